@@ -1,0 +1,41 @@
+"""What a codec is: named fp32 tensors to bytes and back, with an error bound that is stated and tested.
+
+Bytes come from strangers. `decode` checks the size against what the schema allows before it allocates, and answers
+with a `Refusal` instead of raising.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfinetune.names import Refusal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Schema = Mapping[str, tuple[int, ...]]
+"""Tensor name to shape: what an update of this network must hold, no more and no less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec(ABC):
+    """One way to write tensors as bytes."""
+
+    @abstractmethod
+    def encode(self, tensors: Mapping[str, Tensor]) -> bytes:
+        """The tensors as bytes; the same tensors always give the same bytes."""
+
+    @abstractmethod
+    def decode(self, blob: bytes, schema: Schema) -> dict[str, Tensor] | Refusal:
+        """fp32 tensors, exactly those of `schema`; a `Refusal` for anything else."""
+
+    @abstractmethod
+    def max_bytes(self, schema: Schema) -> int:
+        """No valid blob of this schema is longer; known before a byte is fetched."""
+
+    @abstractmethod
+    def error_bound(self, tensor: Tensor) -> Tensor:
+        """Largest absolute error of each entry after encode and decode; same shape as `tensor`."""

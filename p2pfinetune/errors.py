@@ -1,0 +1,39 @@
+"""Errors that are ours or our user's; what a peer does wrong is a `names.Refusal`, never an exception.
+
+    LearningError
+    +-- ModelError        a base model cannot be found, loaded or adapted
+    +-- TextError         the user's documents cannot be used
+    |   +-- TooLittleText
+    +-- OptionError       a plug-in name or option that does not exist or is out of range
+    +-- CheckpointError   saved training state does not fit what it is loaded into
+"""
+
+from __future__ import annotations
+
+
+class LearningError(Exception):
+    """Something the library needs from its user is missing or wrong; the message says what, and `hint` what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ModelError(LearningError):
+    """The base model cannot be used."""
+
+
+class TextError(LearningError):
+    """The documents given cannot be used."""
+
+
+class TooLittleText(TextError):
+    """The documents hold too little text to train, trust, guard and test on."""
+
+
+class OptionError(LearningError):
+    """A plug-in name or option that does not exist or is out of range."""
+
+
+class CheckpointError(LearningError):
+    """Saved training state that does not fit the model, data or options it is loaded into."""

@@ -1,0 +1,8 @@
+"""Merge rules: one file each."""
+
+from p2pfinetune.merge._base import MergeRule
+from p2pfinetune.registry import Registry
+
+RULES: Registry[MergeRule] = Registry("p2pfinetune.merge", MergeRule, "merge rule")  # type: ignore[type-abstract]
+
+__all__ = ["RULES", "MergeRule"]

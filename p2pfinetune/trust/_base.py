@@ -1,0 +1,98 @@
+"""What a trust scheme is: scores over me and my neighbours, made into a row by one softmax that all schemes share.
+
+A scheme gives a score per peer in its own unit (a cosine, a negative loss, ...), larger is better, and a temperature.
+Masks, `threshold` and `top_k` act on the scores before the softmax, so that what is left always sums to one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from p2pfinetune.names import PeerId, TrustRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from p2pfinetune.adapter import Adapter
+
+
+class TrustContext(Protocol):
+    """All that a scheme may ask of the world. Everything is measured on the own trust split, dropout off."""
+
+    @property
+    def initial(self) -> Adapter:
+        """The seeded adapter that every peer of the network started from (B = 0)."""
+        ...
+
+    @property
+    def shares(self) -> Mapping[PeerId, tuple[float, ...]]:
+        """Declared category shares, one tuple a peer; empty outside the simulator and the demo."""
+        ...
+
+    def loss(self, adapter: Adapter) -> float:
+        """Mean cross-entropy in nats a token."""
+        ...
+
+    def logits(self, adapter: Adapter) -> Tensor:
+        """Next-token logits (P positions, V entries) at fixed contexts: the same P positions for every adapter."""
+        ...
+
+    def gradient(self, adapter: Adapter) -> Adapter:
+        """Gradient of the loss with respect to the adapter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustScheme(ABC):
+    """Options that every scheme has.
+
+    top_k: keep the k best-scored peers (the own one is always kept and counted); 0 keeps all.
+    threshold: drop neighbours whose score lies below this, in the scheme's own unit.
+    """
+
+    top_k: int = 0
+    threshold: float = -math.inf
+
+    @abstractmethod
+    def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        """A score for every peer of `adapters` (me included), ready for a softmax of temperature one; -inf excludes."""
+
+    def row(
+        self,
+        me: PeerId,
+        adapters: Mapping[PeerId, Adapter],
+        context: TrustContext,
+        allowed: frozenset[PeerId] | None = None,
+    ) -> TrustRow:
+        """The trust row over exactly the peers of `adapters`; peers outside `allowed` weigh zero, I never do by mask."""
+        permitted = {p: a for p, a in adapters.items() if allowed is None or p in allowed or p == me}
+        scores = self.scores(me, permitted, context)
+        kept = sparsify(me, scores, self.top_k, self.threshold)
+        weights = softmax(kept)
+        return TrustRow({peer: weights.get(peer, 0.0) for peer in adapters})
+
+
+def sparsify(me: PeerId, scores: Mapping[PeerId, float], top_k: int, threshold: float) -> dict[PeerId, float]:
+    """Scores of the peers that stay: me, and neighbours above `threshold` among the `top_k` best (ties by peer id)."""
+    if top_k < 0:
+        raise ValueError("top_k is zero or positive")
+    if any(math.isnan(score) or score == math.inf for score in scores.values()):
+        raise ValueError(f"scores are numbers, got {dict(scores)}")
+    others = sorted((p for p in scores if p != me), key=lambda p: (-scores[p], p))
+    others = [p for p in others if scores[p] >= threshold]
+    chosen = others[: top_k - 1] if top_k else others
+    return {p: scores[p] for p in (me, *chosen)}
+
+
+def softmax(scores: Mapping[PeerId, float]) -> dict[PeerId, float]:
+    """Exponentials normalised to one, in float64, shifted so that nothing overflows."""
+    top = max(scores.values())
+    if top == -math.inf:
+        raise ValueError("every peer is excluded")
+    powers = {peer: math.exp(score - top) for peer, score in scores.items()}
+    total = math.fsum(powers.values())
+    return {peer: power / total for peer, power in powers.items()}

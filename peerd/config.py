@@ -1,0 +1,85 @@
+"""What a user can choose, as one frozen value; kept in the home as `config.toml`, so that options are given once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `peerd start`; the command line overrides the file and is remembered."""
+
+    name: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """Display name shown to other peers."""
+    data: tuple[str, ...] = ()
+    """Files and folders with your text; it never leaves this device."""
+    model: str = "nano"
+    """Base model: `nano` (embedded), a folder, or a Hugging Face name."""
+    group: Annotated[str, msgspec.Meta(max_length=64)] = "default"
+    """Peers of different groups never mix."""
+    group_key: str = ""
+    """File with a pre-shared key (64 hexadecimal digits) that closes the group."""
+    bootstrap: tuple[str, ...] = ()
+    """Multiaddrs of rendezvous nodes."""
+    peer: tuple[str, ...] = ()
+    """Multiaddrs of peers to keep a connection with."""
+    lan: bool = False
+    """Find peers on the local network by mDNS."""
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    """Addresses to listen on."""
+    trust: str = "validation"
+    """Trust scheme; see docs/how-to."""
+    trust_options: dict[str, Any] = {}
+    """Options of the trust scheme."""
+    reference: str = ""
+    """Public text for prediction-similarity instead of the own trust split."""
+    merge: str = "factor-mean"
+    """Merge rule."""
+    codec: str = "bf16"
+    """How updates are written for the network."""
+    twin: bool = False
+    """Also train a twin that never merges, to measure what collaboration brings."""
+    rank: Positive = 8
+    """LoRA rank; part of the network's identity."""
+    alpha: Positive = 16
+    """LoRA alpha; part of the network's identity."""
+    targets: tuple[str, ...] = ()
+    """Module names to adapt; empty: our table for the model family."""
+    steps_per_round: Positive = 20
+    """Optimizer steps between two merges."""
+    batch_size: Positive = 8
+    """Sequences a micro-batch."""
+    accumulation: Positive = 1
+    """Micro-batches a step."""
+    context: Positive = 256
+    """Tokens a sequence."""
+    lr: Annotated[float, msgspec.Meta(gt=0)] = 2e-3
+    """Peak learning rate."""
+    total_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """With a known number of steps: OneCycle over them, then resting. 0: run for ever, constant after warm-up."""
+    rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Rest for good after so many rounds; 0: never."""
+    warmup_rounds: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """First rounds without merging."""
+    patience: Positive = 8
+    """Rounds without a better guard loss before training rests."""
+    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.05
+    """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
+    collect_seconds: Seconds = 30.0
+    """Longest wait for neighbours' updates in a round."""
+    staleness_seconds: Seconds = 3600.0
+    """Updates older than this take no part."""
+    max_neighbours: Positive = 16
+    """Peers whose updates are fetched and merged."""
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Torch threads of the worker; 0: torch decides."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    seed: int = 0
+    """Of the local data order and dropout."""
+    shares: dict[str, tuple[float, ...]] = {}
+    """Declared category shares by peer id, for the `oracle` scheme in the demo; never sent to anyone."""

@@ -1,0 +1,125 @@
+"""What the node wants done. Imperative; the shell performs each one as a named task and answers with an event.
+
+"Record, then speak" lives in the performers: `Publish` reserves a sequence number, writes blob and announcement
+durably, and only then gossips; `Train` and `Collaborate` have their checkpoint and record on disk before they answer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to be done."""
+
+
+class Train(Effect):
+    """Run `steps` optimizer steps of this round, then checkpoint. Answer: Trained."""
+
+    round: Round
+    steps: int
+
+
+class Publish(Effect):
+    """Encode the own adapter, write it, announce it. Answer: Published or PublishFailed."""
+
+    round: Round
+
+
+class Repeat(Effect):
+    """Gossip the last recorded announcement again, byte for byte, for peers that came late. No answer."""
+
+
+class Fetch(Effect):
+    """Bring the blob that `peer` announced, from the first of `holders` that gives it. Answer: BlobFetched, FetchFailed."""
+
+    peer: PeerId
+    digest: Digest
+    size: int
+    holders: tuple[PeerId, ...]
+    timeout_seconds: float
+
+
+class Admit(Effect):
+    """Let the worker decode and inspect a fetched blob. Answer: UpdateAdmitted or UpdateRefused."""
+
+    peer: PeerId
+    digest: Digest
+    codec: str
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A neighbour's update that takes part in a merge."""
+
+    peer: PeerId
+    digest: Digest
+    codec: str
+    round: Round
+    age_seconds: float
+
+
+class Collaborate(Effect):
+    """Score, merge and guard with these updates; record the round. Answer: Collaborated or CollaborationFailed."""
+
+    round: Round
+    candidates: tuple[Candidate, ...]
+
+
+class Dial(Effect):
+    """Connect to a peer. Answer: PeerConnected or DialFailed."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class Remember(Effect):
+    """Keep a peer that proved good on disk, to be tried first after a restart. No answer."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class Forget(Effect):
+    """Delete blobs nobody needs any more. No answer."""
+
+    digests: tuple[Digest, ...]
+
+
+class Note(Effect):
+    """Write a line for people and for `peerd status`: something a user would care about. No answer."""
+
+    level: str
+    """`info` or `warning`."""
+    message: str
+    peer: PeerId | None = None
+
+
+class CountRefusal(Effect):
+    """Count, durably, that something of this peer was refused. No answer."""
+
+    peer: PeerId
+    reason: str
+
+
+class Stop(Effect):
+    """Leave: checkpoint is already durable; close network, worker and store."""
+
+    reason: str
+
+
+AnyEffect = (
+    Train
+    | Publish
+    | Repeat
+    | Fetch
+    | Admit
+    | Collaborate
+    | Dial
+    | Remember
+    | Forget
+    | Note
+    | CountRefusal
+    | Stop
+)

@@ -1,0 +1,205 @@
+"""What can happen to a node. Past tense; every event carries `at`, monotonic seconds given by whoever feeds it.
+
+Events are the only way the core learns of the world: clocks, networks, disks and the worker speak through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.wire.messages import Announcement
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that has happened."""
+
+    at: float
+
+
+class Losses(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean cross-entropy in nats a token; None where it was not measured."""
+
+    train: float | None = None
+    trust: float | None = None
+    guard_base: float | None = None
+    guard_own: float | None = None
+    guard_personal: float | None = None
+    guard_local: float | None = None
+
+
+class WorkerStarted(Event):
+    """The worker has loaded model, data and the last checkpoint; `round` and `trained` say where that stands.
+
+    `trained` means that the own training of `round` is in the checkpoint and the round goes on with publishing.
+    """
+
+    network: Digest
+    device: str
+    max_blob_bytes: Mapping[str, int]
+    """Codec name to the largest valid blob; an announcement of more, or of another codec, is refused unfetched."""
+    round: Round
+    trained: bool
+    best_guard: float | None
+
+
+class WorkerDied(Event):
+    """The worker process is gone, whatever it was doing; the shell is starting another."""
+
+    reason: str
+
+
+class Trained(Event):
+    """The own training of a round is done and its checkpoint is durable."""
+
+    round: Round
+    steps: int
+    losses: Losses
+
+
+class Published(Event):
+    """The own update is durable, its announcement recorded, and handed to the network."""
+
+    announcement: Announcement
+
+
+class PublishFailed(Event):
+    """The own update could not be encoded, written or announced."""
+
+    round: Round
+    reason: str
+
+
+class AnnouncementHeard(Event):
+    """An announcement with a valid signature of its own peer arrived; nothing else about it is verified yet."""
+
+    announcement: Announcement
+    via: PeerId
+
+
+class MessageRefused(Event):
+    """Bytes from `peer` (the neighbour that passed them on) were refused before they became a message."""
+
+    peer: PeerId
+    reason: str
+
+
+class PeerFound(Event):
+    """Somebody says that this peer can be reached there; `how` names the discovery method."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    how: str
+
+
+class PeerConnected(Event):
+    """A connection is up, whoever dialled."""
+
+    peer: PeerId
+    address: str
+
+
+class PeerDisconnected(Event):
+    """The last connection to a peer is gone."""
+
+    peer: PeerId
+
+
+class DialFailed(Event):
+    """No address of a peer answered."""
+
+    peer: PeerId
+    reason: str
+
+
+class BlobFetched(Event):
+    """An announced blob is in the store, digest verified."""
+
+    peer: PeerId
+    """Who announced it, not who gave it."""
+    digest: Digest
+    bytes_in: int
+
+
+class FetchFailed(Event):
+    """An announced blob could not be had; `reason` is a transport FailureReason."""
+
+    peer: PeerId
+    digest: Digest
+    reason: str
+
+
+class UpdateAdmitted(Event):
+    """The worker decoded and inspected a fetched update: schema, shapes, dtypes, finite, norm."""
+
+    peer: PeerId
+    digest: Digest
+
+
+class UpdateRefused(Event):
+    """The worker refused a fetched update."""
+
+    peer: PeerId
+    digest: Digest
+    reason: str
+
+
+class Collaborated(Event):
+    """A round's scoring, merge and guard are done; its record and checkpoint are durable."""
+
+    round: Round
+    row: Mapping[PeerId, float]
+    accepted: bool
+    reason: str
+    """Why the guard refused; empty where it accepted or there was nobody to merge with."""
+    losses: Losses
+    best_guard: float
+
+
+class CollaborationFailed(Event):
+    """Scoring or merging failed inside the worker; the round ends with the own adapter."""
+
+    round: Round
+    reason: str
+
+
+class TextChanged(Event):
+    """The user's documents changed and the worker has read them again."""
+
+    fingerprint: str
+
+
+class Ticked(Event):
+    """Time has passed: deadlines, staleness, dials and retries are looked at. The shell ticks about once a second."""
+
+
+class StopAsked(Event):
+    """Somebody asked the daemon to stop."""
+
+    reason: str
+
+
+AnyEvent = (
+    WorkerStarted
+    | WorkerDied
+    | Trained
+    | Published
+    | PublishFailed
+    | AnnouncementHeard
+    | MessageRefused
+    | PeerFound
+    | PeerConnected
+    | PeerDisconnected
+    | DialFailed
+    | BlobFetched
+    | FetchFailed
+    | UpdateAdmitted
+    | UpdateRefused
+    | Collaborated
+    | CollaborationFailed
+    | TextChanged
+    | Ticked
+    | StopAsked
+)

@@ -1,0 +1,64 @@
+"""Errors that are ours or our user's. What peers do wrong is a value, never an exception.
+
+    PeerdError
+    +-- UsageError        bad input from a person               exit code 2
+    +-- NotRunning        the command needs a daemon            exit code 3
+    +-- AlreadyRunning    a daemon runs here already            exit code 4
+    +-- StoreError        the state on disk cannot be used      exit code 1
+    +-- TransportError    the network back end cannot start     exit code 1
+    +-- WorkerError       the worker refused or failed a job    exit code 1
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PeerdError(Exception):
+    """The message names the thing and the cause; `hint` is the next thing to type."""
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "failed"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(PeerdError):
+    """Bad input from a person."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class NotRunning(PeerdError):
+    """The command needs a daemon and none runs here."""
+
+    exit_code = 3
+    code = "not-running"
+
+
+class AlreadyRunning(PeerdError):
+    """A daemon runs here already."""
+
+    exit_code = 4
+    code = "already-running"
+
+
+class StoreError(PeerdError):
+    """The state on disk cannot be used."""
+
+    code = "store"
+
+
+class TransportError(PeerdError):
+    """The network back end cannot start."""
+
+    code = "transport"
+
+
+class WorkerError(PeerdError):
+    """The worker refused or failed a job."""
+
+    code = "worker"

@@ -1,0 +1,161 @@
+"""The narrow port behind which a network lives. Two back ends: `memory` (the verified fake) and `libp2p`.
+
+Everything here is called on the daemon's asyncio loop. What the network or a peer does wrong comes back as a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId
+
+FailureReason = Literal[
+    "unreachable",  # no address answers, or the connection broke
+    "absent",  # the peer answers and does not hold the blob
+    "busy",  # the peer serves enough others already
+    "timeout",  # the byte or time budget ran out
+    "corrupt",  # bytes that do not hash to the digest
+    "oversize",  # the peer says another size than was announced
+    "refused",  # another network, another key, a protocol it does not speak
+]
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """A connection to a peer is up."""
+
+    peer: PeerId
+    address: str
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The last connection to a peer is gone."""
+
+    peer: PeerId
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A gossip message arrived: bytes not yet verified by us."""
+
+    message: bytes
+    via: PeerId
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The network itself discovered a peer (mDNS)."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    how: str
+
+
+class Down(msgspec.Struct, frozen=True):
+    """The back end died; the shell starts a new one with backoff."""
+
+    reason: str
+
+
+Happening = Connected | Disconnected | Heard | Found | Down
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """The blob is in the store, complete and verified."""
+
+    digest: Digest
+    source: PeerId
+    bytes_in: int
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """It did not work, and why."""
+
+    reason: FailureReason
+    detail: str = ""
+    bytes_in: int = 0
+
+
+class PeerTraffic(msgspec.Struct, frozen=True):
+    """Bytes exchanged with one peer since the transport started, payloads and announcements."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class BlobShelf(Protocol):
+    """What a transport needs of the blob store. Called from the transport's own thread: quick, thread-safe file work."""
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes of a complete blob, None where it is absent."""
+        ...
+
+    def read(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Up to `length` bytes of a complete blob."""
+        ...
+
+    def partial_size(self, digest: Digest) -> int:
+        """Bytes held of an interrupted transfer; zero where there is none."""
+        ...
+
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+        """Add bytes at the end of an interrupted transfer; `offset` must be its present size."""
+        ...
+
+    def complete_partial(self, digest: Digest) -> bool:
+        """Verify the digest and make the blob durable; False (and the partial is dropped) where it does not match."""
+        ...
+
+    def drop_partial(self, digest: Digest) -> None:
+        """Forget an interrupted transfer."""
+        ...
+
+
+class Transport(Protocol):
+    """A started network node of one identity."""
+
+    @property
+    def me(self) -> PeerId:
+        """My own id."""
+        ...
+
+    async def start(self) -> tuple[str, ...]:
+        """Listen; returns the addresses others can paste, `/p2p/<id>` included. Raises TransportError (ours)."""
+        ...
+
+    async def stop(self) -> None:
+        """Close every connection and stop; within 5 seconds, whatever peers do."""
+        ...
+
+    def happenings(self) -> AsyncIterator[Happening]:
+        """Everything that happens, in order, until stopped. Bounded inside: a flood drops `Heard`, counted, first."""
+        ...
+
+    def connected(self) -> frozenset[PeerId]:
+        """Peers with a live connection."""
+        ...
+
+    def traffic(self) -> dict[PeerId, PeerTraffic]:
+        """Bytes by peer; bounded."""
+        ...
+
+    async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
+        """Dial every address in turn, within 15 seconds in all."""
+        ...
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close the connections to a peer."""
+        ...
+
+    async def publish(self, message: bytes) -> Failed | None:
+        """Gossip to whoever listens. Having no peers is no failure."""
+        ...
+
+    async def fetch(
+        self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
+    ) -> Fetched | Failed:
+        """Bring a blob into the shelf from the first holder that gives it, going on where the last attempt stopped.
+
+        `size` is what was announced; not a byte more is read. One fetch at a time from each peer.
+        """
+        ...

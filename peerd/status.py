@@ -1,0 +1,124 @@
+"""The snapshot that `peerd status`, the API, the dashboard and the Python client all share. Never loads torch.
+
+One writer (the shell) makes it, everyone else reads. Field names are a public contract: see docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+
+SCHEMA_VERSION = 1
+
+
+class LossNow(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean cross-entropy in nats a token of the personal model; `train` is of the last training steps."""
+
+    train: float | None = None
+    trust: float | None = None
+    guard: float | None = None
+
+
+class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
+    """On the guard split; `local` only with --twin."""
+
+    base: float | None = None
+    own: float | None = None
+    personal: float | None = None
+    local: float | None = None
+
+
+class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer of my network as I see it now."""
+
+    peer_id: PeerId
+    name: str
+    trust: float
+    """Its weight in my last merge."""
+    age_seconds: float | None
+    """Since its latest admitted update arrived."""
+    round: Round
+    connected: bool
+    bytes_in: int
+    bytes_out: int
+    refused: dict[str, int]
+
+
+class TrafficNow(msgspec.Struct, frozen=True, kw_only=True):
+    """Since the daemon started."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
+    """`reasons` are whole sentences with the next thing to do; empty when ok."""
+
+    ok: bool
+    reasons: list[str]
+
+
+class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The child process that owns torch."""
+
+    state: str
+    """starting | idle | training | collaborating | encoding | inspecting | generating | restarting | stopped"""
+    device: str = ""
+    tokens_per_second: float | None = None
+    restarts: int = 0
+    last_error: str = ""
+
+
+class LoopNow(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the event loop was held, milliseconds: CPU time of its longest callback, and wall-clock lag."""
+
+    max_callback_cpu_ms: float = 0.0
+    max_lag_ms: float = 0.0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a person asks first."""
+
+    peer_id: PeerId
+    name: str
+    version: str
+    network: Digest | None
+    group: str
+    uptime_seconds: float
+    round: Round
+    state: str
+    """starting | training | publishing | collecting | merging | resting | stopping"""
+    sentence: str
+    """The state in plain words, with why."""
+    loss: LossNow
+    perplexity: PerplexityNow
+    neighbours: list[NeighbourNow]
+    traffic: TrafficNow
+    health: HealthNow
+    worker: WorkerNow
+    loop: LoopNow
+    addresses: list[str]
+    model: str
+    trust_scheme: str
+    refused: dict[str, int]
+    """Refusals by reason, all peers together."""
+
+
+class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished round, as stored and as shown by `peerd rounds` and the dashboard's curves."""
+
+    round: Round
+    finished_unix: float
+    loss_train: float | None
+    loss_trust: float | None
+    guard_base: float | None
+    guard_own: float | None
+    guard_personal: float | None
+    guard_local: float | None
+    row: dict[PeerId, float]
+    accepted: bool
+    reason: str
+    steps: int
+    bytes_in: int
+    bytes_out: int

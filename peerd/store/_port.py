@@ -1,0 +1,113 @@
+"""What the daemon asks of its store. Two back ends that pass one contract suite: `sqlite` + `blobs`, and `memory`.
+
+Synchronous and quick; the shell calls the slow ones (those that fsync) in a thread. Every method that says durable
+has its bytes on disk before it returns. Blobs are the `peerd.net.transport.BlobShelf` plus what is below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.net.transport import BlobShelf
+from peerd.status import RoundRecord
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where training stands: the blob holds weights, moments, schedule, data order and generators."""
+
+    round: Round
+    trained: bool
+    """True after the own training of `round`, False at the start of `round` (after the merge of the one before)."""
+    blob: Digest
+    best_guard: float | None = None
+    best_blob: Digest | None = None
+    """The adapter with the best guard loss ever; kept until a better one comes."""
+
+
+class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer that proved good, to be dialled first after a restart."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    last_good_unix: float
+
+
+class Store(Protocol):
+    """Rows."""
+
+    def reserve_sequence(self) -> tuple[int, int]:
+        """(epoch, sequence), never given before and never again, whatever crashes. Durable (in blocks)."""
+        ...
+
+    def save_announcement(self, envelope: bytes) -> None:
+        """The own signed announcement, before it is spoken. Durable."""
+        ...
+
+    def announcement(self) -> bytes | None:
+        """The last saved own announcement."""
+        ...
+
+    def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+        """Both in one transaction. Durable. The blobs must be in the shelf already."""
+        ...
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The last saved one."""
+        ...
+
+    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        ...
+
+    def save_peer(self, peer: KnownPeer) -> None:
+        """Bounded: the least recently good peers fall out."""
+        ...
+
+    def peers(self) -> list[KnownPeer]:
+        """Most recently good first."""
+        ...
+
+    def save_seen(self, peer: PeerId, epoch: int, sequence: int) -> None:
+        """The newest announcement taken from a peer, so that a replay is refused after a restart too. Bounded."""
+        ...
+
+    def seen(self) -> dict[PeerId, tuple[int, int]]:
+        """What save_seen kept."""
+        ...
+
+    def count_refusal(self, peer: PeerId, reason: str) -> None:
+        """Bounded in peers and in reasons."""
+        ...
+
+    def refusals(self) -> dict[PeerId, dict[str, int]]:
+        """Counts by peer and reason."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close."""
+        ...
+
+
+class Blobs(BlobShelf, Protocol):
+    """Content-addressed bytes."""
+
+    def put(self, data: bytes) -> Digest:
+        """Durable."""
+        ...
+
+    def adopt(self, path: Path) -> Digest:
+        """Move a finished file of the worker into the shelf under its digest. Durable."""
+        ...
+
+    def path(self, digest: Digest) -> Path:
+        """Where a complete blob lies, for the worker to read."""
+        ...
+
+    def sweep(self, keep: Iterable[Digest]) -> int:
+        """Delete everything else, stale partials too; returns the bytes freed."""
+        ...

@@ -1,0 +1,86 @@
+"""Every message that peers, daemons and bootstrap nodes exchange, as frozen values. Nothing here reads or writes bytes.
+
+A message travels inside a signed envelope (`envelope.py`); its bytes are bounded MessagePack (`framing.py`).
+Field names are short words because they travel; adding an optional field keeps the version, anything else raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+
+VERSION = 1
+MAX_ANNOUNCEMENT_BYTES = 4096  # signed envelope included; gossip is for announcements, payloads go over streams
+MAX_NAME = 64  # characters of a display name
+MAX_ADDRESSES = 8  # a device has some interfaces, not hundreds
+MAX_ADDRESS = 256  # bytes of one multiaddr
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Address = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS)]
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement", forbid_unknown_fields=True):
+    """I published an adapter; fetch the blob of this digest from me or from anyone who holds it."""
+
+    network: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    peer: Annotated[PeerId, msgspec.Meta(min_length=8, max_length=128)]
+    epoch: Count
+    """Raised whenever the sender's store is new, so that a lost database never reuses a sequence number."""
+    sequence: Count
+    """Strictly increasing within an epoch, reserved on disk before use."""
+    round: Annotated[Round, msgspec.Meta(ge=0, le=2**53)]
+    codec: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    size: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+    """Bytes of the blob."""
+    blob: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
+    """Display name chosen by the sender: untrusted, for people only."""
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
+    """Where the sender listens."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Newer announcements of one peer compare greater."""
+        return (self.epoch, self.sequence)
+
+
+class BlobRequest(msgspec.Struct, frozen=True, kw_only=True, tag="blob-request", forbid_unknown_fields=True):
+    """Send me the bytes of this blob from `offset` on."""
+
+    blob: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    offset: Count = 0
+
+
+class BlobReply(msgspec.Struct, frozen=True, kw_only=True, tag="blob-reply", forbid_unknown_fields=True):
+    """What follows on the stream: `size - offset` raw bytes, or nothing when `status` is not `ok`."""
+
+    status: Annotated[str, msgspec.Meta(pattern="^(ok|absent|busy|bad-offset)$")]
+    size: Count = 0
+
+
+class PeerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a peer said it can be reached."""
+
+    peer: Annotated[PeerId, msgspec.Meta(min_length=8, max_length=128)]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
+
+
+class Register(msgspec.Struct, frozen=True, kw_only=True, tag="register", forbid_unknown_fields=True):
+    """To a bootstrap node: remember me under this network, and hand me some others (the sample is the reply)."""
+
+    network: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
+    want: Annotated[int, msgspec.Meta(ge=0, le=64)] = 16
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", forbid_unknown_fields=True):
+    """From a bootstrap node: a random few of the peers registered under that network, or why not."""
+
+    status: Annotated[str, msgspec.Meta(pattern="^(ok|quota|full|bad-request)$")]
+    peers: Annotated[tuple[PeerRecord, ...], msgspec.Meta(max_length=64)] = ()
+    expires_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
+    """Register again before this much time has passed."""

@@ -1,0 +1,247 @@
+"""What the daemon and its worker child say to each other: length-prefixed MessagePack over a pair of pipes.
+
+Jobs run one at a time, in the order they came. Each ends in exactly one answer with the same `id`; while it runs it
+may send `Progress`. Tensors never travel here: they are blob files named by path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something for the worker to do."""
+
+    id: int
+
+
+class Open(Job):
+    """First job: load model and data, restore the checkpoint where there is one."""
+
+    config: dict[str, Any]
+    """`peerd.config.Config` as built-in types."""
+    cache: str
+    scratch: str
+    """Folder, on the shelf's file system, for files that the daemon then adopts."""
+    me: PeerId
+    checkpoint: str | None
+    best: str | None
+    """Path of the adapter with the best guard loss."""
+    best_guard: float | None
+
+
+class TrainSteps(Job):
+    """Run optimizer steps of the own (and the twin's) training, then write a checkpoint file."""
+
+    round: Round
+    steps: int
+
+
+class Encode(Job):
+    """Write the own adapter, relative to the seeded initial one, as a file."""
+
+    codec: str
+
+
+class AdmitUpdate(Job):
+    """Decode and inspect a fetched blob."""
+
+    path: str
+    codec: str
+
+
+class UpdateFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An admitted update on disk."""
+
+    peer: PeerId
+    path: str
+    codec: str
+
+
+class CollaborateWith(Job):
+    """Score, merge, guard, evaluate, write a checkpoint file."""
+
+    round: Round
+    updates: list[UpdateFile]
+
+
+class Generate(Job):
+    """Continue a prompt with the base, own and personal model."""
+
+    prompt: str
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+class Export(Job):
+    """Write the personal adapter as a PEFT folder."""
+
+    folder: str
+
+
+class EvaluateTest(Job):
+    """Open the test split, for a report."""
+
+
+class Reread(Job):
+    """Look at the user's documents again; answer with changed=False where nothing is different."""
+
+
+class Close(Job):
+    """Finish and leave."""
+
+
+AnyJob = (
+    Open | TrainSteps | Encode | AdmitUpdate | CollaborateWith | Generate | Export | EvaluateTest | Reread | Close
+)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a job ended, or how it goes."""
+
+    id: int
+
+
+class JobFailed(Answer):
+    """The job failed and the worker lives on. `code` is the error's class, `hint` the next thing to type."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Progress(Answer):
+    """A job goes on: what it does, how far it is."""
+
+    activity: str
+    """A `status.WorkerNow` state."""
+    done: int
+    total: int
+    loss: float | None = None
+    tokens: int = 0
+    """Tokens processed since the job began."""
+
+
+class Opened(Answer):
+    """Ready."""
+
+    network: Digest
+    device: str
+    max_blob_bytes: dict[str, int]
+    restored: bool
+    base_guard: float
+    """Guard loss of the base model."""
+    report: list[str]
+    """Plain sentences about the documents: what was read, skipped and why, tokens a split."""
+    fingerprint: str
+    parameters: int
+    adapter_parameters: int
+    round: Round = Round(0)
+    trained: bool = False
+
+
+class Stepped(Answer):
+    """Own training done."""
+
+    checkpoint: str
+    """Path of the checkpoint file in scratch."""
+    steps: int
+    tokens: int
+    loss_train: float
+    guard_own: float | None = None
+
+
+class Encoded(Answer):
+    """The own update is in a file."""
+
+    path: str
+    size: int
+
+
+class Admitted(Answer):
+    """The update may take part in a merge."""
+
+
+class NotAdmitted(Answer):
+    """It may not: a counted reason."""
+
+    reason: str
+    detail: str = ""
+
+
+class Merged(Answer):
+    """A round's mathematics is done."""
+
+    checkpoint: str
+    best: str | None
+    """Path of the new best adapter in scratch, None where the best so far stays."""
+    best_guard: float
+    row: dict[PeerId, float]
+    accepted: bool
+    reason: str
+    loss_trust: float | None
+    guard_base: float
+    guard_own: float
+    guard_personal: float
+    guard_local: float | None
+
+
+class Generated(Answer):
+    """Three continuations of one prompt."""
+
+    base: str
+    own: str
+    personal: str
+
+
+class Exported(Answer):
+    """The folder is written."""
+
+    files: list[str]
+
+
+class TestLosses(Answer):
+    """Mean cross-entropy in nats a token on the test split, and how many tokens and documents it is over."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    base: float
+    own: float
+    personal: float
+    local: float | None
+    documents: int
+    tokens: int
+
+
+class ReadAgain(Answer):
+    """What the documents look like now."""
+
+    changed: bool
+    fingerprint: str
+    report: list[str] = []
+
+
+class Closed(Answer):
+    """Bye."""
+
+
+AnyAnswer = (
+    JobFailed
+    | Progress
+    | Opened
+    | Stepped
+    | Encoded
+    | Admitted
+    | NotAdmitted
+    | Merged
+    | Generated
+    | Exported
+    | TestLosses
+    | ReadAgain
+    | Closed
+)
