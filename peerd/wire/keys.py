@@ -1,0 +1,127 @@
+"""The Ed25519 identity of a peer: the seed on disk, the peer id it gives, signatures and their verification.
+
+A peer id is the base58 form of the identity multihash of libp2p's protobuf public key (libp2p specs, peer-ids), so the
+public key is inside it and verifying needs no look-up. The seed never leaves this file and the libp2p adapter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import base58
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from p2pfinetune.names import PeerId
+from peerd.errors import StoreError
+
+SEED_BYTES = 32
+SIGNATURE_BYTES = 64
+_PUBLIC_KEY_BYTES = 32
+_PROTOBUF_KEY = bytes.fromhex("08011220")  # field 1 (type) = 1, Ed25519; field 2 (data): 32 bytes
+_IDENTITY_MULTIHASH = bytes.fromhex("0024")  # code 0, the bytes themselves; 36 bytes
+_PREFIX = _IDENTITY_MULTIHASH + _PROTOBUF_KEY
+_MAX_PEER_ID = 64  # characters; an Ed25519 peer id has 52, and base58 takes quadratic time
+
+
+class PeerKey:
+    """A private key. Its repr shows the peer id only."""
+
+    __slots__ = ("_private", "peer_id", "seed")
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != SEED_BYTES:
+            raise ValueError(f"an Ed25519 seed has {SEED_BYTES} bytes, got {len(seed)}")
+        self.seed = seed
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.peer_id = peer_id_of(self._private.public_key().public_bytes_raw())
+
+    def __repr__(self) -> str:
+        return f"PeerKey({self.peer_id})"
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes; the same for the same data."""
+        return self._private.sign(data)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> PeerKey:
+        """The key kept in a file of mode 0600; a new one where there is no file. Raises StoreError with advice."""
+        try:
+            if not path.exists():
+                _create(path, Ed25519PrivateKey.generate().private_bytes_raw())
+            return cls(_read(path))
+        except OSError as error:
+            raise StoreError(f"the identity key {path} cannot be used: {error.strerror or error}") from error
+
+
+def peer_id_of(public_key: bytes) -> PeerId:
+    """The peer id of a raw Ed25519 public key."""
+    return PeerId(base58.b58encode(_PREFIX + public_key).decode("ascii"))
+
+
+def public_key_of(peer: str) -> bytes | None:
+    """The raw Ed25519 public key inside a peer id; None where it is no id of an Ed25519 key, spelt as it must be."""
+    if len(peer) > _MAX_PEER_ID:
+        return None
+    try:
+        raw: bytes = base58.b58decode(peer)
+    except ValueError:
+        return None
+    key = raw[len(_PREFIX) :]
+    if not raw.startswith(_PREFIX) or len(key) != _PUBLIC_KEY_BYTES or peer_id_of(key) != peer:
+        return None
+    return key
+
+
+def verify(peer: PeerId, signature: bytes, data: bytes) -> bool:
+    """Whether the owner of this peer id signed exactly these bytes. Never raises, whatever it is given."""
+    key = public_key_of(peer)
+    if key is None or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _create(path: Path, seed: bytes) -> None:
+    """Durable and never half there: written beside, fsynced, then linked into place unless another was first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(seed)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            return  # another process made one in the meantime, and that one stands
+    finally:
+        Path(name).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read(path: Path) -> bytes:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise StoreError(
+            f"the identity key {path} can be read by others (mode {mode:04o})",
+            f"make it yours alone: chmod 600 {path}",
+        )
+    with path.open("rb") as file:
+        seed = file.read(SEED_BYTES + 1)
+    if len(seed) != SEED_BYTES:
+        raise StoreError(
+            f"the identity key {path} is damaged: it should have {SEED_BYTES} bytes",
+            f"put back a copy, or delete it to become a new peer: rm {path}",
+        )
+    return seed
