@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both begin with `make setup`.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup demo test check test-slow browser bench screenshot clean
+
+help:            ## what there is
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
+
+setup: .venv/installed  ## make .venv and install everything into it (compiler and GMP headers are checked first)
+
+.venv/installed: pyproject.toml constraints.txt scripts/setup
+	@scripts/setup
+
+demo: setup      ## a whole network on this machine: one bootstrap node and six daemons, in under five minutes
+	@.venv/bin/peerd demo $(DEMO)
+
+check: setup     ## the fast part of the tests: format, lint, types, import walls
+	@.venv/bin/ruff format --check --quiet . || { echo "run: .venv/bin/ruff format ."; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+test: check browser  ## everything that has to be green
+	@$(PYTHON) -m pytest -m "not slow" $(PYTEST)
+
+test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
+	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)
+
+browser: setup   ## Chromium for the browser test, where this machine lets us install it
+	@scripts/browser
+
+bench: setup     ## the measurements that the documents quote
+	@$(PYTHON) -m benchmarks
+
+clean:           ## remove the environment and every cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis reports
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

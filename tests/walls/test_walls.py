@@ -1,0 +1,123 @@
+"""Rules of the tree that no linter of the trade knows. Each one reads the source as text or as a syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("p2pfinetune", "peerd", "bootstrap")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+# The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line.
+BROAD_EXCEPTS_ALLOWED = 6
+
+QUICK_MODULES = ("peerd", "peerd.cli", "peerd.api", "peerd.client", "peerd.status", "peerd.panels", "peerd.config")
+
+
+def trees() -> list[tuple[Path, ast.Module]]:
+    return [(path.relative_to(ROOT), ast.parse(path.read_text())) for path in SOURCES]
+
+
+def test_there_is_source_to_check() -> None:
+    assert len(SOURCES) > 40
+
+
+@pytest.mark.parametrize("module", QUICK_MODULES)
+def test_a_quick_module_never_loads_torch(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'peft', 'libp2p', 'trio'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_broad_excepts_stand_at_the_outermost_seams_only_and_never_swallow() -> None:
+    broad = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                kind = ast.unparse(node.type) if node.type else "everything"
+                if kind in {"everything", "Exception", "BaseException"}:
+                    broad.append(f"{path}:{node.lineno}")
+                    assert not all(isinstance(line, ast.Pass) for line in node.body), f"{path}:{node.lineno} swallows"
+
+    assert len(broad) <= BROAD_EXCEPTS_ALLOWED, broad
+
+
+def test_nothing_is_pickled() -> None:
+    pattern = re.compile(r"\b(pickle|torch\.load|torch\.save|joblib|shelve|marshal)\b")
+    guilty = [f"{p.relative_to(ROOT)}" for p in SOURCES if pattern.search(strip_prose(p))]
+
+    assert guilty == []
+
+
+def strip_prose(path: Path) -> str:
+    """The code without comments and docstrings, which may speak of what the code must not do."""
+    return "\n".join(ast.unparse(node) for node in without_docstrings(ast.parse(path.read_text())).body)
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0] = ast.Pass()
+    return tree
+
+
+def test_tasks_are_structured() -> None:
+    pattern = re.compile(r"asyncio\.(create_task|gather|ensure_future)\b|loop\.create_task\b")
+    guilty = [f"{p.relative_to(ROOT)}" for p in SOURCES if pattern.search(strip_prose(p))]
+
+    assert guilty in ([], ["peerd/net/libp2p/bridge.py"])
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [str(path) for path, tree in trees() if not ast.get_docstring(tree) and tree.body]
+
+    assert silent == []
+
+
+def test_files_hold_one_idea() -> None:
+    long = [str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > 450]
+
+    assert long == []
+
+
+def test_functions_stay_small() -> None:
+    long = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno
+                if length > 70:
+                    long.append(f"{path}:{node.lineno} {node.name} ({length} lines)")
+
+    assert long == []
+
+
+def test_plug_ins_load_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from p2pfinetune.codec import CODECS\nfrom p2pfinetune.merge import RULES\nfrom p2pfinetune.trust import SCHEMES\n"
+        "found = [r.find(n) for r in (CODECS, RULES, SCHEMES) for n in r.names()]\n"
+        "assert len(found) >= 11, found\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_tracked_file_names_a_path_of_one_machine() -> None:
+    found = subprocess.run(
+        ["git", "grep", "-nIE", r"(^|[^A-Za-z0-9_.])/(work|farm|root|home/[a-z]+)/", "--", ".", ":!tests/walls"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.stdout == ""
