@@ -1,0 +1,62 @@
+"""Whom to ask next for a blob: a pure plan that both back ends follow. It neither asks nor waits.
+
+The order is the caller's, origin first. A broken connection is tried again where it stopped; who lied is not asked
+again; who is busy is asked again after the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from p2pfinetune.names import PeerId
+from peerd.net.transport import Failed
+
+MAX_HOLDERS = 16  # asked for one blob
+MAX_RESUMES = 4  # connections to one holder that break after bytes have come
+MAX_REPEATS = 2  # further questions to a holder that gave no byte
+_REPEATED = frozenset({"busy", "unreachable"})
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One holder's turn."""
+
+    holder: PeerId
+    resumes: int = 0
+    repeats: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The turns to come and what went wrong so far, by holder."""
+
+    turns: tuple[Turn, ...]
+    failures: tuple[tuple[PeerId, Failed], ...] = ()
+
+    @classmethod
+    def of(cls, holders: Sequence[PeerId]) -> Plan:
+        """Each holder once, in this order."""
+        return cls(tuple(Turn(holder) for holder in dict.fromkeys(holders))[:MAX_HOLDERS])
+
+    def after(self, failed: Failed, *, started_at: int, stopped_at: int) -> Plan:
+        """The plan once the first turn failed; `started_at` and `stopped_at` are bytes held before and after it."""
+        turn, *others = self.turns
+        failures = (*(f for f in self.failures if f[0] != turn.holder), (turn.holder, failed))
+        if failed.reason == "corrupt" and started_at > 0:
+            again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]  # another may have given the bad part
+            turns = [*(again if turn.resumes < MAX_RESUMES else []), *others]
+        elif failed.reason == "unreachable" and stopped_at > started_at and turn.resumes < MAX_RESUMES:
+            turns = [msgspec.structs.replace(turn, resumes=turn.resumes + 1), *others]
+        elif failed.reason in _REPEATED and turn.repeats < MAX_REPEATS:
+            turns = [*others, msgspec.structs.replace(turn, repeats=turn.repeats + 1)]
+        else:
+            turns = others
+        return Plan(tuple(turns), failures)
+
+    def failure(self, bytes_in: int) -> Failed:
+        """How it ended once no turn is left: the reason is that of the first holder that was asked."""
+        if not self.failures:
+            return Failed("absent", "nobody is known to hold it", bytes_in)
+        told = "; ".join(f"{holder}: {failed.reason} {failed.detail}".rstrip() for holder, failed in self.failures[:4])
+        first = min(self.failures, key=lambda f: f[1].reason == "corrupt")  # a stray liar does not stand for all
+        return Failed(first[1].reason, told, bytes_in)
