@@ -37,8 +37,11 @@ class TrustContext(Protocol):
         """Mean cross-entropy in nats a token."""
         ...
 
-    def logits(self, adapter: Adapter) -> Tensor:
-        """Next-token logits (P positions, V entries) at fixed contexts: the same P positions for every adapter."""
+    def logits(self, adapter: Adapter, *, last_only: bool = False) -> Tensor:
+        """Next-token logits (P positions, V entries) at fixed contexts: the same P positions for every adapter.
+
+        Several positions of each context, or its last one only, as the paper's prediction similarity has it.
+        """
         ...
 
     def gradient(self, adapter: Adapter) -> Adapter:
@@ -68,7 +71,7 @@ class TrustScheme(ABC):
         context: TrustContext,
         allowed: frozenset[PeerId] | None = None,
     ) -> TrustRow:
-        """The trust row over exactly the peers of `adapters`; peers outside `allowed` weigh zero, I never do by mask."""
+        """The trust row over exactly the peers of `adapters`; peers outside `allowed` weigh zero, never me."""
         permitted = {p: a for p, a in adapters.items() if allowed is None or p in allowed or p == me}
         scores = self.scores(me, permitted, context)
         kept = sparsify(me, scores, self.top_k, self.threshold)

@@ -1,0 +1,86 @@
+"""Trust by similarity of predictions. Peers' adapters are run here, on contexts of ours: no prediction ever travels.
+
+Shapes: p positions, v entries of the vocabulary, k kept entries of a position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfinetune.names import PeerId
+from p2pfinetune.trust._base import TrustContext, TrustScheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from p2pfinetune.adapter import Adapter
+
+ROUNDING = 1e-6  # of the sum compared; fp32 logits are not better than that
+PAPER_SHARPNESS = 10.0  # arXiv 2404.09753, authors' code: softmax(-10 d)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionSimilarity(TrustScheme):
+    """Trust adapters that predict the same next tokens as mine on the same contexts (strategy 3 of arXiv 2404.09753).
+
+    sharpness: a peer at the mean distance weighs e^-sharpness of my own weight, one at half of it e^-(sharpness/2).
+    top: how many of the likeliest tokens of a position are compared.
+    faithful: the paper's form: raw logits of last positions, rest zero, distances divided by their sum, sharpness 10.
+    Peers that predict exactly alike, or a single one alone, get a uniform row. A `threshold` is in units of the score.
+    """
+
+    faithful: bool = False
+    # A distance in units of the mean one is about 0.5 for the own kind of text and above 1 for others.
+    sharpness: float = 3.0
+    top: int = 100  # of the paper
+
+    def __post_init__(self) -> None:
+        if not self.sharpness > 0.0:
+            raise ValueError("sharpness is positive")
+        if self.top < 1:
+            raise ValueError("top is one or more")
+
+    def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        """-sharpness times the distance over the mean one (paper: over the sum); zero for me, -inf where not finite."""
+        distances = self._distances(me, adapters, context)
+        others = [d for peer, d in distances.items() if peer != me and math.isfinite(d)]
+        total = math.fsum(others)
+        if total == 0.0:
+            return {peer: 0.0 if math.isfinite(d) else -math.inf for peer, d in distances.items()}
+        scale = total if self.faithful else total / len(others)
+        sharpness = PAPER_SHARPNESS if self.faithful else self.sharpness
+        return {peer: -sharpness * d / scale for peer, d in distances.items()}
+
+    def _distances(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        import torch
+
+        mine_pv, mine_sum = self._dense(context.logits(adapters[me], last_only=self.faithful))
+        distances = {me: 0.0}
+        for peer in (peer for peer in adapters if peer != me):
+            values_pk, tokens_pk = self._sparse(context.logits(adapters[peer], last_only=self.faithful))
+            mine_pk = mine_pv.gather(1, tokens_pk)
+            # sum |mine - theirs| over the vocabulary, visiting only the entries where theirs are not zero
+            excess = torch.abs(mine_pk - values_pk).double() - mine_pk.abs().double()
+            distance = mine_sum + float(excess.sum())
+            distances[peer] = _settled(distance, mine_sum) / len(mine_pv)
+        return {peer: distances[peer] for peer in adapters}
+
+    def _sparse(self, logits_pv: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and token ids of the `top` largest entries: raw logits (paper), or renormalised probabilities."""
+        values_pk, tokens_pk = logits_pv.float().topk(min(self.top, logits_pv.shape[1]), dim=1)
+        return (values_pk if self.faithful else values_pk.softmax(dim=1)), tokens_pk
+
+    def _dense(self, logits_pv: Tensor) -> tuple[Tensor, float]:
+        values_pk, tokens_pk = self._sparse(logits_pv)
+        dense_pv = logits_pv.new_zeros(logits_pv.shape, dtype=values_pk.dtype).scatter(1, tokens_pk, values_pk)
+        return dense_pv, float(values_pk.abs().double().sum())
+
+
+def _settled(distance: float, size: float) -> float:
+    """Infinite where it is not finite; zero where it is only rounding, which division by the mean would blow up."""
+    if not math.isfinite(distance):
+        return math.inf
+    return distance if distance > ROUNDING * size else 0.0

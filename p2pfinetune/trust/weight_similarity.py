@@ -1,0 +1,96 @@
+"""Trust by similarity of weights: needs no text and no forward pass, only the adapters themselves.
+
+Shapes: i inputs and o outputs of a module, r and s the ranks of two adapters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from p2pfinetune.names import PeerId
+from p2pfinetune.trust._base import TrustContext, TrustScheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from p2pfinetune.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSimilarity(TrustScheme):
+    """Trust adapters that point the same way as mine (strategy 1 of arXiv 2404.09753).
+
+    temperature: of the cosine; between 0 and 1.
+    of: compare the factors A and B as moved since the shared start, or the products BA that act on the model.
+    faithful: the paper's form, a mean of row-wise cosines of the factors at temperature 1; the others then do nothing.
+    A `threshold` is a cosine divided by the temperature.
+    """
+
+    faithful: bool = False
+    # Cosines of adapters that share a start lie between about 0.2 and 0.9; at temperature 1 no row would leave uniform.
+    temperature: float = 0.1
+    of: Literal["factors", "products"] = "factors"
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise ValueError("temperature is positive")
+        if self.of not in ("factors", "products"):
+            raise ValueError("of is 'factors' or 'products'")
+
+    def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        """Cosine with the own adapter; one that is not finite is excluded."""
+        mine = adapters[me]
+        if self.faithful:
+            return {peer: _excluding(_rowwise_cosine(mine, theirs)) for peer, theirs in adapters.items()}
+        if self.of == "products":
+            inner = _inner_of_products
+            moved = dict(adapters)
+        else:
+            inner = _inner_of_factors
+            moved = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
+        return {
+            peer: _excluding(_cosine(inner(moved[me], a), inner(moved[me], moved[me]), inner(a, a)) / self.temperature)
+            for peer, a in moved.items()
+        }
+
+
+def _excluding(score: float) -> float:
+    return score if math.isfinite(score) else -math.inf
+
+
+def _cosine(inner: float, own_square: float, their_square: float) -> float:
+    """Zero where one of them is the zero vector: an adapter that has not moved is like no other, itself included."""
+    norm = math.sqrt(own_square * their_square)
+    return inner / norm if norm != 0.0 else 0.0
+
+
+def _inner_of_factors(left: Adapter, right: Adapter) -> float:
+    return math.fsum(_inner(a, right.tensors[name]) for name, a in left.tensors.items())
+
+
+def _inner_of_products(left: Adapter, right: Adapter) -> float:
+    """Sum of <B_l A_l, B_r A_r>_F as tr((B_l^T B_r)(A_r A_l^T)): no matrix of the base's size."""
+    theirs = {module: (a, b) for module, a, b in right.pairs()}
+    total = []
+    for module, a_ri, b_or in left.pairs():
+        a_si, b_os = theirs[module]
+        total.append(_inner(b_or.double().T @ b_os.double(), a_ri.double() @ a_si.double().T))
+    return math.fsum(total)
+
+
+def _inner(left: Tensor, right: Tensor) -> float:
+    return float((left.double() * right.double()).sum())
+
+
+def _rowwise_cosine(mine: Adapter, theirs: Adapter) -> float:
+    """Mean cosine over rows in the paper's layout, A (in, r) and B (r, out); ours is transposed, so over columns."""
+    from torch.nn import functional
+
+    total, rows = 0.0, 0
+    for name, tensor in mine.tensors.items():
+        cosines = functional.cosine_similarity(tensor.double(), theirs.tensors[name].double(), dim=0)
+        total, rows = total + float(cosines.sum()), rows + cosines.numel()
+    return total / rows

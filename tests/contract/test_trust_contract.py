@@ -1,0 +1,223 @@
+"""What every trust scheme owes, written once and run for each that will ever exist."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.names import PeerId
+from p2pfinetune.trust import SCHEMES
+
+MEASURED = ("prediction-similarity", "validation", "weight-similarity")
+VARIANTS = [(name, {}) for name in SCHEMES.names()] + [
+    *((name, {"faithful": True}) for name in MEASURED),
+    ("weight-similarity", {"of": "products"}),
+]
+MEASURED_VARIANTS = [(name, options) for name, options in VARIANTS if name in MEASURED]
+SHAPES = {"layer.lora_A": (2, 5), "layer.lora_B": (4, 2)}
+
+
+@dataclass(frozen=True)
+class TinyAdapter:
+    tensors: Mapping[str, torch.Tensor]
+
+    def pairs(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        yield "layer", self.tensors["layer.lora_A"], self.tensors["layer.lora_B"]
+
+    def minus(self, other: "TinyAdapter") -> "TinyAdapter":
+        return TinyAdapter({name: tensor - other.tensors[name] for name, tensor in self.tensors.items()})
+
+
+def adapter(seed: int) -> TinyAdapter:
+    generator = torch.Generator().manual_seed(seed)
+    return TinyAdapter({name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()})
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """A language model of one matrix: the logits are a fixed random map of B A."""
+
+    shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
+    initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
+
+    def logits(self, adapter: TinyAdapter, *, last_only: bool = False) -> torch.Tensor:
+        ((_, a, b),) = adapter.pairs()
+        positions = torch.linspace(-1.0, 1.0, 2 if last_only else 6)
+        contexts = torch.stack([torch.sin(3.0 * positions + i) for i in range(5)], dim=1)
+        directions = torch.cos(torch.arange(28.0)).reshape(4, 7)
+        return contexts @ (b @ a).T @ directions
+
+    def loss(self, adapter: TinyAdapter) -> float:
+        logits = self.logits(adapter)
+        return float(-logits.log_softmax(1)[:, 3].mean())
+
+    def gradient(self, adapter: TinyAdapter) -> TinyAdapter:
+        raise NotImplementedError
+
+
+def people(count: int, seed: int) -> tuple[PeerId, dict[PeerId, TinyAdapter], TinyWorld]:
+    names = [PeerId(f"peer{i}") for i in range(count)]
+    generator = torch.Generator().manual_seed(seed)
+    shares = {peer: tuple(torch.rand(3, generator=generator).double().softmax(0).tolist()) for peer in names}
+    return names[0], {peer: adapter(seed * 100 + i) for i, peer in enumerate(names)}, TinyWorld(shares)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@given(count=st.integers(1, 6), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_a_row_is_a_distribution_over_exactly_the_known_peers(name, options, count, seed) -> None:
+    me, adapters, world = people(count, seed)
+
+    row = SCHEMES.make(name, options).row(me, adapters, world)
+
+    assert row.weights.keys() == adapters.keys()
+    assert sum(row.weights.values()) == pytest.approx(1.0)
+    assert all(weight >= 0.0 for weight in row.weights.values())
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@given(seed=st.integers(0, 1000), order=st.permutations(range(5)))
+@settings(max_examples=15, deadline=None)
+def test_renaming_and_reordering_peers_only_permutes_the_row(name, options, seed, order) -> None:
+    me, adapters, world = people(5, seed)
+    scheme = SCHEMES.make(name, options)
+    old_names = list(adapters)
+    renamed = {old: PeerId(f"other{order[i]}") for i, old in enumerate(old_names)}
+    shuffled = {renamed[old_names[i]]: adapters[old_names[i]] for i in order}
+    elsewhere = TinyWorld({renamed[peer]: shares for peer, shares in world.shares.items()})
+
+    before = scheme.row(me, adapters, world)
+    after = scheme.row(renamed[me], shuffled, elsewhere)
+
+    assert after.weights == pytest.approx({renamed[peer]: weight for peer, weight in before.weights.items()})
+
+
+@pytest.mark.parametrize(("name", "options"), MEASURED_VARIANTS)
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_identical_peers_get_equal_trust(name, options, seed) -> None:
+    me, adapters, world = people(5, seed)
+    adapters[PeerId("peer3")] = TinyAdapter(dict(adapters[PeerId("peer2")].tensors))
+    adapters[PeerId("peer4")] = TinyAdapter(dict(adapters[me].tensors))
+
+    weights = SCHEMES.make(name, options).row(me, adapters, world).weights
+
+    assert weights[PeerId("peer2")] == pytest.approx(weights[PeerId("peer3")])
+    assert weights[PeerId("peer4")] == pytest.approx(weights[me])
+
+
+@pytest.mark.parametrize(("name", "options"), MEASURED_VARIANTS)
+def test_a_world_of_identical_peers_gets_a_uniform_row(name, options) -> None:
+    me, adapters, world = people(4, 1)
+    same = dict.fromkeys(adapters, adapters[me])
+
+    weights = SCHEMES.make(name, options).row(me, same, world).weights
+
+    assert weights == pytest.approx(dict.fromkeys(same, 0.25))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_masked_peer_weighs_nothing_and_might_as_well_not_be_there(name, options) -> None:
+    me, adapters, world = people(5, 3)
+    allowed = frozenset({PeerId("peer1"), PeerId("peer3")})
+    present = {peer: a for peer, a in adapters.items() if peer == me or peer in allowed}
+    scheme = SCHEMES.make(name, options)
+
+    masked = scheme.row(me, adapters, world, allowed).weights
+
+    assert masked[PeerId("peer2")] == masked[PeerId("peer4")] == 0.0
+    assert {peer: masked[peer] for peer in present} == pytest.approx(dict(scheme.row(me, present, world).weights))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_peer_alone_trusts_itself_wholly(name, options) -> None:
+    me, adapters, world = people(1, 5)
+
+    assert SCHEMES.make(name, options).row(me, adapters, world).weights == {me: 1.0}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_mask_over_everybody_leaves_me(name, options) -> None:
+    me, adapters, world = people(4, 6)
+
+    weights = SCHEMES.make(name, options).row(me, adapters, world, frozenset()).weights
+
+    assert weights[me] == 1.0
+    assert sum(weights.values()) == 1.0
+
+
+@pytest.mark.parametrize(("name", "options"), [v for v in VARIANTS if v[0] not in ("local", "uniform")])
+def test_top_k_keeps_me_and_the_best_others(name, options) -> None:
+    me, adapters, world = people(6, 7)
+    full = SCHEMES.make(name, options).row(me, adapters, world).weights
+    best = sorted((peer for peer in full if peer != me), key=lambda peer: -full[peer])[:2]
+
+    weights = SCHEMES.make(name, {**options, "top_k": 3}).row(me, adapters, world).weights
+
+    kept = {me, *best}
+    total = sum(full[peer] for peer in kept)
+    assert weights == pytest.approx({peer: full[peer] / total if peer in kept else 0.0 for peer in full})
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_threshold_that_nobody_reaches_leaves_me(name, options) -> None:
+    me, adapters, world = people(4, 8)
+
+    weights = SCHEMES.make(name, {**options, "threshold": math.inf}).row(me, adapters, world).weights
+
+    assert weights[me] == 1.0
+
+
+@pytest.mark.parametrize(("name", "options"), MEASURED_VARIANTS)
+def test_an_adapter_of_infinities_is_excluded_and_disturbs_nobody(name, options) -> None:
+    me, adapters, world = people(4, 9)
+    poisoned = PeerId("poisoned")
+    scheme = SCHEMES.make(name, options)
+    before = scheme.row(me, adapters, world).weights
+
+    bad = TinyAdapter({tensor: torch.full(shape, torch.inf) for tensor, shape in SHAPES.items()})
+    after = scheme.row(me, {**adapters, poisoned: bad}, world).weights
+
+    assert after[poisoned] == 0.0
+    assert {peer: after[peer] for peer in before} == pytest.approx(dict(before))
+
+
+def test_names_map_to_distinct_classes_and_distinct_rows() -> None:
+    me, adapters, world = people(4, 10)
+
+    classes = {SCHEMES.find(name) for name in SCHEMES.names()}
+    rows = {
+        tuple(round(w, 9) for w in SCHEMES.make(n, o).row(me, adapters, world).weights.values()) for n, o in VARIANTS
+    }
+
+    assert len(classes) == len(SCHEMES.names())
+    assert len(rows) == len(VARIANTS)
+
+
+@pytest.mark.parametrize("name", SCHEMES.names())
+def test_every_scheme_says_what_it_does(name: str) -> None:
+    assert len(SCHEMES.help(name)) > 40
+
+
+@pytest.mark.parametrize("name", SCHEMES.names())
+def test_an_unknown_option_is_refused_by_name(name: str) -> None:
+    with pytest.raises(OptionError, match="no option 'hope'"):
+        SCHEMES.make(name, {"hope": 1})
+
+
+def test_schemes_load_without_torch() -> None:
+    code = (
+        "import sys; from p2pfinetune.trust import SCHEMES; [SCHEMES.find(n) for n in SCHEMES.names()];"
+        "print('torch' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
