@@ -1,0 +1,141 @@
+"""Digests of what a base model is: its tensors as stored, and its tokenizer. Never of where it lies or its name.
+
+Two peers that hold the same weights in different folders, shards or caches get the same digest. Tensors are hashed as
+bytes straight from the safetensors files: nothing is converted, and nothing but safetensors is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from p2pfinetune.errors import ModelError
+from p2pfinetune.names import Digest
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+CHUNK_BYTES = 1 << 20
+
+
+class StoredTensor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One tensor of a checkpoint: its stored dtype (`BF16`, `F32`, ...) and the SHA-256 of its bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+
+
+def stored_tensors(folder: Path, cache: Path | None = None) -> tuple[StoredTensor, ...]:
+    """Every tensor of the checkpoint in `folder`, by name; hashed once a state (path, size, mtime) of its files."""
+    files = weight_files(folder)
+    kept = cache / f"tensors-{_identity(files)}.json" if cache else None
+    if kept and (known := _remembered(kept)):
+        return known
+    found = tuple(sorted((t for file in files for t in _hash_file(file)), key=lambda t: t.name))
+    if kept:
+        _remember(kept, found)
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: those its index names, or the single `model.safetensors`."""
+    index = folder / "model.safetensors.index.json"
+    if (single := folder / "model.safetensors").is_file():
+        return [single]
+    if not index.is_file():
+        raise ModelError(
+            f"{folder} holds no model.safetensors",
+            "other formats are not read; load the model once with transformers and save_pretrained() it",
+        )
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is damaged: {error}", "fetch the model again") from error
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ModelError(f"{folder} lacks {missing[0]}", "fetch the model again")
+    return [folder / name for name in names]
+
+
+def tensors_digest(stored: Sequence[StoredTensor], same: Mapping[str, str]) -> Digest:
+    """Digest over sorted (name, shape, stored dtype, bytes).
+
+    `same` gives a stored name's canonical one: tied weights, stored once or twice, count once if their bytes agree.
+    """
+    entries = {(same.get(t.name, t.name), t.shape, t.dtype, t.digest) for t in stored}
+    return Digest(hashlib.sha256(canonical_json(sorted(entries))).hexdigest())
+
+
+def tokenizer_digest(tokenizer: Any) -> Digest:
+    """Digest over what turns text into ids: the backend's own JSON without the state of the last call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a tokenizer written in Python: its vocabulary and kind are what there is to compare
+        meaning: Any = {"kind": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    else:
+        meaning = json.loads(backend.to_str())
+        meaning.pop("truncation", None)
+        meaning.pop("padding", None)
+        merges = meaning.get("model", {}).get("merges")
+        if merges:  # written as "a b" by older versions of tokenizers, as ["a", "b"] by newer ones
+            meaning["model"]["merges"] = [m.split(" ") if isinstance(m, str) else m for m in merges]
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of a JSON value that digests are taken over: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _hash_file(path: Path) -> Iterable[StoredTensor]:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(MAX_HEADER_BYTES, path.stat().st_size):
+                raise ValueError("its header does not fit in it")  # noqa: TRY301  # every kind of damage reads alike
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                file.seek(8 + length + begin)
+                yield StoredTensor(name, tuple(entry["shape"]), entry["dtype"], _hash_range(file, end - begin))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}", "fetch the model again") from error
+
+
+def _hash_range(file: Any, size: int) -> str:
+    digest, left = hashlib.sha256(), size
+    while left > 0:
+        chunk = file.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise ValueError("it ends early")
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()
+
+
+def _identity(files: Sequence[Path]) -> str:
+    facts = []
+    for file in files:
+        real = file.resolve()  # a hub snapshot is a folder of links
+        facts.append([str(real), file.name, real.stat().st_size, real.stat().st_mtime_ns])
+    return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
+
+
+def _remembered(kept: Path) -> tuple[StoredTensor, ...] | None:
+    with contextlib.suppress(OSError, msgspec.DecodeError):  # a cache that cannot be read is no cache
+        return msgspec.json.decode(kept.read_bytes(), type=tuple[StoredTensor, ...])
+    return None
+
+
+def _remember(kept: Path, found: tuple[StoredTensor, ...]) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    fresh = kept.with_name(f"{kept.name}.{os.getpid()}")  # several workers may start at once
+    fresh.write_bytes(msgspec.json.encode(found))
+    fresh.replace(kept)

@@ -1,0 +1,159 @@
+"""Load a base model and its tokenizer from the embedded `nano`, a folder, or the Hugging Face hub.
+
+Refuses to run code that comes with a model, to read pickled weights, and to fill missing weights with random ones.
+torch and transformers are imported when a model is loaded, so that names can be checked without them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pfinetune.errors import ModelError
+from p2pfinetune.fingerprints import StoredTensor, stored_tensors, tensors_digest, tokenizer_digest
+from p2pfinetune.names import Digest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NANO = "nano"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HALF_PRECISION = frozenset({"BF16", "F16"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """A frozen base model in evaluation mode. `name` is how it was asked for and never enters a digest."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tensors_digest: Digest
+    tokenizer_digest: Digest
+    device: torch.device
+
+    @property
+    def max_context(self) -> int:
+        """Tokens the model can look at; 0 if it does not say."""
+        text_config = self.model.config.get_text_config()
+        return int(getattr(text_config, "max_position_embeddings", 0) or 0)
+
+
+def resolve_model(name: str) -> str:
+    """`nano` and existing folders as a folder's path, anything else that looks like a hub name unchanged."""
+    if name == NANO:
+        return str(Path(__file__).parent / "nano" / "model")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if not HUB_NAME.fullmatch(name):
+        raise ModelError(f"there is no model folder {name}", "give nano, a folder, or a hub name such as gpt2")
+    return name
+
+
+def load_base(name: str, *, device: str = "auto", cache: Path | None = None) -> Base:
+    """The model in fp32 (on CUDA in bf16 where stored in 16 bits), frozen. `cache` keeps digests of large files."""
+    resolved = resolve_model(name)
+    folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
+    stored = stored_tensors(folder, cache)
+    chosen = _choose_device(device)
+    model, tokenizer = _load(folder, _dtype_on(chosen, stored))
+    model.requires_grad_(False).eval().to(chosen)
+    return Base(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        tensors_digest=tensors_digest(stored, _canonical_names(model, stored)),
+        tokenizer_digest=tokenizer_digest(tokenizer),
+        device=chosen,
+    )
+
+
+def _fetch(name: str, resolved: str) -> Path:
+    """The local snapshot of a hub model, downloaded when it is not there yet."""
+    if name == NANO:
+        raise ModelError("the embedded model is not installed", "reinstall peerd, or give a model folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # folders inside a hub repository hold other formats
+    wanted: dict[str, Any] = {"allow_patterns": HUB_FILES, "ignore_patterns": ["*/*", "consolidated*"]}
+    try:
+        local = Path(snapshot_download(resolved, local_files_only=True, **wanted))
+        if list(local.glob("*.safetensors")):
+            return local
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(snapshot_download(resolved, **wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{name!r} is no folder here and could not be fetched from the Hugging Face hub: {_first_line(error)}",
+            "check the spelling and the connection, or give the path of a model folder; `nano` needs no download",
+        ) from error
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # whoever drives the library shows progress
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
+            "it needs config.json, model.safetensors and a tokenizer of an architecture that transformers knows",
+        ) from error
+    if absent := sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"])):
+        raise ModelError(f"{folder} does not fit its config.json: {absent[0]}", "fetch the model again")
+    return model, tokenizer
+
+
+def _canonical_names(model: PreTrainedModel, stored: tuple[StoredTensor, ...]) -> dict[str, str]:
+    """Stored name to canonical name: with the prefix of the base model, and one name for tied weights."""
+    first: dict[int, str] = {}  # parameter identity to the first of its names
+    parameters = dict(sorted(model.named_parameters(remove_duplicate=False)))
+    for name, parameter in parameters.items():
+        first.setdefault(id(parameter), name)
+    full = {t.name: t.name for t in stored}
+    for name in full:
+        prefixed = f"{model.base_model_prefix}.{name}"
+        if name not in parameters and prefixed in parameters:
+            full[name] = prefixed
+    return {name: first[id(parameters[long])] if long in parameters else long for name, long in full.items()}
+
+
+def _choose_device(device: str) -> torch.device:
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"no device {device!r} here: {_first_line(error)}", "choose auto, cpu, cuda or mps") from error
+    return chosen
+
+
+def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...]) -> torch.dtype:
+    import torch
+
+    is_half = all(t.dtype in HALF_PRECISION for t in stored)
+    return torch.bfloat16 if device.type == "cuda" and is_half and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
