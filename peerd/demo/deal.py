@@ -1,0 +1,37 @@
+"""Text for the demo's peers: dealt from what every installation has on disk, or a folder per peer of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peerd.demo.plan import MAX_PEERS, MIN_PEERS, SHARE_BYTES, kinds_of
+from peerd.errors import UsageError
+
+
+def own_folders(data: Path) -> list[tuple[str, Path]]:
+    """(domain, folder) for each sub-folder of `data`. Raises UsageError where there are too few or too many."""
+    if not data.is_dir():
+        raise UsageError(f"{data} is not a folder", "give --data a folder with one sub-folder per peer")
+    folders = sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not MIN_PEERS <= len(folders) <= MAX_PEERS:
+        raise UsageError(
+            f"{data} has {len(folders)} sub-folders; the demo takes {MIN_PEERS} to {MAX_PEERS} peers",
+            "make one sub-folder per peer, each with some text files",
+        )
+    return [(folder.name, folder) for folder in folders]
+
+
+def deal_installed(peers: int, into: Path, seed: int) -> list[tuple[str, Path]]:
+    """(kind, folder) a peer, disjoint shares of prose, Python and C++ found in the installed packages."""
+    from p2pfinetune.data import installed, partition
+
+    kinds = kinds_of(peers)
+    dealt: list[tuple[str, Path]] = []
+    for kind in dict.fromkeys(kinds):
+        documents = installed.documents_of(kind)
+        shares = partition.deal(documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed)
+        for number, share in enumerate(shares, start=1):
+            folder = into / f"{kind}-{number}"
+            partition.write_folder(folder, share)
+            dealt.append((kind, folder))
+    return dealt

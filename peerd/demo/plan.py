@@ -1,0 +1,86 @@
+"""What the demo will do, decided before anything starts: who takes part, with what text and which settings. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from p2pfinetune.names import PeerId
+from peerd.config import Config
+
+KINDS = ("prose", "python", "cpp")
+MIN_PEERS, MAX_PEERS = 2, 12  # a pair is the least that can collaborate; more than a dozen only wait for each other
+SHARE_BYTES = 60_000  # of text a peer: too little to fine-tune on alone, which is the point
+
+
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user chose."""
+
+    peers: Annotated[int, msgspec.Meta(ge=MIN_PEERS, le=MAX_PEERS)] = 6
+    rounds: Annotated[int, msgspec.Meta(ge=1)] = 8
+    trust: str = "validation"
+    data: Path | None = None
+    keep: bool = False
+    report: Path | None = None
+    seed: int = 0
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer of the demo, before it starts."""
+
+    name: str
+    domain: str
+    text: Path
+    home: Path
+    peer_id: PeerId
+
+
+def kinds_of(peers: int) -> list[str]:
+    """The kind of text of each peer: pairs first, then dealt around, neighbours in the list of one kind."""
+    kinds = KINDS[: min(len(KINDS), max(1, peers // 2))]
+    return sorted((kinds[i % len(kinds)] for i in range(peers)), key=KINDS.index)
+
+
+def names_of(domains: list[str]) -> list[str]:
+    """`python-1`, `python-2`, ... in the order given."""
+    seen: dict[str, int] = {}
+    names = []
+    for domain in domains:
+        seen[domain] = seen.get(domain, 0) + 1
+        names.append(f"{domain}-{seen[domain]}")
+    return names
+
+
+def shares_of(members: list[Member]) -> dict[str, tuple[float, ...]]:
+    """Declared category shares by peer, for the `oracle` scheme: each peer holds one kind of text alone."""
+    domains = sorted({member.domain for member in members})
+    return {m.peer_id: tuple(float(m.domain == domain) for domain in domains) for m in members}
+
+
+def config_of(member: Member, members: list[Member], options: DemoOptions, bootstrap: str, group: str) -> Config:
+    """Settings of one daemon: small batches of short sequences, so that six fit on two cores for some minutes."""
+    return Config(
+        name=member.name,
+        data=(str(member.text),),
+        model="nano",
+        group=group,
+        bootstrap=(bootstrap,),
+        listen=("/ip4/127.0.0.1/tcp/0",),
+        trust=options.trust,
+        twin=True,
+        rounds=options.rounds,
+        warmup_rounds=1,
+        steps_per_round=10,
+        batch_size=8,
+        context=128,
+        rank=8,
+        alpha=16,
+        lr=2e-3,
+        collect_seconds=45.0,
+        max_neighbours=MAX_PEERS,
+        threads=1,
+        seed=options.seed,
+        shares=shares_of(members) if options.trust == "oracle" else {},
+    )
