@@ -1,1 +1,1 @@
-
+"""The decisions of a peer, without any input or output: see `node.step`."""

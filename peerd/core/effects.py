@@ -15,25 +15,25 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """Something to be done."""
 
 
-class Train(Effect):
+class Train(Effect, frozen=True, kw_only=True):
     """Run `steps` optimizer steps of this round, then checkpoint. Answer: Trained."""
 
     round: Round
     steps: int
 
 
-class Publish(Effect):
+class Publish(Effect, frozen=True, kw_only=True):
     """Encode the own adapter, write it, announce it. Answer: Published or PublishFailed."""
 
     round: Round
 
 
-class Repeat(Effect):
+class Repeat(Effect, frozen=True, kw_only=True):
     """Gossip the last recorded announcement again, byte for byte, for peers that came late. No answer."""
 
 
-class Fetch(Effect):
-    """Bring the blob that `peer` announced, from the first of `holders` that gives it. Answer: BlobFetched, FetchFailed."""
+class Fetch(Effect, frozen=True, kw_only=True):
+    """Bring the blob `peer` announced, from the first of `holders` that gives it. Answer: BlobFetched, FetchFailed."""
 
     peer: PeerId
     digest: Digest
@@ -42,12 +42,14 @@ class Fetch(Effect):
     timeout_seconds: float
 
 
-class Admit(Effect):
+class Admit(Effect, frozen=True, kw_only=True):
     """Let the worker decode and inspect a fetched blob. Answer: UpdateAdmitted or UpdateRefused."""
 
     peer: PeerId
     digest: Digest
     codec: str
+    order: tuple[int, int] = (0, 0)
+    """(epoch, sequence) of its announcement, for `Store.save_seen`: older ones are refused after a restart too."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,34 +62,34 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
 
 
-class Collaborate(Effect):
+class Collaborate(Effect, frozen=True, kw_only=True):
     """Score, merge and guard with these updates; record the round. Answer: Collaborated or CollaborationFailed."""
 
     round: Round
     candidates: tuple[Candidate, ...]
 
 
-class Dial(Effect):
+class Dial(Effect, frozen=True, kw_only=True):
     """Connect to a peer. Answer: PeerConnected or DialFailed."""
 
     peer: PeerId
     addresses: tuple[str, ...]
 
 
-class Remember(Effect):
+class Remember(Effect, frozen=True, kw_only=True):
     """Keep a peer that proved good on disk, to be tried first after a restart. No answer."""
 
     peer: PeerId
     addresses: tuple[str, ...]
 
 
-class Forget(Effect):
+class Forget(Effect, frozen=True, kw_only=True):
     """Delete blobs nobody needs any more. No answer."""
 
     digests: tuple[Digest, ...]
 
 
-class Note(Effect):
+class Note(Effect, frozen=True, kw_only=True):
     """Write a line for people and for `peerd status`: something a user would care about. No answer."""
 
     level: str
@@ -96,30 +98,19 @@ class Note(Effect):
     peer: PeerId | None = None
 
 
-class CountRefusal(Effect):
+class CountRefusal(Effect, frozen=True, kw_only=True):
     """Count, durably, that something of this peer was refused. No answer."""
 
     peer: PeerId
     reason: str
 
 
-class Stop(Effect):
+class Stop(Effect, frozen=True, kw_only=True):
     """Leave: checkpoint is already durable; close network, worker and store."""
 
     reason: str
 
 
 AnyEffect = (
-    Train
-    | Publish
-    | Repeat
-    | Fetch
-    | Admit
-    | Collaborate
-    | Dial
-    | Remember
-    | Forget
-    | Note
-    | CountRefusal
-    | Stop
+    Train | Publish | Repeat | Fetch | Admit | Collaborate | Dial | Remember | Forget | Note | CountRefusal | Stop
 )

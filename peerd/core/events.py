@@ -30,7 +30,7 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     guard_local: float | None = None
 
 
-class WorkerStarted(Event):
+class WorkerStarted(Event, frozen=True, kw_only=True):
     """The worker has loaded model, data and the last checkpoint; `round` and `trained` say where that stands.
 
     `trained` means that the own training of `round` is in the checkpoint and the round goes on with publishing.
@@ -43,15 +43,19 @@ class WorkerStarted(Event):
     round: Round
     trained: bool
     best_guard: float | None
+    steps: int = 0
+    """Own optimizer steps so far, in all rounds."""
+    waited_rounds: int = 0
+    """Finished rounds since the guard loss last improved (`core.patience.waited_rounds` of the records)."""
 
 
-class WorkerDied(Event):
+class WorkerDied(Event, frozen=True, kw_only=True):
     """The worker process is gone, whatever it was doing; the shell is starting another."""
 
     reason: str
 
 
-class Trained(Event):
+class Trained(Event, frozen=True, kw_only=True):
     """The own training of a round is done and its checkpoint is durable."""
 
     round: Round
@@ -59,34 +63,34 @@ class Trained(Event):
     losses: Losses
 
 
-class Published(Event):
+class Published(Event, frozen=True, kw_only=True):
     """The own update is durable, its announcement recorded, and handed to the network."""
 
     announcement: Announcement
 
 
-class PublishFailed(Event):
+class PublishFailed(Event, frozen=True, kw_only=True):
     """The own update could not be encoded, written or announced."""
 
     round: Round
     reason: str
 
 
-class AnnouncementHeard(Event):
+class AnnouncementHeard(Event, frozen=True, kw_only=True):
     """An announcement with a valid signature of its own peer arrived; nothing else about it is verified yet."""
 
     announcement: Announcement
     via: PeerId
 
 
-class MessageRefused(Event):
+class MessageRefused(Event, frozen=True, kw_only=True):
     """Bytes from `peer` (the neighbour that passed them on) were refused before they became a message."""
 
     peer: PeerId
     reason: str
 
 
-class PeerFound(Event):
+class PeerFound(Event, frozen=True, kw_only=True):
     """Somebody says that this peer can be reached there; `how` names the discovery method."""
 
     peer: PeerId
@@ -94,27 +98,27 @@ class PeerFound(Event):
     how: str
 
 
-class PeerConnected(Event):
+class PeerConnected(Event, frozen=True, kw_only=True):
     """A connection is up, whoever dialled."""
 
     peer: PeerId
     address: str
 
 
-class PeerDisconnected(Event):
+class PeerDisconnected(Event, frozen=True, kw_only=True):
     """The last connection to a peer is gone."""
 
     peer: PeerId
 
 
-class DialFailed(Event):
+class DialFailed(Event, frozen=True, kw_only=True):
     """No address of a peer answered."""
 
     peer: PeerId
     reason: str
 
 
-class BlobFetched(Event):
+class BlobFetched(Event, frozen=True, kw_only=True):
     """An announced blob is in the store, digest verified."""
 
     peer: PeerId
@@ -123,7 +127,7 @@ class BlobFetched(Event):
     bytes_in: int
 
 
-class FetchFailed(Event):
+class FetchFailed(Event, frozen=True, kw_only=True):
     """An announced blob could not be had; `reason` is a transport FailureReason."""
 
     peer: PeerId
@@ -131,14 +135,14 @@ class FetchFailed(Event):
     reason: str
 
 
-class UpdateAdmitted(Event):
+class UpdateAdmitted(Event, frozen=True, kw_only=True):
     """The worker decoded and inspected a fetched update: schema, shapes, dtypes, finite, norm."""
 
     peer: PeerId
     digest: Digest
 
 
-class UpdateRefused(Event):
+class UpdateRefused(Event, frozen=True, kw_only=True):
     """The worker refused a fetched update."""
 
     peer: PeerId
@@ -146,7 +150,7 @@ class UpdateRefused(Event):
     reason: str
 
 
-class Collaborated(Event):
+class Collaborated(Event, frozen=True, kw_only=True):
     """A round's scoring, merge and guard are done; its record and checkpoint are durable."""
 
     round: Round
@@ -158,24 +162,24 @@ class Collaborated(Event):
     best_guard: float
 
 
-class CollaborationFailed(Event):
+class CollaborationFailed(Event, frozen=True, kw_only=True):
     """Scoring or merging failed inside the worker; the round ends with the own adapter."""
 
     round: Round
     reason: str
 
 
-class TextChanged(Event):
+class TextChanged(Event, frozen=True, kw_only=True):
     """The user's documents changed and the worker has read them again."""
 
     fingerprint: str
 
 
-class Ticked(Event):
+class Ticked(Event, frozen=True, kw_only=True):
     """Time has passed: deadlines, staleness, dials and retries are looked at. The shell ticks about once a second."""
 
 
-class StopAsked(Event):
+class StopAsked(Event, frozen=True, kw_only=True):
     """Somebody asked the daemon to stop."""
 
     reason: str

@@ -1,0 +1,19 @@
+"""A token bucket as a value: so many at once, so many a second in the long run."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """`level` tokens are left at the time `filled_at`."""
+
+    level: float
+    filled_at: float
+
+    def take(self, at: float, burst: float, per_second: float) -> Bucket | None:
+        """The bucket after one token was taken, None where it is empty."""
+        level = min(burst, self.level + max(0.0, at - self.filled_at) * per_second)
+        if level < 1.0:
+            return None
+        return Bucket(level=level - 1.0, filled_at=at)

@@ -1,0 +1,57 @@
+"""Whose updates a node wants: the best few of the peers that announce, so that a crowd costs no more than a few."""
+
+from __future__ import annotations
+
+from p2pfinetune.names import PeerId
+from peerd.core.dice import roll
+from peerd.core.effects import Candidate
+from peerd.core.neighbours import Neighbour, Update
+from peerd.core.state import Node
+
+
+def circle(node: Node) -> list[Neighbour]:
+    """At most `max_neighbours` peers with a recent announcement: trusted first, then proved, then spread by chance."""
+    oldest = node.at - node.settings.staleness_seconds
+    heard = [known for known in node.neighbours.values() if known.latest is not None and known.heard_at >= oldest]
+    if len(heard) <= node.settings.max_neighbours:
+        return heard
+    return sorted(heard, key=lambda known: _rank(node, known))[: node.settings.max_neighbours]
+
+
+def _rank(node: Node, known: Neighbour) -> tuple[float, int, bool, bool, float]:
+    trust = node.row.get(known.peer, 0.0)
+    failures = known.strikes + known.fetch_failures
+    return (-trust, failures, known.admitted is None, not known.connected, roll(node.me, known.peer))
+
+
+def candidates(node: Node) -> tuple[Candidate, ...]:
+    """Who takes part in a merge now: best trusted in my last row, then freshest, then by id; nobody twice."""
+    oldest = node.at - node.settings.staleness_seconds
+    usable = [
+        (-node.row.get(known.peer, 0.0), -known.admitted.heard_at, known.peer, known.admitted)
+        for known in node.neighbours.values()
+        if known.admitted is not None and known.admitted.heard_at >= oldest
+    ]
+    usable.sort(key=lambda entry: entry[:3])
+    return tuple(_candidate(node, peer, update) for _, _, peer, update in usable[: node.settings.max_neighbours])
+
+
+def _candidate(node: Node, peer: PeerId, update: Update) -> Candidate:
+    return Candidate(
+        peer=peer,
+        digest=update.digest,
+        codec=update.codec,
+        round=update.round,
+        age_seconds=max(0.0, node.at - update.heard_at),
+    )
+
+
+def is_live(node: Node, known: Neighbour) -> bool:
+    """Connected, of my network, announcing of late, and its updates can be had: worth waiting for."""
+    window = max(3 * node.settings.collect_seconds, 2 * node.round_seconds)
+    return known.connected and known.latest is not None and not known.is_given_up and known.heard_at >= node.at - window
+
+
+def awaited(node: Node) -> list[Neighbour]:
+    """Live neighbours that have brought nothing new since my last merge."""
+    return [known for known in circle(node) if is_live(node, known) and not known.is_fresh]

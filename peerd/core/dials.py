@@ -1,0 +1,100 @@
+"""Who is dialled and when: for ever, with a growing pause, first and later connects by the same path."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from peerd.core.dice import backoff
+from peerd.core.effects import AnyEffect, Dial
+from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound
+from peerd.core.limits import (
+    DIAL_BACKOFF_SECONDS,
+    DIAL_GRACE_SECONDS,
+    MAX_DIAL_BACKOFF_SECONDS,
+    MAX_DIALS,
+    MIN_REPEAT_SECONDS,
+    SETTLE_SECONDS,
+)
+from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
+from peerd.core.state import Moved, Node, put, welcome
+
+
+def start(node: Node) -> Moved:
+    """Begin what dials are wanted and due."""
+    effects: list[AnyEffect] = []
+    under_way = sum(known.dialling_since is not None for known in node.neighbours.values())
+    connected = sum(known.connected for known in node.neighbours.values())
+    free = min(MAX_DIALS, node.settings.max_connections - connected) - under_way
+    if free <= 0:
+        return node, effects
+    due = [known for known in node.neighbours.values() if is_due(node, known)]
+    due.sort(key=lambda known: (not known.remembered, known.dial_attempt, known.dial_not_before, known.peer))
+    for known in due[:free]:
+        node = put(node, replace(known, dialling_since=node.at))
+        effects.append(Dial(peer=known.peer, addresses=known.addresses))
+    return node, effects
+
+
+def is_due(node: Node, known: Neighbour) -> bool:
+    """Whether a peer may be dialled now."""
+    idle = not known.connected and known.dialling_since is None
+    return idle and bool(known.addresses) and node.at >= known.dial_not_before
+
+
+def found(node: Node, event: PeerFound) -> Moved:
+    """Somebody says where a peer is: kept in the bounded table, behind what the peer itself says."""
+    if event.peer == node.me:
+        return node, []
+    node, known = welcome(node, event.peer, connected=False)
+    if known is None:
+        return node, []
+    addresses = with_hearsay(known.addresses, event.addresses)
+    return (put(node, replace(known, addresses=addresses)) if addresses != known.addresses else node), []
+
+
+def connected(node: Node, event: PeerConnected) -> Moved:
+    """A connection is up; the newcomer hears my announcement soon."""
+    if event.peer == node.me:
+        return node, []
+    node, known = welcome(node, event.peer, connected=True)
+    if known is None:
+        return node, []
+    addresses = known.addresses
+    if known.dialling_since is not None:  # the other end of an inbound connection is no address to dial
+        addresses = proven_first((event.address,), addresses)
+    known = replace(known, connected=True, addresses=addresses, dialling_since=None, dial_attempt=0)
+    soon = max(node.at + SETTLE_SECONDS, node.repeated_at + MIN_REPEAT_SECONDS)
+    node = replace(node, repeat_at=min(node.repeat_at, soon), alone_is_said=False)
+    return put(node, known), []
+
+
+def disconnected(node: Node, event: PeerDisconnected) -> Moved:
+    """The connection is gone: dial again soon."""
+    known = node.neighbours.get(event.peer)
+    if known is None or not known.connected:
+        return node, []
+    pause = backoff(0, DIAL_BACKOFF_SECONDS, MAX_DIAL_BACKOFF_SECONDS, node.me, known.peer)
+    again = max(known.dial_not_before, node.at + pause)
+    return put(node, replace(known, connected=False, dial_attempt=0, dial_not_before=again)), []
+
+
+def failed(node: Node, event: DialFailed) -> Moved:
+    """Nobody answered: wait the longer."""
+    known = node.neighbours.get(event.peer)
+    if known is None or known.dialling_since is None:
+        return node, []
+    return put(node, _later(node, known)), []
+
+
+def expire(node: Node) -> Node:
+    """Take dials without an answer for failed."""
+    for known in node.neighbours.values():
+        if known.dialling_since is not None and node.at > known.dialling_since + DIAL_GRACE_SECONDS:
+            node = put(node, _later(node, known))
+    return node
+
+
+def _later(node: Node, known: Neighbour) -> Neighbour:
+    pause = backoff(known.dial_attempt, DIAL_BACKOFF_SECONDS, MAX_DIAL_BACKOFF_SECONDS, node.me, known.peer)
+    again = max(known.dial_not_before, node.at + pause)
+    return replace(known, dialling_since=None, dial_attempt=known.dial_attempt + 1, dial_not_before=again)

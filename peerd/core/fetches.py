@@ -1,0 +1,198 @@
+"""Which blobs are fetched, from whom and when; what is done with what comes or does not come."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.core.circle import circle
+from peerd.core.dice import backoff, roll
+from peerd.core.effects import Admit, AnyEffect, Fetch, Remember
+from peerd.core.events import BlobFetched, FetchFailed, UpdateAdmitted, UpdateRefused
+from peerd.core.limits import (
+    FETCH_BACKOFF_SECONDS,
+    FETCH_GRACE_SECONDS,
+    MAX_FETCH_BACKOFF_SECONDS,
+    MAX_FETCH_SECONDS,
+    MAX_FETCH_TRIES,
+    MAX_FETCHES,
+    MAX_OTHER_HOLDERS,
+    MIN_BYTES_A_SECOND,
+    REMEMBER_SECONDS,
+)
+from peerd.core.neighbours import Neighbour, Transfer, Update
+from peerd.core.state import Moved, Node, discard, has_worker, put, refuse
+from peerd.wire.messages import Announcement
+
+
+def start(node: Node) -> Moved:
+    """Begin what fetches are wanted and possible now."""
+    effects: list[AnyEffect] = []
+    free = MAX_FETCHES - running(node)
+    if free <= 0:
+        return node, effects
+    wanting = [known for known in circle(node) if wants(node, known)]
+    wanting.sort(key=lambda known: (known.strikes + known.fetch_failures, known.heard_at, known.peer))
+    for known in wanting:
+        said = known.latest
+        holders = _holders(node, known)
+        if said is None or not holders or free <= 0:
+            continue
+        timeout = timeout_seconds(node, said.size)
+        transfer = Transfer(
+            announcement=said, heard_at=known.heard_at, gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS
+        )
+        node = put(node, replace(known, transfer=transfer))
+        effects.append(
+            Fetch(peer=known.peer, digest=said.blob, size=said.size, holders=holders, timeout_seconds=timeout)
+        )
+        free -= 1
+    return node, effects
+
+
+def running(node: Node) -> int:
+    """Fetches that have not been answered."""
+    return sum(known.transfer is not None and known.transfer.stage == "fetching" for known in node.neighbours.values())
+
+
+def wants(node: Node, known: Neighbour) -> bool:
+    """Whether the newest announcement of a peer is to be fetched now."""
+    if known.latest is None or known.transfer is not None or known.fetch_failures >= MAX_FETCH_TRIES:
+        return False
+    if known.admitted is not None and known.admitted.order >= known.latest.order:
+        return False
+    return node.at >= known.fetch_not_before
+
+
+def timeout_seconds(node: Node, size: int) -> float:
+    """A round's patience, or longer where the blob is large for a slow line."""
+    return min(MAX_FETCH_SECONDS, max(node.settings.collect_seconds, size / MIN_BYTES_A_SECOND))
+
+
+def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
+    """The origin first where it is connected; then a few others, not the same for everybody; at last a dial."""
+    if known.origin_only or known.latest is None:
+        return (known.peer,) if known.connected or known.addresses else ()
+    blob = known.latest.blob
+    others = sorted(
+        (roll(node.me, blob, other.peer), other.peer)
+        for other in node.neighbours.values()
+        if other.connected and other.latest is not None and other.peer != known.peer
+    )
+    chosen = tuple(peer for _, peer in others[:MAX_OTHER_HOLDERS])
+    if known.connected:
+        return (known.peer, *chosen)
+    return (*chosen, known.peer) if known.addresses else chosen
+
+
+def fetched(node: Node, event: BlobFetched) -> Moved:
+    """The blob is here: let the worker look at it, as soon as there is one."""
+    known = _waiting(node, event.peer, event.digest, "fetching")
+    if known is None or known.transfer is None:
+        return discard(node, [event.digest]), []
+    node = put(node, replace(known, transfer=replace(known.transfer, stage="fetched")))
+    return inspect(node) if has_worker(node) else (node, [])
+
+
+def inspect(node: Node) -> Moved:
+    """Hand every fetched blob to the worker."""
+    effects: list[AnyEffect] = []
+    for known in node.neighbours.values():
+        transfer = known.transfer
+        if transfer is None or transfer.stage != "fetched":
+            continue
+        node = put(node, replace(known, transfer=replace(transfer, stage="inspecting")))
+        said = transfer.announcement
+        effects.append(Admit(peer=known.peer, digest=said.blob, codec=said.codec, order=said.order))
+    return node, effects
+
+
+def failed(node: Node, event: FetchFailed) -> Moved:
+    """Try again later, a few times; wrong bytes and wrong sizes are held against the peer."""
+    known = _waiting(node, event.peer, event.digest, "fetching")
+    if known is None:
+        return node, []
+    if event.reason not in {"corrupt", "oversize"}:
+        return put(node, _later(node, known)), []
+    node = put(node, _later(node, replace(known, origin_only=True, strikes=known.strikes + 1)))
+    return refuse(node, event.peer, event.reason)
+
+
+def admitted(node: Node, event: UpdateAdmitted) -> Moved:
+    """The update may be used; its predecessor is garbage; its peer is a good one."""
+    known = _waiting(node, event.peer, event.digest, "inspecting")
+    if known is None or known.transfer is None:
+        return discard(node, [event.digest]), []
+    old, said = known.admitted, known.transfer.announcement
+    update = Update(
+        digest=said.blob,
+        codec=said.codec,
+        round=said.round,
+        order=said.order,
+        heard_at=known.transfer.heard_at,
+        admitted_at=node.at,
+    )
+    known = replace(known, admitted=update, transfer=None, strikes=0, fetch_not_before=node.at)
+    node = put(node, known)
+    if old is not None and old.digest != update.digest:
+        node = discard(node, [old.digest])
+    return _remembered(node, known)
+
+
+def refused(node: Node, event: UpdateRefused) -> Moved:
+    """The update is no good: nobody asks for this one again, and the next one waits the longer."""
+    known = _waiting(node, event.peer, event.digest, "inspecting")
+    if known is None:
+        return discard(node, [event.digest]), []
+    known = _later(node, replace(known, strikes=known.strikes + 1))
+    node = discard(put(node, _without(known, event.digest)), [event.digest])
+    return refuse(node, event.peer, event.reason)
+
+
+def _without(known: Neighbour, digest: Digest) -> Neighbour:
+    """Give up `latest` where it names this very blob; a newer one may still be tried."""
+    said: Announcement | None = known.latest
+    return replace(known, fetch_failures=MAX_FETCH_TRIES) if said is not None and said.blob == digest else known
+
+
+def worker_lost(node: Node) -> Node:
+    """Nobody will answer for what was being inspected; since it may be what killed the worker, it has to wait."""
+    for known in node.neighbours.values():
+        if known.transfer is not None and known.transfer.stage == "inspecting":
+            node = put(node, _later(node, known))
+    return node
+
+
+def expire(node: Node) -> Node:
+    """Take fetches without an answer for failed, and drop admitted updates that are too old to be used."""
+    oldest = node.at - node.settings.staleness_seconds
+    for known in node.neighbours.values():
+        transfer, update = known.transfer, known.admitted
+        if transfer is not None and transfer.stage == "fetching" and node.at > transfer.gives_up_at:
+            node = put(node, _later(node, known))
+        if update is not None and update.heard_at < oldest:
+            node = discard(put(node, replace(node.neighbours[known.peer], admitted=None)), [update.digest])
+    return node
+
+
+def _waiting(node: Node, peer: PeerId, digest: Digest, stage: str) -> Neighbour | None:
+    """The peer, where an answer about this blob is really waited for."""
+    known = node.neighbours.get(peer)
+    if known is None or known.transfer is None:
+        return None
+    fits = known.transfer.announcement.blob == digest and known.transfer.stage == stage
+    return known if fits else None
+
+
+def _later(node: Node, known: Neighbour) -> Neighbour:
+    tries = known.fetch_failures + known.strikes
+    pause = backoff(tries, FETCH_BACKOFF_SECONDS, MAX_FETCH_BACKOFF_SECONDS, node.me, known.peer)
+    return replace(known, transfer=None, fetch_failures=known.fetch_failures + 1, fetch_not_before=node.at + pause)
+
+
+def _remembered(node: Node, known: Neighbour) -> Moved:
+    due = known.remembered_at is None or node.at - known.remembered_at >= REMEMBER_SECONDS
+    if not known.addresses or not due:
+        return node, []
+    node = put(node, replace(known, remembered=True, remembered_at=node.at))
+    return node, [Remember(peer=known.peer, addresses=known.addresses)]

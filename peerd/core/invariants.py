@@ -1,0 +1,99 @@
+"""What must hold of a node after every step, whatever happened. Run in tests and simulations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from peerd.core.circle import awaited
+from peerd.core.effects import Admit, AnyEffect, Collaborate, Dial, Fetch, Forget, Publish, Train
+from peerd.core.fetches import running
+from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN
+from peerd.core.neighbours import Neighbour
+from peerd.core.phases import Collecting, Resting, Starting, Stopping, Training
+from peerd.core.state import Node, needed
+from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
+
+
+def broken(node: Node, effects: Sequence[AnyEffect] = ()) -> tuple[str, ...]:
+    """Sentences about what does not hold; empty where all is well."""
+    return (*_bounds(node), *_peers(node), *_waits(node), *_effects(node, effects))
+
+
+def _bounds(node: Node) -> Iterator[str]:
+    for what, size, limit in (
+        ("known peers", len(node.neighbours), MAX_KNOWN_PEERS),
+        ("orders of peers that left", len(node.seen), MAX_SEEN),
+        ("blobs to delete", len(node.garbage), MAX_GARBAGE),
+        ("refusal words", len(node.refused), MAX_REASONS),
+        ("fetches at once", running(node), MAX_FETCHES),
+        ("dials at once", sum(known.dialling_since is not None for known in node.neighbours.values()), MAX_DIALS),
+        ("trust row", len(node.row), node.settings.max_neighbours + 1),
+    ):
+        if size > limit:
+            yield f"{what}: {size} are more than {limit}"
+
+
+def _peers(node: Node) -> Iterator[str]:
+    if node.me in node.neighbours:
+        yield "I am my own neighbour"
+    for peer, known in node.neighbours.items():
+        if known.peer != peer:
+            yield f"{peer} is filed under another name"
+        yield from (f"{peer}: {fault}" for fault in _faults(node, known))
+
+
+def _faults(node: Node, known: Neighbour) -> Iterator[str]:
+    if len(known.addresses) > MAX_ADDRESSES or len(known.name) > MAX_NAME or len(known.refused) > MAX_REASONS:
+        yield "something it said is kept without bound"
+    if known.latest is not None and (known.latest.network != node.network or known.latest.peer != known.peer):
+        yield "an announcement of another network or peer was taken"
+    if known.latest is not None and known.latest.order > known.seen:
+        yield "a taken announcement could be replayed"
+    if known.admitted is not None and known.latest is not None and known.admitted.order > known.latest.order:
+        yield "an update is newer than any announcement"
+    if known.connected and known.dialling_since is not None:
+        yield "dialled though connected"
+    if known.transfer is not None and known.transfer.stage == "inspecting" and isinstance(node.phase, Starting):
+        yield "inspected by a worker that is not there"
+
+
+def _waits(node: Node) -> Iterator[str]:
+    match node.phase:
+        case Collecting(deadline=deadline):
+            if node.at >= deadline or not awaited(node):
+                yield "collecting goes on without a reason"
+        case Training(round=round_) if round_ != node.round:
+            yield "trains another round than its own"
+        case Resting(fresh_since=float() as since) if node.at >= since + node.settings.collect_seconds:
+            yield "a rest's collecting goes on for too long"
+        case _:
+            pass
+
+
+def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
+    jobs = [effect for effect in effects if isinstance(effect, Train | Publish | Collaborate)]
+    if len(jobs) > 1:
+        yield "two jobs of a round at once"
+    if isinstance(node.phase, Starting | Stopping) and (jobs or any(isinstance(e, Admit) for e in effects)):
+        yield "a job for a worker that is not there"
+    wanted = needed(node)
+    for effect in effects:
+        match effect:
+            case Fetch(holders=holders) if not holders or node.me in holders or len(set(holders)) < len(holders):
+                yield "a fetch from nobody, from myself, or twice from one"
+            case Dial(peer=peer, addresses=addresses) if not addresses or peer == node.me:
+                yield "a dial to nowhere or to myself"
+            case Forget(digests=digests) if wanted.intersection(digests):
+                yield "a blob that is needed is deleted"
+            case Collaborate(candidates=candidates):
+                yield from _merge_faults(node, Counter(candidate.peer for candidate in candidates))
+            case _:
+                pass
+
+
+def _merge_faults(node: Node, peers: Counter[str]) -> Iterator[str]:
+    if any(count > 1 for count in peers.values()) or node.me in peers:
+        yield "a peer merges twice, or I with myself"
+    if len(peers) > node.settings.max_neighbours:
+        yield "more neighbours merge than were allowed"

@@ -1,0 +1,41 @@
+"""Every bound on what strangers can make a node keep or do, each with its reason. Nothing here is for users to set."""
+
+from __future__ import annotations
+
+MAX_KNOWN_PEERS = (
+    256  # some times the largest neighbourhood; a table of this size is walked in well under a millisecond
+)
+MAX_SEEN = 1024  # newest sequence numbers of peers that left the table, so that coming back is no way to replay
+MAX_REASONS = 32  # distinct refusal words; there are about twenty, anything beyond is counted as "other"
+MAX_REASON = 40  # characters of a refusal word
+MAX_GARBAGE = 512  # digests waiting to be deleted; what falls out is swept at the next start
+
+MAX_FETCHES = 8  # transfers at once: one slow peer holds one of them, and eight fill a home's uplink
+MAX_FETCH_TRIES = 5  # of one announcement; by then about a minute has passed and a newer one is near
+MAX_OTHER_HOLDERS = 2  # besides the origin: asking everybody would multiply the load of a rare blob
+FETCH_BACKOFF_SECONDS = 2.0  # first wait after a failed fetch, then doubled
+MAX_FETCH_BACKOFF_SECONDS = 600.0
+MIN_BYTES_A_SECOND = 32 * 1024  # slower than this, a transfer runs into its timeout
+MAX_FETCH_SECONDS = 3600.0
+FETCH_GRACE_SECONDS = 60.0  # beyond its timeout, a fetch without any answer is taken for failed
+MAX_STRIKES = 3  # refused updates in a row after which nobody waits for that peer any more
+
+MAX_DIALS = 4  # at once; a dial may take 15 seconds
+DIAL_BACKOFF_SECONDS = 1.0  # first wait after a failed dial, then doubled
+MAX_DIAL_BACKOFF_SECONDS = 300.0  # for ever: a laptop that comes back is found within minutes
+DIAL_GRACE_SECONDS = 60.0  # a dial without any answer is taken for failed
+FOREIGN_SECONDS = 3600.0  # a peer of another network is not dialled again before
+
+REPEAT_SECONDS = 30.0  # between repetitions of the own announcement
+SETTLE_SECONDS = 2.0  # after a connect, before the repetition: gossip needs a heartbeat to take a newcomer in
+MIN_REPEAT_SECONDS = 5.0  # however many peers connect
+
+ANNOUNCEMENT_BURST = 10.0  # announcements of one peer at once
+ANNOUNCEMENTS_A_SECOND = 0.5  # of one peer in the long run; an honest one sends one a round
+STRANGER_BURST = 64.0  # first announcements of unknown peers at once
+STRANGERS_A_SECOND = 4.0
+COUNTED_BURST = 50.0  # refusals written to disk at once; beyond, they are counted in memory only
+COUNTED_A_SECOND = 5.0
+
+REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
+MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

@@ -1,0 +1,110 @@
+"""What a node knows of one other peer, as a frozen value, and small questions about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.core.bucket import Bucket
+from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_REASON, MAX_REASONS, MAX_STRIKES
+from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Announcement
+
+Order = tuple[int, int]
+"""(epoch, sequence) of an announcement; newer is greater."""
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """An admitted update: it may take part in a merge."""
+
+    digest: Digest
+    codec: str
+    round: Round
+    order: Order
+    heard_at: float
+    admitted_at: float
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """An announced update on its way in."""
+
+    announcement: Announcement
+    heard_at: float
+    gives_up_at: float
+    stage: Literal["fetching", "fetched", "inspecting"] = "fetching"
+    """`fetched` waits for a worker."""
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one peer. Times are monotonic seconds."""
+
+    peer: PeerId
+    name: str = ""
+    """Chosen by the peer: printable, but otherwise untrusted."""
+    addresses: tuple[str, ...] = ()
+    connected: bool = False
+    remembered: bool = False
+    """Known as good from an earlier run, or proved good in this one."""
+    remembered_at: float | None = None
+    """When it was last written to disk in this run."""
+    latest: Announcement | None = None
+    """The newest announcement taken."""
+    heard_at: float = 0.0
+    """When `latest` was first heard."""
+    seen: Order = (-1, -1)
+    """The newest order ever taken, earlier runs included."""
+    bucket: Bucket = Bucket(level=ANNOUNCEMENT_BURST, filled_at=0.0)
+    transfer: Transfer | None = None
+    admitted: Update | None = None
+    used: Order = (-1, -1)
+    """The order that my last merge took from this peer."""
+    strikes: int = 0
+    """Updates refused in a row: corrupt, of a wrong size, or refused by the worker."""
+    fetch_failures: int = 0
+    """Failed fetches of `latest`."""
+    fetch_not_before: float = 0.0
+    origin_only: bool = False
+    """The last bytes were wrong: ask nobody but the origin, so that no third party can spoil a peer's name."""
+    dialling_since: float | None = None
+    dial_attempt: int = 0
+    dial_not_before: float = 0.0
+    refused: Mapping[str, int] = {}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Its admitted update has not been in a merge of mine."""
+        return self.admitted is not None and self.admitted.order > self.used
+
+    @property
+    def is_given_up(self) -> bool:
+        """Nobody waits for what it announced."""
+        return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES
+
+
+def clean_name(name: str) -> str:
+    """What of a stranger's display name can be shown: no control characters, which could drive a terminal."""
+    return "".join(character for character in name if character.isprintable())[:MAX_NAME]
+
+
+def proven_first(proven: tuple[str, ...], rest: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses with those first that the peer itself signed or that worked; at most MAX_ADDRESSES."""
+    fitting = (address for address in (*proven, *rest) if 0 < len(address) <= MAX_ADDRESS)
+    return tuple(dict.fromkeys(fitting))[:MAX_ADDRESSES]
+
+
+def with_hearsay(known: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses somebody else says: where there is no room they only ever push out the last of the known ones."""
+    new = [address for address in said if address not in known]
+    if len(known) >= MAX_ADDRESSES and new:
+        known = known[: MAX_ADDRESSES - 1]
+    return proven_first(known, tuple(new))
+
+
+def counted(counts: Mapping[str, int], reason: str) -> dict[str, int]:
+    """One refusal more; a bounded number of words."""
+    word = reason[:MAX_REASON]
+    if word not in counts and len(counts) >= MAX_REASONS - 1:
+        word = "other"
+    return {**counts, word: counts.get(word, 0) + 1}

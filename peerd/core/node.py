@@ -1,0 +1,157 @@
+"""The whole behaviour of a peer as one pure function: what has happened goes in, what is to be done comes out.
+
+Nothing that a peer, a network or a disk does makes it raise; whatever came too late or was not asked for is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
+from peerd.core.dice import roll
+from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
+from peerd.core.events import (
+    AnnouncementHeard,
+    AnyEvent,
+    BlobFetched,
+    Collaborated,
+    CollaborationFailed,
+    DialFailed,
+    FetchFailed,
+    MessageRefused,
+    PeerConnected,
+    PeerDisconnected,
+    PeerFound,
+    Published,
+    PublishFailed,
+    StopAsked,
+    TextChanged,
+    Ticked,
+    Trained,
+    UpdateAdmitted,
+    UpdateRefused,
+    WorkerDied,
+    WorkerStarted,
+)
+from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN, REPEAT_SECONDS
+from peerd.core.neighbours import Neighbour, Order, proven_first
+from peerd.core.phases import Stopping
+from peerd.core.settings import Settings
+from peerd.core.state import Moved, Node, needed
+from peerd.wire.messages import Announcement, PeerRecord
+
+__all__ = ["Node", "begin", "step"]
+
+
+def begin(
+    settings: Settings,
+    me: PeerId,
+    at: float,
+    known_peers: Iterable[PeerRecord] = (),
+    seen: Mapping[PeerId, Order] | None = None,
+    own: Announcement | None = None,
+    row: Mapping[PeerId, float] | None = None,
+) -> Moved:
+    """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before."""
+    orders = dict(list((seen or {}).items())[-MAX_SEEN:])
+    neighbours: dict[PeerId, Neighbour] = {}
+    for record in known_peers:
+        if record.peer == me or len(neighbours) >= MAX_KNOWN_PEERS:
+            continue
+        neighbours[record.peer] = Neighbour(
+            peer=record.peer,
+            addresses=proven_first(record.addresses, ()),
+            remembered=True,
+            seen=orders.pop(record.peer, (-1, -1)),
+            dial_not_before=at,
+        )
+    node = Node(settings=settings, me=me, at=at, neighbours=neighbours, seen=orders, own=own, row=dict(row or {}))
+    return dials.start(replace(node, repeat_at=at + REPEAT_SECONDS))
+
+
+def step(node: Node, event: AnyEvent) -> Moved:
+    """The node after an event, and what is to be done about it."""
+    if isinstance(node.phase, Stopping):
+        return node, []
+    node = replace(node, at=max(node.at, event.at))
+    moved, effects = _happened(node, event)
+    if moved is node and not isinstance(event, Ticked):
+        return node, effects
+    for rule in (fetches.start, dials.start, round.advance, _repeat, _forget):
+        if isinstance(moved.phase, Stopping):
+            break
+        moved, more = rule(moved)
+        effects = effects + more
+    return moved, effects
+
+
+def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR0912  # one line for each event
+    match event:
+        case WorkerStarted():
+            return round.worker_started(node, event)
+        case WorkerDied():
+            return round.worker_died(node, event)
+        case Trained():
+            return round.trained(node, event)
+        case Published():
+            return round.published(node, event)
+        case PublishFailed():
+            return round.publish_failed(node, event)
+        case AnnouncementHeard():
+            return intake.heard(node, event)
+        case MessageRefused():
+            return intake.message_refused(node, event)
+        case PeerFound():
+            return dials.found(node, event)
+        case PeerConnected():
+            return dials.connected(node, event)
+        case PeerDisconnected():
+            return dials.disconnected(node, event)
+        case DialFailed():
+            return dials.failed(node, event)
+        case BlobFetched():
+            return fetches.fetched(node, event)
+        case FetchFailed():
+            return fetches.failed(node, event)
+        case UpdateAdmitted():
+            return fetches.admitted(node, event)
+        case UpdateRefused():
+            return fetches.refused(node, event)
+        case Collaborated():
+            return round.collaborated(node, event)
+        case CollaborationFailed():
+            return round.collaboration_failed(node, event)
+        case TextChanged():
+            return round.text_changed(node, event)
+        case Ticked():
+            return dials.expire(fetches.expire(node)), []
+        case StopAsked():
+            return replace(node, phase=Stopping(reason=event.reason)), [Stop(reason=event.reason)]
+        case _:
+            assert_never(event)
+
+
+def _repeat(node: Node) -> Moved:
+    """Say my last announcement again, for peers that came late."""
+    speaks = node.own is not None and node.own.network == node.network
+    if not speaks or node.at < node.repeat_at or not any(known.connected for known in node.neighbours.values()):
+        return node, []
+    pause = REPEAT_SECONDS * (0.75 + 0.5 * roll(node.me, int(node.at)))
+    return replace(node, repeated_at=node.at, repeat_at=node.at + pause), [Repeat()]
+
+
+def _forget(node: Node) -> Moved:
+    """Delete what nothing needs any more."""
+    if not node.garbage:
+        return node, []
+    wanted = needed(node)
+    useless: tuple[Digest, ...] = tuple(digest for digest in node.garbage if digest not in wanted)
+    if not useless:
+        return node, []
+    kept = tuple(digest for digest in node.garbage if digest in wanted)
+    effects: list[AnyEffect] = [Forget(digests=useless)]
+    return replace(node, garbage=kept), effects

@@ -1,0 +1,55 @@
+"""When training rests, and when it goes on: decided by guard losses and the user's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from p2pfinetune.names import Round
+from peerd.core.state import Node
+
+
+def is_gain(guard: float, best: float | None, min_gain: float) -> bool:
+    """Whether a guard loss is better than the best so far by more than noise."""
+    return best is None or guard < best - min_gain
+
+
+def waited_rounds(guards: Iterable[float | None], min_gain: float) -> int:
+    """Rounds since the guard loss (of the personal model, oldest first) last improved; unmeasured rounds count not."""
+    best: float | None = None
+    waited = 0
+    for guard in guards:
+        if guard is None:
+            continue
+        if is_gain(guard, best, min_gain):
+            best, waited = guard, 0
+        else:
+            waited += 1
+    return waited
+
+
+def judged(node: Node, guard: float | None) -> Node:
+    """The node after a round that ended with this guard loss."""
+    if guard is None:
+        return node
+    if is_gain(guard, node.best, node.settings.min_gain):
+        return replace(node, best=guard, waited_rounds=0)
+    return replace(node, waited_rounds=node.waited_rounds + 1)
+
+
+def exhausted(node: Node, round_: Round) -> str:
+    """Why there is no training any more whatever happens; empty where there is."""
+    settings = node.settings
+    if settings.rounds and round_ > settings.rounds:
+        return f"all {settings.rounds} rounds are done"
+    if settings.total_steps and node.steps >= settings.total_steps:
+        return f"all {settings.total_steps} steps are done"
+    return ""
+
+
+def why_rest(node: Node, round_: Round) -> str:
+    """Why `round_` does not begin with training; empty where it does."""
+    if node.waited_rounds >= node.settings.patience:
+        return exhausted(node, round_) or f"no better guard loss in {node.waited_rounds} rounds"
+    return exhausted(node, round_)

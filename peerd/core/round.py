@@ -1,0 +1,167 @@
+"""One round: train, publish, collect, merge; or rest. Waiting always has an end."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from p2pfinetune.names import Round
+from peerd.core import fetches
+from peerd.core.circle import awaited, candidates
+from peerd.core.effects import Collaborate, Note, Publish, Train
+from peerd.core.events import (
+    Collaborated,
+    CollaborationFailed,
+    Published,
+    PublishFailed,
+    TextChanged,
+    Trained,
+    WorkerDied,
+    WorkerStarted,
+)
+from peerd.core.limits import MAX_MERGE_DEATHS, REPEAT_SECONDS
+from peerd.core.patience import exhausted, judged, why_rest
+from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Training
+from peerd.core.state import Moved, Node, discard
+
+
+def worker_started(node: Node, event: WorkerStarted) -> Moved:
+    """Go on where the last durable checkpoint stands, in this run or in one before."""
+    node = replace(
+        node,
+        network=event.network,
+        max_blob_bytes=event.max_blob_bytes,
+        steps=max(node.steps, event.steps),
+        best=event.best_guard if node.network is None else node.best,
+        waited_rounds=event.waited_rounds if node.network is None else node.waited_rounds,
+    )
+    round_ = Round(max(1, event.round))
+    begun = _publish(node, round_) if event.trained else begin(node, round_)
+    node, effects = begun
+    node, inspections = fetches.inspect(node)
+    return node, effects + inspections
+
+
+def worker_died(node: Node, event: WorkerDied) -> Moved:
+    """Wait for the next one; nothing that was durable is lost."""
+    deaths = node.merge_deaths + isinstance(node.phase, Merging)
+    node = fetches.worker_lost(replace(node, phase=Starting(reason=event.reason or "unknown"), merge_deaths=deaths))
+    return node, [Note(level="warning", message=f"the worker died ({event.reason}); it is being started again")]
+
+
+def begin(node: Node, round_: Round) -> Moved:
+    """Train the round, or rest."""
+    node = replace(node, round=round_, round_began_at=node.at)
+    if reason := why_rest(node, round_):
+        was_resting = isinstance(node.phase, Merging) and node.phase.rests
+        node = replace(node, phase=Resting(round=round_, reason=reason))
+        return node, [] if was_resting else [Note(level="info", message=f"training rests: {reason}")]
+    steps = node.settings.steps_per_round
+    if node.settings.total_steps:
+        steps = min(steps, node.settings.total_steps - node.steps)
+    return replace(node, phase=Training(round=round_, began_at=node.at)), [Train(round=round_, steps=steps)]
+
+
+def trained(node: Node, event: Trained) -> Moved:
+    """The own training of this round is durable."""
+    if not isinstance(node.phase, Training) or node.phase.round != event.round:
+        return node, []
+    return _publish(replace(node, steps=node.steps + event.steps), event.round)
+
+
+def _publish(node: Node, round_: Round) -> Moved:
+    phase = Publishing(round=round_, began_at=node.at)
+    return replace(node, phase=phase, round=round_), [Publish(round=round_)]
+
+
+def published(node: Node, event: Published) -> Moved:
+    """The own update is out: see what the neighbours have."""
+    before = node.own.blob if node.own is not None else None
+    if before != event.announcement.blob:
+        node = discard(node, [node.own_before] if node.own_before is not None else [])
+        node = replace(node, own_before=before)
+    node = replace(node, own=event.announcement, repeated_at=node.at, repeat_at=node.at + REPEAT_SECONDS)
+    if not isinstance(node.phase, Publishing) or node.phase.round != event.announcement.round:
+        return node, []
+    return _collect(node, node.phase.round)
+
+
+def publish_failed(node: Node, event: PublishFailed) -> Moved:
+    """Nobody hears of this round; it goes on all the same."""
+    if not isinstance(node.phase, Publishing) or node.phase.round != event.round:
+        return node, []
+    note = Note(level="warning", message=f"round {event.round} could not be published: {event.reason}")
+    node, effects = _collect(node, event.round)
+    return node, [note, *effects]
+
+
+def _collect(node: Node, round_: Round) -> Moved:
+    if round_ <= node.settings.warmup_rounds:
+        return _merge(node, round_, warming_up=True)
+    return replace(node, phase=Collecting(round=round_, deadline=node.at + node.settings.collect_seconds)), []
+
+
+def advance(node: Node) -> Moved:
+    """Merge as soon as nobody is waited for any more."""
+    match node.phase:
+        case Collecting(round=round_, deadline=deadline):
+            if node.at >= deadline or not awaited(node):
+                return _merge(node, round_)
+        case Resting() as rest:
+            return _advance_rest(node, rest)
+        case _:
+            pass
+    return node, []
+
+
+def _advance_rest(node: Node, rest: Resting) -> Moved:
+    fresh = any(node.neighbours[candidate.peer].is_fresh for candidate in candidates(node))
+    if not fresh:
+        return (node, []) if rest.fresh_since is None else (replace(node, phase=replace(rest, fresh_since=None)), [])
+    if rest.fresh_since is None:
+        rest = replace(rest, fresh_since=node.at)
+        node = replace(node, phase=rest)
+    if rest.fresh_since is not None and node.at < rest.fresh_since + node.settings.collect_seconds and awaited(node):
+        return node, []
+    return _merge(node, rest.round, rests=True)
+
+
+def _merge(node: Node, round_: Round, *, rests: bool = False, warming_up: bool = False) -> Moved:
+    suspect = node.merge_deaths >= MAX_MERGE_DEATHS
+    chosen = () if warming_up or suspect else candidates(node)
+    neighbours = dict(node.neighbours)
+    for candidate in chosen:
+        known = neighbours[candidate.peer]
+        if known.admitted is not None:
+            neighbours[known.peer] = replace(known, used=known.admitted.order)
+    notes = [Note(level="warning", message="the worker died merging; this round goes without neighbours")] * suspect
+    if not chosen and not node.alone_is_said and not any(known.connected for known in neighbours.values()):
+        notes.append(Note(level="info", message="training alone: no peer found yet"))
+        node = replace(node, alone_is_said=True)
+    phase = Merging(round=round_, digests=tuple(candidate.digest for candidate in chosen), rests=rests)
+    node = replace(node, phase=phase, neighbours=neighbours)
+    return node, [*notes, Collaborate(round=round_, candidates=chosen)]
+
+
+def collaborated(node: Node, event: Collaborated) -> Moved:
+    """The round is over and recorded."""
+    if not isinstance(node.phase, Merging) or node.phase.round != event.round:
+        return node, []
+    node = replace(node, row=dict(event.row), merge_deaths=0, round_seconds=node.at - node.round_began_at)
+    return begin(judged(node, event.losses.guard_personal), Round(event.round + 1))
+
+
+def collaboration_failed(node: Node, event: CollaborationFailed) -> Moved:
+    """The round ends with the own adapter."""
+    if not isinstance(node.phase, Merging) or node.phase.round != event.round:
+        return node, []
+    note = Note(level="warning", message=f"round {event.round} could not be merged: {event.reason}")
+    node, effects = begin(replace(node, merge_deaths=0), Round(event.round + 1))
+    return node, [note, *effects]
+
+
+def text_changed(node: Node, _: TextChanged) -> Moved:
+    """Losses on other text cannot be compared, so patience begins anew."""
+    node = replace(node, best=None, waited_rounds=0)
+    if isinstance(node.phase, Resting) and not exhausted(node, node.phase.round):
+        return begin(node, node.phase.round)
+    return node, []

@@ -1,0 +1,144 @@
+"""The state of a node as one frozen value, and the few ways to change it that every rule shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.core.bucket import Bucket
+from peerd.core.effects import AnyEffect, CountRefusal
+from peerd.core.limits import (
+    COUNTED_A_SECOND,
+    COUNTED_BURST,
+    MAX_GARBAGE,
+    MAX_KNOWN_PEERS,
+    MAX_SEEN,
+    STRANGER_BURST,
+)
+from peerd.core.neighbours import Neighbour, Order, counted
+from peerd.core.phases import AnyPhase, Merging, Starting, Stopping
+from peerd.core.settings import Settings
+from peerd.wire.messages import Announcement
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer's view of the world and of its own round."""
+
+    settings: Settings
+    me: PeerId
+    at: float
+    """The time of the last event."""
+    phase: AnyPhase = Starting()
+    network: Digest | None = None
+    """Known once the worker has started for the first time."""
+    max_blob_bytes: Mapping[str, int] = {}
+    round: Round = Round(0)
+    """The round I am in, or the last one."""
+    round_began_at: float = 0.0
+    round_seconds: float = 0.0
+    """How long my last full round took."""
+    steps: int = 0
+    """Own optimizer steps so far."""
+    best: float | None = None
+    """The guard loss that has to be beaten to count as progress."""
+    waited_rounds: int = 0
+    """Rounds since the guard loss last improved."""
+    row: Mapping[PeerId, float] = {}
+    """My last trust row."""
+    neighbours: Mapping[PeerId, Neighbour] = {}
+    seen: Mapping[PeerId, Order] = {}
+    """Newest orders of peers that are not among the neighbours."""
+    own: Announcement | None = None
+    """My last announcement."""
+    own_before: Digest | None = None
+    """The blob of the one before: somebody may still be fetching it."""
+    repeated_at: float = -1e9
+    repeat_at: float = 0.0
+    garbage: tuple[Digest, ...] = ()
+    """Blobs to delete as soon as nothing needs them."""
+    strangers: Bucket = Bucket(level=STRANGER_BURST, filled_at=0.0)
+    countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
+    refused: Mapping[str, int] = {}
+    """Refusals of this run by reason, all peers together."""
+    dropped: int = 0
+    """Announcements of strangers that a flood drowned."""
+    alone_is_said: bool = False
+    merge_deaths: int = 0
+    """Workers lost in a row while they merged."""
+
+
+Moved = tuple[Node, list[AnyEffect]]
+
+
+def has_worker(node: Node) -> bool:
+    """Whether there is somebody to train, inspect and merge."""
+    return not isinstance(node.phase, Starting | Stopping)
+
+
+def put(node: Node, neighbour: Neighbour) -> Node:
+    """The node with what it knows of one peer replaced. The peer must be known already."""
+    return replace(node, neighbours={**node.neighbours, neighbour.peer: neighbour})
+
+
+def refuse(node: Node, peer: PeerId, reason: str) -> Moved:
+    """Count a refusal; on disk too, unless somebody floods us with reasons to write."""
+    node = replace(node, refused=counted(node.refused, reason))
+    known = node.neighbours.get(peer)
+    if known is not None:
+        node = put(node, replace(known, refused=counted(known.refused, reason)))
+    rest = node.countable.take(node.at, COUNTED_BURST, COUNTED_A_SECOND)
+    if rest is None:
+        return node, []
+    return replace(node, countable=rest), [CountRefusal(peer=peer, reason=reason)]
+
+
+def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbour | None]:
+    """The node with an entry for a peer; None where the table is full of peers that are worth more."""
+    if peer in node.neighbours:
+        return node, node.neighbours[peer]
+    if len(node.neighbours) >= MAX_KNOWN_PEERS:
+        worst = min(node.neighbours.values(), key=lambda known: worth(node, known))
+        if worth(node, worst) >= ((0, 1) if connected else (0, 0)):
+            return node, None
+        node = expel(node, worst)
+    seen = dict(node.seen)
+    neighbour = Neighbour(peer=peer, seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
+    return replace(node, neighbours={**node.neighbours, peer: neighbour}, seen=seen), neighbour
+
+
+def worth(node: Node, known: Neighbour) -> tuple[int, int]:
+    """How much is lost with an entry: what it has proved, then (below zero) how often it failed."""
+    busy = known.transfer is not None or known.dialling_since is not None
+    proved = 4 * known.connected + 2 * (known.admitted is not None or busy) + (node.row.get(known.peer, 0.0) > 0)
+    return (proved + known.remembered, -known.strikes - known.fetch_failures - known.dial_attempt)
+
+
+def expel(node: Node, known: Neighbour) -> Node:
+    """The node without a peer; its newest order is still remembered, its blob is garbage."""
+    neighbours = {peer: other for peer, other in node.neighbours.items() if peer != known.peer}
+    seen = node.seen
+    if known.seen > (-1, -1):
+        seen = dict([*node.seen.items(), (known.peer, known.seen)][-MAX_SEEN:])
+    node = replace(node, neighbours=neighbours, seen=seen)
+    return discard(node, [known.admitted.digest] if known.admitted is not None else [])
+
+
+def discard(node: Node, digests: Iterable[Digest]) -> Node:
+    """Mark blobs as garbage; they are deleted once nothing needs them."""
+    return replace(node, garbage=tuple(dict.fromkeys([*node.garbage, *digests]))[-MAX_GARBAGE:])
+
+
+def needed(node: Node) -> set[Digest]:
+    """Blobs that must stay: my own, those on their way in, those usable, and those in a merge that runs."""
+    digests = {known.admitted.digest for known in node.neighbours.values() if known.admitted is not None}
+    digests |= {known.transfer.announcement.blob for known in node.neighbours.values() if known.transfer is not None}
+    if node.own is not None:
+        digests.add(node.own.blob)
+    if node.own_before is not None:
+        digests.add(node.own_before)
+    if isinstance(node.phase, Merging):
+        digests.update(node.phase.digests)
+    return digests
