@@ -1,0 +1,127 @@
+"""Token files on disk: one folder a corpus, written whole or not at all, and checked whenever it is opened.
+
+`tokens.bin` holds the ids of all documents, little-endian uint16 or uint32, one split after the other; `index.json`
+says which document stands where. Nothing is repaired here: a folder that is damaged is as good as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfinetune.data.splits import SPLITS, Split
+from p2pfinetune.data.tokens import TokenArray
+
+FORMAT = 1  # raise it when reading, cutting or dealing changes what a corpus holds
+KEPT = 4  # corpora of one user: the one in use, and those of the last edits in case they are undone
+TYPES: dict[str, np.dtype[np.unsignedinteger[Any]]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSplit:
+    """The tokens of one split, document after document; `starts[i]` to `starts[i + 1]` is document i."""
+
+    tokens: TokenArray
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, documents: Sequence[TokenArray]) -> TokenSplit:
+        """A split in memory."""
+        starts = np.cumsum([0, *(len(document) for document in documents)], dtype=np.int64)
+        return cls(np.concatenate(documents) if documents else np.empty(0, np.uint16), starts)
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+        return len(self.starts) - 1
+
+    def document(self, i: int) -> TokenArray:
+        """The tokens of document i, not copied."""
+        return self.tokens[self.starts[i] : self.starts[i + 1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document in the index: its digest, length in tokens, and where it was found."""
+
+    id: str
+    tokens: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A corpus as it lies on disk; the fingerprint covers tokens, documents and their splits, and no names of files."""
+
+    splits: Mapping[Split, TokenSplit]
+    fingerprint: str
+
+
+def write(folder: Path, placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]]], width: str) -> None:
+    """Write beside the folder, then rename; whatever stood there is replaced."""
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    content = hashlib.sha256()
+    with (scratch / "tokens.bin").open("wb") as file:
+        for split in SPLITS:
+            for _, tokens in placed[split]:
+                data = tokens.astype(TYPES[width]).tobytes()
+                content.update(data)
+                file.write(data)
+    splits = {split: [[entry.id, entry.tokens, entry.source] for entry, _ in placed[split]] for split in SPLITS}
+    body = {"format": FORMAT, "type": width, "tokens_sha256": content.hexdigest(), "splits": splits}
+    (scratch / "index.json").write_text(json.dumps({"sha256": _digest(body), "index": body}), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+
+
+def load(folder: Path) -> Stored | None:
+    """The corpus in a folder, memory-mapped; None where there is no such folder or it is not as it was written."""
+    try:
+        stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        body = stored["index"]
+        if _digest(body) != stored["sha256"] or body["format"] != FORMAT:
+            return None
+        with (folder / "tokens.bin").open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != body["tokens_sha256"]:
+                return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    placed = {split: [entry[:2] for entry in body["splits"][split]] for split in SPLITS}  # names of files do not count
+    return Stored(_map(folder / "tokens.bin", body), _digest([body["tokens_sha256"], placed]))
+
+
+def _map(path: Path, body: Mapping[str, Any]) -> dict[Split, TokenSplit]:
+    tokens = np.memmap(path, dtype=TYPES[body["type"]], mode="r")
+    splits: dict[Split, TokenSplit] = {}
+    begin = 0
+    for split in SPLITS:
+        lengths = [length for _, length, _ in body["splits"][split]]
+        starts = np.cumsum([0, *lengths], dtype=np.int64)
+        splits[split] = TokenSplit(tokens[begin : begin + int(starts[-1])], starts)
+        begin += int(starts[-1])
+    return splits
+
+
+def prune(folder: Path) -> None:
+    """Mark a corpus as used and remove the oldest of its user: text that is edited every day must not fill the disk."""
+    os.utime(folder)
+    owner = folder.name.partition("-")[0]
+    by_age = sorted(folder.parent.glob(f"{owner}-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    abandoned = folder.parent.glob(f".{owner}-*")  # by a process that was killed while it wrote
+    for old in [*by_age[KEPT:], *abandoned]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,90 @@
+"""Where documents go."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfinetune.data.splits import SHARES, SPLITS, deal, exceptions, split_of, tokens_by_split
+from p2pfinetune.names import Digest
+
+NOTHING = dict.fromkeys(SPLITS, 0)
+MINIMUM = {"train": 800, "trust": 200, "guard": 200, "test": 200}
+
+
+def digests(count, start=0):
+    return [Digest(hashlib.sha256(str(i).encode()).hexdigest()) for i in range(start, start + count)]
+
+
+def test_the_shares_sum_to_one():
+    assert sum(SHARES.values()) == pytest.approx(1)
+
+
+def test_each_split_gets_its_share():
+    found = [split_of(document, "salt") for document in digests(5000)]
+
+    for split in SPLITS:
+        assert found.count(split) / 5000 == pytest.approx(SHARES[split], abs=0.02)
+
+
+def test_another_salt_deals_anew():
+    documents = digests(200)
+
+    assert [split_of(d, "a") for d in documents] != [split_of(d, "b") for d in documents]
+
+
+@given(removed=st.sets(st.integers(0, 19)), added=st.integers(0, 10), salt=st.text(max_size=8))
+def test_adding_and_removing_documents_never_moves_another(removed, added, salt):
+    before = dict.fromkeys(digests(20), 10)
+    kept = [document for i, document in enumerate(before) if i not in removed]
+    after = dict.fromkeys([*kept, *digests(added, start=1000)], 10)
+    first, second = deal(before, salt, NOTHING, {}), deal(after, salt, NOTHING, {})
+
+    assert all(first[document] == second[document] for document in kept)
+
+
+@given(count=st.integers(12, 60), salt=st.text(max_size=8))
+def test_a_small_collection_still_fills_every_split(count, salt):
+    sizes = {document: 200 + 5 * i for i, document in enumerate(digests(count))}
+
+    tokens = tokens_by_split(sizes, deal(sizes, salt, MINIMUM, {}))
+
+    assert all(tokens[split] >= MINIMUM[split] for split in SPLITS)
+
+
+@given(count=st.integers(12, 40), added=st.integers(1, 40), salt=st.text(max_size=8))
+def test_remembered_exceptions_stay_when_text_is_added(count, added, salt):
+    sizes = dict.fromkeys(digests(count), 200)
+    first = deal(sizes, salt, MINIMUM, {})
+    more = sizes | dict.fromkeys(digests(added, start=1000), 200)
+    second = deal(more, salt, MINIMUM, exceptions(first, salt))
+
+    assert all(first[document] == second[document] for document in sizes)
+
+
+def test_only_as_many_documents_move_as_must():
+    sizes = dict.fromkeys(digests(12), 200)
+    by_hash = tokens_by_split(sizes, deal(sizes, "x", NOTHING, {}))
+    lacking = sum(max(0, MINIMUM[split] - by_hash[split]) for split in SPLITS if split != "train")
+
+    assert len(exceptions(deal(sizes, "x", MINIMUM, {}), "x")) == -(-lacking // 200)
+
+
+def test_a_split_is_never_starved_to_feed_another():
+    sizes = dict.fromkeys(digests(5), 200)
+
+    tokens = tokens_by_split(sizes, deal(sizes, "x", MINIMUM, {}))
+
+    assert tokens["train"] <= 1000
+    assert sum(tokens.values()) == 1000
+
+
+def test_exceptions_are_exactly_what_the_hash_does_not_say():
+    sizes = dict.fromkeys(digests(14), 200)
+    placed = deal(sizes, "y", MINIMUM, {})
+    moved = exceptions(placed, "y")
+
+    assert {d: moved.get(d, split_of(d, "y")) for d in sizes} == placed
