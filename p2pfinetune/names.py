@@ -39,7 +39,7 @@ class TrustRow:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something a peer sent was not taken. `reason` is a short fixed word that is counted, `detail` is for people."""
+    """Why something a peer sent was not taken. `reason` is a short fixed word and counted; `detail` is for people."""
 
     reason: str
     detail: str = ""

@@ -80,9 +80,7 @@ def _balanced(data: Path) -> Iterator[str]:
 def write_tokens(data: Path, tokenizer: Tokenizer, out: Path) -> int:
     """Encode the training split into one flat uint16 file, documents separated by END_OF_TEXT; returns its length."""
     end = tokenizer.token_to_id(END_OF_TEXT)
-    parts = []
-    for text in read(data, "train"):
-        parts.append(np.asarray([end, *tokenizer.encode(text.text).ids], dtype=np.uint16))
+    parts = [np.asarray([end, *tokenizer.encode(text.text).ids], dtype=np.uint16) for text in read(data, "train")]
     tokens = np.concatenate(parts)
     scratch = out.with_suffix(".part")
     tokens.tofile(scratch)

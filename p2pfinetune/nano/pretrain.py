@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,8 @@ def build_model() -> nn.Module:
         eos_token_id=0,
         pad_token_id=0,
     )
-    return LlamaForCausalLM(config)
+    model: nn.Module = LlamaForCausalLM(config)
+    return model
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -92,7 +92,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
     scratch = path.with_suffix(".part")
     save_file(tensors, scratch, metadata={"step": str(step)})
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -103,7 +103,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(file.get_tensor(f"model.{name}"))
-        for name in file.keys():
+        for name in file.keys():  # noqa: SIM118  # a safetensors file is no dict
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 moments.setdefault(int(index), {})[key] = file.get_tensor(name)
@@ -170,6 +170,8 @@ def export(model: nn.Module, work: Path, out: Path) -> None:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.save_pretrained(out)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600, which a checkout should not carry
 
 
 def main() -> None:
