@@ -1,12 +1,13 @@
 """Errors that are ours or our user's. What peers do wrong is a value, never an exception.
 
-    PeerdError
-    +-- UsageError        bad input from a person               exit code 2
-    +-- NotRunning        the command needs a daemon            exit code 3
-    +-- AlreadyRunning    a daemon runs here already            exit code 4
-    +-- StoreError        the state on disk cannot be used      exit code 1
-    +-- TransportError    the network back end cannot start     exit code 1
-    +-- WorkerError       the worker refused or failed a job    exit code 1
+PeerdError
++-- UsageError        bad input from a person               exit code 2
++-- NotRunning        the command needs a daemon            exit code 3
++-- AlreadyRunning    a daemon runs here already            exit code 4
++-- NotHealthy        the daemon makes no progress          exit code 5
++-- StoreError        the state on disk cannot be used      exit code 1
++-- TransportError    the network back end cannot start     exit code 1
++-- WorkerError       the worker refused or failed a job    exit code 1
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ class AlreadyRunning(PeerdError):
 
     exit_code = 4
     code = "already-running"
+
+
+class NotHealthy(PeerdError):
+    """A daemon runs here but makes no progress, or does not answer."""
+
+    exit_code = 5
+    code = "not-healthy"
 
 
 class StoreError(PeerdError):

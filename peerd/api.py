@@ -1,0 +1,276 @@
+"""The daemon's HTTP interface: typed documents over the Unix socket. Answers questions, decides nothing.
+
+Everything it knows comes through `DaemonView`. A browser cannot reach it directly: requests that carry Origin or
+Referer, or name another host than `peerd`, are refused; the loopback proxy of `peerd dashboard` speaks for the page.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from importlib import resources
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from p2pfinetune.errors import LearningError
+from peerd import __version__, documents
+from peerd.errors import PeerdError, UsageError
+from peerd.event_stream import MAX_WATCHERS, EventStream
+from peerd.explain import HISTORY, trust_now
+from peerd.panels import draw_all
+from peerd.status import RoundRecord, Status
+
+HOST = "peerd"
+"""What requests must name as their host: `curl --unix-socket SOCKET http://peerd/v1/status`."""
+
+MAX_BODY = 256 * 1024  # bytes; a prompt of MAX_PROMPT characters and some room
+PAGE_ROUNDS = 500  # rounds on the dashboard
+MAX_ROUNDS = 10_000  # rounds in one answer
+PAGE_HEADERS = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
+
+Asked = TypeVar("Asked")
+
+
+class DaemonView(Protocol):
+    """What the shell lets the interface see and ask. Reading is quick and never waits."""
+
+    def status(self) -> Status:
+        """The snapshot of this moment."""
+        ...
+
+    def rounds(self, last: int) -> list[RoundRecord]:
+        """At most the last so many finished rounds, oldest first."""
+        ...
+
+    def paths(self) -> dict[str, str]:
+        """Where this daemon's files are."""
+        ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Wakes a watcher when the snapshot has changed; any number of changes may be one wake."""
+        ...
+
+    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
+        """Continuations by `base`, `own` and `personal`. Raises WorkerError."""
+        ...
+
+    async def export(self, folder: str) -> list[str]:
+        """Write the personal adapter as a PEFT folder; the files written. Raises WorkerError."""
+        ...
+
+    async def test_losses(self) -> dict[str, Any]:
+        """The fields of documents.TestLosses. Raises WorkerError."""
+        ...
+
+    def request_stop(self, reason: str) -> None:
+        """Begin to stop; returns at once."""
+        ...
+
+
+def application(view: DaemonView) -> Starlette:
+    """The interface as an application for `peerd.serve.serve`."""
+    interface = _Interface(view)
+    readers = {
+        "/v1/status": interface.status,
+        "/v1/health": interface.health,
+        "/v1/peers": interface.peers,
+        "/v1/trust": interface.trust,
+        "/v1/rounds": interface.rounds,
+        "/v1/id": interface.identity,
+        "/v1/paths": interface.paths,
+        "/v1/panels": interface.panels,
+        "/v1/events": interface.events,
+        "/": page,
+        "/web/{name}": page,
+    }
+    doers = {
+        "/v1/stop": interface.stop,
+        "/v1/generate": interface.generate,
+        "/v1/export": interface.export,
+        "/v1/test": interface.test,
+    }
+    routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in readers.items()]
+    routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in doers.items()]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(NoBrowsers)],
+        exception_handlers={PeerdError: _ours, LearningError: _theirs, 404: _unknown, 405: _wrong_method},
+    )
+
+
+class _Interface:
+    """One method an endpoint."""
+
+    def __init__(self, view: DaemonView) -> None:
+        self._view = view
+        self._watchers = 0
+
+    async def status(self, _: Request) -> Response:
+        return answer(self._view.status())
+
+    async def health(self, _: Request) -> Response:
+        health = self._view.status().health
+        return answer(documents.Health(ok=health.ok, reasons=health.reasons), 200 if health.ok else 503)
+
+    async def peers(self, _: Request) -> Response:
+        return answer(documents.PeersNow(peers=self._view.status().neighbours))
+
+    async def trust(self, _: Request) -> Response:
+        return answer(trust_now(self._view.status(), self._view.rounds(HISTORY)))
+
+    async def rounds(self, request: Request) -> Response:
+        last = request.query_params.get("last", "1000")
+        if not last.isascii() or not last.isdigit() or not 1 <= int(last[:9]) <= MAX_ROUNDS:
+            raise UsageError(f"last is a number from 1 to {MAX_ROUNDS}")
+        return answer(documents.RoundsDone(rounds=self._view.rounds(int(last))))
+
+    async def identity(self, _: Request) -> Response:
+        now = self._view.status()
+        return answer(
+            documents.Identity(
+                peer_id=now.peer_id,
+                name=now.name,
+                version=now.version,
+                addresses=now.addresses,
+                network=now.network,
+                group=now.group,
+            )
+        )
+
+    async def paths(self, _: Request) -> Response:
+        return answer(self._view.paths())
+
+    async def panels(self, _: Request) -> Response:
+        drawn = draw_all(self._view.status(), self._view.rounds(PAGE_ROUNDS))
+        return answer(documents.PanelsDrawn(panels=drawn))
+
+    async def events(self, request: Request) -> Response:
+        if self._watchers >= MAX_WATCHERS:
+            return problem("busy", f"{MAX_WATCHERS} watchers are connected already", status=503)
+        stream = EventStream(
+            "status",
+            lambda: msgspec.json.encode(self._view.status()),
+            self._view.changes(),
+            stop=getattr(request.app.state, "stop", None),
+        )
+        return _Counted(stream, self)
+
+    async def stop(self, request: Request) -> Response:
+        asked = await _body(request, documents.StopAsked)
+        self._view.request_stop(asked.reason)
+        return answer(documents.Stopping(), 202)
+
+    async def generate(self, request: Request) -> Response:
+        asked = await _body(request, documents.GenerateAsked)
+        texts = await self._view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
+        return answer(
+            documents.Generated(prompt=asked.prompt, base=texts["base"], own=texts["own"], personal=texts["personal"])
+        )
+
+    async def export(self, request: Request) -> Response:
+        asked = await _body(request, documents.ExportAsked)
+        return answer(documents.Exported(folder=asked.folder, files=await self._view.export(asked.folder)))
+
+    async def test(self, _: Request) -> Response:
+        return answer(msgspec.convert(await self._view.test_losses(), documents.TestLosses))
+
+    def watched(self, change: int) -> None:
+        """Count watchers."""
+        self._watchers += change
+
+
+class _Counted(Response):
+    """An event stream that is counted while it lasts."""
+
+    def __init__(self, stream: EventStream, interface: _Interface) -> None:
+        self._stream, self._interface = stream, interface
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._interface.watched(+1)
+        try:
+            await self._stream(scope, receive, send)
+        finally:
+            self._interface.watched(-1)
+
+
+class NoBrowsers:
+    """Refuses what only a browser would send: a page of somebody's must not talk to a daemon of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403."""
+        headers = dict(scope["headers"])
+        if b"origin" in headers or b"referer" in headers or headers.get(b"host") != HOST.encode():
+            refusal = problem(
+                "forbidden", "browsers are refused here", "open the page with: peerd dashboard", status=403
+            )
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+async def page(request: Request) -> Response:
+    """The static files of the dashboard, from the installed package."""
+    name = request.path_params.get("name", "index.html")
+    folder = resources.files("peerd") / "web"
+    if name not in {found.name for found in folder.iterdir() if found.is_file()}:
+        return problem("not-found", f"there is no {name}", status=404)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Response((folder / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
+
+
+def answer(data: Any, status: int = 200) -> Response:
+    """A document as JSON."""
+    return Response(
+        msgspec.json.encode(data),
+        status_code=status,
+        media_type="application/json",
+        headers={"x-peerd-version": __version__, "cache-control": "no-store"},
+    )
+
+
+def problem(code: str, message: str, hint: str = "", *, status: int) -> Response:
+    """A failure as JSON."""
+    return answer(documents.Failure(error=documents.Problem(code=code, message=message, hint=hint)), status)
+
+
+async def _body(request: Request, kind: type[Asked]) -> Asked:
+    size = request.headers.get("content-length", "")
+    if not size.isdigit() or int(size) > MAX_BODY:
+        raise UsageError(f"a request has a content-length of at most {MAX_BODY} bytes")
+    try:
+        return msgspec.json.decode(await request.body() or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"the request is not understood: {error}") from error
+
+
+_HTTP_STATUS: Mapping[int, int] = {2: 400, 4: 409, 5: 503}
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PeerdError)
+    return problem(error.code, str(error), error.hint, status=_HTTP_STATUS.get(error.exit_code, 500))
+
+
+async def _theirs(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LearningError)
+    return problem("usage", str(error), error.hint, status=400)
+
+
+async def _unknown(request: Request, _: Exception) -> Response:
+    return problem("not-found", f"there is no {request.url.path}", status=404)
+
+
+async def _wrong_method(request: Request, _: Exception) -> Response:
+    return problem("method", f"{request.url.path} does not take {request.method}", status=405)

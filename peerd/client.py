@@ -1,0 +1,342 @@
+"""Ask a running daemon from Python.
+
+    from peerd import Client
+
+    with Client() as c:
+        print(c.status().perplexity.personal)
+        for status in c.watch():
+            print(status.round, status.sentence)
+
+`AsyncClient` is its twin. Both speak HTTP over the daemon's Unix socket and nothing else; every answer is a frozen
+value. NotRunning is raised where no daemon answers. The plain one uses the standard library alone, because `peerd
+status` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from peerd import documents
+from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
+from peerd.lock import holder
+from peerd.paths import Paths
+from peerd.status import NeighbourNow, RoundRecord, Status
+
+HOST = "peerd"  # the only host that the daemon answers to
+QUICK_SECONDS = 10.0  # the daemon's loop is never held for long; a machine that swaps may be
+SLOW_SECONDS = 1800.0  # the worker finishes what it does, then generates, exports or evaluates
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+Answer = TypeVar("Answer")
+_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy)}
+
+
+class _Request(msgspec.Struct, frozen=True):
+    """One question, however it is sent."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    seconds: float = QUICK_SECONDS
+
+
+def _rounds(last: int) -> _Request:
+    return _Request("GET", f"/v1/rounds?last={last}")
+
+
+def _generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> _Request:
+    asked = documents.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    return _Request("POST", "/v1/generate", msgspec.json.encode(asked), SLOW_SECONDS)
+
+
+def _export(folder: str | os.PathLike[str]) -> _Request:
+    asked = documents.ExportAsked(folder=str(Path(folder).expanduser().absolute()))
+    return _Request("POST", "/v1/export", msgspec.json.encode(asked), SLOW_SECONDS)
+
+
+def _stop(reason: str) -> _Request:
+    return _Request("POST", "/v1/stop", msgspec.json.encode(documents.StopAsked(reason=reason)))
+
+
+_STATUS = _Request("GET", "/v1/status")
+_HEALTH = _Request("GET", "/v1/health")
+_PEERS = _Request("GET", "/v1/peers")
+_TRUST = _Request("GET", "/v1/trust")
+_IDENTITY = _Request("GET", "/v1/id")
+_PATHS = _Request("GET", "/v1/paths")
+_TEST = _Request("POST", "/v1/test", b"{}", SLOW_SECONDS)
+
+
+class Client:
+    """A daemon, seen from a thread. One question at a time; safe to keep open."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
+        self._socket = socket_path or find_socket(Paths.of(Path(home) if home is not None else None))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is kept between questions."""
+
+    def status(self) -> Status:
+        """What the daemon is doing."""
+        return self._ask(_STATUS, Status)
+
+    def health(self) -> documents.Health:
+        """Whether it makes progress, and why not."""
+        return self._ask(_HEALTH, documents.Health)
+
+    def peers(self) -> list[NeighbourNow]:
+        """Everyone of the network that it knows."""
+        return self._ask(_PEERS, documents.PeersNow).peers
+
+    def trust(self) -> documents.TrustNow:
+        """The last trust row, with history."""
+        return self._ask(_TRUST, documents.TrustNow)
+
+    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return self._ask(_rounds(last), documents.RoundsDone).rounds
+
+    def identity(self) -> documents.Identity:
+        """Peer id and addresses."""
+        return self._ask(_IDENTITY, documents.Identity)
+
+    def paths(self) -> dict[str, str]:
+        """Where the daemon's files are."""
+        return self._ask(_PATHS, dict[str, str])
+
+    def generate(
+        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
+    ) -> documents.Generated:
+        """The base, own and personal model continue a prompt."""
+        return self._ask(_generate(prompt, max_tokens, temperature, seed), documents.Generated)
+
+    def export(self, folder: str | os.PathLike[str]) -> list[str]:
+        """Write the personal adapter as a PEFT folder; the files written."""
+        return self._ask(_export(folder), documents.Exported).files
+
+    def test_losses(self) -> documents.TestLosses:
+        """Open the test split, for a report."""
+        return self._ask(_TEST, documents.TestLosses)
+
+    def stop(self, reason: str = "asked by a client") -> None:
+        """Ask the daemon to stop; returns when it has heard it."""
+        self._ask(_stop(reason), documents.Stopping)
+
+    def watch(self) -> Iterator[Status]:
+        """The status now, then whenever it changes, until the daemon stops."""
+        connection = self._connect(60.0)  # the daemon sends a sign of life every 15 seconds
+        try:
+            connection.request("GET", "/v1/events", headers={"Host": HOST})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise _error(response.read())
+            for line in iter(lambda: response.readline(MAX_EVENT_BYTES), b""):
+                if line.startswith(b"data: "):
+                    yield msgspec.json.decode(line[6:], type=Status)
+        except TimeoutError as error:
+            raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
+        except (http.client.HTTPException, ConnectionError):
+            return  # it ended in the middle of a line
+        finally:
+            connection.close()
+
+    def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+        connection = self._connect(request.seconds)
+        try:
+            connection.request(request.method, request.path, request.body, {"Host": HOST})
+            response = connection.getresponse()
+            return _answer(response.status, response.read(), kind)
+        except TimeoutError as error:
+            raise _silent(request.seconds) from error
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise _gone() from error
+        finally:
+            connection.close()
+
+    def _connect(self, seconds: float) -> _UnixConnection:
+        connection = _UnixConnection(self._socket, seconds)
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise _nobody() from error
+        except PermissionError as error:
+            raise PeerdError(f"the socket {self._socket} belongs to another user") from error
+        except TimeoutError as error:
+            raise _silent(seconds) from error
+        except OSError as error:
+            raise _nobody() from error
+        return connection
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(HOST, timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Dial."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.close()
+            raise
+
+
+class AsyncClient:
+    """A daemon, seen from a coroutine: `async with AsyncClient() as c: await c.status()`."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
+        import httpx
+
+        path = socket_path or find_socket(Paths.of(Path(home) if home is not None else None))
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=f"http://{HOST}", trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def status(self) -> Status:
+        """What the daemon is doing."""
+        return await self._ask(_STATUS, Status)
+
+    async def health(self) -> documents.Health:
+        """Whether it makes progress, and why not."""
+        return await self._ask(_HEALTH, documents.Health)
+
+    async def peers(self) -> list[NeighbourNow]:
+        """Everyone of the network that it knows."""
+        return (await self._ask(_PEERS, documents.PeersNow)).peers
+
+    async def trust(self) -> documents.TrustNow:
+        """The last trust row, with history."""
+        return await self._ask(_TRUST, documents.TrustNow)
+
+    async def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return (await self._ask(_rounds(last), documents.RoundsDone)).rounds
+
+    async def identity(self) -> documents.Identity:
+        """Peer id and addresses."""
+        return await self._ask(_IDENTITY, documents.Identity)
+
+    async def paths(self) -> dict[str, str]:
+        """Where the daemon's files are."""
+        return await self._ask(_PATHS, dict[str, str])
+
+    async def generate(
+        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
+    ) -> documents.Generated:
+        """The base, own and personal model continue a prompt."""
+        return await self._ask(_generate(prompt, max_tokens, temperature, seed), documents.Generated)
+
+    async def export(self, folder: str | os.PathLike[str]) -> list[str]:
+        """Write the personal adapter as a PEFT folder; the files written."""
+        return (await self._ask(_export(folder), documents.Exported)).files
+
+    async def test_losses(self) -> documents.TestLosses:
+        """Open the test split, for a report."""
+        return await self._ask(_TEST, documents.TestLosses)
+
+    async def stop(self, reason: str = "asked by a client") -> None:
+        """Ask the daemon to stop; returns when it has heard it."""
+        await self._ask(_stop(reason), documents.Stopping)
+
+    async def watch(self) -> AsyncIterator[Status]:
+        """The status now, then whenever it changes, until the daemon stops."""
+        import httpx
+
+        try:
+            async with self._http.stream("GET", "/v1/events", timeout=60.0) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise _error(await response.aread())
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        yield msgspec.json.decode(line[6:], type=Status)
+        except httpx.ConnectError as error:
+            raise _nobody() from error
+        except httpx.TimeoutException as error:
+            raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
+        except httpx.TransportError:
+            return  # it ended in the middle of a line
+
+    async def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+        import httpx
+
+        try:
+            response = await self._http.request(
+                request.method, request.path, content=request.body, timeout=request.seconds
+            )
+        except httpx.ConnectError as error:
+            raise _nobody() from error
+        except httpx.TimeoutException as error:
+            raise _silent(request.seconds) from error
+        except httpx.TransportError as error:
+            raise _gone() from error
+        return _answer(response.status_code, response.content, kind)
+
+
+def find_socket(paths: Paths) -> Path:
+    """Where the daemon of this home listens. It wrote that into its lock; else where it would by this environment."""
+    found = holder(paths.lock)
+    return Path(found.socket) if found and found.socket else paths.socket
+
+
+def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
+    if status >= http.client.BAD_REQUEST and b'"error"' in body[:16]:
+        raise _error(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise PeerdError(
+            f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
+        ) from error
+
+
+def _error(body: bytes) -> PeerdError:
+    try:
+        found = msgspec.json.decode(body, type=documents.Failure).error
+    except msgspec.DecodeError:
+        return PeerdError(f"the daemon answered {body[:200]!r}")
+    return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
+
+
+def _nobody() -> NotRunning:
+    return NotRunning("no daemon runs here", "start one with: peerd start --data FOLDER")
+
+
+def _gone() -> NotRunning:
+    return NotRunning("the daemon ended before it answered", "start it again with: peerd start")
+
+
+def _silent(seconds: float) -> NotHealthy:
+    return NotHealthy(f"the daemon did not answer within {seconds:.0f} s", "end it with: peerd stop")

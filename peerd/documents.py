@@ -1,0 +1,236 @@
+"""The JSON documents that the API gives and `--json` prints, as types; docs/protocol.md is generated from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.panels._base import DrawnPanel
+from peerd.status import SCHEMA_VERSION, NeighbourNow, RoundRecord, Status
+
+MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
+MAX_NEW_TOKENS = 4096
+
+
+class PeersNow(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd peers`."""
+
+    peers: list[NeighbourNow]
+
+
+class TrustPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One weight in one round."""
+
+    round: Round
+    weight: float
+
+
+class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of my trust row, with what it rests on."""
+
+    peer_id: PeerId
+    name: str
+    is_me: bool
+    weight: float
+    mean_weight: float
+    """Over the rounds of `history`."""
+    history: list[TrustPoint]
+    """Oldest first, at most the last 100 rounds."""
+    update_round: Round | None
+    """The peer's own round of its latest admitted update."""
+    update_age_seconds: float | None
+    refused: dict[str, int]
+    """What I did not take from it, by reason."""
+
+
+class TrustNow(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd trust`: my last row, why, and how it came about."""
+
+    scheme: str
+    measured: str
+    """What the scheme measures, in one sentence."""
+    round: Round | None
+    accepted: bool | None
+    """Whether the guard took the merge; None before the first round ended."""
+    reason: str
+    guard_own: float | None
+    guard_personal: float | None
+    row: list[TrustedPeer]
+
+
+class RoundsDone(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd rounds`: oldest first."""
+
+    rounds: list[RoundRecord]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd id`: what to tell others."""
+
+    peer_id: PeerId
+    name: str
+    version: str
+    addresses: list[str]
+    """Multiaddrs that end in the peer id; any of them works after `--peer`."""
+    network: Digest | None
+    group: str
+
+
+class PanelsDrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /v1/panels."""
+
+    panels: list[DrawnPanel]
+
+
+class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/generate."""
+
+    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.8
+    """0 takes the likeliest token always."""
+    seed: int = 0
+
+
+class Generated(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd generate`: three continuations of one prompt."""
+
+    prompt: str
+    base: str
+    own: str
+    personal: str
+
+
+class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /v1/test: mean cross-entropy in nats a token on the test split, which is opened only for reports."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    base: float
+    own: float
+    personal: float
+    local: float | None
+    documents: int
+    tokens: int
+
+
+class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/export; `folder` is absolute."""
+
+    folder: str
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd export`."""
+
+    folder: str
+    files: list[str]
+
+
+class StopAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/stop."""
+
+    reason: str = "asked over the control socket"
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to POST /v1/stop: the daemon ends soon after."""
+
+    stopping: bool = True
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd stop`."""
+
+    stopped: bool
+    seconds: float
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd start`, printed when the daemon is ready."""
+
+    pid: int
+    peer_id: PeerId
+    name: str
+    state: str
+    addresses: list[str]
+    home: str
+    socket: str
+    log: str | None
+    """Where a detached daemon writes; None in the foreground."""
+
+
+class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd dashboard`; the address works once, for one browser."""
+
+    url: str
+    port: int
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /v1/health; HTTP status 503 where not ok."""
+
+    ok: bool
+    reasons: list[str]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a command failed and what to do next."""
+
+    code: str
+    """usage | not-running | already-running | not-healthy | store | transport | worker | failed"""
+    message: str
+    hint: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API answers instead of a document."""
+
+    error: Problem
+
+
+DATA: dict[str, Any] = {
+    "start": Started,
+    "stop": Stopped,
+    "status": Status,
+    "peers": PeersNow,
+    "trust": TrustNow,
+    "rounds": RoundsDone,
+    "id": Identity,
+    "paths": dict[str, str],
+    "generate": Generated,
+    "export": Exported,
+    "dashboard": DashboardOpened,
+}
+"""Type of `data` by command; `demo` has its own in peerd.demo."""
+
+ENDPOINTS: dict[str, tuple[Any, Any]] = {
+    "GET /v1/status": (None, Status),
+    "GET /v1/health": (None, Health),
+    "GET /v1/peers": (None, PeersNow),
+    "GET /v1/trust": (None, TrustNow),
+    "GET /v1/rounds": (None, RoundsDone),
+    "GET /v1/id": (None, Identity),
+    "GET /v1/paths": (None, dict[str, str]),
+    "GET /v1/panels": (None, PanelsDrawn),
+    "GET /v1/events": (None, Status),
+    "POST /v1/stop": (StopAsked, Stopping),
+    "POST /v1/generate": (GenerateAsked, Generated),
+    "POST /v1/export": (ExportAsked, Exported),
+    "POST /v1/test": (None, TestLosses),
+}
+"""Type of the request's body and of the answer's, by endpoint of the control socket."""
+
+
+def document(command: str, data: Any) -> dict[str, Any]:
+    """What `--json` prints when all went well."""
+    return {"schema_version": SCHEMA_VERSION, "command": command, "status": "ok", "data": msgspec.to_builtins(data)}
+
+
+def failure(command: str, problem: Problem) -> dict[str, Any]:
+    """What `--json` prints when something failed."""
+    status: Literal["error"] = "error"
+    error = msgspec.to_builtins(problem)
+    return {"schema_version": SCHEMA_VERSION, "command": command, "status": status, "error": error}

@@ -1,0 +1,127 @@
+"""Server-sent events: the whole snapshot first, then again whenever it changed; who does not read is dropped.
+
+Nothing is queued for a watcher: it is woken, and what it then gets is the snapshot of that moment. So a slow one costs
+one snapshot of memory, and a fast change never more than one message per interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+INTERVAL_SECONDS = 0.25  # between two snapshots to one watcher; a person sees no more
+BEAT_SECONDS = 15.0  # a comment now and then, so that both ends notice when the other has gone
+SLOW_SECONDS = 10.0  # a watcher whose buffers stay full for so long is dropped
+MAX_WATCHERS = 16
+ABORT = "abort"  # the key of `scope["state"]` under which the server offers to cut the connection
+
+
+def event(name: str, data: bytes) -> bytes:
+    """One event on the wire. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends snapshots (one line of JSON each) until the watcher leaves, reads too slowly, or the daemon stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        name: str,
+        snapshot: Callable[[], bytes],
+        changes: AsyncIterator[None],
+        *,
+        stop: asyncio.Event | None,
+        interval_seconds: float = INTERVAL_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._name, self._snapshot, self._changes, self._stop = name, snapshot, changes, stop
+        self._interval_seconds, self._slow_seconds, self._beat_seconds = interval_seconds, slow_seconds, beat_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whichever task ends first ends the stream."""
+        changed = asyncio.Event()
+        changed.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._until_gone(receive), name="watcher gone")
+                tasks.create_task(self._until_stopped(), name="daemon stops")
+                tasks.create_task(self._listen(changed), name="changes for a watcher")
+                tasks.create_task(self._send_all(send, changed), name="watcher")
+        except* _Gone:
+            return
+        except* _Slow:
+            scope.get("state", {}).get(ABORT, _nothing)()
+            return
+        except* _Over:
+            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._slow_seconds):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all(self, send: Send, changed: asyncio.Event) -> None:
+        await self._give(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        sent = b""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._beat_seconds):
+                    await changed.wait()
+            message = b": still here\n\n"
+            if changed.is_set():
+                changed.clear()
+                now = self._snapshot()
+                message, sent = (b"" if now == sent else event(self._name, now)), now
+            if message:
+                await self._give(send, {"type": "http.response.body", "body": message, "more_body": True})
+                await asyncio.sleep(self._interval_seconds)
+
+    async def _give(self, send: Send, message: Message) -> None:
+        """The server's `send` waits while the buffers of the connection are full."""
+        try:
+            async with asyncio.timeout(self._slow_seconds):
+                await send(message)
+        except TimeoutError:
+            raise _Slow from None
+
+    async def _listen(self, changed: asyncio.Event) -> None:
+        async for _ in self._changes:
+            changed.set()
+        raise _Over
+
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise _Gone
+
+    async def _until_stopped(self) -> None:
+        if self._stop is not None:
+            await self._stop.wait()
+            raise _Over
+
+
+class _End(Exception):  # noqa: N818  # not an error: it ends a task group
+    """The stream is over."""
+
+
+class _Gone(_End):
+    """The watcher left."""
+
+
+class _Slow(_End):
+    """The watcher does not read."""
+
+
+class _Over(_End):
+    """The daemon stops."""
+
+
+def _nothing() -> None:
+    """The server does not offer to cut the connection."""

@@ -1,0 +1,103 @@
+"""One daemon a home: a file that its process keeps locked, and that says who it is. Taken by `peerd.daemon.run`.
+
+The lock is the kernel's (flock), so that a killed daemon leaves none behind; the text is only for people and clients.
+The file is never removed: removing it would let two daemons each lock a file of that name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from peerd.errors import AlreadyRunning, StoreError
+
+PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
+MAX_TEXT = 4096  # bytes; the holder is a few short fields
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds the lock."""
+
+    pid: int
+    version: str
+    started_unix: float
+    socket: str
+
+
+@contextmanager
+def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
+    """Keep the lock while the body runs. Raises AlreadyRunning, with who and since when."""
+    with _open(path) as file:
+        if not _lock(file, PATIENCE_SECONDS):
+            raise already_running(_text(file))
+        me = Holder(pid=os.getpid(), version=version, started_unix=time.time(), socket=str(socket))
+        _write(file, msgspec.json.encode(me))
+        try:
+            yield me
+        finally:
+            _write(file, b"")
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock now; None where nobody does. Creates nothing."""
+    try:
+        with path.open("rb") as file:
+            return None if _lock(file, 0.0) else _text(file) or _UNKNOWN
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot look at the lock {path}: {error.strerror}") from error
+
+
+def already_running(found: Holder | None) -> AlreadyRunning:
+    """The error that tells a person about the daemon that is there."""
+    hint = "see it with: peerd status   end it with: peerd stop"
+    if found is None or found is _UNKNOWN:
+        return AlreadyRunning("a daemon is starting or stopping here right now", hint)
+    since = dt.datetime.fromtimestamp(found.started_unix).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return AlreadyRunning(f"peerd {found.version} runs here already: process {found.pid}, since {since}", hint)
+
+
+_UNKNOWN = Holder(pid=0, version="", started_unix=0.0, socket="")
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    except OSError as error:
+        raise StoreError(f"cannot open the lock {path}: {error.strerror}") from error
+
+
+def _lock(file: IO[bytes], patience_seconds: float) -> bool:
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _text(file: IO[bytes]) -> Holder | None:
+    file.seek(0)
+    try:
+        return msgspec.json.decode(file.read(MAX_TEXT), type=Holder)
+    except msgspec.DecodeError:
+        return None  # a daemon that is just starting has not written it yet
+
+
+def _write(file: IO[bytes], text: bytes) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)

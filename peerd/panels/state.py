@@ -1,0 +1,35 @@
+"""Panel: what the daemon is doing, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peerd.panels._base import Drawing, Fact, Panel, Words
+from peerd.status import RoundRecord, Status
+from peerd.words import advice, headline, verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State(Panel):
+    """What the daemon is doing now and what, if anything, you should do."""
+
+    title = "Now"
+    order = 0
+    width = "full"
+
+    def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
+        """The headline, whether the model gets better, and what to type."""
+        connected = sum(neighbour.connected for neighbour in status.neighbours)
+        sentences = [*([verdict(status)] if verdict(status) else []), *advice(status)]
+        return Words(
+            headline=headline(status),
+            tone="bad" if not status.health.ok else "warn" if status.neighbours and not connected else "good",
+            sentences=sentences,
+            facts=[
+                Fact(label="round", value=status.round, unit="number"),
+                Fact(label="personal perplexity", value=status.perplexity.personal, unit="perplexity"),
+                Fact(label="peers connected", value=connected, unit="number"),
+                Fact(label="running for", value=status.uptime_seconds, unit="seconds"),
+            ],
+        )

@@ -1,0 +1,119 @@
+"""Where everything of one daemon lies on disk. Computing paths creates nothing; `prepare` makes the folders, 0700.
+
+Without a home the XDG folders are used (through platformdirs); one folder holds all with `--home DIR` or PEERD_HOME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from peerd.errors import UsageError
+
+HOME_VARIABLE = "PEERD_HOME"
+MAX_SOCKET_PATH = 100  # bytes; sun_path holds 108 on Linux and 104 on macOS, the final zero included
+PRIVATE = 0o700
+
+
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
+    """The files and folders of one daemon."""
+
+    home: Path
+    config: Path
+    identity: Path
+    database: Path
+    blobs: Path
+    scratch: Path
+    """On the file system of `blobs`, so that a finished file is moved there and not copied."""
+    cache: Path
+    log: Path
+    """Standard error of a daemon started with --detach."""
+    lock: Path
+    socket: Path
+    reports: Path
+
+    @staticmethod
+    def of(home: Path | None = None) -> Paths:
+        """The paths of `home`, of PEERD_HOME, or of this user."""
+        chosen = home or (Path(given) if (given := os.environ.get(HOME_VARIABLE)) else None)
+        return _in_one_folder(chosen.expanduser().absolute()) if chosen else _of_this_user()
+
+    def named(self) -> dict[str, str]:
+        """For showing."""
+        return {name: str(getattr(self, name)) for name in self.__struct_fields__}
+
+    def prepare(self) -> None:
+        """Make every folder, for this user alone. Raises UsageError where a folder belongs to somebody else."""
+        for folder in (self.home, self.config.parent, self.blobs, self.scratch, self.cache, self.log.parent):
+            make_private(folder)
+        make_private(self.socket.parent)
+
+
+def _in_one_folder(home: Path) -> Paths:
+    plain = home / "peerd.sock"
+    return Paths(
+        home=home,
+        config=home / "config.toml",
+        identity=home / "identity.key",
+        database=home / "state.db",
+        blobs=home / "blobs",
+        scratch=home / "scratch",
+        cache=home / "cache",
+        log=home / "peerd.log",
+        lock=home / "peerd.lock",
+        socket=plain if _fits(plain) else _short_socket(home),
+        reports=home / "reports",
+    )
+
+
+def _of_this_user() -> Paths:
+    folders = platformdirs.PlatformDirs("peerd", appauthor=False)
+    home = Path(folders.user_data_dir)
+    plain = Path(folders.user_runtime_dir) / "peerd.sock"
+    return Paths(
+        home=home,
+        config=Path(folders.user_config_dir) / "config.toml",
+        identity=home / "identity.key",
+        database=home / "state.db",
+        blobs=home / "blobs",
+        scratch=home / "scratch",
+        cache=Path(folders.user_cache_dir),
+        log=Path(folders.user_log_dir) / "peerd.log",
+        lock=home / "peerd.lock",
+        socket=plain if _fits(plain) else _short_socket(home),
+        reports=home / "reports",
+    )
+
+
+def _fits(socket: Path) -> bool:
+    return len(os.fsencode(socket)) <= MAX_SOCKET_PATH
+
+
+def _short_socket(home: Path) -> Path:
+    """A home that is too long for a socket gets one in a short folder, under a name that only this home has."""
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16] + ".sock"
+    runtime = Path(platformdirs.user_runtime_dir("peerd", appauthor=False)) / name
+    return runtime if _fits(runtime) else Path(f"/tmp/peerd-{os.getuid()}") / name  # noqa: S108  # make_private checks
+
+
+def make_private(folder: Path) -> None:
+    """Make it with mode 0700, or bring one of ours to that. A folder of somebody else, or a link, is refused."""
+    try:
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        found = folder.stat() if folder.parent != Path("/tmp") else folder.lstat()  # noqa: S108  # no links there
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder {folder}: {error.strerror}", "choose another with --home DIR"
+        ) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{folder} is not a folder", "choose another with --home DIR")
+    if found.st_uid != os.getuid() or found.st_mode & stat.S_ISVTX:
+        raise UsageError(f"{folder} is not a folder of your own", "choose another with --home DIR")
+    if stat.S_IMODE(found.st_mode) & 0o077 and sys.platform != "win32":
+        folder.chmod(PRIVATE)

@@ -1,0 +1,89 @@
+"""`config.toml` in the home: what was chosen once is remembered. A damaged file is an error and is left as it is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from peerd.config import Config
+from peerd.errors import StoreError, UsageError
+
+HEADER = (
+    "# Options of `peerd start`, remembered. Every one can be given on the command line, which wins and is kept here.\n"
+)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What is remembered; empty where nothing is. Raises UsageError for a damaged file, which stays untouched."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", _mend(path)) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is damaged: {error}", _mend(path)) from error
+
+
+def merged(remembered: Mapping[str, Any], given: Mapping[str, Any], source: Path) -> Config:
+    """The configuration: what is given now over what is remembered over the defaults. Raises UsageError."""
+    try:
+        msgspec.convert(dict(remembered), Config)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {error}", _mend(source)) from error
+    try:
+        return msgspec.convert({**remembered, **given}, Config)
+    except msgspec.ValidationError as error:
+        raise UsageError(_as_option(str(error)), "see: peerd start --help") from error
+
+
+def load(path: Path) -> Config:
+    """The remembered configuration."""
+    return merged(read(path), {}, path)
+
+
+def write(path: Path, config: Config) -> None:
+    """Remember everything that differs from the defaults; the old file stays whole until the new one is on disk."""
+    defaults = msgspec.to_builtins(Config())
+    chosen = {name: value for name, value in msgspec.to_builtins(config).items() if value != defaults[name]}
+    try:
+        _replace(path, HEADER + tomli_w.dumps(chosen))
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}", "is the disk full?") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".toml")  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _as_option(message: str) -> str:
+    """`Expected int >= 1 - at $.rank` is about `--rank`."""
+    text, _, field = message.partition(" - at `$.")
+    return f"--{field.strip('`').replace('_', '-')}: {text}" if field else message
+
+
+def _mend(path: Path) -> str:
+    return f"mend it in an editor, or start afresh: mv {path} {path}.bad"
