@@ -1,4 +1,4 @@
-"""What the daemon and its worker child say to each other: length-prefixed MessagePack over a pair of pipes.
+"""What the daemon and its worker child say to each other: length-prefixed MessagePack over two pipes.
 
 Jobs run one at a time, in the order they came. Each ends in exactly one answer with the same `id`; while it runs it
 may send `Progress`. Tensors never travel here: they are blob files named by path.
@@ -19,7 +19,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: int
 
 
-class Open(Job):
+class Open(Job, frozen=True, kw_only=True, tag=True):
     """First job: load model and data, restore the checkpoint where there is one."""
 
     config: dict[str, Any]
@@ -34,20 +34,20 @@ class Open(Job):
     best_guard: float | None
 
 
-class TrainSteps(Job):
+class TrainSteps(Job, frozen=True, kw_only=True, tag=True):
     """Run optimizer steps of the own (and the twin's) training, then write a checkpoint file."""
 
     round: Round
     steps: int
 
 
-class Encode(Job):
+class Encode(Job, frozen=True, kw_only=True, tag=True):
     """Write the own adapter, relative to the seeded initial one, as a file."""
 
     codec: str
 
 
-class AdmitUpdate(Job):
+class AdmitUpdate(Job, frozen=True, kw_only=True, tag=True):
     """Decode and inspect a fetched blob."""
 
     path: str
@@ -62,14 +62,14 @@ class UpdateFile(msgspec.Struct, frozen=True, kw_only=True):
     codec: str
 
 
-class CollaborateWith(Job):
+class CollaborateWith(Job, frozen=True, kw_only=True, tag=True):
     """Score, merge, guard, evaluate, write a checkpoint file."""
 
     round: Round
     updates: list[UpdateFile]
 
 
-class Generate(Job):
+class Generate(Job, frozen=True, kw_only=True, tag=True):
     """Continue a prompt with the base, own and personal model."""
 
     prompt: str
@@ -78,27 +78,25 @@ class Generate(Job):
     seed: int
 
 
-class Export(Job):
+class Export(Job, frozen=True, kw_only=True, tag=True):
     """Write the personal adapter as a PEFT folder."""
 
     folder: str
 
 
-class EvaluateTest(Job):
+class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):
     """Open the test split, for a report."""
 
 
-class Reread(Job):
+class Reread(Job, frozen=True, kw_only=True, tag=True):
     """Look at the user's documents again; answer with changed=False where nothing is different."""
 
 
-class Close(Job):
+class Close(Job, frozen=True, kw_only=True, tag=True):
     """Finish and leave."""
 
 
-AnyJob = (
-    Open | TrainSteps | Encode | AdmitUpdate | CollaborateWith | Generate | Export | EvaluateTest | Reread | Close
-)
+AnyJob = Open | TrainSteps | Encode | AdmitUpdate | CollaborateWith | Generate | Export | EvaluateTest | Reread | Close
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -107,7 +105,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: int
 
 
-class JobFailed(Answer):
+class JobFailed(Answer, frozen=True, kw_only=True, tag=True):
     """The job failed and the worker lives on. `code` is the error's class, `hint` the next thing to type."""
 
     code: str
@@ -115,7 +113,7 @@ class JobFailed(Answer):
     hint: str = ""
 
 
-class Progress(Answer):
+class Progress(Answer, frozen=True, kw_only=True, tag=True):
     """A job goes on: what it does, how far it is."""
 
     activity: str
@@ -127,7 +125,7 @@ class Progress(Answer):
     """Tokens processed since the job began."""
 
 
-class Opened(Answer):
+class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Ready."""
 
     network: Digest
@@ -145,7 +143,7 @@ class Opened(Answer):
     trained: bool = False
 
 
-class Stepped(Answer):
+class Stepped(Answer, frozen=True, kw_only=True, tag=True):
     """Own training done."""
 
     checkpoint: str
@@ -156,25 +154,25 @@ class Stepped(Answer):
     guard_own: float | None = None
 
 
-class Encoded(Answer):
+class Encoded(Answer, frozen=True, kw_only=True, tag=True):
     """The own update is in a file."""
 
     path: str
     size: int
 
 
-class Admitted(Answer):
+class Admitted(Answer, frozen=True, kw_only=True, tag=True):
     """The update may take part in a merge."""
 
 
-class NotAdmitted(Answer):
+class NotAdmitted(Answer, frozen=True, kw_only=True, tag=True):
     """It may not: a counted reason."""
 
     reason: str
     detail: str = ""
 
 
-class Merged(Answer):
+class Merged(Answer, frozen=True, kw_only=True, tag=True):
     """A round's mathematics is done."""
 
     checkpoint: str
@@ -191,7 +189,7 @@ class Merged(Answer):
     guard_local: float | None
 
 
-class Generated(Answer):
+class Generated(Answer, frozen=True, kw_only=True, tag=True):
     """Three continuations of one prompt."""
 
     base: str
@@ -199,13 +197,13 @@ class Generated(Answer):
     personal: str
 
 
-class Exported(Answer):
+class Exported(Answer, frozen=True, kw_only=True, tag=True):
     """The folder is written."""
 
     files: list[str]
 
 
-class TestLosses(Answer):
+class TestLosses(Answer, frozen=True, kw_only=True, tag=True):
     """Mean cross-entropy in nats a token on the test split, and how many tokens and documents it is over."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -218,7 +216,7 @@ class TestLosses(Answer):
     tokens: int
 
 
-class ReadAgain(Answer):
+class ReadAgain(Answer, frozen=True, kw_only=True, tag=True):
     """What the documents look like now."""
 
     changed: bool
@@ -226,7 +224,7 @@ class ReadAgain(Answer):
     report: list[str] = []
 
 
-class Closed(Answer):
+class Closed(Answer, frozen=True, kw_only=True, tag=True):
     """Bye."""
 
 

@@ -1,0 +1,191 @@
+"""The worker process: `python -m peerd.worker.child`, started by `parent.py` and by nobody else.
+
+It owns torch, the model and the documents; the daemon never loads any of them. Jobs come on what was standard input
+and answers leave on what was standard output; whatever a library prints goes to standard error, that is to the
+daemon's log. It leaves when the daemon asks, and at once when the daemon is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import BinaryIO, Final, NoReturn, Protocol
+
+from p2pfinetune.errors import LearningError
+from peerd.errors import PeerdError
+from peerd.worker import pipes
+from peerd.worker.jobs import Jobs
+from peerd.worker.messages import (
+    AdmitUpdate,
+    AnyAnswer,
+    AnyJob,
+    Close,
+    Closed,
+    Encode,
+    Export,
+    Generate,
+    JobFailed,
+    Progress,
+)
+
+NICENESS: Final = 10  # whatever else the device is doing goes first
+QUEUED_JOBS: Final = 64  # the parent has no more than this many on the way
+PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the pipe
+EXIT_PARENT_GONE: Final = 3
+EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+QUICK: Final = (AdmitUpdate, Encode, Export, Generate)
+"""Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
+
+
+class Leaving(BaseException):
+    """Close came in the middle of a job; its work since the last checkpoint is dropped, as a crash would drop it."""
+
+    def __init__(self, job: Close) -> None:
+        super().__init__()
+        self.job = job
+
+
+class Performs(Protocol):
+    """What does the jobs: `jobs.Jobs`, or a stand-in of a test."""
+
+    def perform(self, job: AnyJob) -> AnyAnswer:
+        """The answer with the job's id. What it raises becomes a JobFailed."""
+        ...
+
+
+MakeJobs = Callable[[Callable[[], None], Callable[[Progress], None]], Performs]
+"""From `between` (called where a long job may be interrupted) and `progress`."""
+
+
+class Child:
+    """Takes jobs from one pipe, in order, and answers on the other."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, make_jobs: MakeJobs) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._wire = pipes.jobs()
+        self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
+        self._later: deque[AnyJob] = deque()
+        self._said_progress = 0.0
+        self._jobs = make_jobs(self._between_steps, self._progress)
+
+    def run(self) -> int:
+        """Work until asked to leave; returns the exit code."""
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        try:
+            while True:
+                job = self._later.popleft() if self._later else self._arrived.get()
+                if isinstance(job, Close):
+                    break
+                self._say(self._answer(job))
+        except Leaving as leaving:
+            job = leaving.job
+        self._say(Closed(id=job.id))
+        return 0
+
+    def _receive(self) -> None:
+        """The end of the pipe means that the daemon is gone: nothing is left to work for, not even an open job."""
+        try:
+            while (job := self._wire.read(self._incoming)) is not None:
+                self._arrived.put(job)
+        except pipes.GarbledError as error:
+            print(f"worker: {error}", file=sys.stderr, flush=True)  # noqa: T201  # the log is standard error here
+        os._exit(EXIT_PARENT_GONE)
+
+    def _answer(self, job: AnyJob) -> AnyAnswer:
+        """The process boundary: an error of the user's or ours becomes an answer, lack of memory ends the process."""
+        try:
+            return self._jobs.perform(job)
+        except (LearningError, PeerdError) as error:
+            return JobFailed(id=job.id, code=type(error).__name__, message=str(error), hint=error.hint)
+        except MemoryError:
+            give_up("out of memory")
+        except Exception as error:
+            if is_out_of_memory(error):
+                give_up(f"out of memory: {str(error)[:200]}")
+            traceback.print_exc()
+            sys.stderr.flush()
+            return JobFailed(
+                id=job.id, code="bug", message=f"{type(error).__name__}: {error}"[:2000], hint="peerd logs"
+            )
+
+    def _between_steps(self) -> None:
+        """Called by a long job where it may be interrupted."""
+        while True:
+            try:
+                job = self._arrived.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(job, Close):
+                raise Leaving(job)
+            if isinstance(job, QUICK):
+                self._say(self._answer(job))
+            else:
+                self._later.append(job)
+
+    def _progress(self, note: Progress) -> None:
+        now = time.monotonic()
+        if note.done in {0, note.total} or now - self._said_progress >= PROGRESS_SECONDS:
+            self._said_progress = now
+            self._say(note)
+
+    def _say(self, answer: AnyAnswer) -> None:
+        try:
+            self._outgoing.write(self._wire.pack(answer))
+            self._outgoing.flush()
+        except BrokenPipeError:
+            os._exit(EXIT_PARENT_GONE)
+
+
+def give_up(reason: str) -> NoReturn:
+    """End at once: after a failed allocation nothing in the process can be relied on."""
+    os.write(2, f"worker: {reason}\n".encode())
+    os._exit(EXIT_OUT_OF_MEMORY)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """An accelerator has a class of its own for it the CPU a bare RuntimeError."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def die_with_parent(parent: int) -> None:
+    """On Linux the kernel ends us when the daemon dies, even in the middle of a long computation."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(EXIT_PARENT_GONE)
+
+
+def own_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the two pipes for ourselves, so that nothing printed can get between the frames."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb")
+
+
+def main(make_jobs: MakeJobs = Jobs) -> int:
+    """`argv[1]` is the process id of the daemon."""
+    incoming, outgoing = own_pipes()
+    die_with_parent(int(sys.argv[1]))
+    for ours in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when we leave, not the terminal
+        signal.signal(ours, signal.SIG_IGN)
+    os.nice(NICENESS)
+    return Child(incoming, outgoing, make_jobs).run()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # nothing is left to flush, and tearing torch down takes most of a second

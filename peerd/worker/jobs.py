@@ -1,0 +1,361 @@
+"""What each job does: the one place where the daemon's words meet the library's. Runs in the worker process only.
+
+torch is imported with the first job, not with this module. Nothing here waits, retries or decides what comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+import msgspec
+
+from p2pfinetune.errors import CheckpointError
+from p2pfinetune.names import PeerId, Refusal
+from peerd.config import Config
+from peerd.errors import UsageError, WorkerError
+from peerd.worker.messages import (
+    Admitted,
+    AdmitUpdate,
+    AnyAnswer,
+    AnyJob,
+    Close,
+    Closed,
+    CollaborateWith,
+    Encode,
+    Encoded,
+    EvaluateTest,
+    Export,
+    Exported,
+    Generate,
+    Generated,
+    Merged,
+    NotAdmitted,
+    Open,
+    Opened,
+    Progress,
+    ReadAgain,
+    Reread,
+    Stepped,
+    TestLosses,
+    TrainSteps,
+)
+
+if TYPE_CHECKING:
+    from p2pfinetune.learner import Learner
+    from p2pfinetune.trainer import StepReport
+    from p2pfinetune.update import LoraUpdate
+
+    from p2pfinetune.data.corpus import Corpus
+    from p2pfinetune.models import Base
+
+Which = Literal["base", "own", "personal", "local"]
+MAX_NORM = 1e4  # of a whole adapter; trained ones stay below some hundred
+
+
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """What stays between jobs, once opened."""
+
+    config: Config
+    scratch: Path
+    cache: Path
+    me: PeerId
+    base: Base
+    learner: Learner
+    fingerprint: str
+    files: int = 0
+    """Written to scratch so far."""
+
+    def new_file(self, kind: str) -> Path:
+        """A path that nothing has used; the daemon moves the file away."""
+        self.files += 1
+        return self.scratch / f"{os.getpid()}-{self.files}.{kind}"
+
+
+class Jobs:
+    """Performs jobs. `between` is called between optimizer steps, where quick jobs may cut in."""
+
+    def __init__(self, between: Callable[[], None], progress: Callable[[Progress], None]) -> None:
+        self._between, self._progress = between, progress
+        self._now: Held | None = None
+
+    def perform(self, job: AnyJob) -> AnyAnswer:
+        """The answer to one job; errors are raised and become answers at the process boundary."""
+        match job:
+            case Open():
+                return self._open(job)
+            case TrainSteps():
+                return self._train(job)
+            case Encode():
+                return self._encode(job)
+            case AdmitUpdate():
+                return self._admit(job)
+            case CollaborateWith():
+                return self._collaborate(job)
+            case Generate():
+                return self._generate(job)
+            case Export():
+                return self._export(job)
+            case EvaluateTest():
+                return self._evaluate_test(job)
+            case Reread():
+                return self._reread(job)
+            case Close():
+                return Closed(id=job.id)
+            case _:
+                assert_never(job)
+
+    def _held(self) -> Held:
+        if self._now is None:
+            raise WorkerError("the worker was not opened")
+        return self._now
+
+    def _open(self, job: Open) -> Opened:
+        config = msgspec.convert(job.config, Config)
+        if config.threads:
+            import torch
+
+            torch.set_num_threads(config.threads)
+        from p2pfinetune.learner import Learner
+
+        from p2pfinetune.models import load_base
+
+        cache = Path(job.cache)
+        base = load_base(config.model, device=config.device, cache=cache)
+        corpus = read_text(config, base, cache, job.me)
+        learner = Learner(
+            base, corpus, learner_options(config), me=job.me, group=config.group, reference=read_reference(config, base)
+        )
+        restored = restore(learner, job)
+        self._now = Held(
+            config=config,
+            scratch=Path(job.scratch),
+            cache=cache,
+            me=job.me,
+            base=base,
+            learner=learner,
+            fingerprint=corpus.fingerprint,
+        )
+        return Opened(
+            id=job.id,
+            network=learner.network,
+            device=str(base.device),
+            max_blob_bytes=dict(learner.max_blob_bytes),
+            restored=restored,
+            base_guard=learner.evaluate("guard", "base").loss,
+            report=[*corpus.report.sentences(), tokens_sentence(corpus)],
+            fingerprint=corpus.fingerprint,
+            parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+            adapter_parameters=sum(tensor.numel() for tensor in learner.own().tensors.values()),
+        )
+
+    def _train(self, job: TrainSteps) -> Stepped:
+        held = self._held()
+        done = tokens = 0
+
+        def on_step(report: StepReport) -> None:
+            nonlocal done, tokens
+            done, tokens = done + 1, tokens + report.tokens
+            self._progress(
+                Progress(id=job.id, activity="training", done=done, total=job.steps, loss=report.loss, tokens=tokens)
+            )
+            with undisturbed():
+                self._between()
+
+        self._progress(Progress(id=job.id, activity="training", done=0, total=job.steps))
+        report = held.learner.train(job.steps, on_step)
+        checkpoint = held.new_file("checkpoint")
+        held.learner.save(checkpoint)
+        return Stepped(
+            id=job.id,
+            checkpoint=str(checkpoint),
+            steps=report.steps,
+            tokens=report.tokens,
+            loss_train=report.loss_train,
+        )
+
+    def _encode(self, job: Encode) -> Encoded:
+        held = self._held()
+        blob, path = held.learner.encode(job.codec), held.new_file("update")
+        path.write_bytes(blob)
+        return Encoded(id=job.id, path=str(path), size=len(blob))
+
+    def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
+        found = self._held().learner.admit(Path(job.path).read_bytes(), job.codec)
+        if isinstance(found, Refusal):
+            return NotAdmitted(id=job.id, reason=found.reason, detail=found.detail)
+        return Admitted(id=job.id)
+
+    def _collaborate(self, job: CollaborateWith) -> Merged:
+        held = self._held()
+        total = len(job.updates) + 1
+        self._progress(Progress(id=job.id, activity="collaborating", done=0, total=total))
+        merged = held.learner.collaborate(self._updates(held, job), shares=shares(held.config))
+        checkpoint = held.new_file("checkpoint")
+        held.learner.save(checkpoint)
+        best = held.new_file("best") if merged.new_best else None
+        if best is not None:
+            held.learner.save_best(best)
+        return Merged(
+            id=job.id,
+            checkpoint=str(checkpoint),
+            best=str(best) if best is not None else None,
+            best_guard=merged.best_guard,
+            row=dict(merged.row.weights),
+            accepted=merged.accepted,
+            reason=merged.reason,
+            loss_trust=merged.loss_trust,
+            guard_base=merged.guard_base,
+            guard_own=merged.guard_own,
+            guard_personal=merged.guard_personal,
+            guard_local=merged.guard_local,
+        )
+
+    def _updates(self, held: Held, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:
+        """The admitted updates, inspected once more: what is on disk is not what was in memory."""
+        updates: dict[PeerId, LoraUpdate] = {}
+        for file in job.updates:
+            found = held.learner.admit(Path(file.path).read_bytes(), file.codec)
+            if isinstance(found, Refusal):
+                print(f"update of {file.peer} left out: {found.reason} {found.detail}", file=sys.stderr)  # noqa: T201
+            else:
+                updates[file.peer] = found
+        return updates
+
+    def _generate(self, job: Generate) -> Generated:
+        learner = self._held().learner
+
+        def text(which: Which) -> str:
+            return learner.generate(
+                job.prompt, which, max_tokens=job.max_tokens, temperature=job.temperature, seed=job.seed
+            )
+
+        return Generated(id=job.id, base=text("base"), own=text("own"), personal=text("personal"))
+
+    def _export(self, job: Export) -> Exported:
+        folder = Path(job.folder)
+        try:
+            files = self._held().learner.export(folder)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror}", "choose another folder") from error
+        return Exported(id=job.id, files=[str(file) for file in files or sorted(folder.iterdir())])
+
+    def _evaluate_test(self, job: EvaluateTest) -> TestLosses:
+        held = self._held()
+        found = {which: held.learner.evaluate("test", which) for which in measured(held.config)}
+        return TestLosses(
+            id=job.id,
+            base=found["base"].loss,
+            own=found["own"].loss,
+            personal=found["personal"].loss,
+            local=found["local"].loss if "local" in found else None,
+            documents=found["base"].documents,
+            tokens=found["base"].tokens,
+        )
+
+    def _reread(self, job: Reread) -> ReadAgain:
+        held = self._held()
+        corpus = read_text(held.config, held.base, held.cache, held.me)
+        if corpus.fingerprint == held.fingerprint:
+            return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint)
+        held.learner.reread(corpus)
+        held.fingerprint = corpus.fingerprint
+        report = [*corpus.report.sentences(), tokens_sentence(corpus)]
+        return ReadAgain(id=job.id, changed=True, fingerprint=held.fingerprint, report=report)
+
+
+def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:
+    """The user's documents, dealt into splits by a salt that is the peer's own."""
+    from p2pfinetune.data.corpus import prepare
+
+    return prepare(
+        [Path(path).expanduser() for path in config.data],
+        base.tokenizer,
+        tokenizer_digest=base.tokenizer_digest,
+        cache=cache / "tokens",
+        context=config.context,
+        salt=me,
+    )
+
+
+def read_reference(config: Config, base: Base) -> Any:
+    """The public text of prediction similarity, where the user gave one."""
+    if not config.reference:
+        return None
+    from p2pfinetune.data.corpus import read_whole
+
+    return read_whole([Path(config.reference).expanduser()], base.tokenizer, context=config.context)
+
+
+def learner_options(config: Config) -> Any:
+    """What the library needs of the user's choices."""
+    from p2pfinetune.learner import LearnerOptions
+    from p2pfinetune.trainer import TrainingOptions
+
+    from p2pfinetune.adapter import AdapterSpec
+
+    return LearnerOptions(
+        spec=AdapterSpec(rank=config.rank, alpha=config.alpha, targets=config.targets),
+        training=TrainingOptions(
+            lr=config.lr,
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            context=config.context,
+            total_steps=config.total_steps,
+            seed=config.seed,
+        ),
+        trust=config.trust,
+        trust_options=config.trust_options,
+        merge=config.merge,
+        twin=config.twin,
+        tolerance=config.tolerance,
+        max_norm=MAX_NORM,
+    )
+
+
+def restore(learner: Learner, job: Open) -> bool:
+    """Go on from the checkpoint. Raises CheckpointError with the way out; the files stay where they are."""
+    if job.checkpoint is None:
+        return False
+    try:
+        learner.restore(Path(job.checkpoint))
+        if job.best is not None and job.best_guard is not None:
+            learner.restore_best(Path(job.best), job.best_guard)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the saved training state does not fit: {error}",
+            "start with the model and options it was made with, or keep it aside and begin anew with another --home",
+        ) from error
+    return True
+
+
+def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
+    """Declared category shares, for the oracle scheme in the demo."""
+    return {PeerId(peer): share for peer, share in config.shares.items()}
+
+
+def measured(config: Config) -> tuple[Which, ...]:
+    """The models that exist here."""
+    return ("base", "own", "personal", "local") if config.twin else ("base", "own", "personal")
+
+
+def tokens_sentence(corpus: Corpus) -> str:
+    """How the text was dealt."""
+    names: tuple[Literal["train", "trust", "guard", "test"], ...] = ("train", "trust", "guard", "test")
+    return "tokens: " + ", ".join(f"{name} {len(corpus.split(name).tokens):,}" for name in names)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is done inside leaves torch's generators as they were: training gives the same numbers to the bit."""
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        yield

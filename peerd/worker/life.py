@@ -1,0 +1,186 @@
+"""One worker process from its start to its end: jobs go in, answers come back to whoever waits for them.
+
+Starts nothing again and decides nothing; `parent.py` does. When the process ends, however it ends, everyone who waits
+is told by a WorkerError and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from peerd.errors import WorkerError
+from peerd.worker import pipes
+from peerd.worker.messages import AnyAnswer, AnyJob, Progress
+
+OnProgress = Callable[[Progress], None]
+
+PENDING_JOBS: Final = 32  # beyond this many, callers wait; the child holds twice as many
+LINE_BYTES: Final = 64 * 1024  # of what the child prints, before a line is cut
+SHOWN_CHARACTERS: Final = 1000  # of such a line in the log
+REMEMBERED_LINES: Final = 5
+EXIT_OUT_OF_MEMORY: Final = 12  # as in child.py, which imports too much to be imported here
+
+_log = logging.getLogger("peerd.worker")
+
+
+class Waiting:
+    """Somebody who waits for the end of a job."""
+
+    __slots__ = ("answer", "job", "on_progress")
+
+    def __init__(self, job: AnyJob, on_progress: OnProgress | None) -> None:
+        self.job, self.on_progress = job, on_progress
+        self.answer: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
+
+
+class Life:
+    """A running process. Made by `begin`; `run` must be running for answers to arrive."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._jobs, self._answers = pipes.jobs(), pipes.answers()
+        self._waiting: dict[int, Waiting] = {}
+        self._room = asyncio.Semaphore(PENDING_JOBS)
+        self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        self._next_id = 0
+        self._over = False
+        self.ended = asyncio.Event()
+
+    @classmethod
+    async def begin(cls, command: Sequence[str], environment: Mapping[str, str]) -> Life:
+        """In a session of its own, so that Ctrl-C in a terminal reaches the daemon alone."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=LINE_BYTES,
+            env=dict(environment),
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
+    @property
+    def working_on(self) -> AnyJob | None:
+        """The oldest job without an answer."""
+        return next((waiting.job for waiting in self._waiting.values()), None)
+
+    async def run(self) -> str:
+        """Hand out answers until the process has ended; returns why it did, in words."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read_log(), name="worker log")
+                await self._read_answers()
+                await self._process.wait()
+        finally:
+            self.kill()
+            self.ended.set()
+        return describe(self._process.returncode, self._lines[-1] if self._lines else "")
+
+    async def call(self, job: AnyJob, on_progress: OnProgress | None = None) -> AnyAnswer:
+        """The answer to a job, a JobFailed included. Raises WorkerError when the process ends first."""
+        async with self._room:
+            if self._over:
+                raise WorkerError("the worker process has ended", "see why: peerd logs")
+            self._next_id += 1
+            job = replace(job, id=self._next_id)
+            waiting = self._waiting[job.id] = Waiting(job, on_progress)
+            try:
+                await self._send(job)
+                return await waiting.answer
+            finally:
+                del self._waiting[job.id]
+
+    def kill(self) -> None:
+        """End the process now; harmless when it has ended."""
+        if self._process.returncode is None:
+            try:
+                self._process.kill()
+            except ProcessLookupError:
+                return
+
+    async def _send(self, job: AnyJob) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(self._jobs.pack(job))
+        try:
+            await pipe.drain()
+        except ConnectionError:
+            raise WorkerError("the worker process has ended", "see why: peerd logs") from None
+
+    async def _read_answers(self) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        try:
+            while (answer := await self._answers.read_async(stream)) is not None:
+                self._deliver(answer)
+        except pipes.GarbledError as error:
+            self._lines.append(str(error))
+            _log.warning("the worker wrote something that is no answer: %s", error)
+            self.kill()
+        finally:
+            self._over = True
+            for waiting in self._waiting.values():
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(WorkerError("the worker process has ended", "see why: peerd logs"))
+
+    def _deliver(self, answer: AnyAnswer) -> None:
+        waiting = self._waiting.get(answer.id)
+        if waiting is None or waiting.answer.done():
+            return  # whoever asked was cancelled
+        if isinstance(answer, Progress):
+            if waiting.on_progress is not None:
+                waiting.on_progress(answer)
+        else:
+            waiting.answer.set_result(answer)
+
+    async def _read_log(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # longer than LINE_BYTES; the stream has dropped it
+                continue
+            if not line:
+                return
+            text = line.decode("utf-8", "replace").rstrip()[:SHOWN_CHARACTERS]
+            if text:
+                self._lines.append(text)
+                _log.info("%s", text, extra={"worker_pid": self.pid})
+
+
+def describe(returncode: int | None, last_line: str) -> str:
+    """Why a process ended, in words."""
+    if returncode == EXIT_OUT_OF_MEMORY:
+        return "out of memory"
+    if returncode is not None and returncode < 0:
+        name = signal.Signals(-returncode).name
+        return f"killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
+    return f"exit code {returncode}" + (f": {last_line}" if last_line else "")
+
+
+def child_command() -> list[str]:
+    """How the worker is started."""
+    return [sys.executable, "-m", "peerd.worker.child", str(os.getpid())]
+
+
+def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The daemon's environment; torch reads its thread count when it is imported, 0 leaves the choice to it."""
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}
+    return {**environment, **quiet, **counts}

@@ -1,0 +1,222 @@
+"""The daemon's handle on its worker: one process at a time, started again with growing pauses when it dies.
+
+A death is reported and survived; only a first start that the user has to mend (too little text, no such model) is an
+error that ends the daemon. Nothing here knows what a job is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from p2pfinetune import errors as learning_errors
+from peerd.errors import PeerdError, UsageError, WorkerError
+from peerd.status import WorkerNow
+from peerd.worker.life import Life, OnProgress
+from peerd.worker.messages import (
+    AdmitUpdate,
+    AnyAnswer,
+    AnyJob,
+    Close,
+    CollaborateWith,
+    Encode,
+    EvaluateTest,
+    Export,
+    Generate,
+    JobFailed,
+    Merged,
+    Open,
+    Opened,
+    Progress,
+    Stepped,
+    TrainSteps,
+)
+
+STATES: Final[Mapping[type[AnyJob], str]] = {
+    Open: "starting",
+    TrainSteps: "training",
+    Encode: "encoding",
+    AdmitUpdate: "inspecting",
+    CollaborateWith: "collaborating",
+    Generate: "generating",
+    Export: "encoding",
+    EvaluateTest: "collaborating",
+}
+USER_ERRORS: Final = frozenset(
+    name
+    for name, found in vars(learning_errors).items()
+    if isinstance(found, type) and issubclass(found, learning_errors.LearningError)
+)
+
+_log = logging.getLogger("peerd.worker")
+
+
+class Pauses(msgspec.Struct, frozen=True):
+    """Seconds between a death and the next start: doubled with every death, back to `first` after real work."""
+
+    first: float = 1.0
+    longest: float = 60.0
+
+    def after(self, deaths: int) -> float:
+        """The pause after so many deaths in a row."""
+        return min(self.longest, self.first * 2.0 ** min(deaths - 1, 30))
+
+
+class Worker:
+    """Whoever wants a job done awaits `call`; `run` keeps a process there to do it."""
+
+    def __init__(
+        self,
+        make_open: Callable[[], Open],
+        *,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        pauses: Pauses | None = None,
+    ) -> None:
+        self._make_open, self._command, self._environment = make_open, command, environment
+        self._pauses = pauses or Pauses()
+        self._life: Life | None = None
+        self._ready: Life | None = None  # the same, once it takes jobs
+        self._refusal: PeerdError | None = None
+        self._opened: Opened | None = None
+        self._stopping = asyncio.Event()
+        self._deaths = self._restarts = 0
+        self._last_error = self._why_killed = ""
+        self._rate = Rate()
+
+    async def run(
+        self, on_opened: Callable[[Opened], Awaitable[None]], on_died: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Until `stop`. Raises UsageError or WorkerError when the very first start is refused by the worker."""
+        while not self._stopping.is_set():
+            reason = await self._live(on_opened)
+            if self._stopping.is_set():
+                return
+            self._deaths, self._restarts, self._last_error = self._deaths + 1, self._restarts + 1, reason
+            pause = self._pauses.after(self._deaths)
+            _log.warning("the worker died (%s); the next one starts in %.0f s", reason, pause)
+            await on_died(reason)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def call(self, job: AnyJob, on_progress: OnProgress | None = None) -> AnyAnswer:
+        """The answer to a job (its `id` is set here). Raises WorkerError where no worker lives to the end of it."""
+        if self._ready is None:
+            raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
+
+        def note(progress: Progress) -> None:
+            self._rate.note(progress, time.monotonic())
+            if on_progress is not None:
+                on_progress(progress)
+
+        answer = await self._ready.call(job, note)
+        if isinstance(answer, Stepped | Merged):
+            self._deaths = 0
+        return answer
+
+    def restart(self, reason: str) -> None:
+        """Kill the process, so that another takes its place: for failures after which its state is in doubt."""
+        self._why_killed = reason
+        self.kill()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask the process to leave, and kill it when it has not within the grace. `run` then returns."""
+        self._stopping.set()
+        if (life := self._life) is None:
+            return
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await life.call(Close(id=0))
+                await life.ended.wait()
+        except (TimeoutError, WorkerError):
+            life.kill()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._life is not None:
+            self._life.kill()
+
+    def now(self) -> WorkerNow:
+        """For the snapshot."""
+        return WorkerNow(
+            state=self._state(),
+            device=self._opened.device if self._opened else "",
+            tokens_per_second=self._rate.tokens_per_second,
+            restarts=self._restarts,
+            last_error=self._last_error,
+        )
+
+    def _state(self) -> str:
+        if self._stopping.is_set():
+            return "stopped"
+        if self._life is None:
+            return "restarting" if self._restarts else "starting"
+        job = self._life.working_on
+        return STATES.get(type(job), "idle") if job is not None else "idle"
+
+    async def _live(self, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
+        """One process from start to end; returns why it ended."""
+        self._life = life = await Life.begin(self._command, self._environment)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                end = tasks.create_task(life.run(), name="worker")
+                refused = await self._open(life, on_opened)
+                if refused:
+                    self._why_killed = refused
+                    life.kill()
+                reason = await end
+        finally:
+            self._life = self._ready = None
+        if self._refusal is not None:
+            raise self._refusal
+        reason, self._why_killed = self._why_killed or reason, ""
+        return reason
+
+    async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
+        """Why the worker would not open, empty where it did or is gone."""
+        try:
+            answer = await life.call(self._make_open())
+        except WorkerError:
+            return ""
+        if isinstance(answer, Opened):
+            self._opened, self._ready = answer, life
+            await on_opened(answer)
+            return ""
+        assert isinstance(answer, JobFailed)
+        if self._opened is None:
+            self._refusal = as_error(answer)
+        return f"{answer.code}: {answer.message}"
+
+
+def as_error(failure: JobFailed) -> PeerdError:
+    """A failed job as the error to show: the user's mistakes are usage errors, anything else is the worker's."""
+    family = UsageError if failure.code in USER_ERRORS or failure.code == UsageError.__name__ else WorkerError
+    return family(failure.message, failure.hint)
+
+
+class Rate:
+    """Tokens a second of the job that trains, from its progress notes; the last figure stays while nothing trains."""
+
+    def __init__(self) -> None:
+        self.tokens_per_second: float | None = None
+        self._job = -1
+        self._began = (0.0, 0)
+
+    def note(self, progress: Progress, at: float) -> None:
+        """The first note of a job is the start of its measurement."""
+        if progress.activity != "training":
+            return
+        if progress.id != self._job:
+            self._job, self._began = progress.id, (at, progress.tokens)
+            return
+        seconds, tokens = at - self._began[0], progress.tokens - self._began[1]
+        if seconds > 0 and tokens > 0:
+            self.tokens_per_second = tokens / seconds

@@ -1,0 +1,77 @@
+"""A worker process that loads no torch."""
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2pfinetune.names import PeerId
+from peerd.worker.life import child_environment
+from peerd.worker.messages import Open
+from peerd.worker.parent import Pauses, Worker
+
+
+def open_job(**config):
+    return Open(
+        id=0,
+        config=config,
+        cache="",
+        scratch="",
+        me=PeerId("me"),
+        checkpoint=None,
+        best=None,
+        best_guard=None,
+    )
+
+
+class Running:
+    """A worker with the story of its lives."""
+
+    def __init__(self, worker):
+        self.worker = worker
+        self.story = []
+        self.happened = asyncio.Condition()
+
+    async def opened(self, answer):
+        await self.tell("opened")
+
+    async def died(self, reason):
+        await self.tell(f"died: {reason}")
+
+    async def tell(self, what):
+        async with self.happened:
+            self.story.append(what)
+            self.happened.notify_all()
+
+    async def until(self, what, times=1):
+        async with self.happened:
+            await self.happened.wait_for(lambda: sum(what in told for told in self.story) >= times)
+
+
+@pytest.fixture
+def fake_worker():
+    """An async context manager: a running worker over `fake_child.py`."""
+
+    @asynccontextmanager
+    async def start(*, pauses=Pauses(first=0.0), wait=True, **config):
+        script = str(Path(__file__).parent / "fake_child.py")
+        worker = Worker(
+            lambda: open_job(**config),
+            command=[sys.executable, script, str(os.getpid())],
+            environment=child_environment(os.environ, 1),
+            pauses=pauses,
+        )
+        running = Running(worker)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(running.opened, running.died), name="worker")
+            if wait:
+                await running.until("opened")
+            try:
+                yield running
+            finally:
+                await worker.stop(2.0)
+
+    return start

@@ -1,0 +1,108 @@
+"""A worker whose jobs are done by nobody: what the prompt of a Generate job says decides how it behaves. No torch."""
+
+import os
+import signal
+import sys
+import time
+
+from p2pfinetune.errors import TooLittleText
+from p2pfinetune.names import Digest
+from peerd.worker import child
+from peerd.worker.messages import (
+    Generate,
+    Generated,
+    Open,
+    Opened,
+    Progress,
+    ReadAgain,
+    Reread,
+    Stepped,
+    TrainSteps,
+)
+
+
+class FakeJobs:
+    def __init__(self, between, progress):
+        self.between, self.progress = between, progress
+        self.order = []
+
+    def perform(self, job):
+        match job:
+            case Open():
+                return self.open(job)
+            case TrainSteps():
+                return self.train(job)
+            case Generate():
+                return self.generate(job)
+            case Reread():
+                return ReadAgain(id=job.id, changed=False, fingerprint=" ".join(self.order))
+
+    def open(self, job):
+        if job.config.get("model") == "short":
+            raise TooLittleText("too little text: 3 tokens", "add text")
+        if job.config.get("model") == "bug":
+            raise ValueError("no such thing")
+        if job.config.get("model") == "dies":
+            os._exit(7)
+        print("a library says hello on standard output")
+        return Opened(
+            id=job.id,
+            network=Digest("0" * 64),
+            device="cpu",
+            max_blob_bytes={"bf16": 1000},
+            restored=False,
+            base_guard=2.0,
+            report=[],
+            fingerprint="f",
+            parameters=1,
+            adapter_parameters=1,
+        )
+
+    def train(self, job):
+        self.order.append("train begins")
+        for step in range(job.steps):
+            self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, tokens=step * 100))
+            time.sleep(0.005)
+            self.between()
+        self.order.append("train ends")
+        return Stepped(id=job.id, checkpoint="c", steps=job.steps, tokens=1, loss_train=1.0)
+
+    def generate(self, job):
+        self.order.append(f"generate {job.prompt}")
+        match job.prompt:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "memory":
+                raise MemoryError
+            case "bug":
+                raise RuntimeError("surprise")
+            case "hang":
+                time.sleep(1000)
+            case "garbage":
+                os.write(self.raw_answers(), b"\xff" * 64)
+                time.sleep(1000)
+            case "parent":
+                return Generated(id=job.id, base=str(os.getppid()), own=str(os.nice(0)), personal="")
+        return Generated(id=job.id, base=job.prompt, own=job.prompt * job.max_tokens, personal="")
+
+    def raw_answers(self):
+        return next(fd for fd in range(3, 20) if is_writable_pipe(fd))
+
+
+def is_writable_pipe(fd):
+    try:
+        return "pipe:" in os.readlink(f"/proc/self/fd/{fd}") and os.fpathconf(fd, "PC_PIPE_BUF") and can_write(fd)
+    except OSError:
+        return False
+
+
+def can_write(fd):
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+
+
+if __name__ == "__main__":
+    code = child.main(FakeJobs)
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,51 @@
+"""Frames between the daemon and its worker."""
+
+import asyncio
+import io
+
+import pytest
+
+from peerd.worker import pipes
+from peerd.worker.messages import Close, Encode, Reread
+
+
+def test_messages_come_out_as_they_went_in_and_in_order():
+    wire = pipes.jobs()
+    sent = [Encode(id=1, codec="bf16"), Reread(id=2), Close(id=3)]
+
+    pipe = io.BytesIO(b"".join(map(wire.pack, sent)))
+
+    assert [wire.read(pipe) for _ in range(4)] == [*sent, None]
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5, 9])
+def test_a_frame_cut_short_is_the_end_of_the_pipe(kept):
+    wire = pipes.jobs()
+    cut = wire.pack(Encode(id=1, codec="bf16"))[:kept]
+
+    async def read():
+        stream = asyncio.StreamReader()
+        stream.feed_data(cut)
+        stream.feed_eof()
+        return await wire.read_async(stream)
+
+    assert wire.read(io.BytesIO(cut)) is None
+    assert asyncio.run(read()) is None
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        (pipes.MAX_FRAME_BYTES + 1).to_bytes(4, "big"),
+        b"\x00\x00\x00\x01\xc1",
+        b"\x00\x00\x00\x08\x81\xa4type\xa1X",
+    ],
+)
+def test_bytes_that_are_no_message_are_not_believed(received):
+    with pytest.raises(pipes.GarbledError):
+        pipes.jobs().read(io.BytesIO(received))
+
+
+def test_a_message_over_the_limit_is_not_sent():
+    with pytest.raises(ValueError, match="over the limit"):
+        pipes.jobs().pack(Encode(id=1, codec="x" * pipes.MAX_FRAME_BYTES))
