@@ -45,14 +45,15 @@ Parts = Mapping[str, Part]
 
 
 def write_blob(tensors: Mapping[str, Tensor]) -> bytes:
-    """The tensors as safetensors bytes; the library orders them by dtype and name, so equal tensors give equal bytes."""
+    """The tensors as safetensors bytes; the library orders them, so equal tensors give equal bytes."""
     import torch
     from safetensors.torch import save
 
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds entries that are not finite")
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    # the library refuses tensors that share memory, so each is copied
+    return save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()})
 
 
 def blob_limit(parts: Parts) -> int:
@@ -68,7 +69,7 @@ def open_blob(blob: bytes, parts: Parts) -> dict[str, Tensor] | Refusal:
     if isinstance(header, Refusal):
         return header
     data_bytes = len(blob) - LENGTH_BYTES - int.from_bytes(blob[:LENGTH_BYTES], "little")
-    if refusal := _check_header(header, parts) or _check_offsets(header, data_bytes):
+    if refusal := _check_form(header, parts) or _check_kind(header, parts) or _check_offsets(header, data_bytes):
         return refusal
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -111,7 +112,8 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_header(header: dict[str, Any], parts: Parts) -> Refusal | None:
+def _check_form(header: dict[str, Any], parts: Parts) -> Refusal | None:
+    """Exactly the expected names, each described as the format says."""
     if header.keys() != parts.keys():
         odd = sorted(header.keys() ^ parts.keys())
         return Refusal("schema", f"{len(odd)} names differ, such as {odd[0][:100]!r}")
@@ -120,6 +122,11 @@ def _check_header(header: dict[str, Any], parts: Parts) -> Refusal | None:
             return Refusal("malformed", f"{name} is not described by dtype, shape and data_offsets")
         if not _are_sizes(entry["shape"]) or not _are_sizes(entry["data_offsets"]) or len(entry["data_offsets"]) != 2:
             return Refusal("malformed", f"{name}: shape or offsets are not sizes")
+    return None
+
+
+def _check_kind(header: dict[str, Any], parts: Parts) -> Refusal | None:
+    """Shapes first, then dtypes, then the bytes that both ask for."""
     for name, part in parts.items():
         if tuple(header[name]["shape"]) != part.shape:
             return Refusal("shape", f"{name} is {header[name]['shape'][:8]}, not {list(part.shape)}")

@@ -1,8 +1,9 @@
 """Merge rules: one file each."""
 
 from p2pfinetune.merge._base import MergeRule
+from p2pfinetune.merge._products import product_error
 from p2pfinetune.registry import Registry
 
 RULES: Registry[MergeRule] = Registry("p2pfinetune.merge", MergeRule, "merge rule")  # type: ignore[type-abstract]
 
-__all__ = ["RULES", "MergeRule"]
+__all__ = ["RULES", "MergeRule", "product_error"]

@@ -1,0 +1,78 @@
+"""Core SVD: the merge rule that is exact in the products, up to the rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from p2pfinetune.merge._base import MergeRule
+from p2pfinetune.merge._products import stack_factors
+from p2pfinetune.names import PeerId, TrustRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from p2pfinetune.adapter import Adapter
+
+ZERO = 1e-12  # singular values below this part of the largest are rounding
+SPREAD = 10.0  # largest condition number of the change of gauge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSvd(MergeRule):
+    """The best adapter of the own rank for the weighted sum of products BA (Eckart and Young), in the own gauge.
+
+    Two thin QR decompositions and one small SVD, as in FLoRIST and Core Space; no product is ever formed. The factors
+    of a product are free up to a change of gauge; the one nearest to the own A is chosen, so that peers which share
+    their A get the mean of B. The optimizer's moments are reset.
+    """
+
+    resets_moments: ClassVar[bool] = True
+    on_products: ClassVar[bool] = True
+
+    def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
+        """Computed in fp64, peers in sorted order."""
+        weighed = [peer for peer, weight in row.weights.items() if weight > 0.0]
+        if len(weighed) == 1:  # its weight is one up to rounding
+            return adapters[weighed[0]]
+        tensors = {}
+        for path, own_a, _ in own.pairs():
+            left, right = _best_rank(*stack_factors(row, adapters, path), own_a.double())
+            a, b = _in_gauge_of(own_a.double(), left, right)
+            tensors[f"{path}.lora_A"], tensors[f"{path}.lora_B"] = a.float(), b.float()
+        return type(own)(tensors)
+
+
+def _best_rank(b: Tensor, a: Tensor, own_a: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, m) and orthonormal (m, in), m at most the own rank, whose product is nearest to B A.
+
+    Directions that the product does not use are filled from the own A: factors that are both zero would never train.
+    """
+    import torch
+
+    q_b, r_b = torch.linalg.qr(b)
+    q_a, r_a = torch.linalg.qr(a.T)
+    u, s, vt = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
+    rank = own_a.shape[0]
+    used = min(rank, int((s > ZERO * s[0]).sum()))
+    left, right = q_b @ (u[:, :used] * s[:used]), vt[:used] @ q_a.T
+    spare = min(rank, own_a.shape[1]) - used
+    if spare > 0:
+        rest = torch.linalg.svd(own_a - own_a @ right.T @ right, full_matrices=False).Vh[:spare]
+        right = torch.cat([right, rest], dim=0)
+        left = torch.cat([left, left.new_zeros((left.shape[0], spare))], dim=1)
+    return left, right
+
+
+def _in_gauge_of(own_a: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """A = G right and B = left G^+ with G the change of gauge that brings A nearest to the own A and stays invertible.
+
+    Without the lower bound on its singular values G would be the least-squares fit; with all of them equal it would be
+    the orthogonal Procrustes rotation.
+    """
+    import torch
+
+    x, g, yt = torch.linalg.svd(own_a @ right.T, full_matrices=False)
+    g = g.clamp(min=max(float(g[0]) / SPREAD, torch.finfo(torch.float32).tiny))
+    return (x * g) @ yt @ right, left @ (yt.T / g) @ x.T
