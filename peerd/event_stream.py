@@ -21,7 +21,10 @@ ABORT = "abort"  # the key of `scope["state"]` under which the server offers to 
 
 
 def event(name: str, data: bytes) -> bytes:
-    """One event on the wire. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    """One event on the wire.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
@@ -56,16 +59,16 @@ class EventStream(Response):
                 tasks.create_task(self._until_stopped(), name="daemon stops")
                 tasks.create_task(self._listen(changed), name="changes for a watcher")
                 tasks.create_task(self._send_all(send, changed), name="watcher")
-        except* _Gone:
-            return
-        except* _Slow:
+        except* _End as ended:
+            await self._end(ended, scope, send)
+
+    async def _end(self, ended: BaseExceptionGroup[_End], scope: Scope, send: Send) -> None:
+        if ended.subgroup(_Slow):
             scope.get("state", {}).get(ABORT, _nothing)()
-            return
-        except* _Over:
-            pass
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._slow_seconds):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif not ended.subgroup(_Gone):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._slow_seconds):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send, changed: asyncio.Event) -> None:
         await self._give(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -34,6 +34,27 @@ LAST_ANSWERS_SECONDS = 2  # given to requests that are being answered when the d
 DIAL_SECONDS = 1.0
 
 
+class Abortable(H11Protocol):
+    """HTTP that lets an endpoint cut its connection: closing waits for a reader who does not read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
+        """Offer it."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, ABORT: transport.abort}
+
+
+class OwnerOnly(Abortable):
+    """HTTP for the user who runs the daemon, and nobody else."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
+        """Ask the kernel who calls."""
+        super().connection_made(transport)
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid is not None and uid != os.getuid():
+            logging.getLogger(__name__).warning("refused a connection to the control socket by user %d", uid)
+            transport.abort()
+
+
 async def serve(
     app: Starlette, socket_path: Path, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
 ) -> None:
@@ -94,27 +115,6 @@ class _Server(uvicorn.Server):
         if self._ready is not None:
             self._ready()
         await self._stop.wait()
-
-
-class Abortable(H11Protocol):
-    """HTTP that lets an endpoint cut its connection: closing waits for a reader who does not read."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
-        """Offer it."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, ABORT: transport.abort}
-
-
-class OwnerOnly(Abortable):
-    """HTTP for the user who runs the daemon, and nobody else."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
-        """Ask the kernel who calls."""
-        super().connection_made(transport)
-        uid = peer_uid(transport.get_extra_info("socket"))
-        if uid is not None and uid != os.getuid():
-            logging.getLogger(__name__).warning("refused a connection to the control socket by user %d", uid)
-            transport.abort()
 
 
 def bind(path: Path) -> socket.socket:

@@ -1,0 +1,248 @@
+"""A daemon without network, model or clock, served for real over a Unix socket: what the control side is tested on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd import lock
+from peerd.api import application
+from peerd.errors import WorkerError
+from peerd.paths import Paths
+from peerd.serve import serve
+from peerd.status import (
+    HealthNow,
+    LoopNow,
+    LossNow,
+    NeighbourNow,
+    PerplexityNow,
+    RoundRecord,
+    Status,
+    TrafficNow,
+    WorkerNow,
+)
+
+ME = PeerId("12D3KooWMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMeMe11")
+BOB = PeerId("12D3KooWBobBobBobBobBobBobBobBobBobBobBobBobBobBob22")
+EVE = PeerId("12D3KooWEveEveEveEveEveEveEveEveEveEveEveEveEveEve33")
+MAX_REASONABLE_WAIT = 20.0  # seconds; only a broken test waits so long
+
+
+class FakeView:
+    """Rounds happen when a test says so; losses follow a formula."""
+
+    def __init__(self, *, rounds: int = 0, alone: bool = False) -> None:
+        self.stop: asyncio.Event | None = None
+        self.alone = alone
+        self.stop_reasons: list[str] = []
+        self.exported: list[str] = []
+        self.broken = ""
+        self.bob_name = "bob"
+        self._done = 0
+        self._rounds: list[RoundRecord] = []
+        self._watchers: set[asyncio.Event] = set()
+        for _ in range(rounds):
+            self.finish_round()
+
+    def finish_round(self) -> None:
+        self._done += 1
+        self._rounds.append(record(self._done, alone=self.alone))
+        for watcher in self._watchers:
+            watcher.set()
+
+    def status(self) -> Status:
+        last = self._rounds[-1] if self._rounds else None
+        return Status(
+            peer_id=ME,
+            name="alice",
+            version="0.1.0",
+            network=Digest("ab" * 32),
+            group="default",
+            uptime_seconds=7384.0,
+            round=Round(self._done + 1),
+            state="training",
+            sentence=f"training round {self._done + 1}" + (", alone" if self.alone else " with 2 peers"),
+            loss=LossNow(train=last.loss_train, trust=last.loss_trust, guard=last.guard_personal) if last else LossNow(),
+            perplexity=PerplexityNow(
+                base=math.exp(last.guard_base), own=math.exp(last.guard_own), personal=math.exp(last.guard_personal)
+            )
+            if last
+            else PerplexityNow(),
+            neighbours=[] if self.alone else self._neighbours(last),
+            traffic=TrafficNow(bytes_in=3_400_000, bytes_out=1_250_000),
+            health=HealthNow(ok=not self.broken, reasons=[self.broken] if self.broken else []),
+            worker=WorkerNow(state="training", device="cpu", tokens_per_second=1834.2),
+            loop=LoopNow(max_callback_cpu_ms=7.25, max_lag_ms=31.0),
+            addresses=[f"/ip4/192.168.1.20/tcp/4001/p2p/{ME}"],
+            model="nano",
+            trust_scheme="validation",
+            refused={} if self.alone else {"norm": 2, "stale": 1},
+        )
+
+    def _neighbours(self, last: RoundRecord | None) -> list[NeighbourNow]:
+        row = last.row if last else {}
+        return [
+            NeighbourNow(
+                peer_id=peer,
+                name=name,
+                trust=row.get(peer, 0.0),
+                age_seconds=age,
+                round=Round(max(0, self._done - 1)),
+                connected=connected,
+                bytes_in=1_700_000,
+                bytes_out=600_000,
+                refused=refused,
+            )
+            for peer, name, age, connected, refused in (
+                (BOB, self.bob_name, 41.0, True, {}),
+                (EVE, "eve", None, False, {"norm": 2, "stale": 1}),
+            )
+        ]
+
+    def rounds(self, last: int) -> list[RoundRecord]:
+        return self._rounds[-last:]
+
+    def paths(self) -> dict[str, str]:
+        return {"home": "/home/alice/.local/share/peerd"}
+
+    async def changes(self) -> AsyncIterator[None]:
+        mine = asyncio.Event()
+        self._watchers.add(mine)
+        try:
+            while True:
+                await mine.wait()
+                mine.clear()
+                yield
+        finally:
+            self._watchers.discard(mine)
+
+    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
+        if prompt == "fail":
+            raise WorkerError("the worker ran out of memory", "stop other programs")
+        return {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
+
+    async def export(self, folder: str) -> list[str]:
+        self.exported.append(folder)
+        return [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
+
+    async def test_losses(self) -> dict[str, Any]:
+        return {"base": 4.2, "own": 3.6, "personal": 3.4, "local": None, "documents": 12, "tokens": 2048}
+
+    def request_stop(self, reason: str) -> None:
+        self.stop_reasons.append(reason)
+        if self.stop is not None:
+            self.stop.set()
+
+
+def record(number: int, *, alone: bool = False) -> RoundRecord:
+    """A plausible round: losses fall, trust moves from eve to bob, the guard refuses every seventh merge."""
+    fall = math.exp(-number / 9)
+    bob = 0.0 if alone else 0.18 + 0.25 * (1 - fall)
+    eve = 0.0 if alone else 0.22 * fall
+    accepted = number % 7 != 0
+    row = {ME: 1.0 - bob - eve} if alone else {ME: 1.0 - bob - eve, BOB: bob, EVE: eve}
+    wiggle = 0.04 * math.sin(number * 2.1)
+    return RoundRecord(
+        round=Round(number),
+        finished_unix=1_700_000_000.0 + 30 * number,
+        loss_train=3.0 + 1.3 * fall + wiggle,
+        loss_trust=3.3 + 1.1 * fall + wiggle / 2,
+        guard_base=4.45,
+        guard_own=3.42 + 1.0 * fall,
+        guard_personal=3.3 + 1.0 * fall + (0.0 if accepted else 0.12),
+        guard_local=None,
+        row=row,
+        accepted=accepted,
+        reason="" if accepted else "worse on the guard split",
+        steps=20,
+        bytes_in=0 if alone else 120_000,
+        bytes_out=0 if alone else 60_000,
+    )
+
+
+class Daemon:
+    """A FakeView behind a real socket, in a thread with its own loop, holding the real lock."""
+
+    def __init__(self, paths: Paths, view: FakeView) -> None:
+        self.paths, self.view = paths, view
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="fake daemon")
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.problem: BaseException | None = None
+
+    def __enter__(self) -> Daemon:
+        self._thread.start()
+        assert self._up.wait(MAX_REASONABLE_WAIT)
+        if self.problem is not None:
+            raise self.problem
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call(lambda: self.view.stop.set())
+        self._thread.join(MAX_REASONABLE_WAIT)
+        assert not self._thread.is_alive()
+        if self.problem is not None:
+            raise self.problem
+
+    def call(self, act: Callable[[], object]) -> None:
+        """Run it on the daemon's loop, where the view lives."""
+        assert self.loop is not None
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(act)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self.problem = error
+        finally:
+            self._up.set()
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.view.stop = asyncio.Event()
+        self.paths.prepare()
+        with lock.hold(self.paths.lock, version="0.1.0", socket=self.paths.socket):
+            await serve(application(self.view), self.paths.socket, self.view.stop, ready=self._up.set)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A short home: pytest's own folders are longer than a socket's path may be."""
+    with tempfile.TemporaryDirectory(prefix="pd-") as folder:
+        yield Path(folder) / "home"
+
+
+@pytest.fixture
+def view() -> FakeView:
+    return FakeView(rounds=12)
+
+
+@pytest.fixture
+def daemon(home: Path, view: FakeView) -> Iterator[Daemon]:
+    with Daemon(Paths.of(home), view) as running:
+        yield running
+
+
+@pytest.fixture
+def make_view() -> type[FakeView]:
+    return FakeView
+
+
+@pytest.fixture
+def serve_view() -> type[Daemon]:
+    return Daemon
+
+
+@pytest.fixture
+def as_builtins() -> Callable[[object], Any]:
+    return msgspec.to_builtins
