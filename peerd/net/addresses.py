@@ -1,0 +1,101 @@
+"""Multiaddrs of the one kind that is dialled here: an IP address or DNS name, TCP, and perhaps the peer id.
+
+Pure text; it resolves nothing. What strangers announce is filtered by it before anything dials.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from p2pfinetune.names import PeerId, Refusal
+from peerd.wire.keys import public_key_of
+from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES
+
+EXAMPLE = "/ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.?")
+_MAX_HOST_NAME = 253  # RFC 1035
+_MAX_PORT = 65_535
+
+
+class Address(msgspec.Struct, frozen=True):
+    """`/ip4/1.2.3.4/tcp/4001/p2p/12D3KooW...` in its parts."""
+
+    kind: str
+    """ip4, ip6, dns, dns4 or dns6."""
+    host: str
+    port: int
+    peer: PeerId | None = None
+
+    def __str__(self) -> str:
+        return f"{self.transport}/p2p/{self.peer}" if self.peer else self.transport
+
+    @property
+    def transport(self) -> str:
+        """Without the peer id."""
+        return f"/{self.kind}/{self.host}/tcp/{self.port}"
+
+    def of(self, peer: PeerId) -> Address:
+        """With that peer id."""
+        return msgspec.structs.replace(self, peer=peer)
+
+
+def parse_address(text: str) -> Address | Refusal:
+    """The parts of a multiaddr. The refusal's reason is `bad-address`, its detail names the part that is wrong."""
+    if len(text) > MAX_ADDRESS or not text.isascii():
+        return Refusal("bad-address", f"longer than {MAX_ADDRESS} characters or not plain ASCII")
+    parts = text.removesuffix("/").split("/")
+    if len(parts) not in {5, 7} or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
+        return Refusal("bad-address", "it should look like " + EXAMPLE)
+    kind, host, port = parts[1], parts[2], parts[4]
+    if not _is_host(kind, host):
+        return Refusal("bad-address", f"{host!r} is no /{kind}/ address")
+    if not port.isdecimal() or len(port) > 5 or int(port) > _MAX_PORT:
+        return Refusal("bad-address", f"{port!r} is no TCP port")
+    peer = parts[6] if len(parts) == 7 else None
+    if peer is not None and public_key_of(peer) is None:
+        return Refusal("bad-address", f"{peer!r} is no peer id")
+    return Address(kind, host, int(port), PeerId(peer) if peer else None)
+
+
+def dialable(addresses: Iterable[str], peer: PeerId) -> tuple[Address, ...]:
+    """Those of what a stranger announced for `peer` that can be dialled: well-formed, no wildcard, nobody else's."""
+    found: dict[Address, None] = {}
+    for text in addresses:
+        address = parse_address(text)
+        if isinstance(address, Refusal) or address.port == 0 or _is_wildcard(address):
+            continue
+        if address.peer in {None, peer}:
+            found[address.of(peer)] = None
+    return tuple(found)[:MAX_ADDRESSES]
+
+
+def expand_wildcards(addresses: Iterable[Address], interfaces: Iterable[str]) -> tuple[Address, ...]:
+    """0.0.0.0 and :: replaced by the addresses of this machine's interfaces, loopback last."""
+    found: dict[Address, None] = {}
+    here = sorted((ipaddress.ip_address(text) for text in interfaces), key=lambda ip: (ip.is_loopback, ip.version))
+    for address in addresses:
+        if not _is_wildcard(address):
+            found[address] = None
+            continue
+        version = 4 if address.kind == "ip4" else 6
+        for ip in here:
+            if ip.version == version and not ip.is_link_local:  # link-local needs a zone that means nothing elsewhere
+                found[msgspec.structs.replace(address, host=str(ip))] = None
+    return tuple(found)
+
+
+def _is_host(kind: str, host: str) -> bool:
+    if kind in {"dns", "dns4", "dns6"}:
+        return len(host) <= _MAX_HOST_NAME and _HOST_NAME.fullmatch(host) is not None
+    try:
+        return {"ip4": 4, "ip6": 6}.get(kind) == ipaddress.ip_address(host).version and "%" not in host
+    except ValueError:
+        return False
+
+
+def _is_wildcard(address: Address) -> bool:
+    return address.kind in {"ip4", "ip6"} and ipaddress.ip_address(address.host).is_unspecified

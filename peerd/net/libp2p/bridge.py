@@ -1,0 +1,148 @@
+"""A trio program in its own thread, called from asyncio. It knows nothing of networks.
+
+Guest mode on the asyncio loop was measured too: slower for each request, and a callback that blocks the loop would
+stop libp2p with it. Here a hang or crash of either side is seen from the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+Result = TypeVar("Result")
+
+
+class BridgeClosed(RuntimeError):  # noqa: N818  # a state, as asyncio.CancelledError
+    """The trio side is not running."""
+
+
+Main = Callable[..., Awaitable[None]]
+"""The trio program: calls its keyword argument `task_status.started()` when ready, then runs until cancelled."""
+
+
+class Bridge:
+    """Made and used on one asyncio loop; `closed` is done when the trio side has ended, with its exception if any."""
+
+    closed: asyncio.Future[None]
+
+    def __init__(self, main: Main, name: str) -> None:
+        self._main = main
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._pending: set[asyncio.Future[Any]] = set()
+        self._closing = False
+        self._token: trio.lowlevel.TrioToken
+        self._nursery: trio.Nursery
+        self._scope = trio.CancelScope()
+
+    async def start(self) -> Any:
+        """What the program passed to `task_status.started()`; raises what it died of before that."""
+        self._loop = asyncio.get_running_loop()
+        self.closed = self._loop.create_future()
+        self._ready: asyncio.Future[Any] = self._loop.create_future()
+        self._thread.start()
+        try:
+            await asyncio.wait({self._ready, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._closing = True
+            self._to_trio(self._scope.cancel)
+            raise
+        if self._ready.done():
+            return self._ready.result()
+        raise self.closed.exception() or BridgeClosed("the program ended before it was ready")
+
+    async def call(self, function: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+        """Run `function(*arguments)` as a trio task. Cancelling this cancels that; exceptions come back."""
+        if self._closing or self.closed.done():
+            raise BridgeClosed("the network thread is not running")
+        answer: asyncio.Future[Result] = self._loop.create_future()
+        self._pending.add(answer)
+        scope = trio.CancelScope()
+        try:
+            self._to_trio(self._start_task, answer, scope, function, arguments)
+            return await answer
+        except asyncio.CancelledError:
+            self._to_trio(scope.cancel)
+            raise
+        finally:
+            self._pending.discard(answer)
+
+    async def stop(self, timeout_seconds: float) -> bool:
+        """Cancel the program and wait for its end; False where it does not come, and the thread is left behind."""
+        self._closing = True
+        if not self.closed.done():
+            self._to_trio(self._scope.cancel)
+            await asyncio.wait({self.closed}, timeout=timeout_seconds)
+        return self.closed.done()
+
+    def _start_task(
+        self,
+        answer: asyncio.Future[Result],
+        scope: trio.CancelScope,
+        function: Callable[..., Awaitable[Result]],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        async def task() -> None:
+            result: outcome.Outcome[Result] = outcome.Error(BridgeClosed("the network thread is stopping"))
+            try:
+                with scope:
+                    try:
+                        result = outcome.Value(await function(*arguments))
+                    except Exception as error:  # the thread's border: it is raised again on the other side
+                        result = outcome.Error(error)
+            finally:
+                self._to_asyncio(_settle, answer, result)
+
+        self._nursery.start_soon(task)
+
+    def _run(self) -> None:
+        result = outcome.capture(trio.run, self._trio_main)
+        self._to_asyncio(self._ended, result)
+
+    async def _trio_main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        if self._closing:
+            return
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                ready = await self._nursery.start(self._main)
+                self._to_asyncio(_settle, self._ready, outcome.Value(ready))
+
+    def _ended(self, result: outcome.Outcome[None]) -> None:
+        self._closing = True
+        for answer in list(self._pending):
+            _settle(answer, outcome.Error(BridgeClosed("the network thread ended")))
+        _settle(self.closed, result)
+        self.closed.exception()  # seen: whoever supervises reads it, and asyncio need not complain if nobody does
+
+    def _to_trio(self, function: Callable[..., object], *arguments: Any) -> None:
+        try:
+            self._token.run_sync_soon(lambda: function(*arguments))
+        except (trio.RunFinishedError, AttributeError):  # ended, or not yet begun; `closed` tells
+            return
+
+    def _to_asyncio(self, function: Callable[..., object], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # the loop is closed, so nobody is waiting
+            return
+
+
+def flatten(error: BaseException) -> BaseException:
+    """A group of one exception is that exception; trio's nurseries always wrap."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _settle(answer: asyncio.Future[Any], result: outcome.Outcome[Any]) -> None:
+    if answer.done():
+        return
+    if isinstance(result, outcome.Value):
+        answer.set_result(result.value)
+    elif isinstance(result, outcome.Error):
+        answer.set_exception(flatten(result.error))

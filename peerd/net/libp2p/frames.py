@@ -1,0 +1,58 @@
+"""Messages on a libp2p stream: length-prefixed, capped before they are read, each with a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+from libp2p.peer.id import ID
+
+from p2pfinetune.names import PeerId, Refusal
+from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
+
+OPEN_SECONDS = 8.0  # for a new stream: three round trips
+ANSWER_SECONDS = 10.0  # for one short message, either way
+
+
+@asynccontextmanager
+async def opened(host: Any, peer: PeerId, protocol: str) -> AsyncIterator[Any]:
+    """A new stream, closed at the end and reset on failure. Raises host.NETWORK_ERRORS."""
+    with trio.fail_after(OPEN_SECONDS):
+        stream = await host.new_stream(ID.from_string(peer), [protocol])
+    finished = False
+    try:
+        yield stream
+        finished = True
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(1):
+            await (stream.close() if finished else stream.reset())
+
+
+async def read_exactly(stream: Any, length: int) -> bytes:
+    """That many bytes. Raises EOFError where the stream ends before."""
+    data = bytearray()
+    while len(data) < length:
+        part = await stream.read(length - len(data))
+        if not part:
+            raise EOFError("the stream ended inside a message")
+        data += part
+    return bytes(data)
+
+
+async def read_message(stream: Any, kind: type[Message], *, max_bytes: int) -> Message | Refusal:
+    """One message. Nothing past `max_bytes` is read."""
+    with trio.fail_after(ANSWER_SECONDS):
+        length = body_length(await read_exactly(stream, HEADER_BYTES), max_bytes=max_bytes)
+        if isinstance(length, Refusal):
+            return length
+        body = await read_exactly(stream, length)
+    return unpack(body, kind, max_bytes=max_bytes)
+
+
+async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int) -> None:
+    """One message."""
+    with trio.fail_after(ANSWER_SECONDS):
+        await stream.write(frame(pack(message), max_bytes=max_bytes))

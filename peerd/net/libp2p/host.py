@@ -1,0 +1,142 @@
+"""A libp2p host with every limit set: made, started, and able to try every address of a peer."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.rcmgr import ResourceLimits, new_resource_manager
+from libp2p.rcmgr.connection_limits import ConnectionLimits
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from multiaddr import Multiaddr
+from multiaddr.utils import get_network_addrs
+
+from p2pfinetune.names import PeerId, Refusal
+from peerd.errors import TransportError
+from peerd.net.addresses import EXAMPLE, Address, expand_wildcards, parse_address
+from peerd.net.libp2p import guards
+from peerd.wire.keys import PeerKey
+
+DIAL_SECONDS = 8.0  # for one address: TCP, Noise and yamux over a slow line
+CLOSE_SECONDS = 3.0  # for saying goodbye to everybody
+NETWORK_ERRORS = (BaseLibp2pError, OSError, EOFError, trio.TooSlowError, trio.BrokenResourceError)
+"""What a peer, or the way to it, makes the library raise."""
+
+
+def make_host(key: PeerKey, *, max_connections: int, psk: str | None, count: Callable[[str], None]) -> Any:
+    """Noise and yamux over TCP and nothing else: stock, plaintext is on offer too, and a peer may choose it."""
+    guards.install()
+    pair = create_new_key_pair(key.seed)
+    host = new_host(
+        key_pair=pair,
+        sec_opt={NOISE: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
+        muxer_opt={YAMUX: guards.GUARDED_YAMUX},
+        psk=psk,
+        disable_identify_address_discovery=True,
+        connection_config=ConnectionConfig(
+            max_connections=max_connections,
+            high_watermark=max_connections,
+            low_watermark=0,
+            min_connections=0,
+            max_connections_per_peer=2,  # both may dial at the same moment
+            inbound_upgrade_timeout=5.0,
+            dial_timeout=DIAL_SECONDS,
+        ),
+        resource_manager=new_resource_manager(
+            limits=ResourceLimits(max_connections=4 * max_connections, max_streams=4096),
+            connection_limits=ConnectionLimits(max_established_per_peer=4, max_established_total=max_connections),
+        ),
+    )
+    host.get_network().retry_config = RetryConfig(max_retries=0)  # whoever asked decides when to ask again
+    guards.guard_streams(host, count)
+    return host
+
+
+@asynccontextmanager
+async def running(host: Any, listen: Sequence[Address]) -> AsyncIterator[tuple[str, ...]]:
+    """Listening; yields the addresses that others can paste. Raises TransportError when it cannot listen."""
+    for address in listen:
+        check_free(address)
+    async with host.run([Multiaddr(address.transport) for address in listen]):
+        try:
+            yield _listening(host, len(listen))
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
+                await host.close()  # leaving run() alone leaves the sockets of live connections open
+
+
+def parse_listen(texts: Iterable[str]) -> tuple[Address, ...]:
+    """The addresses to listen on. Raises TransportError naming the one that is wrong."""
+    found = []
+    for text in texts:
+        address = parse_address(text)
+        if isinstance(address, Refusal) or address.kind not in {"ip4", "ip6"}:
+            why = address.detail if isinstance(address, Refusal) else "only an IP address can be listened on"
+            raise TransportError(f"cannot listen on {text!r}: {why}", "for instance /ip4/0.0.0.0/tcp/4001")
+        found.append(address)
+    if not found:
+        raise TransportError("there is no address to listen on", "for instance --listen /ip4/0.0.0.0/tcp/4001")
+    return tuple(found)
+
+
+def check_free(address: Address) -> None:
+    """Raises TransportError where the port is taken: libp2p's SO_REUSEPORT would share it without a word."""
+    family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the last run's closed connections count
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            hint = "choose another port, or 0 for any free one" if taken else f"for instance {EXAMPLE[:29]}"
+            raise TransportError(f"cannot listen on {address}: {error.strerror}", hint) from error
+
+
+def _listening(host: Any, expected: int) -> tuple[str, ...]:
+    """Run() does not raise when nothing listens, so look."""
+    bound = [parse_address(str(address)) for address in host.get_transport_addrs()]
+    addresses = [address for address in bound if isinstance(address, Address) and address.port]
+    if len(host.get_network().listeners) < expected or not addresses:
+        raise TransportError("libp2p could not listen on every address", "see `peerd doctor`")
+    interfaces = (*get_network_addrs(4), *get_network_addrs(6))
+    me = PeerId(str(host.get_id()))
+    return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))
+
+
+def is_connected(host: Any, peer: PeerId) -> bool:
+    """Whether a live connection is there."""
+    return any(not connection.is_closed for connection in host.get_network().get_connections(ID.from_string(peer)))
+
+
+async def dial(host: Any, peer: PeerId, addresses: Iterable[Address]) -> Address | None:
+    """The first address that answered, None where none did. The caller sets the time limit of all together.
+
+    0.8.1 dials one address of a transport at most, and then blocks the peer for 60 seconds.
+    """
+    network, name = host.get_network(), ID.from_string(peer)
+    try:
+        for address in addresses:
+            network.unblock_peer(name)
+            host.get_peerstore().clear_addrs(name)
+            try:
+                with trio.fail_after(DIAL_SECONDS):
+                    await host.connect(PeerInfo(name, [Multiaddr(address.transport)]))
+            except NETWORK_ERRORS:
+                continue
+            return address
+        return None
+    finally:
+        network.unblock_peer(name)

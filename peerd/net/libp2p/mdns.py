@@ -1,0 +1,79 @@
+"""Finding peers of the same network on the local one by mDNS. A find is a rumour: it is told, never dialled here.
+
+py-libp2p's own switch dials whatever answers; so its parts are used without its host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import trio
+from libp2p.discovery.mdns.mdns import MDNSDiscovery
+from libp2p.peer.id import ID
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.net.addresses import Address, dialable
+from peerd.net.transport import Found
+
+
+def service_of(network: Digest) -> str:
+    """DNS-SD allows 15 characters, so that networks may share a name by accident; the greeting tells them apart."""
+    return f"_p2p-{network[:8]}._udp.local."
+
+
+async def announce_and_listen(
+    me: PeerId, network: Digest, addresses: Sequence[Address], tell: Callable[[Found], None]
+) -> None:
+    """Until cancelled. Where the machine has no multicast, there is nobody to find, and that is all."""
+    rumours = _Rumours(me, tell)
+    spoken = [address for address in addresses if not address.host.startswith("127.") and address.host != "::1"]
+    discovery: Any = None
+    try:
+        discovery = await trio.to_thread.run_sync(_open, rumours, service_of(network), spoken or list(addresses))
+        await trio.to_thread.run_sync(discovery.broadcaster.register)
+        await trio.sleep_forever()
+    except OSError:
+        return
+    finally:
+        if discovery is not None:
+            with trio.CancelScope(shield=True), trio.move_on_after(2):
+                await trio.to_thread.run_sync(_close, discovery)
+
+
+class _Rumours:
+    """Stands for swarm and peer store where the listener of py-libp2p expects them; called in zeroconf's thread."""
+
+    def __init__(self, me: PeerId, tell: Callable[[Found], None]) -> None:
+        self._me, self._tell = me, tell
+        self.peerstore = self
+
+    def get_peer_id(self) -> ID:
+        """Whom to announce."""
+        return ID.from_string(self._me)
+
+    def add_addrs(self, name: ID, addresses: Iterable[Any], _ttl: int) -> None:
+        """Somebody was heard."""
+        peer = PeerId(str(name))
+        found = dialable((str(address) for address in addresses), peer)
+        if found and peer != self._me:
+            self._tell(Found(peer, tuple(map(str, found)), "mdns"))
+
+    def clear_addrs(self, _name: ID) -> None:
+        """Nothing is kept here."""
+
+
+def _open(rumours: _Rumours, service: str, addresses: Sequence[Address]) -> Any:
+    return MDNSDiscovery(
+        rumours,
+        port=addresses[0].port if addresses else 0,
+        listen_addrs=[address.transport for address in addresses],
+        service_type=service,
+        retry_attempts=1,
+    )
+
+
+def _close(discovery: Any) -> None:
+    discovery.broadcaster.unregister()
+    discovery.listener.stop()
+    discovery.zeroconf.close()

@@ -1,0 +1,312 @@
+"""The trio side of the transport: one host with gossip, blobs, greetings and mDNS.
+
+The asyncio thread reaches it through the bridge and the thread-safe values of `peerd.net.limits` only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import trio
+from libp2p.abc import INotifee
+from libp2p.host.exceptions import StreamFailure
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
+from libp2p.tools.anyio_service import background_trio_service
+
+from p2pfinetune.names import Digest, PeerId, Refusal
+from peerd.net import limits
+from peerd.net.addresses import Address, dialable, parse_address
+from peerd.net.libp2p import mdns
+from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
+from peerd.net.libp2p.frames import opened, read_message, write_message
+from peerd.net.libp2p.guards import GuardedPubsub
+from peerd.net.libp2p.host import NETWORK_ERRORS, dial, is_connected, make_host, running
+from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+
+MAX_CONNECTIONS = 128
+GREETING_SECONDS = 10.0
+RENDEZVOUS = "/peerd/rendezvous/1"
+MAX_RENDEZVOUS_BYTES = 256 * 1024  # 64 records of 8 addresses
+
+
+def hello_protocol(network: Digest) -> str:
+    """Only a peer of the same network answers to it."""
+    return f"/peerd/{network}/hello/1"
+
+
+def blob_protocol(network: Digest) -> str:
+    """Of one network."""
+    return f"/peerd/{network}/blob/1"
+
+
+def gossip_topic(network: Digest) -> str:
+    """Of one network."""
+    return f"peerd/{network}/announcements/1"
+
+
+class Node:
+    """Everything libp2p of one peer."""
+
+    def __init__(
+        self,
+        key: PeerKey,
+        network: Digest,
+        shelf: BlobShelf,
+        *,
+        listen: Sequence[Address],
+        psk: str | None,
+        lan: bool,
+        inbox: limits.Happenings,
+        ledger: limits.TrafficLedger,
+    ) -> None:
+        self.me, self.counts = key.peer_id, Counter[str]()
+        self.accepted: frozenset[PeerId] = frozenset()
+        """Connected and of our network. Replaced, never changed, so that another thread may read it."""
+        self._key, self._network, self._shelf = key, network, shelf
+        self._listen, self._psk, self._lan = tuple(listen), psk, lan
+        self._inbox, self._ledger = inbox, ledger
+        self._buckets: OrderedDict[PeerId, limits.TokenBucket] = OrderedDict()
+        self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
+        self._greeted: dict[PeerId, trio.Event] = {}
+        self._guests: Counter[PeerId] = Counter()
+
+    async def run(self, *, task_status: Any) -> None:
+        """Start, tell the addresses, and serve until cancelled."""
+        self._host = make_host(self._key, max_connections=MAX_CONNECTIONS, psk=self._psk, count=self._count)
+        self._make_gossip()
+        self._make_blobs()
+        self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
+        self._host.get_network().register_notifee(_Notifee(self._on_connected, self._on_disconnected))
+        async with (
+            running(self._host, self._listen) as addresses,
+            background_trio_service(self._pubsub),
+            background_trio_service(self._router),
+            trio.open_nursery() as self._nursery,
+        ):
+            await self._pubsub.wait_until_ready()
+            subscription = await self._pubsub.subscribe(gossip_topic(self._network))
+            self._nursery.start_soon(self._host.get_peerstore().start_cleanup_task, 60)
+            if self._lan:
+                found = [address for address in map(parse_address, addresses) if isinstance(address, Address)]
+                self._nursery.start_soon(mdns.announce_and_listen, self.me, self._network, found, self._inbox.put)
+            task_status.started(addresses)
+            async for _ in subscription:
+                pass  # messages were taken by the validator, which knows who passed them on
+
+    async def connect(self, peer: PeerId, texts: Sequence[str]) -> Connected | Failed:
+        """Dial every address in turn, then make sure it is a peer of our network."""
+        if peer == self.me:
+            return Failed("refused", "that is this peer itself")
+        addresses = dialable(texts, peer)
+        if addresses:
+            self._remember(peer, addresses)
+        try:
+            with trio.fail_after(limits.CONNECT_SECONDS):
+                return await self._connect(peer, addresses)
+        except trio.TooSlowError:
+            return Failed("unreachable", f"not within {limits.CONNECT_SECONDS:g} s")
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close all connections."""
+        with trio.move_on_after(2):
+            await self._host.disconnect(ID.from_string(peer))
+
+    async def publish(self, message: bytes) -> None:
+        """Gossip. A message repeated byte for byte is a new one: its id is sender and counter."""
+        await self._pubsub.publish(gossip_topic(self._network), message)
+
+    async def register(self, node: Address, message: Register) -> Sample | Failed:
+        """Ask a rendezvous node; the connection is closed again, since that node is no neighbour."""
+        peer = node.peer
+        if peer is None:
+            return Failed("refused", "the address does not say /p2p/ and the node's id")
+        self._guests[peer] += 1
+        self._pubsub.blacklisted_peers.add(ID.from_string(peer))  # it speaks no gossip: do not keep asking
+        try:
+            with trio.fail_after(limits.CONNECT_SECONDS):
+                if await dial(self._host, peer, [node]) is None:
+                    return Failed("unreachable", f"{node} does not answer")
+                async with opened(self._host, peer, RENDEZVOUS) as stream:
+                    await write_message(stream, message, max_bytes=MAX_RENDEZVOUS_BYTES)
+                    answer = await read_message(stream, Sample, max_bytes=MAX_RENDEZVOUS_BYTES)
+        except StreamFailure:
+            return Failed("refused", f"{node} is no bootstrap node")
+        except NETWORK_ERRORS as error:
+            return Failed("unreachable", f"{node}: {type(error).__name__} {error}".rstrip())
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.disconnect(peer)
+            self._guests[peer] -= 1
+            if not self._guests[peer]:
+                del self._guests[peer]
+        return Failed("refused", f"answered nonsense: {answer.reason}") if isinstance(answer, Refusal) else answer
+
+    @property
+    def fetch(self) -> Callable[..., Awaitable[Any]]:
+        """As `BlobFetcher.fetch`."""
+        return self._fetcher.fetch
+
+    async def _connect(self, peer: PeerId, addresses: Sequence[Address]) -> Connected | Failed:
+        answered: Address | None = None
+        if not is_connected(self._host, peer):
+            answered = await dial(self._host, peer, addresses)
+            if answered is None:
+                return Failed("unreachable", "no address answers" if addresses else "no address that can be dialled")
+        if not await self._greeting(peer):
+            return Failed("refused", "a peer of another network, or none of ours at all")
+        return Connected(peer, str(answered.of(peer)) if answered else self._address_of(peer))
+
+    def _make_gossip(self) -> None:
+        self._router = GossipSub(
+            protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
+            degree=6,
+            degree_low=4,
+            degree_high=12,
+            heartbeat_interval=1,  # seconds; the default of 120 leaves a newcomer deaf
+            max_messages_per_topic_per_second=200.0,  # the default of 10 counts forwarders and our own
+        )
+        topic = gossip_topic(self._network)
+        self._pubsub = GuardedPubsub(
+            self._host,
+            self._router,
+            self._count_bytes,
+            strict_signing=True,
+            max_inbound_rpc_size=16 * MAX_ANNOUNCEMENT_BYTES,
+            allowed_topics={topic},
+        )
+        self._pubsub.set_topic_validator(topic, self._hear, is_async_validator=False)
+
+    def _make_blobs(self) -> None:
+        protocol = blob_protocol(self._network)
+        self._host.set_stream_handler(protocol, BlobServer(self._shelf, self._ledger, self._count).serve)
+        self._fetcher = BlobFetcher(self._host, protocol, self._shelf, reach=self._reach, ledger=self._ledger)
+
+    def _hear(self, forwarder: Any, message: Any) -> bool:
+        """Whether a message goes on to others; it is handed up either way. Called once a message, and never raises."""
+        data, via = bytes(message.data), PeerId(str(forwarder))
+        if via == self.me:
+            return True
+        if len(data) > MAX_ANNOUNCEMENT_BYTES:
+            self._count("messages-oversize")
+            return False
+        if not self._bucket(via).take(trio.current_time()):
+            self._count("messages-too-many")
+            return False
+        if bytes(message.from_id) == self._host.get_id().to_bytes():
+            return False  # my own, come back
+        self._inbox.put(Heard(data, via))
+        return limits.worth_forwarding(data, self._network)
+
+    def _bucket(self, peer: PeerId) -> limits.TokenBucket:
+        bucket = self._buckets.pop(peer, None) or limits.TokenBucket(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
+        self._buckets[peer] = bucket
+        if len(self._buckets) > limits.MAX_KNOWN_PEERS:
+            self._buckets.popitem(last=False)
+        return bucket
+
+    async def _reach(self, peer: PeerId) -> bool:
+        if is_connected(self._host, peer):
+            return True
+        outcome = await self.connect(peer, [str(address) for address in self._known.get(peer, ())])
+        return isinstance(outcome, Connected)
+
+    def _remember(self, peer: PeerId, addresses: tuple[Address, ...]) -> None:
+        self._known.pop(peer, None)
+        self._known[peer] = addresses
+        if len(self._known) > limits.MAX_KNOWN_PEERS:
+            self._known.popitem(last=False)
+
+    async def _on_connected(self, peer: PeerId) -> None:
+        if peer not in self._guests and peer not in self._greeted:
+            self._nursery.start_soon(self._greeting, peer)
+
+    async def _on_disconnected(self, peer: PeerId) -> None:
+        if is_connected(self._host, peer):
+            return
+        self._greeted.pop(peer, None)
+        if peer in self.accepted:
+            self.accepted -= {peer}
+            self._inbox.put(Disconnected(peer))
+
+    async def _greeting(self, peer: PeerId) -> bool:
+        """Whether a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
+        if (done := self._greeted.get(peer)) is not None:
+            await done.wait()
+            return peer in self.accepted
+        done = self._greeted[peer] = trio.Event()
+        try:
+            with trio.move_on_after(GREETING_SECONDS):
+                await self._greet(peer)
+        finally:
+            done.set()
+        if peer in self.accepted:
+            return True
+        self._greeted.pop(peer, None)
+        await self.disconnect(peer)
+        return False
+
+    async def _greet(self, peer: PeerId) -> None:
+        try:
+            async with opened(self._host, peer, hello_protocol(self._network)):
+                self._accept(peer)
+        except StreamFailure:
+            self._count("peers-of-another-network")
+        except NETWORK_ERRORS:
+            self._count("greetings-broken")
+
+    async def _answer_hello(self, stream: Any) -> None:
+        """Whoever knows the network's digest is of it; opening this stream says so."""
+        self._accept(PeerId(str(stream.muxed_conn.peer_id)))
+        await stream.close()
+
+    def _accept(self, peer: PeerId) -> None:
+        if peer not in self.accepted and is_connected(self._host, peer):
+            self.accepted |= {peer}
+            self._inbox.put(Connected(peer, self._address_of(peer)))
+
+    def _address_of(self, peer: PeerId) -> str:
+        """Where it was dialled, or else where it comes from, which nobody can dial."""
+        if known := self._known.get(peer):
+            return str(known[0])
+        for connection in self._host.get_network().get_connections(ID.from_string(peer)):
+            for address in connection.get_transport_addresses():
+                return str(address)
+        return ""
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+
+    def _count_bytes(self, peer: ID, bytes_in: int, bytes_out: int) -> None:
+        self._ledger.add(PeerId(str(peer)), bytes_in=bytes_in, bytes_out=bytes_out)
+
+
+class _Notifee(INotifee):  # type: ignore[misc]  # libp2p is untyped here
+    """Connections come and go; both callbacks must be quick."""
+
+    def __init__(
+        self, on_connected: Callable[[PeerId], Awaitable[None]], on_disconnected: Callable[[PeerId], Awaitable[None]]
+    ) -> None:
+        self._on_connected, self._on_disconnected = on_connected, on_disconnected
+
+    async def connected(self, network: Any, conn: Any) -> None:
+        await self._on_connected(PeerId(str(conn.muxed_conn.peer_id)))
+
+    async def disconnected(self, network: Any, conn: Any) -> None:
+        await self._on_disconnected(PeerId(str(conn.muxed_conn.peer_id)))
+
+    async def opened_stream(self, network: Any, stream: Any) -> None:
+        pass
+
+    async def closed_stream(self, network: Any, stream: Any) -> None:
+        pass
+
+    async def listen(self, network: Any, multiaddr: Any) -> None:
+        pass
+
+    async def listen_close(self, network: Any, multiaddr: Any) -> None:
+        pass

@@ -1,0 +1,132 @@
+"""The transport port over libp2p: the asyncio side. Every answer of the trio side comes through the bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.errors import TransportError
+from peerd.net import limits
+from peerd.net.addresses import Address
+from peerd.net.libp2p.bridge import Bridge, BridgeClosed
+from peerd.net.libp2p.host import parse_listen
+from peerd.net.libp2p.node import Node
+from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, PeerTraffic
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+
+Answer = TypeVar("Answer")
+STOP_SECONDS = 4.5  # of the five that a caller waits at most
+
+log = logging.getLogger(__name__)
+
+
+class Libp2pTransport:
+    """A node of one network. Started once and stopped once; after `Down` the caller makes another."""
+
+    def __init__(
+        self,
+        key: PeerKey,
+        network: Digest,
+        shelf: BlobShelf,
+        *,
+        listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
+        psk: str | None = None,
+        lan: bool = False,
+    ) -> None:
+        """`psk` is a pre-shared key of 64 hexadecimal digits. Raises TransportError for a bad address or key."""
+        if psk is not None and (len(psk) != 64 or not set(psk) <= set("0123456789abcdefABCDEF")):
+            raise TransportError("the group key is not 64 hexadecimal digits", "make one with: openssl rand -hex 32")
+        self._inbox, self._ledger = limits.Happenings(), limits.TrafficLedger()
+        self._node = Node(
+            key,
+            network,
+            shelf,
+            listen=parse_listen(listen),
+            psk=psk.lower() if psk else None,
+            lan=lan,
+            inbox=self._inbox,
+            ledger=self._ledger,
+        )
+        self._bridge = Bridge(self._node.run, name="libp2p")
+        self._stopping = False
+
+    @property
+    def me(self) -> PeerId:
+        """My own id."""
+        return self._node.me
+
+    async def start(self) -> tuple[str, ...]:
+        """Listen; returns the addresses others can paste."""
+        try:
+            addresses: tuple[str, ...] = await self._bridge.start()
+        except (OSError, BridgeClosed) as error:
+            raise TransportError(f"libp2p cannot start: {error}", "see `peerd doctor`") from error
+        self._bridge.closed.add_done_callback(self._on_closed)
+        return addresses
+
+    async def stop(self) -> None:
+        """Close every connection and stop; within 5 seconds."""
+        self._stopping = True
+        if hasattr(self._bridge, "closed") and not await self._bridge.stop(STOP_SECONDS):
+            log.warning("libp2p did not stop in time and is left behind")
+        self._inbox.close()
+
+    def happenings(self) -> AsyncIterator[Happening]:
+        """Everything that happens, in order, until stopped."""
+        return self._inbox.read()
+
+    def connected(self) -> frozenset[PeerId]:
+        """Peers of our network with a live connection."""
+        return self._node.accepted
+
+    def traffic(self) -> dict[PeerId, PeerTraffic]:
+        """Bytes by peer."""
+        return self._ledger.snapshot()
+
+    def counts(self) -> dict[str, int]:
+        """What strangers did that came to nothing: peers of other networks, malformed frames, messages dropped."""
+        return {**self._node.counts, "heard-dropped": self._inbox.dropped}
+
+    async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
+        """Dial every address in turn."""
+        return await self._ask(self._node.connect, peer, tuple(addresses))
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close the connections to a peer."""
+        await self._ask(self._node.disconnect, peer)
+
+    async def publish(self, message: bytes) -> Failed | None:
+        """Gossip to whoever listens."""
+        if len(message) > MAX_ANNOUNCEMENT_BYTES:
+            return Failed("oversize", f"{len(message)} bytes, at most {MAX_ANNOUNCEMENT_BYTES}")
+        return await self._ask(self._node.publish, message)
+
+    async def fetch(
+        self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
+    ) -> Fetched | Failed:
+        """Bring a blob into the shelf."""
+        arguments = (self.me, digest, size, tuple(holders), timeout_seconds)
+        return await self._ask(self._node.fetch, *arguments)
+
+    async def register(self, node: Address, message: Register) -> Sample | Failed:
+        """Tell a rendezvous node of us and hear of others; used by `peerd.discovery`, beyond the transport port."""
+        return await self._ask(self._node.register, node, message)
+
+    async def _ask(self, function: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer | Failed:
+        try:
+            return await self._bridge.call(function, *arguments)
+        except BridgeClosed as error:
+            return Failed("unreachable", str(error))
+        except Exception as error:  # the library's border: what it throws unforeseen fails one request
+            log.warning("libp2p failed at %s: %r", getattr(function, "__name__", function), error)
+            return Failed("unreachable", f"{type(error).__name__}: {error}")
+
+    def _on_closed(self, closed: asyncio.Future[None]) -> None:
+        if self._stopping:
+            return
+        error = None if closed.cancelled() else closed.exception()
+        self._inbox.put(Down(f"{type(error).__name__}: {error}" if error else "the network thread ended"))
