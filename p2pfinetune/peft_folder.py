@@ -1,4 +1,4 @@
-"""Standard PEFT folders: `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel.from_pretrained` loads them.
+"""Standard PEFT folders: `adapter_config.json` and `adapter_model.safetensors`, which any tool of that world loads.
 
 The folder holds the whole adapter (seeded start included), so that no tool needs to know about peers. Refuses kinds of
 LoRA that an `Adapter` cannot express (DoRA, rsLoRA, biases, ranks that differ by layer).
@@ -26,7 +26,7 @@ MUST_BE_UNSET = (
 )  # fmt: skip
 
 
-def export_folder(  # noqa: PLR0913  # the parts of a PEFT folder
+def export_folder(
     folder: Path,
     adapter: Adapter,
     spec: AdapterSpec,
@@ -69,9 +69,8 @@ def import_folder(folder: Path) -> tuple[AdapterSpec, Adapter]:
         config = json.loads((folder / CONFIG).read_bytes())
         stored = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder} is not a readable PEFT folder: {error}", f"it needs {CONFIG} and {WEIGHTS}"
-        ) from error
+        needs = f"it needs {CONFIG} and {WEIGHTS}"
+        raise ModelError(f"{folder} is not a readable PEFT folder: {error}", needs) from error
     _must_be_plain(folder, config)
     tensors = {}
     for key, tensor in stored.items():

@@ -46,14 +46,20 @@ Parts = Mapping[str, Part]
 
 def write_blob(tensors: Mapping[str, Tensor]) -> bytes:
     """The tensors as safetensors bytes; the library orders them, so equal tensors give equal bytes."""
-    import torch
     from safetensors.torch import save
 
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds entries that are not finite")
+    must_be_finite(tensors)
     # the library refuses tensors that share memory, so each is copied
-    return save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()})
+    return save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
+
+
+def must_be_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError: peers would refuse such an update, so training must not have let it come so far."""
+    import torch
+
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} holds entries that are not finite")
 
 
 def blob_limit(parts: Parts) -> int:

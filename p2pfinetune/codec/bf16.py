@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfinetune.codec._base import Codec, Schema
-from p2pfinetune.codec._container import blob_limit, open_blob, same_dtype, write_blob
+from p2pfinetune.codec._container import blob_limit, must_be_finite, open_blob, same_dtype, write_blob
 from p2pfinetune.names import Refusal
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class BFloat16(Codec):
         """Entries beyond the largest bf16 become the largest bf16, not infinite."""
         import torch
 
+        must_be_finite(tensors)
         largest = torch.finfo(torch.bfloat16).max
         return write_blob({name: t.float().clamp(-largest, largest).bfloat16() for name, t in tensors.items()})
 

@@ -74,5 +74,5 @@ def _in_gauge_of(own_a: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Te
     import torch
 
     x, g, yt = torch.linalg.svd(own_a @ right.T, full_matrices=False)
-    g = g.clamp(min=max(float(g[0]) / SPREAD, torch.finfo(torch.float32).tiny))
+    g = g.clamp(min=float(g[0]) / SPREAD) if g[0] > 0 else torch.ones_like(g)
     return (x * g) @ yt @ right, left @ (yt.T / g) @ x.T
