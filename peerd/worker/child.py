@@ -22,16 +22,12 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 from p2pfinetune.errors import LearningError
 from peerd.errors import PeerdError
 from peerd.worker import pipes
-from peerd.worker.jobs import Jobs
+from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
-    AdmitUpdate,
     AnyAnswer,
     AnyJob,
     Close,
     Closed,
-    Encode,
-    Export,
-    Generate,
     JobFailed,
     Progress,
 )
@@ -42,9 +38,6 @@ PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the
 EXIT_PARENT_GONE: Final = 3
 EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-
-QUICK: Final = (AdmitUpdate, Encode, Export, Generate)
-"""Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
 
 
 class Leaving(BaseException):
@@ -63,7 +56,7 @@ class Performs(Protocol):
         ...
 
 
-MakeJobs = Callable[[Callable[[], None], Callable[[Progress], None]], Performs]
+MakeJobs = Callable[[Between, Callable[[Progress], None]], Performs]
 """From `between` (called where a long job may be interrupted) and `progress`."""
 
 
@@ -76,7 +69,7 @@ class Child:
         self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
         self._later: deque[AnyJob] = deque()
         self._said_progress = 0.0
-        self._jobs = make_jobs(self._between_steps, self._progress)
+        self._jobs = make_jobs(self._between, self._progress)
 
     def run(self) -> int:
         """Work until asked to leave; returns the exit code."""
@@ -118,8 +111,8 @@ class Child:
                 id=job.id, code="bug", message=f"{type(error).__name__}: {error}"[:2000], hint="peerd logs"
             )
 
-    def _between_steps(self) -> None:
-        """Called by a long job where it may be interrupted."""
+    def _between(self, quick: tuple[type[AnyJob], ...]) -> None:
+        """Called by a long job where it may be interrupted by jobs of some kinds."""
         while True:
             try:
                 job = self._arrived.get_nowait()
@@ -127,7 +120,7 @@ class Child:
                 return
             if isinstance(job, Close):
                 raise Leaving(job)
-            if isinstance(job, QUICK):
+            if isinstance(job, quick):
                 self._say(self._answer(job))
             else:
                 self._later.append(job)

@@ -5,13 +5,13 @@ torch is imported with the first job, not with this module. Nothing here waits, 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -47,15 +47,20 @@ from peerd.worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from p2pfinetune.data.corpus import Corpus
     from p2pfinetune.learner import Learner
-    from p2pfinetune.trainer import StepReport
+    from p2pfinetune.models import Base
     from p2pfinetune.update import LoraUpdate
 
-    from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.models import Base
-
 Which = Literal["base", "own", "personal", "local"]
-MAX_NORM = 1e4  # of a whole adapter; trained ones stay below some hundred
+
+BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
+"""Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
+WHILE_MEASURING: Final = (AdmitUpdate,)
+"""Jobs that leave the model alone, while one adapter after the other is measured in it."""
+
+Between = Callable[[tuple[type[AnyJob], ...]], None]
+"""Does what has arrived of these kinds, then returns; raises where the worker shall leave."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,9 +84,9 @@ class Held:
 
 
 class Jobs:
-    """Performs jobs. `between` is called between optimizer steps, where quick jobs may cut in."""
+    """Performs jobs. `between` is called where a long job may be interrupted by quick ones."""
 
-    def __init__(self, between: Callable[[], None], progress: Callable[[Progress], None]) -> None:
+    def __init__(self, between: Between, progress: Callable[[Progress], None]) -> None:
         self._between, self._progress = between, progress
         self._now: Held | None = None
 
@@ -123,7 +128,6 @@ class Jobs:
 
             torch.set_num_threads(config.threads)
         from p2pfinetune.learner import Learner
-
         from p2pfinetune.models import load_base
 
         cache = Path(job.cache)
@@ -132,6 +136,7 @@ class Jobs:
         learner = Learner(
             base, corpus, learner_options(config), me=job.me, group=config.group, reference=read_reference(config, base)
         )
+        base_guard = learner.best_guard  # before anything was learnt, the base is the best there is
         restored = restore(learner, job)
         self._now = Held(
             config=config,
@@ -148,36 +153,38 @@ class Jobs:
             device=str(base.device),
             max_blob_bytes=dict(learner.max_blob_bytes),
             restored=restored,
-            base_guard=learner.evaluate("guard", "base").loss,
+            base_guard=base_guard,
             report=[*corpus.report.sentences(), tokens_sentence(corpus)],
             fingerprint=corpus.fingerprint,
             parameters=sum(parameter.numel() for parameter in base.model.parameters()),
-            adapter_parameters=sum(tensor.numel() for tensor in learner.own().tensors.values()),
+            adapter_parameters=learner.adapter_parameters,
+            best_guard=learner.best_guard if restored else None,
+            steps=learner.steps,
         )
 
     def _train(self, job: TrainSteps) -> Stepped:
+        """Step by step, since a job in between may use the model; every step depends on its number and nothing else."""
         held = self._held()
-        done = tokens = 0
-
-        def on_step(report: StepReport) -> None:
-            nonlocal done, tokens
-            done, tokens = done + 1, tokens + report.tokens
-            self._progress(
-                Progress(id=job.id, activity="training", done=done, total=job.steps, loss=report.loss, tokens=tokens)
-            )
-            with undisturbed():
-                self._between()
-
+        losses: list[float] = []
+        tokens = 0
         self._progress(Progress(id=job.id, activity="training", done=0, total=job.steps))
-        report = held.learner.train(job.steps, on_step)
+        while len(losses) < job.steps:
+            report = held.learner.train(1)
+            losses.append(report.loss_train)
+            tokens += report.tokens
+            done = Progress(
+                id=job.id, activity="training", done=len(losses), total=job.steps, loss=losses[-1], tokens=tokens
+            )
+            self._progress(done)
+            self._between(BETWEEN_STEPS)
         checkpoint = held.new_file("checkpoint")
         held.learner.save(checkpoint)
         return Stepped(
             id=job.id,
             checkpoint=str(checkpoint),
-            steps=report.steps,
-            tokens=report.tokens,
-            loss_train=report.loss_train,
+            steps=len(losses),
+            tokens=tokens,
+            loss_train=math.fsum(losses) / max(1, len(losses)),
         )
 
     def _encode(self, job: Encode) -> Encoded:
@@ -194,9 +201,13 @@ class Jobs:
 
     def _collaborate(self, job: CollaborateWith) -> Merged:
         held = self._held()
-        total = len(job.updates) + 1
-        self._progress(Progress(id=job.id, activity="collaborating", done=0, total=total))
-        merged = held.learner.collaborate(self._updates(held, job), shares=shares(held.config))
+
+        def measured(done: int, total: int) -> None:
+            self._progress(Progress(id=job.id, activity="collaborating", done=done, total=total))
+            self._between(WHILE_MEASURING)
+
+        updates = self._updates(held, job)
+        merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
         checkpoint = held.new_file("checkpoint")
         held.learner.save(checkpoint)
         best = held.new_file("best") if merged.new_best else None
@@ -244,11 +255,11 @@ class Jobs:
             files = self._held().learner.export(folder)
         except OSError as error:
             raise UsageError(f"{folder} cannot be written: {error.strerror}", "choose another folder") from error
-        return Exported(id=job.id, files=[str(file) for file in files or sorted(folder.iterdir())])
+        return Exported(id=job.id, files=[str(file) for file in files])
 
     def _evaluate_test(self, job: EvaluateTest) -> TestLosses:
         held = self._held()
-        found = {which: held.learner.evaluate("test", which) for which in measured(held.config)}
+        found = {which: held.learner.evaluate("test", which) for which in models(held.config)}
         return TestLosses(
             id=job.id,
             base=found["base"].loss,
@@ -295,10 +306,9 @@ def read_reference(config: Config, base: Base) -> Any:
 
 def learner_options(config: Config) -> Any:
     """What the library needs of the user's choices."""
+    from p2pfinetune.adapter import AdapterSpec
     from p2pfinetune.learner import LearnerOptions
     from p2pfinetune.trainer import TrainingOptions
-
-    from p2pfinetune.adapter import AdapterSpec
 
     return LearnerOptions(
         spec=AdapterSpec(rank=config.rank, alpha=config.alpha, targets=config.targets),
@@ -315,7 +325,6 @@ def learner_options(config: Config) -> Any:
         merge=config.merge,
         twin=config.twin,
         tolerance=config.tolerance,
-        max_norm=MAX_NORM,
     )
 
 
@@ -340,7 +349,7 @@ def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
     return {PeerId(peer): share for peer, share in config.shares.items()}
 
 
-def measured(config: Config) -> tuple[Which, ...]:
+def models(config: Config) -> tuple[Which, ...]:
     """The models that exist here."""
     return ("base", "own", "personal", "local") if config.twin else ("base", "own", "personal")
 
@@ -349,13 +358,3 @@ def tokens_sentence(corpus: Corpus) -> str:
     """How the text was dealt."""
     names: tuple[Literal["train", "trust", "guard", "test"], ...] = ("train", "trust", "guard", "test")
     return "tokens: " + ", ".join(f"{name} {len(corpus.split(name).tokens):,}" for name in names)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """What is done inside leaves torch's generators as they were: training gives the same numbers to the bit."""
-    import torch
-
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=devices):
-        yield

@@ -141,6 +141,10 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     adapter_parameters: int
     round: Round = Round(0)
     trained: bool = False
+    best_guard: float | None = None
+    """Of the restored checkpoint; measured again where the text has changed since."""
+    steps: int = 0
+    """Own optimizer steps so far, in all rounds."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):

@@ -13,6 +13,8 @@ from peerd.worker.life import child_environment
 from peerd.worker.messages import Open
 from peerd.worker.parent import Pauses, Worker
 
+NO_PAUSE = Pauses(first=0.0)
+
 
 def open_job(**config):
     return Open(
@@ -56,7 +58,7 @@ def fake_worker():
     """An async context manager: a running worker over `fake_child.py`."""
 
     @asynccontextmanager
-    async def start(*, pauses=Pauses(first=0.0), wait=True, **config):
+    async def start(*, pauses=NO_PAUSE, wait=True, **config):
         script = str(Path(__file__).parent / "fake_child.py")
         worker = Worker(
             lambda: open_job(**config),

@@ -44,7 +44,7 @@ class FakeJobs:
             raise ValueError("no such thing")
         if job.config.get("model") == "dies":
             os._exit(7)
-        print("a library says hello on standard output")
+        print("a library says hello on standard output")  # noqa: T201  # that is the point
         return Opened(
             id=job.id,
             network=Digest("0" * 64),
@@ -63,7 +63,7 @@ class FakeJobs:
         for step in range(job.steps):
             self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, tokens=step * 100))
             time.sleep(0.005)
-            self.between()
+            self.between((Generate,))
         self.order.append("train ends")
         return Stepped(id=job.id, checkpoint="c", steps=job.steps, tokens=1, loss_train=1.0)
 
@@ -79,30 +79,22 @@ class FakeJobs:
             case "hang":
                 time.sleep(1000)
             case "garbage":
-                os.write(self.raw_answers(), b"\xff" * 64)
+                os.write(self.pipe.fileno(), b"\xff" * 64)
                 time.sleep(1000)
             case "parent":
                 return Generated(id=job.id, base=str(os.getppid()), own=str(os.nice(0)), personal="")
         return Generated(id=job.id, base=job.prompt, own=job.prompt * job.max_tokens, personal="")
 
-    def raw_answers(self):
-        return next(fd for fd in range(3, 20) if is_writable_pipe(fd))
 
-
-def is_writable_pipe(fd):
-    try:
-        return "pipe:" in os.readlink(f"/proc/self/fd/{fd}") and os.fpathconf(fd, "PC_PIPE_BUF") and can_write(fd)
-    except OSError:
-        return False
-
-
-def can_write(fd):
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+def own_pipes(original=child.own_pipes):
+    """Keeps hold of the pipe, to be able to write garbage into it."""
+    incoming, outgoing = original()
+    FakeJobs.pipe = outgoing
+    return incoming, outgoing
 
 
 if __name__ == "__main__":
+    child.own_pipes = own_pipes
     code = child.main(FakeJobs)
     sys.stderr.flush()
     os._exit(code)

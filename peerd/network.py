@@ -1,0 +1,168 @@
+"""Keeps one transport running, whatever happens to it, and tells the shell what it sees as events.
+
+A back end that dies is started again with growing pauses; meanwhile everything asked of the network fails as a value.
+Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from p2pfinetune.names import Digest, PeerId, Refusal
+from peerd.core.events import (
+    AnnouncementHeard,
+    AnyEvent,
+    MessageRefused,
+    PeerConnected,
+    PeerDisconnected,
+    PeerFound,
+)
+from peerd.errors import TransportError
+from peerd.net.transport import (
+    Connected,
+    Disconnected,
+    Down,
+    Failed,
+    Fetched,
+    Found,
+    Happening,
+    Heard,
+    PeerTraffic,
+    Transport,
+)
+from peerd.wire.envelope import open_announcement
+from peerd.worker.parent import Pauses
+
+Tell = Callable[[AnyEvent], Awaitable[None]]
+Clock = Callable[[], float]
+
+DOWN = Failed("unreachable", "the network is being started again")
+STEADY_SECONDS = 60.0  # a back end that ran so long is not counted as failing again and again
+MAX_TRAFFIC_PEERS = 1024  # peers of earlier back ends whose bytes are still shown apart
+
+_log = logging.getLogger("peerd.network")
+
+
+class Network:
+    """The port to other peers, as the rest of the daemon sees it."""
+
+    def __init__(
+        self, make: Callable[[], Transport], tell: Tell, *, clock: Clock, pauses: Pauses | None = None
+    ) -> None:
+        self._make, self._tell, self._clock = make, tell, clock
+        self._pauses = pauses or Pauses()
+        self._transport: Transport | None = None
+        self._before: dict[PeerId, PeerTraffic] = {}
+        self.addresses: tuple[str, ...] = ()
+        self.trouble = ""
+        """Why there is no network at the moment; empty where there is."""
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until cancelled. Raises TransportError where the very first start fails."""
+        deaths = 0
+        while True:
+            began = self._clock()
+            self.trouble = await self._live(started)
+            deaths = 1 if self._clock() - began > STEADY_SECONDS else deaths + 1
+            pause = self._pauses.after(deaths)
+            _log.warning("the network is down (%s); it is started again in %.0f s", self.trouble, pause)
+            await asyncio.sleep(pause)
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.stop()
+
+    async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
+        """Dial."""
+        return DOWN if self._transport is None else await self._transport.connect(peer, addresses)
+
+    async def publish(self, message: bytes) -> Failed | None:
+        """Gossip."""
+        return DOWN if self._transport is None else await self._transport.publish(message)
+
+    async def fetch(
+        self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
+    ) -> Fetched | Failed:
+        """Bring a blob into the shelf."""
+        if self._transport is None:
+            return DOWN
+        return await self._transport.fetch(digest, size, holders, timeout_seconds)
+
+    def connected(self) -> frozenset[PeerId]:
+        """Peers with a live connection."""
+        return frozenset() if self._transport is None else self._transport.connected()
+
+    def traffic(self) -> dict[PeerId, PeerTraffic]:
+        """Bytes by peer since the daemon started, back ends that died included."""
+        return dict(self._before) if self._transport is None else added(self._before, self._transport.traffic())
+
+    async def _live(self, started: Callable[[], None]) -> str:
+        """One back end from start to death; returns why it died."""
+        transport, is_first = self._make(), not self.addresses
+        try:
+            self.addresses = await transport.start()
+        except TransportError as error:
+            if is_first:
+                raise
+            return str(error)
+        self._transport, self.trouble = transport, ""
+        if is_first:
+            started()
+        try:
+            return await self._pump(transport)
+        finally:
+            self._before = dict(list(added(self._before, transport.traffic()).items())[-MAX_TRAFFIC_PEERS:])
+            if self._transport is not None:  # not stopped by us
+                self._transport = None
+                await transport.stop()
+
+    async def _pump(self, transport: Transport) -> str:
+        linked: set[PeerId] = set()
+        reason = "it ended"
+        async for happening in transport.happenings():
+            match happening:
+                case Connected(peer):
+                    linked.add(peer)
+                case Disconnected(peer):
+                    linked.discard(peer)
+                case Down(why):
+                    reason = why
+                    break
+            if (event := self._event(happening)) is not None:
+                await self._tell(event)
+        for peer in sorted(linked):
+            await self._tell(PeerDisconnected(at=self._clock(), peer=peer))
+        return reason
+
+    def _event(self, happening: Happening) -> AnyEvent | None:
+        at = self._clock()
+        match happening:
+            case Connected(peer, address):
+                return PeerConnected(at=at, peer=peer, address=address)
+            case Disconnected(peer):
+                return PeerDisconnected(at=at, peer=peer)
+            case Found(peer, addresses, how):
+                return PeerFound(at=at, peer=peer, addresses=addresses, how=how)
+            case Heard(message, via):
+                opened = open_announcement(message)
+                if isinstance(opened, Refusal):
+                    return MessageRefused(at=at, peer=via, reason=opened.reason)
+                return AnnouncementHeard(at=at, announcement=opened, via=via)
+            case Down():
+                return None
+
+
+def added(some: dict[PeerId, PeerTraffic], more: dict[PeerId, PeerTraffic]) -> dict[PeerId, PeerTraffic]:
+    """Bytes of both, by peer."""
+    none = PeerTraffic()
+    return {
+        peer: PeerTraffic(
+            some.get(peer, none).bytes_in + more.get(peer, none).bytes_in,
+            some.get(peer, none).bytes_out + more.get(peer, none).bytes_out,
+        )
+        for peer in some.keys() | more.keys()
+    }
