@@ -107,7 +107,7 @@ def draw(result: DemoResult, rounds: dict[str, list[RoundRecord]], folder: Path)
 def draw_trust(axes: Any, result: DemoResult, names: list[str]) -> None:
     """The matrix with its numbers."""
     matrix = [[peer.trust.get(other.peer_id, 0.0) for other in result.peers] for peer in result.peers]
-    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=max(0.5, max(max(row) for row in matrix)))
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=max(0.5, *map(max, matrix)))
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     for i, row in enumerate(matrix):

@@ -50,7 +50,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def perplexity(loss: float) -> float:
-    """exp of nats a token; infinite rather than an overflow for a model that knows nothing."""
+    """The exponential of nats a token; infinite rather than an overflow for a model that knows nothing."""
     return math.exp(loss) if loss < 700 else math.inf
 
 

@@ -97,7 +97,7 @@ async def start(
     group = f"demo-{secrets.token_hex(4)}"
     views = []
     for member in members:
-        write_config(Paths.of(member.home), config_of(member, members, options, address, group))
+        write_config(Paths.of(member.home).config, config_of(member, members, options, address, group))
         child = await spawn(
             member.name, ["peerd", "start", "--home", str(member.home)], logs / f"{member.name}.log", keep=options.keep
         )
