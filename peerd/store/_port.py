@@ -108,6 +108,10 @@ class Blobs(BlobShelf, Protocol):
         """Where a complete blob lies, for the worker to read."""
         ...
 
+    def delete(self, digests: Iterable[Digest]) -> None:
+        """Delete blobs that nobody needs any more; absent ones are no error."""
+        ...
+
     def sweep(self, keep: Iterable[Digest]) -> int:
         """Delete everything else, stale partials too; returns the bytes freed."""
         ...

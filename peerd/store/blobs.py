@@ -1,0 +1,197 @@
+"""Content-addressed bytes as files: `<folder>/<sha256>`. A name never stands for anything but its own content.
+
+Written to a temporary name, synced, renamed, and the folder synced: after a crash a blob is whole or absent.
+May be called from any thread. Disk trouble raises StoreError.
+"""
+
+# ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2pfinetune.names import Digest
+from peerd.errors import StoreError
+from peerd.store.limits import MAX_PARTIALS
+
+NAME = re.compile(r"[0-9a-f]{64}")
+OURS = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged)?|.+\.temp")
+CHUNK = 1 << 20
+
+
+class FileBlobs:
+    """The shelf of one home; the folder is made where it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.RLock()  # writers only; readers need none, since a blob never changes
+        with _disk(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def size(self, digest: Digest) -> int | None:
+        try:
+            return self._file(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Empty where the blob is gone: it may be forgotten while somebody still fetches it."""
+        try:
+            with self._file(digest).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError:
+            return b""
+
+    def partial_size(self, digest: Digest) -> int:
+        try:
+            return self._partial(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+        with self._lock, _disk(self._folder):
+            held = self.partial_size(digest)
+            if held != offset:
+                raise ValueError(f"{held} bytes of {digest} are held, so none can be added at {offset}")
+            if held == 0:
+                self._make_room()
+            with self._partial(digest).open("ab") as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                except OSError:
+                    os.truncate(self._partial(digest), held)  # a torn write must not shift what comes after it
+                    raise
+
+    def complete_partial(self, digest: Digest) -> bool:
+        with self._lock, _disk(self._folder):
+            partial = self._partial(digest)
+            if not partial.exists():
+                return False
+            if _digest_of(partial) != digest:
+                partial.unlink()
+                return False
+            self._settle(partial, digest)
+            return True
+
+    def drop_partial(self, digest: Digest) -> None:
+        with self._lock, _disk(self._folder):
+            self._partial(digest).unlink(missing_ok=True)
+
+    def put(self, data: bytes) -> Digest:
+        digest = Digest(hashlib.sha256(data).hexdigest())
+        with self._lock, _disk(self._folder):
+            if self._is_whole(digest):
+                return digest
+            handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")
+            temporary = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                self._settle(temporary, digest)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return digest
+
+    def adopt(self, path: Path) -> Digest:
+        with self._lock, _disk(self._folder):
+            digest = _digest_of(path)
+            if self._is_whole(digest):
+                path.unlink()
+                return digest
+            try:
+                self._settle(path, digest)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")  # from another file system
+                os.close(handle)
+                shutil.copyfile(path, name)
+                self._settle(Path(name), digest)
+                path.unlink()
+            return digest
+
+    def path(self, digest: Digest) -> Path:
+        """Checked before it is handed out: a damaged blob is set aside and StoreError raised, as for an absent one."""
+        file = self._file(digest)
+        with self._lock, _disk(self._folder):
+            if not file.exists():
+                raise StoreError(f"the blob {digest} is not in {self._folder}")
+            if _digest_of(file) != digest:
+                file.replace(file.with_suffix(".damaged"))
+                raise StoreError(f"the blob {digest} in {self._folder} was damaged on disk; it was set aside")
+        return file
+
+    def sweep(self, keep: Iterable[Digest]) -> int:
+        wanted, freed = set(keep), 0
+        with self._lock, _disk(self._folder):
+            for entry in sorted(self._folder.iterdir()):
+                ours = OURS.fullmatch(entry.name)
+                if not ours or not entry.is_file() or (ours[1] in wanted and ours[2] != ".damaged"):
+                    continue
+                freed += entry.stat().st_size
+                entry.unlink()
+        return freed
+
+    def delete(self, digests: Iterable[Digest]) -> None:
+        with self._lock, _disk(self._folder):
+            for digest in digests:
+                self._file(digest).unlink(missing_ok=True)
+
+    def _file(self, digest: Digest) -> Path:
+        if not NAME.fullmatch(digest):
+            raise ValueError(f"{digest!r} is no SHA-256 digest")
+        return self._folder / digest
+
+    def _partial(self, digest: Digest) -> Path:
+        return self._file(digest).with_suffix(".partial")
+
+    def _is_whole(self, digest: Digest) -> bool:
+        file = self._file(digest)
+        return file.exists() and _digest_of(file) == digest
+
+    def _settle(self, file: Path, digest: Digest) -> None:
+        """Make a finished file durable under its digest."""
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        file.replace(self._file(digest))
+        _sync_folder(self._folder)
+
+    def _make_room(self) -> None:
+        partials = sorted(self._folder.glob("*.partial"), key=lambda partial: partial.stat().st_mtime_ns)
+        for oldest in partials[: max(0, len(partials) - MAX_PARTIALS + 1)]:
+            oldest.unlink()
+
+
+def _digest_of(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Disk trouble in words for people."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "free some disk space" if full else f"look at the rights of {folder}"
+        raise StoreError(f"cannot keep blobs in {folder}: {error}", hint) from error

@@ -1,0 +1,12 @@
+"""How much of what strangers cause is kept on disk. Nothing here is for users to set."""
+
+from __future__ import annotations
+
+MAX_ROUNDS = 10_000  # months of rounds, about 300 bytes each
+MAX_PEERS = 128  # good peers remembered; some times a neighbourhood
+MAX_SEEN = 1024  # newest sequence numbers; as many as the core keeps
+MAX_REFUSED_PEERS = 512
+MAX_REASONS = 32  # refusal words of one peer; beyond, "other"
+MAX_REASON = 40  # characters of a refusal word
+SEQUENCE_BLOCK = 64  # one fsync for so many announcements; at most so many numbers are skipped by a crash
+MAX_PARTIALS = 64  # interrupted transfers kept; the oldest give way

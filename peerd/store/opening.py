@@ -1,0 +1,146 @@
+"""Opening the database: refuse what is newer, set aside what is damaged, bring up to date what is older.
+
+Nothing is ever deleted here: a damaged database is renamed to `.bak` for whoever wants to look into it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from peerd.errors import StoreError
+from peerd.store.checksum import sealed, unsealed
+from peerd.store.schema import MIGRATIONS, VERSION
+
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+MAGIC = b"SQLite format 3\0"
+VERSION_OFFSET = 60  # of user_version in the file's header, four bytes, big-endian; sqlite.org/fileformat.html
+SIDE_FILES = ("-wal", "-shm")
+
+
+def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
+    """The connection, and a sentence for people about what had to be set aside ("" where all was well)."""
+    _refuse_newer(path)
+    notice = ""
+    if path.exists() and (damage := _damage(path)):
+        moved = _set_aside(path)
+        notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
+    try:
+        path.touch(mode=0o600)
+        connection = _connect(path)
+        _migrate(connection, epoch)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot open the database {path}: {error}", advice(error)) from error
+    return connection, notice
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection.text_factory = lambda text: text.decode(errors="replace")  # a flipped bit in a name is no reason to stop
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # a commit is on disk when it returns, power cut included
+    return connection
+
+
+def _refuse_newer(path: Path) -> None:
+    """Look without opening for writing, since SQLite would tidy up its log in a file that is not ours to touch."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"cannot read the database {path}: {error}", advice(error)) from error
+    if not header.startswith(MAGIC):
+        return
+    version = max(int.from_bytes(header[VERSION_OFFSET : VERSION_OFFSET + 4], "big"), _version_in_log(path))
+    if version <= VERSION:
+        return
+    raise StoreError(
+        f"{path} was written by a newer peerd (format {version}, this one knows {VERSION}); it is left untouched",
+        "upgrade peerd, or use another --home",
+    )
+
+
+def _version_in_log(path: Path) -> int:
+    """The version as of the write-ahead log, where there is one; whatever else is wrong shows later."""
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or not log.stat().st_size:
+        return 0
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+    try:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+    finally:
+        connection.close()
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the file; "" where nothing is. Disk trouble is no damage and is raised."""
+    if path.stat().st_size == 0:
+        return "it is empty"
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        bodies = [row[0] for row in connection.execute("SELECT body FROM document")] if version else []
+    except sqlite3.Error as error:
+        if _code(error) in DAMAGED or "no such table" in str(error):
+            return str(error)
+        raise StoreError(f"cannot open the database {path}: {error}", advice(error)) from error
+    finally:
+        if connection is not None:
+            connection.close()
+    if verdict != "ok":
+        return str(verdict)
+    return "a checksum is wrong" if any(unsealed(body) is None for body in bodies) else ""
+
+
+def _set_aside(path: Path) -> Path:
+    number, moved = 1, path.with_name(path.name + ".bak")
+    while moved.exists():
+        number += 1
+        moved = path.with_name(f"{path.name}.bak{number}")
+    for suffix in ("", *SIDE_FILES):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.replace(moved.with_name(moved.name + suffix))
+    return moved
+
+
+def _migrate(connection: sqlite3.Connection, epoch: int) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            connection.execute(statement)
+        if number == 1:
+            connection.execute(
+                "INSERT INTO document VALUES ('sequence', ?)", (sealed(msgspec.json.encode((epoch, 0))),)
+            )
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the version stands in the file's header, for older programs
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def advice(error: sqlite3.Error | OSError) -> str:
+    """The next thing to do about disk trouble."""
+    if isinstance(error, sqlite3.Error):
+        match _code(error):
+            case sqlite3.SQLITE_FULL:
+                return "free some disk space and start again"
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return "another program has the database open; stop it and start again"
+            case code if code in DAMAGED:
+                return "start again: a damaged database is moved aside by itself"
+            case _:
+                return "look at the rights and the free space of that folder"
+    return "look at the rights and the free space of that folder"

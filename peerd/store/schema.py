@@ -1,0 +1,16 @@
+"""The tables, as migrations: each brings a database from one version to the next and is never edited afterwards."""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE document (name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE round (id INTEGER PRIMARY KEY AUTOINCREMENT, round INTEGER UNIQUE NOT NULL, body BLOB NOT NULL)",
+        "CREATE TABLE peer (peer TEXT PRIMARY KEY, addresses TEXT NOT NULL, last_good_unix REAL NOT NULL)",
+        """CREATE TABLE seen (id INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT UNIQUE NOT NULL,
+           epoch INTEGER NOT NULL, sequence INTEGER NOT NULL)""",
+        """CREATE TABLE refusal (peer TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
+           PRIMARY KEY (peer, reason)) WITHOUT ROWID""",
+    ),
+)
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,177 @@
+"""Rows on disk: one SQLite file, write-ahead log, every commit synced. Bounded in whatever strangers can cause.
+
+Calls may come from any thread, one at a time. Disk trouble raises StoreError and leaves the former state readable.
+"""
+
+# ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from p2pfinetune.names import PeerId
+from peerd.errors import StoreError
+from peerd.status import RoundRecord
+from peerd.store._port import Checkpoint, KnownPeer
+from peerd.store.checksum import sealed, unsealed
+from peerd.store.limits import (
+    MAX_PEERS,
+    MAX_REASON,
+    MAX_REASONS,
+    MAX_REFUSED_PEERS,
+    MAX_ROUNDS,
+    MAX_SEEN,
+    SEQUENCE_BLOCK,
+)
+from peerd.store.opening import advice, open_database
+
+
+class SqliteStore:
+    """The store of one home. `epoch` (unix seconds) counts only where the database is new."""
+
+    def __init__(self, path: Path, *, epoch: int) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._connection, self.notice = open_database(path, epoch)
+        numbers = msgspec.json.decode(self._document("sequence") or b"", type=tuple[int, int])
+        self._epoch, self._limit = numbers
+        self._next = self._limit  # what was left of the last block may have been used
+
+    def reserve_sequence(self) -> tuple[int, int]:
+        with self._lock:
+            if self._next >= self._limit:
+                reserved = self._limit + SEQUENCE_BLOCK
+                self._save_document("sequence", msgspec.json.encode((self._epoch, reserved)))
+                self._limit = reserved
+            self._next += 1
+            return self._epoch, self._next
+
+    def save_announcement(self, envelope: bytes) -> None:
+        self._save_document("announcement", envelope)
+
+    def announcement(self) -> bytes | None:
+        return self._document("announcement")
+
+    def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+        body = sealed(msgspec.json.encode(checkpoint))
+        with self._writing() as database:
+            database.execute("INSERT OR REPLACE INTO document VALUES ('checkpoint', ?)", (body,))
+            if record is not None:
+                row = (record.round, sealed(msgspec.json.encode(record)))
+                database.execute("INSERT OR REPLACE INTO round (round, body) VALUES (?, ?)", row)
+                database.execute("DELETE FROM round WHERE id <= (SELECT max(id) FROM round) - ?", (MAX_ROUNDS,))
+
+    def checkpoint(self) -> Checkpoint | None:
+        body = self._document("checkpoint")
+        return None if body is None else msgspec.json.decode(body, type=Checkpoint)
+
+    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """A record with flipped bits is left out: it is history, and no reason to stop."""
+        with self._reading() as database:
+            rows = database.execute("SELECT body FROM round ORDER BY id DESC LIMIT ?", (last,)).fetchall()
+        bodies = [unsealed(body) for (body,) in reversed(rows)]
+        return [msgspec.json.decode(body, type=RoundRecord) for body in bodies if body is not None]
+
+    def save_peer(self, peer: KnownPeer) -> None:
+        with self._writing() as database:
+            row = (peer.peer, "\n".join(peer.addresses), peer.last_good_unix)
+            database.execute("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", row)
+            database.execute(
+                "DELETE FROM peer WHERE peer NOT IN (SELECT peer FROM peer ORDER BY last_good_unix DESC, peer LIMIT ?)",
+                (MAX_PEERS,),
+            )
+
+    def peers(self) -> list[KnownPeer]:
+        with self._reading() as database:
+            rows = database.execute("SELECT * FROM peer ORDER BY last_good_unix DESC, peer").fetchall()
+        return [
+            KnownPeer(peer=PeerId(peer), addresses=tuple(addresses.splitlines()), last_good_unix=last_good_unix)
+            for peer, addresses, last_good_unix in rows
+        ]
+
+    def save_seen(self, peer: PeerId, epoch: int, sequence: int) -> None:
+        with self._writing() as database:
+            row = database.execute("SELECT epoch, sequence FROM seen WHERE peer = ?", (peer,)).fetchone()
+            newest = max((epoch, sequence), (-1, -1) if row is None else (row[0], row[1]))
+            database.execute("INSERT OR REPLACE INTO seen (peer, epoch, sequence) VALUES (?, ?, ?)", (peer, *newest))
+            database.execute(
+                "DELETE FROM seen WHERE id NOT IN (SELECT id FROM seen ORDER BY id DESC LIMIT ?)", (MAX_SEEN,)
+            )
+
+    def seen(self) -> dict[PeerId, tuple[int, int]]:
+        with self._reading() as database:
+            rows = database.execute("SELECT peer, epoch, sequence FROM seen ORDER BY id").fetchall()
+        return {PeerId(peer): (epoch, sequence) for peer, epoch, sequence in rows}
+
+    def count_refusal(self, peer: PeerId, reason: str) -> None:
+        word = reason[:MAX_REASON]
+        with self._writing() as database:
+            words = {word for (word,) in database.execute("SELECT reason FROM refusal WHERE peer = ?", (peer,))}
+            if word not in words and len(words) >= MAX_REASONS - 1:
+                word = "other"
+            if not words:
+                _make_room(database)
+            database.execute(
+                "INSERT INTO refusal VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (peer, word)
+            )
+
+    def refusals(self) -> dict[PeerId, dict[str, int]]:
+        counts: dict[PeerId, dict[str, int]] = {}
+        with self._reading() as database:
+            for peer, reason, count in database.execute(
+                "SELECT peer, reason, count FROM refusal ORDER BY peer, reason"
+            ):
+                counts.setdefault(PeerId(peer), {})[reason] = count
+        return counts
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _save_document(self, name: str, body: bytes) -> None:
+        with self._writing() as database:
+            database.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (name, sealed(body)))
+
+    def _document(self, name: str) -> bytes | None:
+        with self._reading() as database:
+            row = database.execute("SELECT body FROM document WHERE name = ?", (name,)).fetchone()
+        body = None if row is None else unsealed(row[0])
+        if row is not None and body is None:
+            raise StoreError(f"the {name} in {self._path} was damaged on disk", "start again: it is moved aside then")
+        return body
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot read {self._path}: {error}", advice(error)) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it or nothing."""
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot write {self._path}: {error}", advice(error)) from error
+            finally:
+                if self._connection.in_transaction:  # it failed; a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
+
+
+def _make_room(database: sqlite3.Connection) -> None:
+    """Where too many peers were refused, forget the one with the fewest refusals: an offender stays known."""
+    peers = database.execute("SELECT count(DISTINCT peer) FROM refusal").fetchone()[0]
+    if peers >= MAX_REFUSED_PEERS:
+        fewest = "SELECT peer FROM refusal GROUP BY peer ORDER BY sum(count), peer LIMIT 1"
+        database.execute(f"DELETE FROM refusal WHERE peer = ({fewest})")  # noqa: S608  # a constant, no input

@@ -1,0 +1,311 @@
+"""One suite for every store: what the port promises, crashes between processes included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.errors import StoreError
+from peerd.status import RoundRecord
+from peerd.store import limits
+from peerd.store._port import Blobs, Checkpoint, KnownPeer, Store
+from peerd.store.blobs import FileBlobs
+from peerd.store.memory import MemoryBlobs, MemoryStore
+from peerd.store.sqlite import SqliteStore
+
+Reopen = Callable[[], Store]
+HELLO = Digest(hashlib.sha256(b"hello").hexdigest())
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+    """Each call is a new process on the same state; the one before is simply dead."""
+    stores: list[MemoryStore] = []
+
+    def sqlite() -> Store:
+        store = SqliteStore(tmp_path / "state.db", epoch=7)
+        request.addfinalizer(store.close)
+        return store
+
+    def memory() -> Store:
+        stores.append(stores[-1].reopened() if stores else MemoryStore(epoch=7))
+        return stores[-1]
+
+    return sqlite if request.param == "sqlite" else memory
+
+
+@pytest.fixture
+def store(reopen: Reopen) -> Store:
+    return reopen()
+
+
+@pytest.fixture(params=["files", "memory"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    return FileBlobs(tmp_path / "blobs") if request.param == "files" else MemoryBlobs(tmp_path)
+
+
+def peer(number: int) -> PeerId:
+    return PeerId(f"12D3KooPeer{number:05d}")
+
+
+def record(number: int, reason: str = "") -> RoundRecord:
+    return RoundRecord(
+        round=Round(number),
+        finished_unix=1000.0 + number,
+        loss_train=2.5,
+        loss_trust=None,
+        guard_base=3.0,
+        guard_own=2.4,
+        guard_personal=2.3,
+        guard_local=None,
+        row={peer(0): 0.75, peer(1): 0.25},
+        accepted=not reason,
+        reason=reason,
+        steps=20,
+        bytes_in=10,
+        bytes_out=11,
+    )
+
+
+def test_sequence_numbers_rise_within_the_epoch(store: Store) -> None:
+    given = [store.reserve_sequence() for _ in range(3 * limits.SEQUENCE_BLOCK)]
+
+    assert given == sorted(set(given))
+    assert {epoch for epoch, _ in given} == {7}
+
+
+def test_no_sequence_number_is_ever_given_twice_whatever_crashes(reopen: Reopen) -> None:
+    given = []
+    for calls in (1, 0, limits.SEQUENCE_BLOCK, 3, limits.SEQUENCE_BLOCK + 1):
+        store = reopen()
+        given += [store.reserve_sequence() for _ in range(calls)]
+
+    assert given == sorted(set(given))
+
+
+def test_a_new_store_holds_nothing(store: Store) -> None:
+    assert store.announcement() is None
+    assert store.checkpoint() is None
+    assert (store.rounds(), store.peers(), store.seen(), store.refusals()) == ([], [], {}, {})
+
+
+def test_the_last_announcement_is_there_after_a_crash(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_announcement(b"first")
+    store.save_announcement(b"second\0\xff")
+
+    assert reopen().announcement() == b"second\0\xff"
+
+
+def test_checkpoint_and_record_are_there_together_after_a_crash(reopen: Reopen) -> None:
+    checkpoint = Checkpoint(round=Round(3), trained=True, blob=HELLO, best_guard=2.25, best_blob=HELLO)
+    reopen().save_checkpoint(checkpoint, record(2, "worse on the guard split"))
+
+    store = reopen()
+    assert store.checkpoint() == checkpoint
+    assert store.rounds() == [record(2, "worse on the guard split")]
+
+
+def test_a_checkpoint_without_a_record_leaves_the_rounds_alone(store: Store) -> None:
+    store.save_checkpoint(Checkpoint(round=Round(1), trained=True, blob=HELLO))
+
+    assert store.rounds() == []
+
+
+def test_rounds_come_oldest_first_and_only_as_many_as_asked_for(store: Store) -> None:
+    for number in (1, 2, 3):
+        store.save_checkpoint(Checkpoint(round=Round(number), trained=False, blob=HELLO), record(number))
+
+    assert [entry.round for entry in store.rounds()] == [1, 2, 3]
+    assert [entry.round for entry in store.rounds(last=2)] == [2, 3]
+    assert store.rounds(last=0) == []
+
+
+def test_a_round_recorded_again_replaces_its_record(store: Store) -> None:
+    checkpoint = Checkpoint(round=Round(1), trained=False, blob=HELLO)
+    store.save_checkpoint(checkpoint, record(1))
+    store.save_checkpoint(checkpoint, record(1, "again"))
+
+    assert [entry.reason for entry in store.rounds()] == ["again"]
+
+
+def test_old_rounds_fall_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite", "memory"):
+        monkeypatch.setattr(f"peerd.store.{module}.MAX_ROUNDS", 5)
+    for number in range(1, 9):
+        store.save_checkpoint(Checkpoint(round=Round(number), trained=False, blob=HELLO), record(number))
+
+    assert [entry.round for entry in store.rounds()] == [4, 5, 6, 7, 8]
+
+
+def test_good_peers_come_most_recently_good_first(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_peer(KnownPeer(peer=peer(1), addresses=("/ip4/1.2.3.4/tcp/1", "/dns4/a/tcp/2"), last_good_unix=10.0))
+    store.save_peer(KnownPeer(peer=peer(2), addresses=(), last_good_unix=20.0))
+    store.save_peer(KnownPeer(peer=peer(3), addresses=("/x",), last_good_unix=5.0))
+    store.save_peer(KnownPeer(peer=peer(3), addresses=("/y",), last_good_unix=30.0))
+
+    assert reopen().peers() == [
+        KnownPeer(peer=peer(3), addresses=("/y",), last_good_unix=30.0),
+        KnownPeer(peer=peer(2), addresses=(), last_good_unix=20.0),
+        KnownPeer(peer=peer(1), addresses=("/ip4/1.2.3.4/tcp/1", "/dns4/a/tcp/2"), last_good_unix=10.0),
+    ]
+
+
+def test_the_least_recently_good_peers_fall_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite", "memory"):
+        monkeypatch.setattr(f"peerd.store.{module}.MAX_PEERS", 3)
+    for number in range(6):
+        store.save_peer(KnownPeer(peer=peer(number), addresses=("/a",), last_good_unix=float(number)))
+
+    assert [known.peer for known in store.peers()] == [peer(5), peer(4), peer(3)]
+
+
+def test_what_was_seen_is_known_after_a_crash_and_never_goes_back(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_seen(peer(1), 5, 9)
+    store.save_seen(peer(1), 5, 3)
+    store.save_seen(peer(2), 1, 1)
+    store.save_seen(peer(2), 2, 0)
+
+    assert reopen().seen() == {peer(1): (5, 9), peer(2): (2, 0)}
+
+
+def test_what_was_seen_longest_ago_falls_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite", "memory"):
+        monkeypatch.setattr(f"peerd.store.{module}.MAX_SEEN", 3)
+    for number in (0, 1, 2, 0, 3):
+        store.save_seen(peer(number), 1, number)
+
+    assert list(store.seen()) == [peer(2), peer(0), peer(3)]
+
+
+def test_refusals_are_counted_by_peer_and_reason(reopen: Reopen) -> None:
+    store = reopen()
+    for reason in ("oversize", "replay", "oversize"):
+        store.count_refusal(peer(1), reason)
+
+    assert reopen().refusals() == {peer(1): {"oversize": 2, "replay": 1}}
+
+
+def test_a_flood_of_reasons_is_bounded_and_loses_no_count(store: Store) -> None:
+    for number in range(2 * limits.MAX_REASONS):
+        store.count_refusal(peer(1), f"{number}" * 99)
+
+    counts = store.refusals()[peer(1)]
+    assert len(counts) == limits.MAX_REASONS
+    assert sum(counts.values()) == 2 * limits.MAX_REASONS
+    assert max(map(len, counts)) <= limits.MAX_REASON
+
+
+def test_a_flood_of_refused_peers_is_bounded_and_offenders_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite", "memory"):
+        monkeypatch.setattr(f"peerd.store.{module}.MAX_REFUSED_PEERS", 4)
+    for _ in range(3):
+        store.count_refusal(peer(0), "corrupt")
+    for number in range(1, 10):
+        store.count_refusal(peer(number), "replay")
+
+    assert len(store.refusals()) == 4
+    assert store.refusals()[peer(0)] == {"corrupt": 3}
+
+
+def test_a_blob_is_found_under_its_digest(blobs: Blobs) -> None:
+    digest = blobs.put(b"hello")
+
+    assert digest == HELLO
+    assert blobs.size(digest) == 5
+    assert blobs.read(digest, 1, 3) == b"ell"
+    assert blobs.read(digest, 4, 100) == b"o"
+    assert blobs.path(digest).read_bytes() == b"hello"
+    assert blobs.put(b"hello") == digest
+
+
+def test_an_absent_blob_has_no_size_no_bytes_and_no_path(blobs: Blobs) -> None:
+    assert blobs.size(HELLO) is None
+    assert blobs.read(HELLO, 0, 10) == b""
+    with pytest.raises(StoreError, match=HELLO):
+        blobs.path(HELLO)
+
+
+def test_a_finished_file_is_moved_in(blobs: Blobs, tmp_path: Path) -> None:
+    for _ in range(2):  # a second time the blob is there already
+        source = tmp_path / "checkpoint"
+        source.write_bytes(b"hello")
+
+        assert blobs.adopt(source) == HELLO
+        assert not source.exists()
+        assert blobs.read(HELLO, 0, 5) == b"hello"
+
+
+def test_an_interrupted_transfer_goes_on_where_it_stopped(blobs: Blobs) -> None:
+    assert blobs.partial_size(HELLO) == 0
+    blobs.append_partial(HELLO, 0, b"hel")
+    assert blobs.partial_size(HELLO) == 3
+    assert blobs.size(HELLO) is None
+    blobs.append_partial(HELLO, 3, b"lo")
+
+    assert blobs.complete_partial(HELLO)
+    assert blobs.read(HELLO, 0, 5) == b"hello"
+    assert blobs.partial_size(HELLO) == 0
+
+
+def test_bytes_are_added_nowhere_but_at_the_end(blobs: Blobs) -> None:
+    blobs.append_partial(HELLO, 0, b"hel")
+
+    for offset in (0, 2, 4):
+        with pytest.raises(ValueError, match="3 bytes"):
+            blobs.append_partial(HELLO, offset, b"x")
+    assert blobs.partial_size(HELLO) == 3
+
+
+def test_wrong_bytes_never_become_a_blob(blobs: Blobs) -> None:
+    blobs.append_partial(HELLO, 0, b"jello")
+
+    assert not blobs.complete_partial(HELLO)
+    assert blobs.size(HELLO) is None
+    assert blobs.partial_size(HELLO) == 0
+
+
+def test_completing_what_never_began_is_no_blob(blobs: Blobs) -> None:
+    assert not blobs.complete_partial(HELLO)
+
+
+def test_a_dropped_transfer_begins_anew(blobs: Blobs) -> None:
+    blobs.append_partial(HELLO, 0, b"hel")
+    blobs.drop_partial(HELLO)
+    blobs.drop_partial(HELLO)
+
+    assert blobs.partial_size(HELLO) == 0
+
+
+def test_a_flood_of_begun_transfers_is_bounded(blobs: Blobs) -> None:
+    digests = [Digest(f"{number:064x}") for number in range(limits.MAX_PARTIALS + 10)]
+    for digest in digests:
+        blobs.append_partial(digest, 0, b"x")
+
+    assert sum(blobs.partial_size(digest) for digest in digests) == limits.MAX_PARTIALS
+    assert blobs.partial_size(digests[-1]) == 1
+
+
+def test_a_sweep_deletes_all_that_is_not_kept(blobs: Blobs) -> None:
+    kept, gone, coming = blobs.put(b"kept"), blobs.put(b"gone"), Digest("a" * 64)
+    blobs.append_partial(coming, 0, b"abc")
+    blobs.append_partial(HELLO, 0, b"he")
+
+    assert blobs.sweep([kept, coming]) == 4 + 2
+    assert blobs.size(kept) == 4
+    assert blobs.size(gone) is None
+    assert (blobs.partial_size(coming), blobs.partial_size(HELLO)) == (3, 0)
+
+
+def test_forgotten_blobs_are_gone_and_absent_ones_are_no_error(blobs: Blobs) -> None:
+    digest = blobs.put(b"hello")
+
+    blobs.delete([digest, Digest("b" * 64)])
+
+    assert blobs.size(digest) is None

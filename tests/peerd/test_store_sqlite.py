@@ -1,0 +1,294 @@
+"""What only a store on disk has to survive: kills, full disks, flipped bits, other versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.errors import StoreError
+from peerd.store._port import Checkpoint
+from peerd.store.blobs import FileBlobs
+from peerd.store.opening import VERSION_OFFSET
+from peerd.store.schema import VERSION
+from peerd.store.sqlite import SqliteStore
+
+BLOB = Digest("c" * 64)
+
+
+def written(path: Path, rounds: int = 3) -> None:
+    store = SqliteStore(path, epoch=5)
+    for number in range(1, rounds + 1):
+        store.save_checkpoint(Checkpoint(round=Round(number), trained=True, blob=BLOB))
+    store.save_announcement(b"announcement")
+    store.reserve_sequence()
+    store.close()
+
+
+def test_the_file_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    written(tmp_path / "state.db")
+
+    assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
+
+
+def test_every_commit_is_synced_to_a_write_ahead_log(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", epoch=5)
+
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    store.close()
+
+
+def test_the_epoch_of_an_existing_store_stays(tmp_path: Path) -> None:
+    written(tmp_path / "state.db")
+
+    store = SqliteStore(tmp_path / "state.db", epoch=99)
+    assert store.reserve_sequence() > (5, 1)
+    assert store.reserve_sequence()[0] == 5
+    assert store.notice == ""
+    store.close()
+
+
+def test_a_newer_database_is_refused_with_advice_and_left_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StoreError, match="newer peerd") as refusal:
+        SqliteStore(path, epoch=6)
+
+    assert "upgrade" in refusal.value.hint
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.db"]
+
+
+def test_a_newer_version_that_stands_only_in_the_log_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")  # not checkpointed: the connection stays open
+    before = path.read_bytes()
+
+    with pytest.raises(StoreError, match="newer peerd"):
+        SqliteStore(path, epoch=6)
+
+    assert path.read_bytes() == before
+    connection.close()
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    match how:
+        case "overwritten":
+            return data[:100] + b"\xaa" * 200 + data[300:]
+        case "zeros":
+            return bytes(len(data))
+        case "truncated":
+            return data[: len(data) // 2 - 7]
+        case "empty":
+            return b""
+        case "text":
+            return b"Dear diary, this is no database.\n" * 40
+        case _:
+            raise AssertionError(how)
+
+
+@pytest.mark.parametrize("how", ["overwritten", "zeros", "truncated", "empty", "text"])
+def test_a_damaged_database_is_moved_aside_and_said_so(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    broken = damaged(path.read_bytes(), how)
+    path.write_bytes(broken)
+
+    store = SqliteStore(path, epoch=6)
+
+    assert str(path.with_name("state.db.bak")) in store.notice
+    assert path.with_name("state.db.bak").read_bytes() == broken
+    assert store.checkpoint() is None
+    assert store.reserve_sequence()[0] == 6
+    store.close()
+
+
+def test_two_hundred_bytes_overwritten_anywhere_are_harmless_or_noticed(tmp_path: Path) -> None:
+    written(tmp_path / "whole.db")
+    data = (tmp_path / "whole.db").read_bytes()
+    noticed = 0
+    for place in range(150, len(data), 1900):
+        path = tmp_path / f"{place}.db"
+        path.write_bytes(data[:place] + b"\xaa" * 200 + data[place + 200 :])
+        store = SqliteStore(path, epoch=99)
+        checkpoint = store.checkpoint()
+        noticed += bool(store.notice)
+
+        assert bool(store.notice) == (checkpoint is None)
+        assert store.reserve_sequence() > (5, 1)
+        assert (store.rounds(), store.peers(), store.seen(), store.refusals()) == ([], [], {}, {})
+        store.close()
+    assert noticed > 1
+
+
+def test_a_second_damaged_database_does_not_replace_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    for text in (b"first", b"second"):
+        path.write_bytes(text)
+        SqliteStore(path, epoch=6).close()
+
+    assert (tmp_path / "state.db.bak").read_bytes() == b"first"
+    assert (tmp_path / "state.db.bak2").read_bytes() == b"second"
+
+
+def test_a_flipped_bit_in_the_checkpoint_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    data = path.read_bytes()
+    place = data.index(BLOB.encode()) + 9
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+    store = SqliteStore(path, epoch=6)
+
+    assert "checksum" in store.notice
+    assert store.checkpoint() is None
+    store.close()
+
+
+def test_a_missing_folder_is_an_error_with_advice_and_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=re.escape("no/state.db")) as trouble:
+        SqliteStore(tmp_path / "no" / "state.db", epoch=1)
+
+    assert trouble.value.hint
+
+
+def test_a_full_disk_leaves_the_old_state_readable(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    store = SqliteStore(path, epoch=6)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(StoreError, match="full") as trouble:
+        store.save_announcement(b"x" * 100_000)
+
+    assert "free some disk space" in trouble.value.hint
+    assert store.announcement() == b"announcement"
+    assert store.checkpoint() is not None
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.save_announcement(b"there is room again")
+    assert store.announcement() == b"there is room again"
+    store.close()
+
+
+def test_sequence_numbers_are_not_lost_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerd.store.sqlite.SEQUENCE_BLOCK", 1)
+    store = SqliteStore(tmp_path / "state.db", epoch=6)
+    first = store.reserve_sequence()
+    store._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreError):
+        store.reserve_sequence()
+    store._connection.execute("PRAGMA query_only = OFF")
+
+    assert store.reserve_sequence() > first
+    store.close()
+
+
+def test_the_store_serves_threads_other_than_its_maker(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", epoch=6)
+    thread = threading.Thread(target=store.save_announcement, args=(b"from a thread",))
+    thread.start()
+    thread.join()
+
+    assert store.announcement() == b"from a thread"
+    store.close()
+
+
+def test_many_threads_get_different_sequence_numbers(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", epoch=6)
+    given: list[tuple[int, int]] = []
+    threads = [
+        threading.Thread(target=lambda: given.extend(store.reserve_sequence() for _ in range(100))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(given)) == 400
+    store.close()
+
+
+WRITER = """
+import sys, hashlib
+from pathlib import Path
+from peerd.store.sqlite import SqliteStore
+from peerd.store.blobs import FileBlobs
+from peerd.store.blobs import FileBlobs
+from peerd.store._port import Checkpoint
+home = Path(sys.argv[1])
+store, blobs = SqliteStore(home / "state.db", epoch=1), FileBlobs(home / "blobs")
+number = store.checkpoint().round if store.checkpoint() else 0
+while True:
+    number += 1
+    print("sequence", *store.reserve_sequence(), flush=True)
+    digest = blobs.put(b"%d" % number * 5000)
+    store.save_checkpoint(Checkpoint(round=number, trained=True, blob=digest))
+    store.save_announcement(b"%d" % number)
+    print("saved", number, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_loses_nothing_it_had_saved(tmp_path: Path) -> None:
+    given: list[tuple[int, int]] = []
+    saved = 0
+    for lines in (1, 2, 7, 30):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env={**os.environ}
+        )
+        assert writer.stdout is not None
+        heard = [writer.stdout.readline() for _ in range(lines)]
+        writer.kill()
+        heard += writer.stdout.readlines()
+        writer.stdout.close()
+        writer.wait()
+        for line in heard:
+            words = line.split()
+            if words[0] == "sequence" and len(words) == 3:
+                given.append((int(words[1]), int(words[2])))
+            elif words[0] == "saved" and line.endswith("\n"):
+                saved = int(words[1])
+
+        store = SqliteStore(tmp_path / "state.db", epoch=2)
+        checkpoint = store.checkpoint()
+        assert store.notice == ""
+        assert (checkpoint.round if checkpoint else 0) >= saved
+        if checkpoint is not None:
+            assert FileBlobs(tmp_path / "blobs").path(checkpoint.blob).read_bytes() == b"%d" % checkpoint.round * 5000
+        store.close()
+
+    assert given == sorted(set(given))
+    assert saved > 0
+
+
+def test_refusals_and_seen_orders_of_one_peer_do_not_touch_another(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", epoch=6)
+    store.count_refusal(PeerId("peer'; DROP TABLE refusal; --"), "replay")
+    store.count_refusal(PeerId("peer-two"), "replay")
+
+    assert store.refusals() == {"peer'; DROP TABLE refusal; --": {"replay": 1}, "peer-two": {"replay": 1}}
+    store.close()
+
+
+def test_the_version_stands_in_the_header_where_older_programs_look(tmp_path: Path) -> None:
+    written(tmp_path / "state.db")
+
+    header = (tmp_path / "state.db").read_bytes()[VERSION_OFFSET : VERSION_OFFSET + 4]
+    assert int.from_bytes(header, "big") == VERSION
