@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from p2pfinetune.names import PeerId
 from peerd.client import AsyncClient
 from peerd.demo.plan import Member
 from peerd.demo.processes import Child
@@ -56,16 +57,15 @@ async def watch(views: list[View], rounds: int, console: Console, timeout_second
     """Until every daemon has finished `rounds`. Raises PeerdError when one dies or all take too long."""
     begun = time.monotonic()
     live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-    show = (lambda: live.update(table(views, rounds, begun))) if live else (lambda: None)
-    tell = live.console.print if live else console.print
     if live:
         live.start()
     try:
         while any(view.done < rounds for view in views):
             if time.monotonic() - begun > timeout_seconds:
                 raise PeerdError(f"the demo did not finish within {timeout_seconds:.0f} s: {lagging(views, rounds)}")
-            await look_at_all(views, rounds, begun, tell if not live else None)
-            show()
+            await look_at_all(views, rounds, begun, None if live else console.print)
+            if live:
+                live.update(table(views, rounds, begun))
             await asyncio.sleep(POLL_SECONDS)
     finally:
         if live:
@@ -116,7 +116,7 @@ def table(views: list[View], rounds: int, begun: float) -> Table:
     return grid
 
 
-def cells(view: View, rounds: int, names: dict[str, str]) -> list[str]:
+def cells(view: View, rounds: int, names: dict[PeerId, str]) -> list[str]:
     """One row of the live table."""
     status = view.status
     bar = "█" * (8 * view.done // rounds) + "░" * (8 - 8 * view.done // rounds)
