@@ -1,0 +1,156 @@
+"""Mean cross-entropy per document, measured often and on little text: every adapter of every round passes here.
+
+A document is cut into windows of `context` tokens, each predicted token counts once, and windows of similar length run
+together. Which windows are measured depends only on the split and the limits, so that losses of two adapters are
+paired. Nothing here changes a weight.
+
+Shapes: b windows of a batch, t tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p2pfinetune.compute import measuring_precision, next_token_logits, rows_at_once, token_losses, without_dropout
+from p2pfinetune.data.corpus import TokenSplit
+
+POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
+PADDING = -1
+CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Losses of one adapter on one split. A document that is too short to predict anything is not among them."""
+
+    loss: float
+    """Mean over all measured tokens, in nats."""
+    tokens: int
+    per_document: NDArray[np.float64]
+    """Mean over the measured tokens of each document, in the order of the split."""
+    per_document_tokens: NDArray[np.int64]
+
+    @property
+    def documents(self) -> int:
+        """How many documents were measured."""
+        return len(self.per_document)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Windows that run together, padded on the right."""
+
+    inputs_bt: Tensor
+    targets_bt: Tensor
+    """PADDING where there is nothing to predict."""
+    documents_b: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measure:
+    """What is measured of a split, ready to run."""
+
+    batches: tuple[Batch, ...]
+    per_document_tokens: NDArray[np.int64]
+
+    @property
+    def tokens(self) -> int:
+        """Predicted tokens."""
+        return int(self.per_document_tokens.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens start to stop of the split are predicted, each from those before it in [start - 1, stop - 1)."""
+
+    document: int
+    start: int
+    stop: int
+
+
+def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: int = 0) -> Measure:
+    """The windows of a split in batches; with `max_tokens`, a random but fixed choice of windows up to so many."""
+    windows = _limited(list(_windows(split, context)), max_tokens)
+    windows.sort(key=lambda window: (window.start - window.stop, window.start))
+    counts = np.zeros(split.documents, np.int64)
+    for window in windows:
+        counts[window.document] += window.stop - window.start
+    measured = np.flatnonzero(counts)
+    position = {int(document): i for i, document in enumerate(measured)}
+    batches = tuple(_batch(split, group, position) for group in _grouped(windows, vocabulary))
+    return Measure(batches, counts[measured])
+
+
+def evaluate(model: Any, measure: Measure, device: torch.device) -> Evaluation:
+    """Run the model as it is now over the measure, with every dropout off."""
+    sums = np.zeros(len(measure.per_document_tokens), np.float64)
+    with torch.inference_mode(), without_dropout(model), measuring_precision(device):
+        for batch in measure.batches:
+            losses_bt = _losses(model, batch, device)
+            np.add.at(sums, batch.documents_b, losses_bt.double().sum(dim=1).numpy())
+    tokens = measure.per_document_tokens
+    return Evaluation(float(sums.sum() / max(tokens.sum(), 1)), measure.tokens, sums / tokens, tokens)
+
+
+def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
+    """Loss of each position, zero on padding, on the CPU."""
+    targets_bt = batch.targets_bt.to(device)
+    is_real = targets_bt != PADDING
+    logits = next_token_logits(model, batch.inputs_bt.to(device))
+    found = token_losses(logits[is_real], targets_bt[is_real]) if not is_real.all() else None
+    if found is None:
+        return token_losses(logits.flatten(0, 1), targets_bt.flatten()).reshape(targets_bt.shape).cpu()
+    losses_bt = torch.zeros(targets_bt.shape, dtype=torch.float32, device=device)
+    losses_bt[is_real] = found
+    return losses_bt.cpu()
+
+
+def _windows(split: TokenSplit, context: int) -> Iterator[Window]:
+    """A document's first token is predicted from nothing, so it is not measured."""
+    for document in range(split.documents):
+        first, end = int(split.starts[document]) + 1, int(split.starts[document + 1])
+        for start in range(first, end, context):
+            yield Window(document, start, min(start + context, end))
+
+
+def _limited(windows: list[Window], max_tokens: int) -> list[Window]:
+    """All of them, or as many as fit into `max_tokens` in a fixed random order, but at least one."""
+    if not max_tokens or sum(window.stop - window.start for window in windows) <= max_tokens:
+        return windows
+    chosen: list[Window] = []
+    left = max_tokens
+    for i in np.random.default_rng(CHOICE_SEED).permutation(len(windows)):
+        size = windows[i].stop - windows[i].start
+        if size <= left or not chosen:
+            chosen.append(windows[i])
+            left -= size
+    return chosen
+
+
+def _grouped(windows: list[Window], vocabulary: int) -> Iterator[list[Window]]:
+    """Runs of windows, longest first, within the limits of one forward pass."""
+    place = 0
+    while place < len(windows):
+        longest = windows[place].stop - windows[place].start
+        rows = min(max(1, POSITIONS // longest), rows_at_once(longest, vocabulary))
+        yield windows[place : place + rows]
+        place += rows
+
+
+def _batch(split: TokenSplit, windows: list[Window], position: dict[int, int]) -> Batch:
+    longest = windows[0].stop - windows[0].start
+    inputs_bt = np.zeros((len(windows), longest), np.int64)
+    targets_bt = np.full((len(windows), longest), PADDING, np.int64)
+    for row, window in enumerate(windows):
+        size = window.stop - window.start
+        inputs_bt[row, :size] = split.tokens[window.start - 1 : window.stop - 1]
+        targets_bt[row, :size] = split.tokens[window.start : window.stop]
+    documents_b = np.array([position[window.document] for window in windows], np.int64)
+    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), documents_b)

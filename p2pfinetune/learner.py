@@ -1,0 +1,370 @@
+"""One peer's learning: train, share, collaborate, keep the best. What the daemon's worker and the simulator both drive.
+
+Words: *own* is the adapter after training and before this round's merge, *personal* what the round ended with and the
+next one starts from, *local* a twin that trains on the same batches and never merges, *base* no adapter.
+The learner counts no rounds and looks at no clock; its caller does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from p2pfinetune import guard
+from p2pfinetune.adapter import Adapter, AdapterSpec, attach, network_digest, write
+from p2pfinetune.codec import CODECS
+from p2pfinetune.collaborate import collaborate
+from p2pfinetune.context import SplitContext
+from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.data.splits import Split
+from p2pfinetune.errors import OptionError
+from p2pfinetune.evaluate import Evaluation, Measure, evaluate, measure_of
+from p2pfinetune.generate import continuation
+from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.merge import RULES, MergeRule
+from p2pfinetune.models import Base
+from p2pfinetune.names import PeerId, Refusal, TrustRow
+from p2pfinetune.peft_folder import export_folder
+from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
+from p2pfinetune.trust import SCHEMES, TrustScheme
+from p2pfinetune.update import LoraUpdate, encode_update, inspect
+
+Which = Literal["base", "own", "personal", "local", "local_best"]
+
+RETURNED = "returned-to-best"
+GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerOptions:
+    """Everything about learning that a user can choose."""
+
+    spec: AdapterSpec = field(default_factory=AdapterSpec)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    trust: str = "validation"
+    trust_options: Mapping[str, Any] = field(default_factory=dict)
+    merge: str = "factor-mean"
+    merge_options: Mapping[str, Any] = field(default_factory=dict)
+    twin: bool = False
+    """Also train a twin that never merges; it costs a second training."""
+    tolerance: float = 0.05
+    """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
+    max_norm: float = 0.0
+    """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
+    trust_tokens: int = 8192
+    """Most tokens of the trust split that an adapter is scored on; 0: all."""
+    guard_tokens: int = 16384
+    """Most tokens of the guard split (and of train, where somebody asks) that a loss is measured on; 0: all."""
+
+    def __post_init__(self) -> None:
+        if not self.tolerance >= 0.0 or not self.max_norm >= 0.0 or min(self.trust_tokens, self.guard_tokens) < 0:
+            raise OptionError("tolerance, max_norm and limits of tokens are zero or positive")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """Some steps of own training."""
+
+    steps: int
+    tokens: int
+    """Of the own training; a twin takes as many again."""
+    loss_train: float
+    """Mean over the steps."""
+    skipped: int
+    """Steps without effect, since the gradient was not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collaboration:
+    """How one round's mathematics ended. Losses are means in nats a token."""
+
+    row: TrustRow
+    accepted: bool
+    """The merge was kept, or there was nothing to merge."""
+    reason: str
+    """Empty when accepted; else a word of `guard`, or RETURNED where own training drifted and the best came back."""
+    loss_trust: float
+    """Of the personal adapter."""
+    guard_base: float
+    guard_own: float
+    guard_personal: float
+    guard_local: float | None
+    best_guard: float
+    new_best: bool
+
+
+def default_max_norm(adapter: Adapter) -> float:
+    """Root mean square of one per entry, as a bound on the norm of an update.
+
+    An entry moves by about the learning rate in a step of AdamW, at most: at 2e-3, one is five hundred steps that all
+    point the same way, and trained adapters measure some hundredths. This is a check against absurd values, before
+    anything is computed with them; whether an update does good is for the trust scheme and the guard to find out.
+    """
+    return math.sqrt(sum(tensor.numel() for tensor in adapter.tensors.values()))
+
+
+class Learner:
+    """Own training, and what comes of it when neighbours' updates are at hand."""
+
+    def __init__(
+        self,
+        base: Base,
+        corpus: Corpus,
+        options: LearnerOptions,
+        *,
+        me: PeerId,
+        group: str,
+        reference: TokenSplit | None = None,
+    ) -> None:
+        self.me, self.options = me, options
+        self._base, self._corpus, self._reference = base, corpus, reference
+        self._rule = RULES.make(options.merge, options.merge_options)
+        self._scheme = _scheme(options, self._rule)
+        self._adapted = attach(base, options.spec)
+        initial = self._adapted.initial
+        self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
+        self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
+        self._max_norm = options.max_norm or default_max_norm(initial)
+        context = min(options.training.context, base.max_context or options.training.context)
+        self._training = replace(options.training, context=context)
+        self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
+        self._twin = LocalTrainer(self._adapted, corpus.train, self._training) if options.twin else None
+        self._own = self._personal = self._best = self._twin_best = initial
+        self._measures: dict[Split, Measure] = {}
+        self._guard_base = self._evaluate("guard", initial).loss
+        self.best_guard = self._best_local = self._guard_base
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of own training since it began."""
+        return self._trainer.steps
+
+    @property
+    def adapter_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(tensor.numel() for tensor in self._adapted.initial.tensors.values())
+
+    def own(self) -> Adapter:
+        """After the last training."""
+        return self._own
+
+    def personal(self) -> Adapter:
+        """What the last round ended with."""
+        return self._personal
+
+    def train(
+        self,
+        steps: int,
+        on_step: Callable[[StepReport], None] | None = None,
+        on_twin_step: Callable[[StepReport], None] | None = None,
+    ) -> TrainReport:
+        """Steps of own training, from what the last round ended with; then the same of the twin."""
+        reports = self._trainer.run(steps, on_step)
+        self._own = self._trainer.adapter
+        if self._twin is not None:
+            self._twin.run(steps, on_twin_step)
+        losses = [report.loss for report in reports]
+        return TrainReport(
+            steps=len(reports),
+            tokens=sum(report.tokens for report in reports),
+            loss_train=math.fsum(losses) / max(len(losses), 1),
+            skipped=sum(report.skipped for report in reports),
+        )
+
+    def encode(self, codec: str) -> bytes:
+        """The adapter that the next collaboration calls own, as peers fetch it."""
+        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec))
+
+    def admit(self, blob: bytes, codec: str) -> LoraUpdate | Refusal:
+        """A peer's blob as an update, after every check."""
+        return inspect(blob, codec, self._adapted.schema, max_norm=self._max_norm)
+
+    def collaborate(
+        self,
+        updates: Mapping[PeerId, LoraUpdate],
+        *,
+        shares: Mapping[PeerId, tuple[float, ...]] = MappingProxyType({}),
+        allowed: frozenset[PeerId] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Collaboration:
+        """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
+        progress = _Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
+        self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
+        neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
+        context = self._context(shares, progress)
+        row, merged = collaborate(self.me, own, neighbours, self._scheme, self._rule, context, allowed)
+        on_guard = self._evaluate("guard", own)
+        progress.advance()
+        outcome = self._decide(own, merged, on_guard)
+        self._go_on_from(outcome)
+        is_best = self._note_best(outcome)
+        guard_local = self._note_local()
+        loss_trust = context.loss(outcome.personal)
+        progress.finish()
+        return Collaboration(
+            row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=loss_trust,
+            guard_base=self._guard_base, guard_own=on_guard.loss, guard_personal=outcome.loss, guard_local=guard_local,
+            best_guard=self.best_guard, new_best=is_best,
+        )  # fmt: skip
+
+    def evaluate(self, split: Split, which: Which) -> Evaluation:
+        """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
+        return self._evaluate(split, self._adapter_of(which))
+
+    def generate(
+        self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
+    ) -> str:
+        """How one of the models goes on after the prompt."""
+        write(self._adapted, self._adapter_of(which))
+        return continuation(
+            self._base, self._adapted.model, prompt,
+            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
+        )  # fmt: skip
+
+    def export(self, folder: Path) -> list[Path]:
+        """The personal adapter as a PEFT folder."""
+        adapted = self._adapted
+        return export_folder(
+            folder, self._personal, adapted.spec, self._base.name, adapted.targets, is_transposed=adapted.is_transposed
+        )
+
+    def reread(self, corpus: Corpus) -> None:
+        """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
+        self._corpus = corpus
+        self._measures.clear()
+        self._trainer.reread(corpus.train)
+        if self._twin is not None:
+            self._twin.reread(corpus.train)
+        self._guard_base = self._evaluate("guard", self._adapted.initial).loss
+        self.best_guard = self._evaluate("guard", self._best).loss
+        self._best_local = self._evaluate("guard", self._twin_best).loss
+
+    def save(self, path: Path) -> None:
+        """Everything but the best adapter, which `save_best` writes, in one file."""
+        twin = self._twin.state() if self._twin is not None else None
+        memory = Memory(self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local)
+        save_memory(path, self.network, self._corpus.fingerprint, memory)
+
+    def restore(self, path: Path) -> None:
+        """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
+        memory, fingerprint = load_memory(path, self.network, with_twin=self._twin is not None)
+        self._trainer.load_state(memory.trainer)
+        if self._twin is not None and memory.twin is not None:
+            self._twin.load_state(memory.twin)
+        self._own, self._personal, self._twin_best = memory.own, memory.personal, memory.twin_best
+        changed = fingerprint != self._corpus.fingerprint
+        self._best_local = self._evaluate("guard", self._twin_best).loss if changed else memory.best_local
+
+    def save_best(self, path: Path) -> None:
+        """The adapter with the best guard loss so far."""
+        save_best(path, self.network, self._corpus.fingerprint, self._best)
+
+    def restore_best(self, path: Path, loss: float) -> None:
+        """The other half of `restore`; `loss` is measured again where the text has changed since."""
+        self._best, fingerprint = load_best(path, self.network)
+        changed = fingerprint != self._corpus.fingerprint
+        self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
+
+    def _adapter_of(self, which: Which) -> Adapter:
+        if which in ("local", "local_best") and self._twin is None:
+            raise OptionError(f"there is no {which} model here", "start with --twin to train one")
+        known: dict[Which, Callable[[], Adapter]] = {
+            "base": lambda: self._adapted.initial,  # B = 0: it adds nothing
+            "own": lambda: self._own,
+            "personal": lambda: self._personal,
+            "local": lambda: (self._twin or self._trainer).adapter,
+            "local_best": lambda: self._twin_best,
+        }
+        return known[which]()
+
+    def _measure(self, split: Split) -> Measure:
+        if split not in self._measures:
+            limits: dict[Split, int] = {"trust": self.options.trust_tokens, "guard": self.options.guard_tokens}
+            self._measures[split] = measure_of(
+                self._corpus.split(split),
+                context=self._training.context,
+                vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
+                max_tokens=limits.get(split, 0),
+            )
+        return self._measures[split]
+
+    def _evaluate(self, split: Split, adapter: Adapter) -> Evaluation:
+        write(self._adapted, adapter)
+        return evaluate(self._adapted.model, self._measure(split), self._base.device)
+
+    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: _Progress) -> SplitContext:
+        reference = self._reference or self._corpus.trust
+        device = self._base.device
+        return SplitContext(self._adapted, device, self._measure("trust"), reference, shares, progress.advance)
+
+    def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
+        best, tolerance = self.best_guard, self.options.tolerance
+        outcome = _Outcome(own, on_guard.loss, "", moments_fit=True)
+        if merged is not own:
+            losses = self._evaluate("guard", merged).per_document
+            judged = guard.verdict(on_guard.per_document, losses, on_guard.per_document_tokens, best, tolerance)
+            outcome = replace(outcome, reason=judged.reason)
+            if judged.accepted:
+                outcome = _Outcome(merged, judged.merged, "", moments_fit=not self._rule.resets_moments)
+        if guard.has_drifted(outcome.loss, best, tolerance):
+            return _Outcome(self._best, best, RETURNED, moments_fit=False)
+        return outcome
+
+    def _go_on_from(self, outcome: _Outcome) -> None:
+        self._personal = outcome.personal
+        self._trainer.set_adapter(outcome.personal)
+        if not outcome.moments_fit:
+            self._trainer.reset_moments()
+
+    def _note_best(self, outcome: _Outcome) -> bool:
+        if not outcome.loss < self.best_guard:
+            return False
+        self._best, self.best_guard = outcome.personal, outcome.loss
+        return True
+
+    def _note_local(self) -> float | None:
+        if self._twin is None:
+            return None
+        loss = self._evaluate("guard", self._twin.adapter).loss
+        if loss < self._best_local:
+            self._twin_best, self._best_local = self._twin.adapter, loss
+        return loss
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a round ends with, its guard loss, why it is not the merge, and whether the optimizer's moments fit it."""
+
+    personal: Adapter
+    loss: float
+    reason: str
+    moments_fit: bool
+
+
+class _Progress:
+    """Counts adapters measured; a scheme may need fewer runs than there are adapters, so the end is told apart."""
+
+    def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def advance(self) -> None:
+        self._done = min(self._done + 1, self._total)
+        if self._tell is not None:
+            self._tell(self._done, self._total)
+
+    def finish(self) -> None:
+        self._done = self._total
+        if self._tell is not None:
+            self._tell(self._done, self._total)
+
+
+def _scheme(options: LearnerOptions, rule: MergeRule) -> TrustScheme:
+    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same."""
+    chosen = dict(options.trust_options)
+    if rule.on_products and "of" in SCHEMES.options(options.trust):
+        chosen.setdefault("of", "products")
+    return SCHEMES.make(options.trust, chosen)
