@@ -6,6 +6,7 @@ torch and transformers are imported when a model is loaded, so that names can be
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ def resolve_model(name: str) -> str:
     """`nano` and existing folders as a folder's path, anything else that looks like a hub name unchanged."""
     if name == NANO:
         return str(Path(__file__).parent / "nano" / "model")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
+    if name and folder.is_dir():
         return str(folder)
     if not HUB_NAME.fullmatch(name):
         raise ModelError(f"there is no model folder {name}", "give nano, a folder, or a hub name such as gpt2")

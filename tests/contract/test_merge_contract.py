@@ -202,9 +202,7 @@ def test_the_factors_of_core_svd_stay_of_the_size_of_the_own(weights: list[float
     merged = RULES.make("core-svd").merge(row_of(weights), adapters, own)
 
     for path, a, _ in merged.pairs():
-        assert torch.linalg.cond(a.double()) <= max(
-            10.1, 1.01 * float(torch.linalg.cond(own.tensors[f"{path}.lora_A"]))
-        )
+        assert torch.linalg.cond(a.double()) <= 10.1
         assert a.norm() <= 1.01 * own.tensors[f"{path}.lora_A"].norm()
 
 
