@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # its folder is a Python environment (PEP 40
 FORMATTED = (b"%PDF-", b"{\\rtf", b"%!PS")  # formats whose bytes may look like text but are not what their reader sees
 MAX_CONTROL_SHARE = 0.01  # random bytes have about a tenth, and text hardly any
 MAX_HIGH_SHARE = 0.25  # of bytes above 127 in a Western European single-byte text; French has about 5 %, Cyrillic 80 %
-TEXT_CONTROLS = frozenset("\t\n\v\f\r\b\x1b\x85")  # white space, and what terminals and man pages write
+SAMPLE = 65_536  # characters or bytes from the beginning by which the rest is judged
+HIGH = re.compile(rb"[\x80-\xff]")
+CONTROL = re.compile(r"[\0-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")  # but white space, backspace and escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,8 @@ def _decode_marked(data: bytes) -> str | None:
 
 
 def _decode_western(data: bytes) -> str:
-    high = sum(1 for byte in data[:65_536] if byte > 127)
-    if high > MAX_HIGH_SHARE * min(len(data), 65_536):
+    sample = data[:SAMPLE]
+    if len(HIGH.findall(sample)) > MAX_HIGH_SHARE * len(sample):
         return "\0"  # some other encoding: guessing would train on nonsense
     try:
         return data.decode("cp1252")
@@ -154,6 +157,5 @@ def _decode_western(data: bytes) -> str:
 
 
 def _looks_like_text(text: str) -> bool:
-    sample = text[:65_536]
-    controls = sum(1 for sign in sample if (sign < " " or "\x7f" <= sign < "\xa0") and sign not in TEXT_CONTROLS)
-    return "\0" not in sample and controls <= MAX_CONTROL_SHARE * len(sample)
+    sample = text[:SAMPLE]
+    return "\0" not in sample and len(CONTROL.findall(sample)) <= MAX_CONTROL_SHARE * len(sample)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
-import subprocess
 import sys
 
 import pytest
@@ -121,15 +121,17 @@ def test_a_named_pipe_is_not_opened(tmp_path):
 
 
 def test_a_folder_nested_deeper_than_python_calls_is_walked(tmp_path):
-    parts = 1200
-    script = (
-        "import os, sys\nos.chdir(sys.argv[1])\n"
-        f"for _ in range({parts}):\n    os.mkdir('d'); os.chdir('d')\n"
-        "open('a.txt', 'w').write('deep')\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    deepest = tmp_path.joinpath(*["d"] * 300)
+    deepest.mkdir(parents=True)
+    (deepest / "a.txt").write_text("deep")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+    try:
+        found = texts(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
 
-    assert texts(tmp_path) == ["deep"]
+    assert found == ["deep"]
 
 
 def test_a_file_above_the_bound_is_not_read(tmp_path, monkeypatch):

@@ -1,0 +1,105 @@
+"""Deal documents of several categories to peers: disjoint shares of a given size and mixture.
+
+Near-duplicates are taken out first, so that none stands in two shares, nor in two of the splits that a peer makes of
+its share. Which text there is and what a peer does with it is not decided here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfinetune.data.documents import Document
+from p2pfinetune.data.near_duplicates import representatives
+from p2pfinetune.errors import TextError
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one peer holds."""
+
+    by_category: Mapping[str, tuple[Document, ...]]
+
+    @property
+    def documents(self) -> list[Document]:
+        """All of it."""
+        return [document for category in self.by_category.values() for document in category]
+
+    def proportions(self) -> dict[str, float]:
+        """The part of each category in bytes, as it came out; sums to one."""
+        held = {category: sum(map(_bytes, documents)) for category, documents in self.by_category.items()}
+        return {category: count / sum(held.values()) for category, count in held.items()}
+
+
+def deal(documents: Sequence[Document], *, shares: int, share_bytes: int, seed: int) -> list[list[Document]]:
+    """Disjoint shares of one category. Raises TextError where there is too little text for all."""
+    dealt = mix({"text": documents}, [{"text": 1.0}] * shares, share_bytes=share_bytes, seed=seed)
+    return [share.documents for share in dealt]
+
+
+def mix(
+    categories: Mapping[str, Sequence[Document]],
+    mixtures: Sequence[Mapping[str, float]],
+    *,
+    share_bytes: int,
+    seed: int,
+) -> list[Share]:
+    """A share for each mixture (category -> part, summing to one), of `share_bytes` to within a document a category.
+
+    Text of one source goes to one peer, as a person's text would: peers of a kind are alike in kind, not in source.
+    """
+    names = sorted(categories)
+    pool = [(name, document) for name in names for document in categories[name]]
+    kept = [pool[i] for i in representatives([document.text for _, document in pool])]
+    held: list[dict[str, tuple[Document, ...]]] = [{} for _ in mixtures]
+    for name in names:
+        quotas = [mixture.get(name, 0.0) * share_bytes for mixture in mixtures]
+        by_source = _by_source([document for category, document in kept if category == name], seed)
+        for peer, documents in enumerate(_fill(by_source, quotas, name)):
+            held[peer][name] = tuple(documents)
+    return [Share(categories) for categories in held]
+
+
+def write_folder(folder: Path, documents: Sequence[Document]) -> Path:
+    """One row a document in `documents.jsonl`; returns that file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "documents.jsonl"
+    rows = (json.dumps({"text": document.text, "source": document.source}) for document in documents)
+    path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _bytes(document: Document) -> int:
+    return len(document.text.encode())
+
+
+def _by_source(documents: Sequence[Document], seed: int) -> list[list[Document]]:
+    """Documents of each source together and in order, sources in an order drawn from the seed."""
+    sources: dict[str, list[Document]] = {}
+    for document in documents:
+        sources.setdefault(document.source, []).append(document)
+    order = list(sources.values())
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def _fill(sources: Sequence[Sequence[Document]], quotas: Sequence[float], name: str) -> list[list[Document]]:
+    """Each source to the peer that lacks most; what is left of it when that peer has enough goes to nobody."""
+    held: list[list[Document]] = [[] for _ in quotas]
+    lacking = list(quotas)
+    for source in sources:
+        peer = max(range(len(quotas)), key=lambda i: lacking[i])
+        for document in source:
+            if lacking[peer] > 0:
+                held[peer].append(document)
+                lacking[peer] -= _bytes(document)
+    if max(lacking, default=0.0) > 0:
+        missing = sum(max(0.0, quota) for quota in lacking)
+        raise TextError(
+            f"too little text of {name} to deal: {missing:,.0f} bytes are missing of {sum(quotas):,.0f}",
+            "deal to fewer peers, or give each less",
+        )
+    return held
