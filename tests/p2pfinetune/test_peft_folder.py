@@ -1,0 +1,164 @@
+"""Standard PEFT folders, against peft itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.errors import ModelError
+from p2pfinetune.models import Base
+from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
+
+SPEC = AdapterSpec(rank=4, alpha=12)
+
+# peft 0.21 asks transformers 5 for a name that it is about to drop; goes when peft no longer does
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+def tokens() -> torch.Tensor:
+    return torch.arange(20).reshape(2, 10)
+
+
+def trained(base: Base, spec: AdapterSpec = SPEC) -> AdaptedModel:
+    live, generator = attach(base, spec), torch.Generator().manual_seed(0)
+    write(
+        live, Adapter({n: t + 0.1 * torch.randn(t.shape, generator=generator) for n, t in read(live).tensors.items()})
+    )
+    return live
+
+
+def export(live: AdaptedModel, base: Base, folder: Path) -> list[Path]:
+    return export_folder(folder, read(live), live.spec, base.name, live.targets, is_transposed=live.is_transposed)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tiny_base: Base, tmp_path: Path) -> Path:
+    export(trained(tiny_base), tiny_base, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def edit(folder: Path, **changes: object) -> Path:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, **changes}))
+    return folder
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "phi3"])
+def test_peft_loads_the_folder_and_gives_the_same_logits(
+    base_of: Callable[[str], Base], tmp_path: Path, family: str
+) -> None:
+    base = base_of(family)
+    live = trained(base)
+
+    files = export(live, base, tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.name), tmp_path / "adapter").eval()
+
+    assert files == [tmp_path / "adapter" / CONFIG, tmp_path / "adapter" / WEIGHTS]
+    assert torch.equal(loaded(tokens()).logits, live.model(tokens()).logits)
+    assert not torch.allclose(loaded(tokens()).logits, base.model(tokens()).logits, atol=1e-3)
+
+
+def test_a_peft_model_merges_the_folder_into_plain_weights(tiny_base: Base, folder: Path) -> None:
+    merged = AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().eval()
+
+    assert torch.allclose(merged(tokens()).logits, trained(tiny_base).model(tokens()).logits, atol=1e-4)
+
+
+def test_what_is_exported_is_imported(tiny_base: Base, folder: Path) -> None:
+    live = trained(tiny_base)
+
+    spec, adapter = import_folder(folder)
+
+    assert adapter.equals(read(live))
+    assert (spec.rank, spec.alpha, spec.targets) == (4, 12, live.targets)
+    again = attach(tiny_base, spec)
+    write(again, adapter)
+    assert torch.equal(again.model(tokens()).logits, live.model(tokens()).logits)
+
+
+def test_a_folder_that_peft_wrote_is_imported(tiny_base: Base, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+    theirs = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base.name), config).eval()
+    theirs.save_pretrained(tmp_path)
+
+    spec, adapter = import_folder(tmp_path)
+    ours = attach(tiny_base, spec)
+    write(ours, adapter)
+
+    assert torch.equal(ours.model(tokens()).logits, theirs(tokens()).logits)
+
+
+def test_exporting_twice_replaces_the_files_and_keeps_others(tiny_base: Base, folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    start = attach(tiny_base, SPEC)
+
+    export(start, tiny_base, folder)
+
+    assert import_folder(folder)[1].equals(start.initial)
+    assert names_in(folder) == [CONFIG, WEIGHTS, "notes.txt"]
+    assert names_in(folder.parent) == ["adapter"]
+
+
+def test_an_export_that_fails_leaves_nothing(tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space"):
+        export(attach(tiny_base, SPEC), tiny_base, tmp_path / "adapter")
+    assert names_in(tmp_path) == []
+
+
+def test_the_same_adapter_gives_the_same_bytes(tiny_base: Base, folder: Path, tmp_path: Path) -> None:
+    export(trained(tiny_base), tiny_base, tmp_path / "again")
+
+    for name in (CONFIG, WEIGHTS):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"peft_type": "IA3"}, {"use_dora": True}, {"use_rslora": True}, {"bias": "all"}, {"rank_pattern": {"q": 2}},
+        {"modules_to_save": ["lm_head"]}, {"lora_alpha": 1.5}, {"r": 5}, {"r": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_adapter_of_another_kind_is_an_error(folder: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ModelError):
+        import_folder(edit(folder, **changes))
+
+
+def test_foreign_tensors_are_an_error(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    save_file({**tensors, "base_model.model.lm_head.weight": torch.zeros(2, 2)}, folder / WEIGHTS)
+
+    with pytest.raises(ModelError, match="no LoRA factor"):
+        import_folder(folder)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("content", [None, b"", b"\x00\x01"], ids=["missing", "empty", "damaged"])
+def test_a_damaged_folder_is_an_error_with_advice(folder: Path, name: str, content: bytes | None) -> None:
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+
+    with pytest.raises(ModelError, match="not a readable PEFT folder") as caught:
+        import_folder(folder)
+    assert WEIGHTS in caught.value.hint
