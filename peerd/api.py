@@ -24,7 +24,7 @@ from peerd import __version__, documents
 from peerd.errors import PeerdError, UsageError
 from peerd.event_stream import MAX_WATCHERS, EventStream
 from peerd.explain import HISTORY, trust_now
-from peerd.panels import draw_all
+from peerd.panels import PanelsDrawn, draw_all
 from peerd.status import RoundRecord, Status
 
 HOST = "peerd"
@@ -36,6 +36,24 @@ MAX_ROUNDS = 10_000  # rounds in one answer
 PAGE_HEADERS = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
 
 Asked = TypeVar("Asked")
+
+
+ENDPOINTS: dict[str, tuple[Any, Any]] = {
+    "GET /v1/status": (None, Status),
+    "GET /v1/health": (None, documents.Health),
+    "GET /v1/peers": (None, documents.PeersNow),
+    "GET /v1/trust": (None, documents.TrustNow),
+    "GET /v1/rounds": (None, documents.RoundsDone),
+    "GET /v1/id": (None, documents.Identity),
+    "GET /v1/paths": (None, dict[str, str]),
+    "GET /v1/panels": (None, PanelsDrawn),
+    "GET /v1/events": (None, Status),
+    "POST /v1/stop": (documents.StopAsked, documents.Stopping),
+    "POST /v1/generate": (documents.GenerateAsked, documents.Generated),
+    "POST /v1/export": (documents.ExportAsked, documents.Exported),
+    "POST /v1/test": (None, documents.TestLosses),
+}
+"""Type of the request's body and of the answer's, by endpoint of the control socket."""
 
 
 class DaemonView(Protocol):
@@ -149,7 +167,7 @@ class _Interface:
 
     async def panels(self, _: Request) -> Response:
         drawn = draw_all(self._view.status(), self._view.rounds(PAGE_ROUNDS))
-        return answer(documents.PanelsDrawn(panels=drawn))
+        return answer(PanelsDrawn(panels=drawn))
 
     async def events(self, request: Request) -> Response:
         if self._watchers >= MAX_WATCHERS:

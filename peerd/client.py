@@ -130,7 +130,7 @@ class Client:
         """Write the personal adapter as a PEFT folder; the files written."""
         return self._ask(_export(folder), documents.Exported).files
 
-    def test_losses(self) -> documents.TestLosses:
+    def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
         return self._ask(_TEST, documents.TestLosses)
 
@@ -263,7 +263,7 @@ class AsyncClient:
         """Write the personal adapter as a PEFT folder; the files written."""
         return (await self._ask(_export(folder), documents.Exported)).files
 
-    async def test_losses(self) -> documents.TestLosses:
+    async def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
         return await self._ask(_TEST, documents.TestLosses)
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.panels._base import DrawnPanel
 from peerd.status import SCHEMA_VERSION, NeighbourNow, RoundRecord, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
@@ -76,12 +75,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Multiaddrs that end in the peer id; any of them works after `--peer`."""
     network: Digest | None
     group: str
-
-
-class PanelsDrawn(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /v1/panels."""
-
-    panels: list[DrawnPanel]
 
 
 class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,23 +198,6 @@ DATA: dict[str, Any] = {
     "dashboard": DashboardOpened,
 }
 """Type of `data` by command; `demo` has its own in peerd.demo."""
-
-ENDPOINTS: dict[str, tuple[Any, Any]] = {
-    "GET /v1/status": (None, Status),
-    "GET /v1/health": (None, Health),
-    "GET /v1/peers": (None, PeersNow),
-    "GET /v1/trust": (None, TrustNow),
-    "GET /v1/rounds": (None, RoundsDone),
-    "GET /v1/id": (None, Identity),
-    "GET /v1/paths": (None, dict[str, str]),
-    "GET /v1/panels": (None, PanelsDrawn),
-    "GET /v1/events": (None, Status),
-    "POST /v1/stop": (StopAsked, Stopping),
-    "POST /v1/generate": (GenerateAsked, Generated),
-    "POST /v1/export": (ExportAsked, Exported),
-    "POST /v1/test": (None, TestLosses),
-}
-"""Type of the request's body and of the answer's, by endpoint of the control socket."""
 
 
 def document(command: str, data: Any) -> dict[str, Any]:

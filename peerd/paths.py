@@ -75,7 +75,7 @@ def _in_one_folder(home: Path) -> Paths:
 def _of_this_user() -> Paths:
     folders = platformdirs.PlatformDirs("peerd", appauthor=False)
     home = Path(folders.user_data_dir)
-    plain = Path(folders.user_runtime_dir) / "peerd.sock"
+    plain = _runtime_folder() / "peerd.sock"
     return Paths(
         home=home,
         config=Path(folders.user_config_dir) / "config.toml",
@@ -98,8 +98,20 @@ def _fits(socket: Path) -> bool:
 def _short_socket(home: Path) -> Path:
     """A home that is too long for a socket gets one in a short folder, under a name that only this home has."""
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16] + ".sock"
-    runtime = Path(platformdirs.user_runtime_dir("peerd", appauthor=False)) / name
-    return runtime if _fits(runtime) else Path(f"/tmp/peerd-{os.getuid()}") / name  # noqa: S108  # make_private checks
+    runtime = _runtime_folder() / name
+    return runtime if _fits(runtime) else _temporary_folder() / name
+
+
+def _runtime_folder() -> Path:
+    """Of this login; where the system keeps none, a folder under /tmp that `make_private` checks to be ours."""
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(given) / "peerd"
+    login = Path(f"/run/user/{os.getuid()}")
+    return login / "peerd" if login.is_dir() else _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    return Path(f"/tmp/peerd-{os.getuid()}")  # noqa: S108  # make_private refuses one that is not ours
 
 
 def make_private(folder: Path) -> None:

@@ -46,12 +46,12 @@ def merged(remembered: Mapping[str, Any], given: Mapping[str, Any], source: Path
         raise UsageError(_as_option(str(error)), "see: peerd start --help") from error
 
 
-def load(path: Path) -> Config:
+def read_config(path: Path) -> Config:
     """The remembered configuration."""
     return merged(read(path), {}, path)
 
 
-def write(path: Path, config: Config) -> None:
+def write_config(path: Path, config: Config) -> None:
     """Remember everything that differs from the defaults; the old file stays whole until the new one is on disk."""
     defaults = msgspec.to_builtins(Config())
     chosen = {name: value for name, value in msgspec.to_builtins(config).items() if value != defaults[name]}

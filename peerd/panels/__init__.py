@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Sequence
 
 from p2pfinetune.registry import Registry
-from peerd.panels._base import Bars, Drawing, DrawnPanel, Panel, Series, Table, Words
+from peerd.panels._base import Bars, Drawing, DrawnPanel, Panel, PanelsDrawn, Series, Table, Words
 from peerd.status import RoundRecord, Status
 
 PANELS: Registry[Panel] = Registry("peerd.panels", Panel, "panel")  # type: ignore[type-abstract]  # its base
 
-__all__ = ["PANELS", "Bars", "Drawing", "DrawnPanel", "Panel", "Series", "Table", "Words", "draw_all"]
+__all__ = ["PANELS", "Bars", "Drawing", "DrawnPanel", "Panel", "PanelsDrawn", "Series", "Table", "Words", "draw_all"]
 
 
 def draw_all(status: Status, rounds: Sequence[RoundRecord]) -> list[DrawnPanel]:

@@ -131,6 +131,12 @@ class DrawnPanel(msgspec.Struct, frozen=True, kw_only=True):
     drawing: Drawing
 
 
+class PanelsDrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /v1/panels."""
+
+    panels: list[DrawnPanel]
+
+
 def title_of(peer: str, status: Status) -> str:
     """A peer's own display name, or the end of its id; `(me)` for myself."""
     if peer == status.peer_id:

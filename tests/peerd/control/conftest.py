@@ -112,7 +112,7 @@ class FakeView:
         return self._rounds[-last:]
 
     def paths(self) -> dict[str, str]:
-        return {"home": "/home/alice/.local/share/peerd"}
+        return {"home": "/somewhere/peerd"}
 
     async def changes(self) -> AsyncIterator[None]:
         mine = asyncio.Event()

@@ -1,0 +1,143 @@
+"""Looks at every option of `peerd start` before anything is started or written, so that a mistake costs a second.
+
+It also makes paths absolute, because options are remembered and the next start may be typed somewhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from p2pfinetune.codec import CODECS
+from p2pfinetune.errors import OptionError
+from p2pfinetune.merge import RULES
+from p2pfinetune.names import Refusal
+from p2pfinetune.registry import Registry
+from p2pfinetune.trust import SCHEMES
+from peerd.config import Config
+from peerd.errors import UsageError
+from peerd.render import printable
+from peerd.wire.addresses import EXAMPLE, parse_address
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
+
+
+def checked(config: Config) -> Config:
+    """The same configuration with absolute paths. Raises UsageError that names the option and what to do."""
+    found = msgspec.structs.replace(
+        config,
+        data=tuple(_existing("--data", text) for text in config.data),
+        reference=_existing("--reference", config.reference) if config.reference else "",
+        group_key=_existing("--group-key", config.group_key) if config.group_key else "",
+        model=_model(config.model),
+    )
+    for check in _CHECKS:
+        check(found)
+    return found
+
+
+def _data(config: Config) -> None:
+    if not config.data:
+        raise UsageError(
+            "there is no text to learn from: give --data once, it is remembered",
+            "for example: peerd start --data ~/notes",
+        )
+
+
+def _names(config: Config) -> None:
+    for option, text in (("--name", config.name), ("--group", config.group)):
+        if printable(text) != text:
+            raise UsageError(f"{option}: {printable(text)!r} holds characters that cannot be seen", "use plain words")
+    if not config.group:
+        raise UsageError("--group cannot be empty", "leave it out, or: --group NAME")
+
+
+def _plugins(config: Config) -> None:
+    registries: tuple[tuple[str, Registry[Any], str, dict[str, Any]], ...] = (
+        ("--trust", SCHEMES, config.trust, config.trust_options),
+        ("--merge", RULES, config.merge, {}),
+        ("--codec", CODECS, config.codec, {}),
+    )
+    for option, registry, name, options in registries:
+        try:
+            registry.make(name, options)
+        except OptionError as error:
+            raise UsageError(f"{option}: {error}", error.hint) from error
+    if config.trust == "oracle" and not config.shares:
+        choices = ", ".join(name for name in SCHEMES.names() if name != "oracle")
+        raise UsageError(
+            "--trust oracle needs declared shares; it is for the demo and the simulator", f"use: {choices}"
+        )
+
+
+def _addresses(config: Config) -> None:
+    for option, texts in (("--bootstrap", config.bootstrap), ("--peer", config.peer), ("--listen", config.listen)):
+        for text in texts:
+            found = parse_address(text)
+            if isinstance(found, Refusal):
+                raise UsageError(f"{option}: {printable(text)!r}: {found.detail}", f"for example: {EXAMPLE}")
+            if option != "--listen" and found.peer is None:
+                raise UsageError(f"{option}: {text!r} does not end in /p2p/PEER-ID", f"for example: {EXAMPLE}")
+            if option == "--listen" and found.peer is not None:
+                raise UsageError(f"--listen: {text!r} ends in a peer id", f"use: {found.transport}")
+    if not config.listen:
+        raise UsageError("--listen cannot be empty", "for example: --listen /ip4/0.0.0.0/tcp/0")
+
+
+def _group_key(config: Config) -> None:
+    if not config.group_key:
+        return
+    try:
+        with Path(config.group_key).open("rb") as file:
+            text = file.read(MAX_GROUP_KEY_FILE).strip()
+    except OSError as error:
+        raise UsageError(f"--group-key: cannot read {config.group_key}: {error.strerror}") from error
+    if not re.fullmatch(rb"[0-9a-fA-F]{64}", text):
+        hint = f"make one with: openssl rand -hex 32 > {config.group_key}; give every peer the same file"
+        raise UsageError(f"--group-key: {config.group_key} does not hold 64 hexadecimal digits", hint)
+
+
+def _device(config: Config) -> None:
+    if config.device not in DEVICES:
+        raise UsageError(f"--device: there is no device {config.device!r}", f"choose one of: {', '.join(DEVICES)}")
+
+
+_CHECKS: tuple[Callable[[Config], None], ...] = (_data, _names, _plugins, _addresses, _group_key, _device)
+
+
+def _existing(option: str, text: str) -> str:
+    path = Path(text).expanduser().absolute()
+    try:
+        path.stat()
+    except OSError as error:
+        raise UsageError(f"{option}: cannot find {path}: {error.strerror}", "is it spelt right?") from error
+    return str(path)
+
+
+def _model(text: str) -> str:
+    """A folder becomes absolute, a name stays; what looks like a folder but is none is a mistake."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return str(path.absolute())
+    if text.startswith(("/", ".", "~")) or not _HUB_NAME.fullmatch(text):
+        hint = "name a folder with a model, a Hugging Face model, or nano"
+        raise UsageError(f"--model: there is no model at {printable(text)!r}", hint)
+    return text
+
+
+def open_group_warning(config: Config) -> str:
+    """What an open group means; empty where a key closes it."""
+    if config.group_key:
+        return ""
+    return (
+        f"The group {config.group!r} is open: whoever can reach this device can join, and gets the adapter that\n"
+        "is trained on your text (never the text; but an adapter can betray something of what it was trained on).\n"
+        "To close the group, give every member the same key:\n"
+        "  openssl rand -hex 32 > group.key && peerd start --group-key group.key"
+    )

@@ -1,0 +1,90 @@
+"""Commands that ask the daemon to do something: stop, generate, export."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peerd import documents
+from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.output import complain, finish, say, say_bold
+from peerd.client import Client
+from peerd.errors import PeerdError, UsageError
+from peerd.lock import holder
+from peerd.paths import Paths
+
+STOP_SECONDS = 20.0  # a daemon promises to end within 15
+LOOK_SECONDS = 0.05
+
+
+def stop(home: Home = None, as_json: AsJson = False) -> None:
+    """Stop the daemon and wait until it has ended. What was trained is kept."""
+    begun = time.monotonic()
+    paths = Paths.of(home)
+    with Client(home) as client:
+        running = holder(paths.lock)
+        client.stop("peerd stop")
+    while holder(paths.lock) is not None:
+        if time.monotonic() - begun > STOP_SECONDS:
+            force = f"kill -9 {running.pid}" if running and running.pid else "see: peerd status"
+            raise PeerdError(f"the daemon has not ended within {STOP_SECONDS:.0f} s", force)
+        time.sleep(LOOK_SECONDS)
+    seconds = round(time.monotonic() - begun, 2)
+    data = documents.Stopped(stopped=True, seconds=seconds)
+    finish("stop", data, as_json, lambda: say(f"Stopped after {seconds:.1f} s. Go on any time with: peerd start"))
+
+
+def generate(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=documents.MAX_NEW_TOKENS)] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, max=10.0, help="0: always the likeliest token.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Continue a text by the base, own and personal model, side by side."""
+    with Client(home) as client:
+        if not as_json:
+            complain("generating; the worker finishes what it is doing first")
+        found = client.generate(text, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    finish("generate", found, as_json, lambda: _generated(found))
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the personal adapter as a PEFT folder that any tool loads."""
+    target = folder.expanduser().absolute()
+    with Client(home) as client:
+        client.status()  # where no daemon runs, that is the thing to say first
+        _check_target(target, force)
+        files = client.export(target)
+    data = documents.Exported(folder=str(target), files=files)
+    finish("export", data, as_json, lambda: _exported(data))
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file", "name a folder")
+    if not force and target.is_dir() and any(target.iterdir()):
+        raise UsageError(f"{target} is not empty", f"name a new folder, or: peerd export {target} --force")
+
+
+def _generated(found: documents.Generated) -> None:
+    for name, text in (("base", found.base), ("own", found.own), ("personal", found.personal)):
+        say_bold(name)
+        say(text)
+        say()
+
+
+def _exported(data: documents.Exported) -> None:
+    say_bold(f"The personal adapter is in {data.folder}")
+    for file in data.files:
+        say(f"  {file}")
+    say(f"Load it with: PeftModel.from_pretrained(base_model, {data.folder!r})")

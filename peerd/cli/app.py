@@ -1,0 +1,88 @@
+"""The commands put together, and the one place where an error becomes an exit code.
+
+0 fine   1 failure   2 bad usage or input   3 no daemon runs here   4 already running   5 not healthy
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from peerd import __version__
+from peerd.cli.output import INTERRUPTED, say
+from peerd.errors import UsageError
+
+_ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+COMMANDS: tuple[tuple[str, str, str, str], ...] = (
+    ("start", "start", "start", "peerd start --data ~/notes --bootstrap /ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."),
+    ("stop", "act", "stop", "peerd stop"),
+    ("status", "ask", "status", "peerd status --json"),
+    ("peers", "ask", "peers", "peerd peers"),
+    ("trust", "ask", "trust", "peerd trust alice"),
+    ("rounds", "ask", "rounds", "peerd rounds --last 20"),
+    ("id", "ask", "identity", "peerd id"),
+    ("paths", "ask", "paths", "peerd paths --home ~/second-peer"),
+    ("generate", "act", "generate", 'peerd generate "Dear all," --max-tokens 40'),
+    ("export", "act", "export", "peerd export ./my-adapter"),
+    ("dashboard", "opened", "dashboard", "peerd dashboard --port 8088"),
+    ("demo", "opened", "demo", "peerd demo --peers 4 --rounds 6"),
+)
+"""Name, module of this package, function, example."""
+
+
+NAMES = frozenset(name for name, *_ in COMMANDS)
+
+
+def build(only: str = "") -> typer.Typer:
+    """The application; with `only`, that command alone, because every option of every command costs time."""
+    app = typer.Typer(
+        name="peerd",
+        help="Fine-tune a language model on your own text, with peers you come to trust. Your text stays here.",
+        epilog="Exit codes: 0 fine, 1 failure, 2 bad usage or input, 3 no daemon runs here, 4 already running, "
+        "5 not healthy.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_whole)
+    for name, module, attribute, example in COMMANDS:
+        if only and name != only:
+            continue
+        function = getattr(importlib.import_module(f"peerd.cli.{module}"), attribute)
+        app.command(name, epilog=f"Example:  {example}".replace("[", r"\["))(function)
+    return app
+
+
+def _whole(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        say(f"peerd {__version__}")
+        raise typer.Exit
+
+
+def run(given: list[str]) -> int:
+    """Parse and do; returns the exit code. Raises PeerdError, bad usage included."""
+    try:
+        found: Any = typer.main.get_command(build(_first(given))).main(given, prog_name="peerd", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except _ClickError as error:
+        return _misused(_first(given), error)
+    return found if isinstance(found, int) else 0
+
+
+def _misused(name: str, error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+        sys.stdout.write(error.format_message() + "\n")
+        return UsageError.exit_code
+    raise UsageError(error.format_message(), f"see: peerd {name} --help".replace("  ", " ")) from error
+
+
+def _first(given: list[str]) -> str:
+    """The command, where that is the first word."""
+    return given[0] if given and given[0] in NAMES else ""

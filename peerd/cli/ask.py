@@ -1,0 +1,69 @@
+"""Commands that only look: status, peers, trust, rounds, id, paths."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from peerd import documents
+from peerd.cli import show
+from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.output import finish
+from peerd.cli.quick import look
+from peerd.client import Client
+from peerd.errors import UsageError
+
+
+def status(home: Home = None, as_json: AsJson = False) -> None:
+    """Say what the daemon is doing, how good the model is, and what to do next."""
+    look("status", home, as_json)
+
+
+def peers(home: Home = None, as_json: AsJson = False) -> None:
+    """List the peers of my network: trust, round, bytes, and what was refused from them."""
+    look("peers", home, as_json)
+
+
+def identity(home: Home = None, as_json: AsJson = False) -> None:
+    """Print my peer id and the addresses that others can type after --peer."""
+    look("id", home, as_json)
+
+
+def paths(home: Home = None, as_json: AsJson = False) -> None:
+    """Print where everything is kept. Needs no daemon and creates nothing."""
+    look("paths", home, as_json)
+
+
+def trust(
+    peer: Annotated[str, typer.Argument(metavar="[PEER]", help="A peer's name or the end of its id.")] = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show whom my model listens to, what that rests on, and how it came about."""
+    with Client(home) as client:
+        found = client.trust()
+    chosen = _chosen(found, peer) if peer else found
+    finish("trust", chosen, as_json, lambda: show.one_trusted(chosen) if peer else show.trust(chosen))
+
+
+def rounds(
+    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many rounds.")] = 20,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """List finished rounds: losses, perplexity, whether the merge was taken, and why not."""
+    with Client(home) as client:
+        found = client.rounds(last)
+    finish("rounds", documents.RoundsDone(rounds=found), as_json, lambda: show.rounds(found))
+
+
+def _chosen(found: documents.TrustNow, asked: str) -> documents.TrustNow:
+    matching = [peer for peer in found.row if asked in {peer.name, peer.peer_id}]
+    matching = matching or [peer for peer in found.row if peer.peer_id.endswith(asked)]
+    if len(matching) != 1:
+        known = ", ".join(show.name_of(peer.name, peer.peer_id) for peer in found.row) or "nobody yet"
+        what = "is not in my last trust row" if not matching else "is the name of several peers; give the end of an id"
+        raise UsageError(f"{asked!r} {what}", f"in it: {known}")
+    return msgspec.structs.replace(found, row=matching)

@@ -1,0 +1,48 @@
+"""Where `peerd` begins, and the one place where an error becomes an exit code.
+
+0 fine   1 failure   2 bad usage or input   3 no daemon runs here   4 already running   5 not healthy
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from p2pfinetune.errors import LearningError
+from peerd.cli.output import INTERRUPTED, fail
+from peerd.cli.quick import look, plainly_typed
+from peerd.errors import PeerdError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name, as_json = _command_of(given), "--json" in _options_of(given)
+    try:
+        return _run(given)
+    except PeerdError as error:
+        return fail(name, error, as_json)
+    except LearningError as error:
+        return fail(name, UsageError(str(error), error.hint), as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has enough, as in `peerd rounds | head`
+        return 0
+
+
+def _run(given: list[str]) -> int:
+    if (plain := plainly_typed(given)) is not None:
+        look(*plain)
+        return 0
+    from peerd.cli import app
+
+    return app.run(given)
+
+
+def _options_of(given: list[str]) -> list[str]:
+    return given[: given.index("--")] if "--" in given else given
+
+
+def _command_of(given: list[str]) -> str:
+    return given[0] if given and not given[0].startswith("-") else ""

@@ -1,0 +1,59 @@
+"""Commands that open something bigger: the dashboard and the demo. What they need is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from peerd import documents
+from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.output import finish, write_document
+from peerd.client import Client, find_socket
+from peerd.errors import UsageError
+from peerd.paths import Paths
+
+
+def dashboard(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 0,
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in your browser.")] = True,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open the dashboard: one local page, for you alone, until Ctrl-C."""
+    with Client(home) as client:
+        client.status()
+    from peerd.dashboard import run
+
+    def opened(data: documents.DashboardOpened) -> None:
+        if as_json:
+            write_document(documents.document("dashboard", data))
+
+    run(find_socket(Paths.of(home)), port=port, browse=browse and not as_json, opened=opened, talkative=not as_json)
+
+
+def demo(
+    peers: Annotated[int, typer.Option("--peers", help="Daemons to start; pairs with the same kind of text.")] = 6,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds each.", show_default="chosen by peers")] = None,
+    trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a whole network on this machine: a bootstrap node and real daemons that learn to trust one another."""
+    from rich.console import Console
+
+    from peerd.demo import DemoOptions, run
+
+    given: dict[str, Any] = {"peers": peers, "trust": trust, "data": data, "keep": keep, "report": report}
+    if rounds is not None:
+        given["rounds"] = rounds
+    try:
+        options = msgspec.convert(given, DemoOptions)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error), "see: peerd demo --help") from error
+    result = run(options, Console(stderr=as_json))
+    finish("demo", result, as_json, lambda: None)

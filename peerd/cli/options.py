@@ -1,0 +1,128 @@
+"""The options of `peerd start`, made from the fields of `Config`: name, type, range and help stand there alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import json
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import msgspec
+import typer
+
+from p2pfinetune.codec import CODECS
+from p2pfinetune.merge import RULES
+from p2pfinetune.registry import Registry
+from p2pfinetune.trust import SCHEMES
+from peerd import config
+from peerd.config import Config
+from peerd.errors import UsageError
+
+FIRST = (
+    "data",
+    "model",
+    "trust",
+    "reference",
+    "name",
+    "group",
+    "group_key",
+    "bootstrap",
+    "peer",
+    "lan",
+    "listen",
+    "twin",
+)
+"""What most people need; the rest is listed below it in the help."""
+
+METAVARS = {
+    "data": "PATH",
+    "model": "NAME|PATH",
+    "trust": "SCHEME",
+    "reference": "FILE",
+    "group_key": "FILE",
+    "bootstrap": "MULTIADDR",
+    "peer": "MULTIADDR",
+    "listen": "MULTIADDR",
+}
+REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
+FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml
+PAIRS = "trust_options"  # given as --trust-option KEY=VALUE
+
+
+def parameters() -> list[inspect.Parameter]:
+    """One keyword parameter a field, all of them optional: what is not given is remembered or default."""
+    helps, hints = documented(), get_type_hints(Config)
+    fields = [field for field in msgspec.structs.fields(Config) if field.name not in FROM_A_FILE]
+    fields.sort(key=lambda field: FIRST.index(field.name) if field.name in FIRST else len(FIRST))
+    return [_parameter(field.name, hints[field.name], helps[field.name], field.default) for field in fields]
+
+
+def documented() -> dict[str, str]:
+    """The string below each field of Config."""
+    (body,) = [node.body for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    found = {}
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(below, ast.Expr), f"the field {field.target.id} of Config has no help"
+            assert isinstance(below.value, ast.Constant), f"the field {field.target.id} of Config has no help"
+            found[field.target.id] = str(below.value.value)
+    return found
+
+
+def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:
+    switch = "--trust-option" if name == PAIRS else "--" + name.replace("_", "-")
+    if kind is bool:
+        switch = f"{switch}/--no-{name.replace('_', '-')}"
+    option = typer.Option(
+        switch,
+        help=text + _choices(name) + _shown(default),
+        metavar="KEY=VALUE" if name == PAIRS else METAVARS.get(name),
+        show_default=False,
+        rich_help_panel="Options" if name in FIRST else "More options, all remembered too",
+    )
+    many = get_origin(kind) in {tuple, dict}
+    plain: Any = list[str] if many else kind
+    annotation = Annotated[plain | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _choices(name: str) -> str:
+    return f" One of: {', '.join(REGISTRIES[name].names())}." if name in REGISTRIES else ""
+
+
+def _shown(default: Any) -> str:
+    if (
+        default in ("", (), False)
+        or default is msgspec.NODEFAULT
+        or isinstance(default, dict | types.BuiltinFunctionType)
+    ):
+        return ""
+    return f" [default: {', '.join(default) if isinstance(default, tuple) else default}]".replace("[", r"\[")
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed, as Config takes it. An option given as an empty string forgets what was remembered."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None or value == []:
+            continue
+        if name == PAIRS:
+            found[name] = dict(_pair(text) for text in value)
+        elif isinstance(value, list):
+            found[name] = [text for text in value if text]
+        else:
+            found[name] = value
+    return found
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--trust-option: {text!r} is not KEY=VALUE", "for example: --trust-option top_k=3")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

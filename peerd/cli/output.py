@@ -1,0 +1,110 @@
+"""What a command prints: one JSON document on standard output, or words for people, as tables where there is room."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peerd import documents
+from peerd.errors import PeerdError
+from peerd.render import printable, written
+
+INTERRUPTED = 130  # as shells report Ctrl-C
+INDENT = "  "
+
+
+def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:
+    """The result of a command."""
+    if as_json:
+        write_document(documents.document(command, data))
+    else:
+        human()
+
+
+def write_document(document: dict[str, Any]) -> None:
+    """Plain ASCII, so that no name of a stranger can play tricks with a terminal."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def fail(command: str, error: PeerdError, as_json: bool) -> int:
+    """Tell what went wrong and what to do; returns the exit code."""
+    if as_json:
+        problem = documents.Problem(code=error.code, message=str(error), hint=error.hint)
+        write_document(documents.failure(command, problem))
+    complain(f"peerd {command}: {error}" if command else f"peerd: {error}")
+    if error.hint:
+        complain(f"{INDENT}{error.hint}")
+    return error.exit_code
+
+
+def complain(text: str) -> None:
+    """To standard error."""
+    sys.stderr.write(_clean_lines(text) + "\n")
+    sys.stderr.flush()
+
+
+def say(text: str = "") -> None:
+    """To standard output."""
+    sys.stdout.write(_clean_lines(text) + "\n")
+
+
+def say_bold(text: str) -> None:
+    """The one line that matters most."""
+    if is_rich():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(highlight=False).print(Text(_clean_lines(text), style="bold"))
+    else:
+        say(text)
+
+
+def is_rich() -> bool:
+    """Whether a person with a capable terminal reads this."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
+    """Columns are (heading, unit of peerd.panels); numbers stand to the right."""
+    texts = [[written(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
+    right = [unit not in {"text", "id", ""} for _, unit in columns]
+    if is_rich():
+        _rich_table([heading for heading, _ in columns], right, texts)
+    else:
+        _plain_table([heading for heading, _ in columns], right, texts)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Labels and values, one a line."""
+    width = max((len(label) for label, _ in pairs), default=0)
+    for label, value in pairs:
+        say(f"{INDENT}{label:<{width}}  {value}")
+
+
+def _plain_table(headings: list[str], right: list[bool], texts: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [headings, *texts]) for i in range(len(headings))]
+    for row in [headings, *texts]:
+        cells = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right, strict=True)]
+        say("  ".join(cells).rstrip())
+
+
+def _rich_table(headings: list[str], right: list[bool], texts: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading, to_right in zip(headings, right, strict=True):
+        drawn.add_column(heading, justify="right" if to_right else "left")
+    for row in texts:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+def _clean_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -1,0 +1,69 @@
+"""Looking, typed plainly, without the command-line library, which takes longer to load than a daemon to answer.
+
+Scripts ask `peerd status --json` every second, on machines that are busy training. Anything but a command of `LOOKS`
+with --home and --json is left to `app`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from peerd import documents
+from peerd.cli import show
+from peerd.cli.output import facts, finish
+from peerd.client import Client, find_socket
+from peerd.paths import Paths
+
+
+def look(command: str, home: Path | None, as_json: bool) -> None:
+    """Ask and show."""
+    ask, shown = LOOKS[command]
+    found = ask(home)
+    finish(command, found, as_json, lambda: shown(found))
+
+
+def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:
+    """Command, home, --json; None where anything else was typed."""
+    if not given or given[0] not in LOOKS:
+        return None
+    home, as_json, rest = None, False, list(given[1:])
+    while rest:
+        word = rest.pop(0)
+        if word == "--json":
+            as_json = True
+        elif word == "--home" and rest and not rest[0].startswith("-"):
+            home = Path(rest.pop(0))
+        else:
+            return None
+    return given[0], home, as_json
+
+
+def _status(home: Path | None) -> Any:
+    with Client(home) as client:
+        return client.status()
+
+
+def _peers(home: Path | None) -> documents.PeersNow:
+    with Client(home) as client:
+        return documents.PeersNow(peers=client.peers())
+
+
+def _identity(home: Path | None) -> documents.Identity:
+    with Client(home) as client:
+        return client.identity()
+
+
+def _paths(home: Path | None) -> dict[str, str]:
+    found = Paths.of(home)
+    return {**found.named(), "socket": str(find_socket(found))}
+
+
+LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any], None]]] = {
+    "status": (_status, show.status),
+    "peers": (_peers, lambda found: show.peers(found.peers)),
+    "id": (_identity, show.identity),
+    "paths": (_paths, lambda found: facts(list(found.items()))),
+}
+"""How to ask and how to show, by command."""

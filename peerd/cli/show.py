@@ -1,0 +1,187 @@
+"""What people read when they look: status, peers, trust, rounds, id. Loads no command-line library, to be quick."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+from peerd import documents
+from peerd.cli.output import facts, say, say_bold, table
+from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
+from peerd.status import NeighbourNow, RoundRecord, Status
+from peerd.words import advice, headline, verdict
+
+BAR_WIDTH = 24  # characters
+HISTORY_SHOWN = 12  # rounds
+MAX_LOSS = 50.0  # nats a token; beyond, a perplexity says nothing more
+
+
+def status(now: Status) -> None:
+    """What the daemon does, and what to do."""
+    say_bold(f"{printable(now.name, MAX_NAME) or short_id(now.peer_id)}: {headline(now)}")
+    for sentence in (verdict(now), *advice(now)):
+        if sentence:
+            say(f"  {sentence}")
+    say()
+    facts(
+        [
+            ("perplexity", _side_by_side(now)),
+            ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
+            ("peers", _peer_line(now)),
+            ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
+            ("refused", ", ".join(f"{printable(r)} {n}" for r, n in sorted(now.refused.items())) or "nothing"),
+            ("worker", _worker_line(now)),
+            ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
+            (
+                "network",
+                f"{(now.network or 'not known yet')[:12]}, group {printable(now.group)}, model {printable(now.model)}",
+            ),
+            ("running", f"{duration(now.uptime_seconds)}, peerd {now.version}, {short_id(now.peer_id)}"),
+            ("health", "fine" if now.health.ok else "see above"),
+        ]
+    )
+
+
+def _side_by_side(now: Status) -> str:
+    given = (("base", now.perplexity.base), ("own", now.perplexity.own), ("personal", now.perplexity.personal))
+    known = [*given, *([("alone", now.perplexity.local)] if now.perplexity.local is not None else [])]
+    if all(value is None for _, value in known):
+        return "not measured yet"
+    return ", ".join(f"{name} {NOTHING if value is None else perplexity(value)}" for name, value in known)
+
+
+def _peer_line(now: Status) -> str:
+    if not now.neighbours:
+        return "none found yet"
+    connected = sum(peer.connected for peer in now.neighbours)
+    trusted = sorted(now.neighbours, key=lambda peer: -peer.trust)[:3]
+    named = [f"{name_of(peer.name, peer.peer_id)} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
+    return f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "")
+
+
+def _worker_line(now: Status) -> str:
+    worker = now.worker
+    parts = [worker.state + (f" on {worker.device}" if worker.device else "")]
+    if worker.tokens_per_second is not None:
+        parts.append(f"{worker.tokens_per_second:,.0f} tokens/s")
+    if worker.restarts:
+        parts.append(f"restarted {worker.restarts} times")
+    if worker.last_error:
+        parts.append(f"last error: {printable(worker.last_error)}")
+    return ", ".join(parts)
+
+
+def peers(found: list[NeighbourNow]) -> None:
+    """A table of peers."""
+    if not found:
+        say("No peer found yet. To find some: peerd start --bootstrap MULTIADDR, --peer MULTIADDR or --lan")
+        return
+    columns = [("peer", "text"), ("id", "id"), ("link", "text"), ("trust", "percent"), ("round", "number")]
+    columns += [("latest", "seconds"), ("in", "bytes"), ("out", "bytes"), ("refused", "text")]
+    ranked = sorted(found, key=lambda peer: (-peer.trust, not peer.connected, peer.peer_id))
+    table(
+        columns,
+        [
+            (
+                printable(p.name, MAX_NAME) or "(no name)",
+                p.peer_id,
+                "connected" if p.connected else "away",
+                p.trust,
+                p.round,
+                p.age_seconds,
+                p.bytes_in,
+                p.bytes_out,
+                ", ".join(f"{reason} {count}" for reason, count in sorted(p.refused.items())) or "none",
+            )
+            for p in ranked
+        ],
+    )
+
+
+def trust(found: documents.TrustNow) -> None:
+    """My trust row with what it rests on."""
+    if found.round is None:
+        say("Nothing merged yet: trust is worked out at the end of a round.")
+        return
+    say_bold(f"Trust in round {found.round}, by {printable(found.scheme)}")
+    if found.measured:
+        say(f"  {found.measured}")
+    say(f"  {_guard_sentence(found)}")
+    say()
+    width = max(len(_label(peer)) for peer in found.row)
+    for peer in found.row:
+        age = f"update {duration(peer.update_age_seconds)} old" if peer.update_age_seconds is not None else ""
+        refused = ", ".join(f"{reason} {count}" for reason, count in sorted(peer.refused.items()))
+        notes = ", ".join(note for note in (age, f"refused: {refused}" if refused else "") if note)
+        line = f"{_label(peer):<{width}}  {share(peer.weight):>5}  {bar(peer.weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
+        say(f"  {line}".rstrip())
+
+
+def _guard_sentence(found: documents.TrustNow) -> str:
+    losses = f"guard loss {_loss(found.guard_own)} before, {_loss(found.guard_personal)} after"
+    if found.accepted:
+        return f"The guard took the merge: {losses}."
+    why = found.reason or "there was nobody to merge with"
+    return f"The merge was not taken ({why}): {losses}."
+
+
+def one_trusted(found: documents.TrustNow) -> None:
+    """One entry of the row, with its history."""
+    (peer,) = found.row
+    say_bold(f"{_label(peer)}: {share(peer.weight)} of my model in round {found.round}")
+    say(f"  {peer.peer_id}")
+    if found.measured:
+        say(f"  by {printable(found.scheme)}: {found.measured}")
+    say(f"  mean over {len(peer.history)} rounds: {share(peer.mean_weight)}")
+    for point in peer.history[-HISTORY_SHOWN:]:
+        say(f"  round {point.round:>5}  {share(point.weight):>5}  {bar(point.weight, BAR_WIDTH)}".rstrip())
+
+
+def rounds(found: list[RoundRecord]) -> None:
+    """A table of rounds."""
+    if not found:
+        say("No round has ended yet.")
+        return
+    columns = [("round", "number"), ("ended", "text"), ("train", "loss"), ("base", "perplexity")]
+    columns += [("own", "perplexity"), ("personal", "perplexity"), ("alone", "perplexity")]
+    columns += [("peers", "number"), ("in", "bytes"), ("out", "bytes"), ("merge", "text")]
+    table(columns, [_round_row(record) for record in found])
+
+
+def _round_row(record: RoundRecord) -> tuple[object, ...]:
+    ended = dt.datetime.fromtimestamp(record.finished_unix).astimezone().strftime("%m-%d %H:%M:%S")
+    losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_local)
+    perplexities = [None if loss is None else math.exp(min(loss, MAX_LOSS)) for loss in losses]
+    merge = "taken" if record.accepted else record.reason or "nobody"
+    alike = (len(record.row) - 1, record.bytes_in, record.bytes_out, merge)
+    return (record.round, ended, record.loss_train, *perplexities, *alike)
+
+
+def identity(found: documents.Identity) -> None:
+    """Who I am and how others reach me."""
+    say(found.peer_id)
+    facts(
+        [
+            ("name", printable(found.name) or "(none; give one with: peerd start --name NAME)"),
+            ("group", printable(found.group)),
+            ("network", found.network or "not known yet"),
+        ]
+    )
+    say("\nOthers reach me with:")
+    for address in found.addresses:
+        say(f"  peerd start --peer {address}")
+    if not found.addresses:
+        say("  no address yet")
+
+
+def _label(peer: documents.TrustedPeer) -> str:
+    return name_of(peer.name, peer.peer_id) + (" (me)" if peer.is_me else "")
+
+
+def name_of(name: str, peer_id: str) -> str:
+    """A name that is safe to show, or a short id."""
+    return printable(name, MAX_NAME) or short_id(peer_id)
+
+
+def _loss(value: float | None) -> str:
+    return written(value, "loss")

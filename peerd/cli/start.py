@@ -1,0 +1,182 @@
+"""`peerd start`: remember the options, then become the daemon, or leave one running in the background."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peerd import documents, settings_file
+from peerd.cli import options
+from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.output import complain, write_document
+from peerd.client import Client
+from peerd.config import Config
+from peerd.errors import NotHealthy, NotRunning, PeerdError
+from peerd.lock import already_running, holder
+from peerd.paths import Paths
+from peerd.status import Status
+
+READY_SECONDS = 180.0  # loading torch and a small model on a busy machine takes half a minute; a big one takes longer
+LOOK_SECONDS = 0.1
+LAST_LINES = 12
+
+Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the background, and say when it is ready.")]
+
+
+def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False, **typed: Any) -> None:
+    """Start the daemon. Options are remembered: give them once, then only `peerd start`."""
+    paths = Paths.of(home)
+    if (running := holder(paths.lock)) is not None:
+        raise already_running(running)
+    _remember(paths, options.given(typed))
+    code = _in_background(paths, as_json) if detach else _in_foreground(paths, as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+start.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer reads it
+    [
+        *options.parameters(),
+        *(p for p in inspect.signature(start, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY),
+    ]
+)
+start.__annotations__ = {p.name: p.annotation for p in inspect.signature(start).parameters.values()}
+
+
+def _remember(paths: Paths, given: dict[str, Any]) -> None:
+    """Nothing is written before everything is found to be right."""
+    from peerd.check import checked, open_group_warning
+
+    before = settings_file.read(paths.config)
+    config = checked(settings_file.merged(before, given, paths.config))
+    paths.prepare()
+    settings_file.write_config(paths.config, config)
+    news = {"group", "group_key"} & set(given)
+    if (not before or news) and (warning := open_group_warning(config)):
+        complain(warning)
+
+
+def _in_foreground(paths: Paths, as_json: bool) -> int:
+    from peerd.daemon import run
+
+    config = settings_file.read_config(paths.config)
+    over = threading.Event()
+    announcer = threading.Thread(target=_announce, args=(paths, as_json, over), name="announce", daemon=True)
+    announcer.start()
+    try:
+        return _run(run, paths, config)
+    finally:
+        over.set()
+        announcer.join(LOOK_SECONDS * 20)
+
+
+def _run(run: Any, paths: Paths, config: Config) -> int:
+    """On uvloop where there is one."""
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:
+        return int(asyncio.run(run(paths, config)))
+    return int(uvloop.run(run(paths, config)))
+
+
+def _announce(paths: Paths, as_json: bool, over: threading.Event) -> None:
+    """Say once that the daemon is ready; it is asked over its socket, as anybody would."""
+    while not over.wait(LOOK_SECONDS):
+        if (now := _ready(paths)) is not None:
+            _started(paths, now, as_json, log=None)
+            return
+
+
+def _in_background(paths: Paths, as_json: bool) -> int:
+    import subprocess
+
+    begun = paths.log.stat().st_size if paths.log.exists() else 0
+    with paths.log.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  # ourselves
+            [sys.executable, "-m", "peerd", "start", "--home", str(paths.home)]
+            if _is_own_home(paths)
+            else [sys.executable, "-m", "peerd", "start"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _Ended(process.returncode, paths.log, begun)
+        if (now := _ready(paths)) is not None:
+            _started(paths, now, as_json, log=paths.log)
+            return 0
+        time.sleep(LOOK_SECONDS)
+    return _still_starting(paths, as_json)
+
+
+def _is_own_home(paths: Paths) -> bool:
+    return paths.config.parent == paths.home
+
+
+def _ready(paths: Paths) -> Status | None:
+    """The status, once the worker has loaded model and text."""
+    try:
+        with Client(socket_path=paths.socket) as client:
+            now = client.status()
+    except (NotRunning, NotHealthy):
+        return None
+    return None if now.state == "starting" else now
+
+
+def _still_starting(paths: Paths, as_json: bool) -> int:
+    with Client(socket_path=paths.socket) as client:
+        now = client.status()
+    complain(f"The daemon still loads after {READY_SECONDS:.0f} s; it goes on in the background.")
+    _started(paths, now, as_json, log=paths.log)
+    return 0
+
+
+def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None:
+    running = holder(paths.lock)
+    data = documents.Started(
+        pid=running.pid if running else 0,
+        peer_id=now.peer_id,
+        name=now.name,
+        state=now.state,
+        addresses=now.addresses,
+        home=str(paths.home),
+        socket=str(paths.socket),
+        log=str(log) if log else None,
+    )
+    if as_json:
+        write_document(documents.document("start", data))
+        return
+    complain(_what_next(data, paths))
+
+
+def _what_next(data: documents.Started, paths: Paths) -> str:
+    home = f" --home {paths.home}" if _is_own_home(paths) else ""
+    lines = [f"peerd is ready (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]
+    lines += [f"  watch it:          peerd dashboard{home}", f"  stop it:           peerd stop{home}"]
+    lines += [f"  others join with:  peerd start --peer {address}" for address in data.addresses[:3]]
+    lines += [f"  its log:           {data.log}"] if data.log else ["  Ctrl-C stops it."]
+    return "\n".join(lines)
+
+
+class _Ended(PeerdError):  # noqa: N818  # as its siblings
+    """A daemon that was started in the background ended before it was ready; it said why in its log."""
+
+    def __init__(self, code: int, log: Path, begun: int) -> None:
+        with log.open("rb") as file:
+            file.seek(begun)
+            said = file.read(64 * 1024).decode(errors="replace").strip().splitlines()[-LAST_LINES:]
+        super().__init__(
+            "the daemon ended while it was starting" + "".join(f"\n  {line}" for line in said), f"log: {log}"
+        )
+        self.exit_code = code if 0 < code < 128 else 1  # type: ignore[misc]  # of this one ending
