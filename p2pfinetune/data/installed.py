@@ -32,8 +32,8 @@ PER_SOURCE = 6  # documents: the kind is wanted in its breadth, not the largest 
 MOST_DIGITS = 0.15  # of the characters of a document: coefficients and code points are no language
 
 LEFT_OUT = frozenset(  # folders without text of a kind: tests, tables, other people's packages, generated operators
-    ("test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "ensurepip", "turtledemo")
-    + ("site-packages", "dist-packages", "ops")
+    {"test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "ensurepip", "turtledemo"}
+    | {"site-packages", "dist-packages", "ops"}
 )
 HEADERS = ("ATen", "c10", "torch/csrc")  # written for torch itself; the rest of `include` belongs to other projects
 GENERATED = re.compile(
