@@ -32,7 +32,9 @@ from peerd.net.transport import (
     PeerTraffic,
     Transport,
 )
+from peerd.wire.addresses import Address
 from peerd.wire.envelope import open_announcement
+from peerd.wire.messages import Register, Sample
 from peerd.worker.parent import Pauses
 
 Tell = Callable[[AnyEvent], Awaitable[None]]
@@ -55,23 +57,28 @@ class Network:
         self._pauses = pauses or Pauses()
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
+        self._stopping = False
         self.addresses: tuple[str, ...] = ()
         self.trouble = ""
         """Why there is no network at the moment; empty where there is."""
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Until cancelled. Raises TransportError where the very first start fails."""
+        """Until stopped. Raises TransportError where the very first start fails."""
         deaths = 0
         while True:
             began = self._clock()
-            self.trouble = await self._live(started)
+            reason = await self._live(started)
+            if self._stopping:
+                return
+            self.trouble = reason
             deaths = 1 if self._clock() - began > STEADY_SECONDS else deaths + 1
             pause = self._pauses.after(deaths)
             _log.warning("the network is down (%s); it is started again in %.0f s", self.trouble, pause)
             await asyncio.sleep(pause)
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Close every connection, for good."""
+        self._stopping = True
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.stop()
@@ -91,6 +98,14 @@ class Network:
         if self._transport is None:
             return DOWN
         return await self._transport.fetch(digest, size, holders, timeout_seconds)
+
+    async def register(self, node: Address, message: Register) -> Sample | Failed:
+        """Ask a rendezvous node; not every back end has them, so it is no part of the transport port."""
+        ask = getattr(self._transport, "register", None)
+        if ask is None:
+            return DOWN
+        answer: Sample | Failed = await ask(node, message)
+        return answer
 
     def connected(self) -> frozenset[PeerId]:
         """Peers with a live connection."""

@@ -72,7 +72,7 @@ class Worker:
 
     def __init__(
         self,
-        make_open: Callable[[], Open],
+        make_open: Callable[[], Awaitable[Open]],
         *,
         command: Sequence[str],
         environment: Mapping[str, str],
@@ -183,7 +183,7 @@ class Worker:
     async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
         """Why the worker would not open, empty where it did or is gone."""
         try:
-            answer = await life.call(self._make_open())
+            answer = await life.call(await self._make_open())
         except WorkerError:
             return ""
         if isinstance(answer, Opened):

@@ -59,9 +59,12 @@ def fake_worker():
 
     @asynccontextmanager
     async def start(*, pauses=NO_PAUSE, wait=True, **config):
+        async def make_open():
+            return open_job(**config)
+
         script = str(Path(__file__).parent / "fake_child.py")
         worker = Worker(
-            lambda: open_job(**config),
+            make_open,
             command=[sys.executable, script, str(os.getpid())],
             environment=child_environment(os.environ, 1),
             pauses=pauses,

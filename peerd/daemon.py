@@ -1,0 +1,291 @@
+"""Puts one daemon together: lock, store, identity, worker, network, shell and control interface, and ends it again.
+
+The one place that knows all parts. It never loads torch: the worker does, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from p2pfinetune.data.corpus import glance
+from peerd import __version__, logs
+from peerd.api import application
+from peerd.config import Config
+from peerd.core.events import AnyEvent, PeerFound, WorkerDied
+from peerd.discovery import METHODS, Surroundings, discover
+from peerd.ending import Ending
+from peerd.errors import PeerdError, UsageError
+from peerd.journal import Journal
+from peerd.lock import hold
+from peerd.loop_watch import LoopWatch
+from peerd.net.transport import Found, Transport
+from peerd.network import Network
+from peerd.paths import Paths
+from peerd.perform import Performer
+from peerd.resume import begin_node, losses_of, open_job, own_announcement, worker_started
+from peerd.serve import serve
+from peerd.shell import Finished, Shell
+from peerd.snapshot import Parts, snapshot
+from peerd.status import Status
+from peerd.store.blobs import FileBlobs
+from peerd.store.sqlite import SqliteStore
+from peerd.text_watch import TextWatch
+from peerd.view import View
+from peerd.wire.addresses import Address, parse_address
+from peerd.wire.keys import PeerKey
+from peerd.worker.life import child_command, child_environment
+from peerd.worker.messages import Open, Opened
+from peerd.worker.parent import Worker
+
+SWITCH_SECONDS: Final = 0.0002  # Python's 5 ms let a busy loop starve the network thread forty-fold
+WORKER_GRACE_SECONDS: Final = 3.0  # to leave between two steps; a longer step is not worth waiting for
+NETWORK_MODULE: Final = "peerd.net.libp2p.transport"  # the back end; it takes a second to import
+
+_log = logging.getLogger("peerd.daemon")
+
+
+async def run(paths: Paths, config: Config, *, ready: Callable[[Status], None] | None = None) -> int:
+    """Be the daemon until it is stopped; the exit code. `ready` is called once it listens and has loaded its model.
+
+    Raises PeerdError: AlreadyRunning, UsageError (text, model or options cannot be used), StoreError, TransportError.
+    """
+    paths.prepare()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with hold(paths.lock, version=__version__, socket=paths.socket):
+        handlers = logs.set_up(paths.log)
+        try:
+            await Daemon(paths, config, ready or (lambda _: None)).run()
+        except* PeerdError as group:
+            raise first_of(group) from None
+        finally:
+            logs.take_down(handlers)
+    return 0
+
+
+def first_of(group: BaseExceptionGroup[PeerdError]) -> PeerdError:
+    """What to tell the user: tasks that failed together failed for one reason."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+class Daemon:
+    """All parts of one daemon, and how they are wired."""
+
+    def __init__(self, paths: Paths, config: Config, ready: Callable[[Status], None]) -> None:
+        self._paths, self._config, self._ready = paths, config, ready
+        self._clock = asyncio.get_running_loop().time
+        self._began_at = self._clock()
+        self._psk = read_group_key(config)
+        self._key = PeerKey.load_or_create(paths.identity)
+        store = SqliteStore(paths.database, epoch=int(time.time()))
+        if store.notice:
+            _log.warning("%s", store.notice)
+        self._blobs = FileBlobs(paths.blobs)
+        self._journal = Journal(store, self._blobs)
+        self._remembered = tuple(store.peers())
+        self._worker = Worker(
+            self._open_job, command=child_command(), environment=child_environment(os.environ, config.threads)
+        )
+        self._network = Network(self._new_transport, self._tell, clock=self._clock)
+        self._performer = Performer(
+            key=self._key,
+            config=config,
+            journal=self._journal,
+            worker=self._worker,
+            network=self._network,
+            clock=self._clock,
+            unix=time.time,
+        )
+        self._performer.latest.losses = losses_of(self._journal.records[-1] if self._journal.records else None)
+        begun = begin_node(config, self._key.peer_id, self._began_at, self._remembered, store.seen(), self._journal)
+        self._shell = Shell(begun, self._performer.perform, self._clock)
+        self._ending = Ending(self._shell.ask_to_stop, self._worker.kill)
+        self._text = TextWatch(
+            [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
+        )
+        self._loop_watch = LoopWatch()
+        self._introductions: dict[str, str] = {}
+        self._listening, self._api_stop = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        """Until it is asked to stop; then everything is closed, within fifteen seconds."""
+        self._ending.listen()
+        try:
+            self._tidy()
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._loop_watch.run(), name="loop watch")
+                tasks.create_task(self._serve(), name="control interface")
+                tasks.create_task(asyncio.to_thread(importlib.import_module, NETWORK_MODULE), name="import of network")
+                tasks.create_task(self._worker.run(self._opened, self._died), name="worker")
+                reason = await self._shell.run()
+                _log.info("stopping", extra={"reason": reason})
+                await self._close()
+                raise Finished  # noqa: TRY301  # nothing else ends a task group's other tasks
+        except* Finished:
+            _log.info("stopped")
+        finally:
+            self._worker.kill()
+            self._journal.close()
+            self._ending.ignore()
+
+    def status(self) -> Status:
+        """The snapshot of this moment."""
+        parts = Parts(
+            at=self._clock(),
+            began_at=self._began_at,
+            config=self._config,
+            worker=self._worker.now(),
+            loop=self._loop_watch.now(),
+            losses=self._performer.latest.losses,
+            traffic=self._network.traffic(),
+            addresses=self._network.addresses,
+            troubles=self._troubles(),
+            lonely=list(self._introductions.values()),
+        )
+        return snapshot(self._shell.node, parts)
+
+    def _troubles(self) -> list[str]:
+        found = []
+        if self._network.trouble:
+            found.append(f"The network is down ({self._network.trouble}) and is being started again. See: peerd logs")
+        if self._journal.trouble:
+            found.append(f"The disk cannot be written: {self._journal.trouble}")
+        if self._text.trouble:
+            found.append(self._text.trouble)
+        return found
+
+    def _tidy(self) -> None:
+        """What a killed run left half done."""
+        for left in self._paths.scratch.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        own = own_announcement(self._journal.envelope)
+        self._journal.sweep(own.blob if own is not None else None)
+
+    async def _serve(self) -> None:
+        view = View(
+            paths=self._paths,
+            shell=self._shell,
+            journal=self._journal,
+            worker=self._worker,
+            status=self.status,
+            stop=self._ending.begin,
+        )
+        await serve(application(view), self._paths.socket, self._api_stop)
+
+    async def _close(self) -> None:
+        self._api_stop.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._worker.stop(WORKER_GRACE_SECONDS), name="stop of the worker")
+            tasks.create_task(self._network.stop(), name="stop of the network")
+
+    async def _open_job(self) -> Open:
+        return await open_job(self._config, self._paths, self._journal, self._key.peer_id)
+
+    async def _opened(self, opened: Opened) -> None:
+        """The worker is ready: for the first time, or again."""
+        is_first = self._performer.network_digest is None
+        latest = self._performer.latest
+        latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
+        if is_first:
+            await self._join(opened)
+        elif opened.network != self._performer.network_digest:
+            raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")
+        await self._tell(worker_started(opened, self._journal, self._shell.node.settings, self._clock()))
+        if is_first:
+            self._ready(self.status())
+
+    async def _join(self, opened: Opened) -> None:
+        """The network's name is known now: listen, and look for peers."""
+        for sentence in opened.report:
+            _log.info("text: %s", sentence)
+        self._performer.network_digest = opened.network
+        self._tasks.create_task(self._network.run(self._listening.set), name="network")
+        await self._listening.wait()
+        _log.info("listening", extra={"addresses": ", ".join(self._network.addresses), "network": opened.network})
+        methods = [(name, METHODS.make(name)) for name in METHODS.names()]
+        self._tasks.create_task(discover(methods, self._surroundings(opened), self._found), name="discovery")
+        self._tasks.create_task(self._text.run(), name="text watch")
+
+    async def _died(self, reason: str) -> None:
+        await self._tell(WorkerDied(at=self._clock(), reason=reason))
+
+    async def _tell(self, event: AnyEvent) -> None:
+        await self._shell.tell(event)
+
+    def _new_transport(self) -> Transport:
+        from peerd.net.libp2p.transport import Libp2pTransport
+
+        assert self._performer.network_digest is not None
+        return Libp2pTransport(
+            self._key,
+            self._performer.network_digest,
+            self._blobs,
+            listen=self._config.listen,
+            psk=self._psk,
+            lan=self._config.lan,
+        )
+
+    def _surroundings(self, opened: Opened) -> Surroundings:
+        return Surroundings(
+            me=self._key.peer_id,
+            network=opened.network,
+            addresses=self._network.addresses,
+            peers=addresses_of(self._config.peer),
+            bootstrap=addresses_of(self._config.bootstrap),
+            remembered=self._remembered,
+            register=self._network.register,
+            warn=self._warned,
+            random=random.Random(),
+        )
+
+    def _found(self, found: Found) -> None:
+        """Told again and again by the methods, so one that finds the inbox full may be lost."""
+        event = PeerFound(at=self._clock(), peer=found.peer, addresses=found.addresses, how=found.how)
+        self._shell.tell_soon(event)
+
+    def _warned(self, text: str) -> None:
+        """`who: what`; kept by who, for people who wonder why nobody is there."""
+        _log.warning("%s", text)
+        who, _, what = text.partition(": ")
+        if what == "answers again":
+            self._introductions.pop(who, None)
+        else:
+            self._introductions[who] = text
+
+
+def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:
+    """Multiaddrs of the configuration; `peerd start` has looked at them already. Raises UsageError."""
+    found = []
+    for text in texts:
+        address = parse_address(text)
+        if not isinstance(address, Address):
+            raise UsageError(
+                f"{text!r} is no address: {address.detail}", "for example: /ip4/192.168.1.20/tcp/4001/p2p/ID"
+            )
+        found.append(address)
+    return tuple(found)
+
+
+def read_group_key(config: Config) -> str | None:
+    """The pre-shared key in the file that the user named. Raises UsageError."""
+    if not config.group_key:
+        return None
+    try:
+        return Path(config.group_key).expanduser().read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the group key {config.group_key} cannot be read: {error}", "name the file again: --group-key"
+        ) from error

@@ -1,0 +1,147 @@
+"""What must survive: checkpoints, round records and the own announcement, each durable before anyone hears of it.
+
+The store and the blob shelf wait for the disk, so a single thread of their own does that work, in order. A full disk
+is waited out where the round cannot go on without it, and only logged where it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.errors import StoreError
+from peerd.status import RoundRecord
+from peerd.store._port import Blobs, Checkpoint, KnownPeer, Store
+from peerd.worker.parent import Pauses
+
+Result = TypeVar("Result")
+
+SHOWN_ROUNDS = 10_000  # kept in memory for the dashboard and `peerd rounds`; some megabytes
+
+_log = logging.getLogger("peerd.journal")
+
+
+class Journal:
+    """The daemon's memory on disk. Made before the loop runs, closed after it."""
+
+    def __init__(self, store: Store, blobs: Blobs, *, pauses: Pauses | None = None) -> None:
+        self._store, self._blobs = store, blobs
+        self._pauses = pauses or Pauses()
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
+        self.checkpoint = store.checkpoint()
+        self.envelope = store.announcement()
+        self.records: deque[RoundRecord] = deque(store.rounds(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
+        self.trouble = ""
+        """Why the disk cannot be written; empty where it can."""
+
+    def close(self) -> None:
+        """Wait for what is being written, then close the store."""
+        self._disk.shutdown(wait=True)
+        self._store.close()
+
+    async def training_saved(self, round_: Round, file: Path) -> None:
+        """The own training of a round is in `file`: keep it."""
+        blob = await self._must(self._blobs.adopt, file)
+        before = self.checkpoint
+        await self._replace(
+            Checkpoint(
+                round=round_,
+                trained=True,
+                blob=blob,
+                best_guard=before.best_guard if before else None,
+                best_blob=before.best_blob if before else None,
+            )
+        )
+
+    async def round_saved(self, record: RoundRecord, file: Path, best: Path | None, best_guard: float) -> None:
+        """A round is over: its record and the state that the next one starts from, together."""
+        blob = await self._must(self._blobs.adopt, file)
+        before = self.checkpoint
+        best_blob = before.best_blob if before else None
+        if best is not None:
+            best_blob = await self._must(self._blobs.adopt, best)
+        after = Checkpoint(
+            round=Round(record.round + 1), trained=False, blob=blob, best_guard=best_guard, best_blob=best_blob
+        )
+        await self._replace(after, record)
+        self.records.append(record)
+
+    async def adopt(self, file: Path) -> Digest:
+        """Move a finished file into the shelf. Raises StoreError."""
+        return await self._in_thread(self._blobs.adopt, file)
+
+    async def next_order(self) -> tuple[int, int]:
+        """(epoch, sequence), never used before. Raises StoreError."""
+        return await self._in_thread(self._store.reserve_sequence)
+
+    async def announcement_saved(self, envelope: bytes) -> None:
+        """The own announcement, before it is spoken. Raises StoreError."""
+        await self._in_thread(self._store.save_announcement, envelope)
+        self.envelope = envelope
+
+    async def blob(self, digest: Digest) -> Path:
+        """Where a blob lies, checked against its digest. Raises StoreError where it is absent or damaged."""
+        return await self._in_thread(self._blobs.path, digest)
+
+    async def seen(self, peer: PeerId, order: tuple[int, int]) -> None:
+        """So that a replay is refused after a restart too."""
+        await self._may(self._store.save_seen, peer, *order)
+
+    async def remember(self, peer: KnownPeer) -> None:
+        """A peer that proved good."""
+        await self._may(self._store.save_peer, peer)
+
+    async def count_refusal(self, peer: PeerId, reason: str) -> None:
+        """For good."""
+        await self._may(self._store.count_refusal, peer, reason)
+
+    async def forget(self, digests: tuple[Digest, ...]) -> None:
+        """Delete blobs, but never what a restart needs."""
+        needed = self._needed()
+        await self._may(self._blobs.delete, [digest for digest in digests if digest not in needed])
+
+    def sweep(self, own: Digest | None) -> None:
+        """At the start: delete what no restart needs; `own` is the blob of the last announcement."""
+        self._blobs.sweep(self._needed() | ({own} if own is not None else set()))
+
+    def _needed(self) -> set[Digest]:
+        kept = self.checkpoint
+        return {blob for blob in (kept.blob, kept.best_blob) if blob is not None} if kept is not None else set()
+
+    async def _replace(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+        before = self._needed()
+        await self._must(self._store.save_checkpoint, checkpoint, record)
+        self.checkpoint = checkpoint
+        await self._may(self._blobs.delete, sorted(before - self._needed()))
+
+    async def _must(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """The result, however long the disk refuses."""
+        failures = 0
+        while True:
+            try:
+                result = await self._in_thread(function, *arguments)
+            except StoreError as error:
+                failures += 1
+                self.trouble = f"{error}; {error.hint}" if error.hint else str(error)
+                pause = self._pauses.after(failures)
+                _log.warning("the disk refused, next attempt in %.0f s: %s", pause, error)
+                await asyncio.sleep(pause)
+            else:
+                self.trouble = ""
+                return result
+
+    async def _may(self, function: Callable[..., object], *arguments: object) -> None:
+        """Once; the daemon can do without."""
+        try:
+            await self._in_thread(function, *arguments)
+        except StoreError as error:
+            _log.warning("the disk refused, going on without: %s", error)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function, *arguments)

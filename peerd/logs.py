@@ -1,0 +1,73 @@
+"""Logging, set up in one place: one line an event, fields behind it. Never keys, tensors or payloads.
+
+2026-11-21T09:15:19Z info    perform: round finished round=3 accepted=true guard=2.31
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+MAX_LOG_BYTES: Final = 5 * 2**20  # then it is renamed to .1 and begun anew; one old file is kept
+MAX_FIELD: Final = 300  # characters of one field; strangers' words come in here
+PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class OneLine(logging.Formatter):
+    """Time in UTC, level, part of the daemon, message, fields."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Line breaks are escaped, except in a traceback of ours."""
+        when = self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ")
+        part = record.name.removeprefix("peerd.")
+        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        given = {name: value for name, value in vars(record).items() if name not in PLAIN}
+        fields = "".join(f" {name}={field(value)}" for name, value in given.items())
+        traceback = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return f"{when} {record.levelname.lower():<7} {part}: {message}{fields}{traceback}"
+
+
+def field(value: object) -> str:
+    """As JSON, but a plain word without quotes."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = text[:MAX_FIELD]
+    if isinstance(value, str) and not (text.isascii() and text.isprintable() and text and " " not in text):
+        return json.dumps(text)
+    return text
+
+
+def set_up(log: Path) -> list[logging.Handler]:
+    """To the log file, and to standard error unless that is the log file already. Undo with `take_down`."""
+    handlers: list[logging.Handler] = [RotatingFileHandler(log, maxBytes=MAX_LOG_BYTES, backupCount=1)]
+    if not is_stderr(log):
+        handlers.append(logging.StreamHandler(sys.stderr))
+    for handler in handlers:
+        handler.setFormatter(OneLine())
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("peerd").setLevel(logging.INFO)
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what any stranger does as an error of ours
+    return handlers
+
+
+def take_down(handlers: list[logging.Handler]) -> None:
+    """Close the file, and leave other handlers alone."""
+    for handler in handlers:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def is_stderr(path: Path) -> bool:
+    """Whether what is written to standard error lands in that file."""
+    try:
+        return os.path.samestat(os.fstat(2), path.stat())
+    except OSError:
+        return False

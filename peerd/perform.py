@@ -1,0 +1,327 @@
+"""Performs what the core asks for. Every effect that has an answer gives an event, failures included.
+
+"Record, then speak": checkpoints, records and announcements are durable before their event exists and before the
+network hears of them. Nothing here decides; a death of the worker is reported by whoever keeps it alive, so what was
+asked of a dead worker simply has no answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from p2pfinetune.names import Digest
+from peerd.config import Config
+from peerd.core.effects import (
+    Admit,
+    AnyEffect,
+    Collaborate,
+    CountRefusal,
+    Dial,
+    Fetch,
+    Forget,
+    Note,
+    Publish,
+    Remember,
+    Repeat,
+    Stop,
+    Train,
+)
+from peerd.core.events import (
+    AnyEvent,
+    BlobFetched,
+    Collaborated,
+    CollaborationFailed,
+    DialFailed,
+    FetchFailed,
+    Losses,
+    PeerConnected,
+    Published,
+    PublishFailed,
+    Trained,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+from peerd.errors import StoreError, WorkerError
+from peerd.journal import Journal
+from peerd.net.transport import Connected, Fetched
+from peerd.network import Network
+from peerd.status import RoundRecord
+from peerd.store._port import KnownPeer
+from peerd.wire.envelope import seal
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, Announcement
+from peerd.worker.messages import (
+    Admitted,
+    AdmitUpdate,
+    AnyAnswer,
+    CollaborateWith,
+    Encode,
+    Encoded,
+    JobFailed,
+    Merged,
+    NotAdmitted,
+    Progress,
+    Stepped,
+    TrainSteps,
+    UpdateFile,
+)
+from peerd.worker.parent import Worker
+
+_log = logging.getLogger("peerd.perform")
+
+
+class Latest(msgspec.Struct, kw_only=True):
+    """What is only known from passing by, for the snapshot and the next record."""
+
+    losses: Losses = Losses()
+    steps: int = 0
+    """Of the own training of this round."""
+    bytes_in: int = 0
+    """Up to the last record."""
+    bytes_out: int = 0
+
+
+class Performer:
+    """One method an effect."""
+
+    def __init__(
+        self,
+        *,
+        key: PeerKey,
+        config: Config,
+        journal: Journal,
+        worker: Worker,
+        network: Network,
+        clock: Callable[[], float],
+        unix: Callable[[], float],
+    ) -> None:
+        self._key, self._config, self._clock, self._unix = key, config, clock, unix
+        self._journal, self._worker, self._network = journal, worker, network
+        self.network_digest: Digest | None = None
+        """Set when the worker has opened, before the core can ask for anything that needs it."""
+        self.latest = Latest()
+
+    async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0912  # one line each
+        """Do it; the event that answers it, None where there is no answer."""
+        match effect:
+            case Train():
+                return await self._train(effect)
+            case Publish():
+                return await self._publish(effect)
+            case Repeat():
+                await self._repeat()
+            case Fetch():
+                return await self._fetch(effect)
+            case Admit():
+                return await self._admit(effect)
+            case Collaborate():
+                return await self._collaborate(effect)
+            case Dial():
+                return await self._dial(effect)
+            case Remember():
+                known = KnownPeer(peer=effect.peer, addresses=effect.addresses, last_good_unix=self._unix())
+                await self._journal.remember(known)
+            case Forget():
+                await self._journal.forget(effect.digests)
+            case Note():
+                level = logging.WARNING if effect.level == "warning" else logging.INFO
+                _log.log(level, "%s", effect.message, extra={"peer": effect.peer} if effect.peer else None)
+            case CountRefusal():
+                await self._journal.count_refusal(effect.peer, effect.reason)
+            case Stop():
+                return None  # the shell's own business
+            case _:
+                assert_never(effect)
+        return None
+
+    async def _train(self, effect: Train) -> Trained | None:
+        try:
+            answer = await self._worker.call(
+                TrainSteps(id=0, round=effect.round, steps=effect.steps), self._note_training
+            )
+        except WorkerError:
+            return None
+        if not isinstance(answer, Stepped):
+            self._worker.restart(why(answer))
+            return None
+        await self._journal.training_saved(effect.round, Path(answer.checkpoint))
+        self.latest.steps = answer.steps
+        losses = Losses(train=answer.loss_train, guard_own=answer.guard_own)
+        self._note_losses(losses)
+        _log.info("trained", extra={"round": effect.round, "steps": answer.steps, "loss": round(answer.loss_train, 4)})
+        return Trained(at=self._clock(), round=effect.round, steps=answer.steps, losses=losses)
+
+    async def _publish(self, effect: Publish) -> Published | PublishFailed | None:
+        try:
+            answer = await self._worker.call(Encode(id=0, codec=self._config.codec))
+        except WorkerError:
+            return None
+        if not isinstance(answer, Encoded):
+            return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
+        try:
+            announcement = await self._announcement(effect, answer)
+            envelope = seal(self._key, announcement)
+            await self._journal.announcement_saved(envelope)
+        except StoreError as error:
+            return PublishFailed(at=self._clock(), round=effect.round, reason=str(error))
+        await self._speak(envelope)
+        return Published(at=self._clock(), announcement=announcement)
+
+    async def _announcement(self, effect: Publish, encoded: Encoded) -> Announcement:
+        assert self.network_digest is not None
+        blob = await self._journal.adopt(Path(encoded.path))
+        epoch, sequence = await self._journal.next_order()
+        return Announcement(
+            network=self.network_digest,
+            peer=self._key.peer_id,
+            epoch=epoch,
+            sequence=sequence,
+            round=effect.round,
+            codec=self._config.codec,
+            size=encoded.size,
+            blob=blob,
+            name=self._config.name,
+            addresses=fitting(self._network.addresses),
+        )
+
+    async def _repeat(self) -> None:
+        if self._journal.envelope is not None:
+            await self._speak(self._journal.envelope)
+
+    async def _speak(self, envelope: bytes) -> None:
+        """What is not heard now is repeated later, so a failure is no event."""
+        failed = await self._network.publish(envelope)
+        if failed is not None:
+            _log.debug("the announcement was not sent", extra={"reason": failed.reason, "detail": failed.detail})
+
+    async def _fetch(self, effect: Fetch) -> BlobFetched | FetchFailed:
+        got = await self._network.fetch(effect.digest, effect.size, effect.holders, effect.timeout_seconds)
+        if isinstance(got, Fetched):
+            return BlobFetched(at=self._clock(), peer=effect.peer, digest=effect.digest, bytes_in=got.bytes_in)
+        _log.debug("fetch failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
+        return FetchFailed(at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason)
+
+    async def _admit(self, effect: Admit) -> UpdateAdmitted | UpdateRefused | FetchFailed | None:
+        peer, digest = effect.peer, effect.digest
+        try:
+            path = await self._journal.blob(digest)
+            answer = await self._worker.call(AdmitUpdate(id=0, path=str(path), codec=effect.codec))
+        except StoreError:  # our disk lost it; that is no fault of the peer's
+            return FetchFailed(at=self._clock(), peer=peer, digest=digest, reason="absent")
+        except WorkerError:
+            return None
+        if isinstance(answer, Admitted):
+            await self._journal.seen(peer, effect.order)
+            return UpdateAdmitted(at=self._clock(), peer=peer, digest=digest)
+        reason = answer.reason if isinstance(answer, NotAdmitted) else "inspection-failed"
+        detail = answer.detail if isinstance(answer, NotAdmitted) else why(answer)
+        _log.info("update refused", extra={"peer": peer, "reason": reason, "detail": detail})
+        return UpdateRefused(at=self._clock(), peer=peer, digest=digest, reason=reason)
+
+    async def _collaborate(self, effect: Collaborate) -> Collaborated | CollaborationFailed | None:
+        try:
+            updates = await self._update_files(effect)
+            answer = await self._worker.call(CollaborateWith(id=0, round=effect.round, updates=updates))
+        except WorkerError:
+            return None
+        if not isinstance(answer, Merged):
+            return CollaborationFailed(at=self._clock(), round=effect.round, reason=why(answer))
+        losses = merged_losses(answer, self.latest.losses.train)
+        record = self._record(effect, answer, losses)
+        best = Path(answer.best) if answer.best is not None else None
+        await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
+        self._note_recorded(losses)
+        shown = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
+        _log.info("round finished", extra={**shown, "guard": round(answer.guard_personal, 4)})
+        return Collaborated(
+            at=self._clock(),
+            round=effect.round,
+            row=answer.row,
+            accepted=answer.accepted,
+            reason=answer.reason,
+            losses=losses,
+            best_guard=answer.best_guard,
+        )
+
+    async def _update_files(self, effect: Collaborate) -> list[UpdateFile]:
+        files: list[UpdateFile] = []
+        for candidate in effect.candidates:
+            try:
+                path = await self._journal.blob(candidate.digest)
+            except StoreError as error:
+                _log.warning("an update is left out of the merge: %s", error, extra={"peer": candidate.peer})
+            else:
+                files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec))
+        return files
+
+    def _record(self, effect: Collaborate, merged: Merged, losses: Losses) -> RoundRecord:
+        bytes_in, bytes_out = self._bytes()
+        return RoundRecord(
+            round=effect.round,
+            finished_unix=self._unix(),
+            loss_train=losses.train,
+            loss_trust=losses.trust,
+            guard_base=losses.guard_base,
+            guard_own=losses.guard_own,
+            guard_personal=losses.guard_personal,
+            guard_local=losses.guard_local,
+            row=merged.row,
+            accepted=merged.accepted,
+            reason=merged.reason,
+            steps=self.latest.steps,
+            bytes_in=bytes_in - self.latest.bytes_in,
+            bytes_out=bytes_out - self.latest.bytes_out,
+        )
+
+    def _note_recorded(self, losses: Losses) -> None:
+        self.latest.losses = losses
+        self.latest.steps = 0
+        self.latest.bytes_in, self.latest.bytes_out = self._bytes()
+
+    def _bytes(self) -> tuple[int, int]:
+        rows = self._network.traffic().values()
+        return sum(row.bytes_in for row in rows), sum(row.bytes_out for row in rows)
+
+    async def _dial(self, effect: Dial) -> PeerConnected | DialFailed:
+        got = await self._network.connect(effect.peer, effect.addresses)
+        if isinstance(got, Connected):
+            return PeerConnected(at=self._clock(), peer=effect.peer, address=got.address)
+        _log.debug("dial failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
+        return DialFailed(at=self._clock(), peer=effect.peer, reason=got.reason)
+
+    def _note_training(self, progress: Progress) -> None:
+        if progress.loss is not None:
+            self._note_losses(Losses(train=progress.loss))
+
+    def _note_losses(self, losses: Losses) -> None:
+        changed = {name: value for name in losses.__struct_fields__ if (value := getattr(losses, name)) is not None}
+        self.latest.losses = msgspec.structs.replace(self.latest.losses, **changed)
+
+
+def why(answer: AnyAnswer) -> str:
+    """Why a job failed, in words."""
+    if isinstance(answer, JobFailed):
+        return f"{answer.code}: {answer.message}"
+    return f"the worker answered with {type(answer).__name__}"
+
+
+def merged_losses(merged: Merged, train: float | None) -> Losses:
+    """What a round measured."""
+    return Losses(
+        train=train,
+        trust=merged.loss_trust,
+        guard_base=merged.guard_base,
+        guard_own=merged.guard_own,
+        guard_personal=merged.guard_personal,
+        guard_local=merged.guard_local,
+    )
+
+
+def fitting(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that an announcement can carry."""
+    return tuple(address for address in addresses if len(address.encode()) <= MAX_ADDRESS)[:MAX_ADDRESSES]

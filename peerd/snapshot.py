@@ -1,0 +1,150 @@
+"""The snapshot that everyone reads, made from what the parts of the daemon say of themselves. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from p2pfinetune.names import PeerId
+from peerd import __version__
+from peerd.config import Config
+from peerd.core import outlook
+from peerd.core.events import Losses
+from peerd.core.neighbours import Neighbour
+from peerd.core.phases import Resting, Starting, Stopping
+from peerd.core.state import Node
+from peerd.net.transport import PeerTraffic
+from peerd.status import (
+    HealthNow,
+    LoopNow,
+    LossNow,
+    NeighbourNow,
+    PerplexityNow,
+    Status,
+    TrafficNow,
+    WorkerNow,
+)
+
+STUCK_SECONDS = 900.0  # without a finished round, whatever the last one took
+STUCK_ROUNDS = 10.0  # in units of what the last round took
+LONELY_SECONDS = 60.0  # dialling takes up to 15 s an address, and the first pauses are short
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes into a snapshot besides the node."""
+
+    at: float
+    """Monotonic seconds, as in events."""
+    began_at: float
+    config: Config
+    worker: WorkerNow
+    loop: LoopNow
+    losses: Losses
+    traffic: Mapping[PeerId, PeerTraffic]
+    addresses: tuple[str, ...]
+    troubles: Sequence[str] = ()
+    """Sentences about network, disk and text, with what to do."""
+    lonely: Sequence[str] = ()
+    """What those who should introduce peers said last; matters where no peer is connected."""
+
+
+def snapshot(node: Node, parts: Parts) -> Status:
+    """Everything a person asks first."""
+    config = parts.config
+    return Status(
+        peer_id=node.me,
+        name=config.name,
+        version=__version__,
+        network=node.network,
+        group=config.group,
+        uptime_seconds=round(parts.at - parts.began_at, 1),
+        round=node.round,
+        state=outlook.state(node),
+        sentence=outlook.sentence(node),
+        loss=LossNow(train=parts.losses.train, trust=parts.losses.trust, guard=parts.losses.guard_personal),
+        perplexity=PerplexityNow(
+            base=perplexity(parts.losses.guard_base),
+            own=perplexity(parts.losses.guard_own),
+            personal=perplexity(parts.losses.guard_personal),
+            local=perplexity(parts.losses.guard_local),
+        ),
+        neighbours=neighbours(node, parts),
+        traffic=TrafficNow(
+            bytes_in=sum(row.bytes_in for row in parts.traffic.values()),
+            bytes_out=sum(row.bytes_out for row in parts.traffic.values()),
+        ),
+        health=health(node, parts),
+        worker=parts.worker,
+        loop=parts.loop,
+        addresses=list(parts.addresses),
+        model=config.model,
+        trust_scheme=config.trust,
+        refused=dict(node.refused),
+    )
+
+
+def neighbours(node: Node, parts: Parts) -> list[NeighbourNow]:
+    """Peers that are here, were heard or are trusted; not those known by hearsay alone. Most trusted first."""
+    shown = [
+        _neighbour(node, known, parts)
+        for known in node.neighbours.values()
+        if known.connected or known.latest is not None or node.row.get(known.peer, 0.0) > 0.0
+    ]
+    return sorted(shown, key=lambda neighbour: (-neighbour.trust, neighbour.peer_id))
+
+
+def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
+    traffic = parts.traffic.get(known.peer, PeerTraffic())
+    age = max(0.0, parts.at - known.admitted.admitted_at) if known.admitted is not None else None
+    return NeighbourNow(
+        peer_id=known.peer,
+        name=known.name,
+        trust=node.row.get(known.peer, 0.0),
+        age_seconds=round(age, 1) if age is not None else None,
+        round=known.latest.round if known.latest is not None else 0,  # type: ignore[arg-type]  # Round counts from 1
+        connected=known.connected,
+        bytes_in=traffic.bytes_in,
+        bytes_out=traffic.bytes_out,
+        refused=dict(known.refused),
+    )
+
+
+def health(node: Node, parts: Parts) -> HealthNow:
+    """What is wrong, in sentences that say what to do."""
+    reasons = [*_worker_trouble(parts), *parts.troubles, *_stuck(node, parts), *_loneliness(node, parts)]
+    return HealthNow(ok=not reasons, reasons=reasons)
+
+
+def _worker_trouble(parts: Parts) -> list[str]:
+    worker = parts.worker
+    if worker.state == "restarting" or (worker.state == "starting" and worker.restarts):
+        return [f"The worker died ({worker.last_error}) and is being started again. See why with: peerd logs"]
+    return []
+
+
+def _stuck(node: Node, parts: Parts) -> list[str]:
+    waits = isinstance(node.phase, Starting | Resting | Stopping)
+    seconds = parts.at - node.round_began_at
+    allowed = max(STUCK_SECONDS, STUCK_ROUNDS * node.round_seconds) + parts.config.collect_seconds
+    if waits or seconds <= allowed:
+        return []
+    return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. See why with: peerd logs"]
+
+
+def _loneliness(node: Node, parts: Parts) -> list[str]:
+    is_told_where = bool(parts.config.bootstrap or parts.config.peer)
+    is_alone = not any(known.connected for known in node.neighbours.values())
+    if not (is_told_where and is_alone) or parts.at - parts.began_at < LONELY_SECONDS:
+        return []
+    if parts.lonely:
+        return [f"No peer is connected: {'; '.join(parts.lonely)}. Check the address, and that a node runs there"]
+    if parts.config.peer and not parts.config.bootstrap:
+        return ["No peer answers at the addresses given with --peer. Check them, and that one runs there"]
+    return []
+
+
+def perplexity(loss: float | None) -> float | None:
+    """Of a mean cross-entropy in nats a token."""
+    return None if loss is None or not math.isfinite(loss) else math.exp(min(loss, 700.0))

@@ -1,0 +1,93 @@
+"""What the control interface may see and ask: `peerd.api.DaemonView` over the parts of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from peerd.errors import WorkerError
+from peerd.journal import Journal
+from peerd.paths import Paths
+from peerd.shell import Shell
+from peerd.status import RoundRecord, Status
+from peerd.worker.messages import (
+    AnyAnswer,
+    AnyJob,
+    EvaluateTest,
+    Export,
+    Exported,
+    Generate,
+    Generated,
+    JobFailed,
+    TestLosses,
+)
+from peerd.worker.parent import Worker, as_error
+
+Wanted = TypeVar("Wanted", bound=AnyAnswer)
+
+JOBS_AT_ONCE = 4  # of people and scripts together; the rest wait their turn and training goes on between
+
+
+class View:
+    """Reads are quick; what needs the worker waits for it."""
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        shell: Shell,
+        journal: Journal,
+        worker: Worker,
+        status: Callable[[], Status],
+        stop: Callable[[str], None],
+    ) -> None:
+        self._paths, self._shell, self._journal, self._worker = paths, shell, journal, worker
+        self._status, self._stop = status, stop
+        self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
+
+    def status(self) -> Status:
+        """The snapshot of this moment."""
+        return self._status()
+
+    def rounds(self, last: int) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return list(self._journal.records)[-last:]
+
+    def paths(self) -> dict[str, str]:
+        """Where the files are."""
+        return self._paths.named()
+
+    def changes(self) -> AsyncIterator[None]:
+        """Wakes a watcher."""
+        return self._shell.changes()
+
+    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
+        """Three continuations."""
+        job = Generate(id=0, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        found = await self._ask(job, Generated)
+        return {"base": found.base, "own": found.own, "personal": found.personal}
+
+    async def export(self, folder: str) -> list[str]:
+        """The personal adapter as a PEFT folder."""
+        return (await self._ask(Export(id=0, folder=folder), Exported)).files
+
+    async def test_losses(self) -> dict[str, Any]:
+        """On the test split."""
+        found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestLosses))
+        return {name: value for name, value in found.items() if name not in {"id", "type"}}
+
+    def request_stop(self, reason: str) -> None:
+        """Begin to stop."""
+        self._stop(reason)
+
+    async def _ask(self, job: AnyJob, kind: type[Wanted]) -> Wanted:
+        async with self._turn:
+            answer = await self._worker.call(job)
+        if isinstance(answer, JobFailed):
+            raise as_error(answer)
+        if not isinstance(answer, kind):
+            raise WorkerError(f"the worker answered {type(job).__name__} with {type(answer).__name__}")
+        return answer
