@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from p2pfinetune.names import PeerId
-from peerd.core.dice import roll
 from peerd.core.effects import Candidate
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.state import Node
 
 
 def circle(node: Node) -> list[Neighbour]:
-    """At most `max_neighbours` peers with a recent announcement: trusted first, then proved, then spread by chance."""
+    """At most `max_neighbours` peers with a recent announcement: trusted first, then reliable, then spread by lot."""
     oldest = node.at - node.settings.staleness_seconds
     heard = [known for known in node.neighbours.values() if known.latest is not None and known.heard_at >= oldest]
     if len(heard) <= node.settings.max_neighbours:
         return heard
-    return sorted(heard, key=lambda known: _rank(node, known))[: node.settings.max_neighbours]
-
-
-def _rank(node: Node, known: Neighbour) -> tuple[float, int, bool, bool, float]:
-    trust = node.row.get(known.peer, 0.0)
-    failures = known.strikes + known.fetch_failures
-    return (-trust, failures, known.admitted is None, not known.connected, roll(node.me, known.peer))
+    trust = node.row
+    ranked = [
+        (
+            -trust.get(known.peer, 0.0),
+            known.strikes + known.fetch_failures,
+            known.admitted is None,
+            not known.connected,
+            known.lot,
+            known.peer,
+        )
+        for known in heard
+    ]
+    ranked.sort()
+    return [node.neighbours[peer] for *_, peer in ranked[: node.settings.max_neighbours]]
 
 
 def candidates(node: Node) -> tuple[Candidate, ...]:

@@ -22,9 +22,8 @@ from peerd.core.state import Moved, Node, put, welcome
 def start(node: Node) -> Moved:
     """Begin what dials are wanted and due."""
     effects: list[AnyEffect] = []
-    under_way = sum(known.dialling_since is not None for known in node.neighbours.values())
-    connected = sum(known.connected for known in node.neighbours.values())
-    free = min(MAX_DIALS, node.settings.max_connections - connected) - under_way
+    connected = sum([known.connected for known in node.neighbours.values()])
+    free = min(MAX_DIALS, node.settings.max_connections - connected) - running(node)
     if free <= 0:
         return node, effects
     due = [known for known in node.neighbours.values() if is_due(node, known)]
@@ -33,6 +32,11 @@ def start(node: Node) -> Moved:
         node = put(node, replace(known, dialling_since=node.at))
         effects.append(Dial(peer=known.peer, addresses=known.addresses))
     return node, effects
+
+
+def running(node: Node) -> int:
+    """Dials that have not been answered."""
+    return sum([known.dialling_since is not None for known in node.neighbours.values()])
 
 
 def is_due(node: Node, known: Neighbour) -> bool:

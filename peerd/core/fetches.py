@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.core.circle import circle
-from peerd.core.dice import backoff, roll
+from peerd.core.dice import backoff
 from peerd.core.effects import Admit, AnyEffect, Fetch, Remember
 from peerd.core.events import BlobFetched, FetchFailed, UpdateAdmitted, UpdateRefused
 from peerd.core.limits import (
@@ -29,7 +29,7 @@ def start(node: Node) -> Moved:
     """Begin what fetches are wanted and possible now."""
     effects: list[AnyEffect] = []
     free = MAX_FETCHES - running(node)
-    if free <= 0:
+    if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
         return node, effects
     wanting = [known for known in circle(node) if wants(node, known)]
     wanting.sort(key=lambda known: (known.strikes + known.fetch_failures, known.heard_at, known.peer))
@@ -52,7 +52,8 @@ def start(node: Node) -> Moved:
 
 def running(node: Node) -> int:
     """Fetches that have not been answered."""
-    return sum(known.transfer is not None and known.transfer.stage == "fetching" for known in node.neighbours.values())
+    transfers = [known.transfer for known in node.neighbours.values() if known.transfer is not None]
+    return sum([transfer.stage == "fetching" for transfer in transfers])
 
 
 def wants(node: Node, known: Neighbour) -> bool:
@@ -73,9 +74,9 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
     """The origin first where it is connected; then a few others, not the same for everybody; at last a dial."""
     if known.origin_only or known.latest is None:
         return (known.peer,) if known.connected or known.addresses else ()
-    blob = known.latest.blob
+    spread = int(known.latest.blob[:8], 16)  # another choice for each blob, and by the lots for each asking peer
     others = sorted(
-        (roll(node.me, blob, other.peer), other.peer)
+        (other.lot * spread % 1.0, other.peer)
         for other in node.neighbours.values()
         if other.connected and other.latest is not None and other.peer != known.peer
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from peerd.core import dials
 from peerd.core.circle import awaited
 from peerd.core.effects import Admit, AnyEffect, Collaborate, Dial, Fetch, Forget, Publish, Train
 from peerd.core.fetches import running
@@ -15,9 +16,9 @@ from peerd.core.state import Node, needed
 from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
 
 
-def broken(node: Node, effects: Sequence[AnyEffect] = ()) -> tuple[str, ...]:
-    """Sentences about what does not hold; empty where all is well."""
-    return (*_bounds(node), *_peers(node), *_waits(node), *_effects(node, effects))
+def broken(node: Node, effects: Sequence[AnyEffect] = (), before: Node | None = None) -> tuple[str, ...]:
+    """Sentences about what does not hold; empty where all is well. Peers unchanged since `before` are not checked."""
+    return (*_bounds(node), *_peers(node, before), *_waits(node), *_effects(node, effects))
 
 
 def _bounds(node: Node) -> Iterator[str]:
@@ -27,17 +28,20 @@ def _bounds(node: Node) -> Iterator[str]:
         ("blobs to delete", len(node.garbage), MAX_GARBAGE),
         ("refusal words", len(node.refused), MAX_REASONS),
         ("fetches at once", running(node), MAX_FETCHES),
-        ("dials at once", sum(known.dialling_since is not None for known in node.neighbours.values()), MAX_DIALS),
+        ("dials at once", dials.running(node), MAX_DIALS),
         ("trust row", len(node.row), node.settings.max_neighbours + 1),
     ):
         if size > limit:
             yield f"{what}: {size} are more than {limit}"
 
 
-def _peers(node: Node) -> Iterator[str]:
+def _peers(node: Node, before: Node | None) -> Iterator[str]:
     if node.me in node.neighbours:
         yield "I am my own neighbour"
+    checked = before.neighbours if before is not None and type(before.phase) is type(node.phase) else {}
     for peer, known in node.neighbours.items():
+        if checked.get(peer) is known:
+            continue
         if known.peer != peer:
             yield f"{peer} is filed under another name"
         yield from (f"{peer}: {fault}" for fault in _faults(node, known))
@@ -77,14 +81,13 @@ def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
         yield "two jobs of a round at once"
     if isinstance(node.phase, Starting | Stopping) and (jobs or any(isinstance(e, Admit) for e in effects)):
         yield "a job for a worker that is not there"
-    wanted = needed(node)
     for effect in effects:
         match effect:
             case Fetch(holders=holders) if not holders or node.me in holders or len(set(holders)) < len(holders):
                 yield "a fetch from nobody, from myself, or twice from one"
             case Dial(peer=peer, addresses=addresses) if not addresses or peer == node.me:
                 yield "a dial to nowhere or to myself"
-            case Forget(digests=digests) if wanted.intersection(digests):
+            case Forget(digests=digests) if needed(node).intersection(digests):
                 yield "a blob that is needed is deleted"
             case Collaborate(candidates=candidates):
                 yield from _merge_faults(node, Counter(candidate.peer for candidate in candidates))

@@ -41,6 +41,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one peer. Times are monotonic seconds."""
 
     peer: PeerId
+    lot: float
+    """In [0, 1), another one for each pair of peers: who is preferred where nothing else decides."""
     name: str = ""
     """Chosen by the peer: printable, but otherwise untrusted."""
     addresses: tuple[str, ...] = ()

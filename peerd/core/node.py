@@ -64,6 +64,7 @@ def begin(
             continue
         neighbours[record.peer] = Neighbour(
             peer=record.peer,
+            lot=roll(me, record.peer),
             addresses=proven_first(record.addresses, ()),
             remembered=True,
             seen=orders.pop(record.peer, (-1, -1)),
@@ -77,10 +78,10 @@ def step(node: Node, event: AnyEvent) -> Moved:
     """The node after an event, and what is to be done about it."""
     if isinstance(node.phase, Stopping):
         return node, []
-    node = replace(node, at=max(node.at, event.at))
-    moved, effects = _happened(node, event)
-    if moved is node and not isinstance(event, Ticked):
-        return node, effects
+    now = replace(node, at=max(node.at, event.at))
+    moved, effects = _happened(now, event)
+    if moved is now and not effects and not isinstance(event, Ticked):
+        return node, []  # gossip brings most things many times: what is no news costs no more than this
     for rule in (fetches.start, dials.start, round.advance, _repeat, _forget):
         if isinstance(moved.phase, Stopping):
             break

@@ -22,7 +22,7 @@ def state(node: Node) -> str:
     }[type(node.phase)]
 
 
-def sentence(node: Node) -> str:  # noqa: PLR0911  # one sentence for each phase
+def sentence(node: Node) -> str:
     """The state in plain words, with why."""
     match node.phase:
         case Starting(reason=""):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.bucket import Bucket
+from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, CountRefusal
 from peerd.core.limits import (
     COUNTED_A_SECOND,
@@ -105,7 +106,7 @@ def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbo
             return node, None
         node = expel(node, worst)
     seen = dict(node.seen)
-    neighbour = Neighbour(peer=peer, seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
+    neighbour = Neighbour(peer=peer, lot=roll(node.me, peer), seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
     return replace(node, neighbours={**node.neighbours, peer: neighbour}, seen=seen), neighbour
 
 

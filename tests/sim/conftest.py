@@ -1,0 +1,405 @@
+"""A whole network in virtual time: real cores and stores, fake performers, one seeded queue of things to come.
+
+Nothing sleeps and nothing is random but by the seed, so that a run can be repeated to the event. After every step
+the invariants of the core are checked. Later scenarios subclass nothing: they schedule calls with `World.later`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, assert_never
+
+import msgspec
+import pytest
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.core import effects as do
+from peerd.core import events as on
+from peerd.core.invariants import broken
+from peerd.core.node import begin, step
+from peerd.core.patience import waited_rounds
+from peerd.core.settings import Settings
+from peerd.core.state import Node
+from peerd.status import RoundRecord
+from peerd.store._port import Checkpoint, KnownPeer
+from peerd.store.memory import MemoryStore
+from peerd.wire.messages import Announcement, PeerRecord
+
+NETWORK = Digest("a" * 64)
+SIZE = 20_000
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True):
+    """What the virtual network does to messages and transfers."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_seconds: tuple[float, float] = (0.01, 0.2)
+    """A wide span also reorders."""
+    fetch_loss: float = 0.0
+
+
+class Peer:
+    """One device: its store survives, its process may not."""
+
+    def __init__(self, id_: PeerId) -> None:
+        self.id = id_
+        self.store = MemoryStore(epoch=1)
+        self.shelf: set[Digest] = set()
+        self.node: Node | None = None  # None: no process
+        self.life = 0  # processes so far; answers to an earlier one are lost
+        self.worker = 0  # workers so far
+        self.worker_free_at = 0.0
+        self.connections: set[PeerId] = set()
+        self.train_seconds = 20.0
+        self.serves = "at once"  # | "never ends" | "corrupt" | "absent"
+        self.sends_garbage = False
+        self.round_began: dict[int, float] = {}
+        self.longest_round = 0.0
+        self.merged: set[PeerId] = set()
+        self.notes: list[str] = []
+        self.guard: Callable[[int], float] = lambda round_: 3.0 * 0.97**round_
+
+    @property
+    def round(self) -> int:
+        return 0 if self.node is None else self.node.round
+
+    @property
+    def state(self) -> str:
+        return "dead" if self.node is None else type(self.node.phase).__name__.lower()
+
+
+class World:
+    """The network. `run(until)` lets virtual time pass."""
+
+    def __init__(self, seed: int = 0, peers: int = 5, settings: Settings | None = None, **faults: Any) -> None:
+        self.settings = settings or Settings(collect_seconds=10.0, max_neighbours=8)
+        self.faults = Faults(**faults)
+        self.dice = random.Random(seed)
+        self.now = 0.0
+        self.queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.scheduled = self.steps = 0
+        self.trace = hashlib.sha256()
+        self.peers = {peer.id: peer for peer in (Peer(PeerId(f"peer-{n:04d}")) for n in range(peers))}
+        self.sequences: set[tuple[PeerId, int, int]] = set()
+        self.announced: dict[PeerId, Announcement] = {}
+        self.bad_blobs: set[Digest] = set()
+        self.sides: dict[PeerId, int] = {}
+        self.unreachable: set[PeerId] = set()
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.scheduled += 1
+        heapq.heappush(self.queue, (self.now + seconds, self.scheduled, call))
+
+    def run(self, until: float) -> World:
+        while self.queue and self.queue[0][0] <= until:
+            self.now, _, call = heapq.heappop(self.queue)
+            call()
+        self.now = until
+        return self
+
+    def feed(self, peer: Peer, event: on.AnyEvent) -> None:
+        if peer.node is None:
+            return
+        node, effects = step(peer.node, event)
+        faults = broken(node, effects, peer.node)
+        assert not faults, f"{self.now:.2f} {peer.id} after {event}: {faults}"
+        peer.node = node
+        self.steps += 1
+        line = f"{self.now:.4f} {peer.id} {type(event).__name__} {[type(effect).__name__ for effect in effects]}\n"
+        self.trace.update(line.encode())
+        self.perform(peer, effects)
+
+    # --- lives ------------------------------------------------------------------------------------------------------
+
+    def start(self, who: Iterable[PeerId] | None = None, spread_seconds: float = 5.0) -> World:
+        for id_ in self.peers if who is None else who:
+            self.later(self.dice.uniform(0, spread_seconds), lambda id_=id_: self.boot(self.peers[id_]))
+        return self
+
+    def add(self, id_: str) -> Peer:
+        self.peers[PeerId(id_)] = peer = Peer(PeerId(id_))
+        self.boot(peer)
+        return peer
+
+    def boot(self, peer: Peer) -> None:
+        peer.store = peer.store.reopened()
+        peer.life += 1
+        peer.round_began.clear()
+        own = peer.store.announcement()
+        peer.node, effects = begin(
+            self.settings,
+            peer.id,
+            self.now,
+            known_peers=[PeerRecord(peer=known.peer, addresses=known.addresses) for known in peer.store.peers()],
+            seen=peer.store.seen(),
+            own=None if own is None else msgspec.json.decode(own, type=Announcement),
+        )
+        self.perform(peer, effects)
+        self.start_worker(peer)
+        self.tick(peer, peer.life)
+        self.introduce(peer, peer.life)
+
+    def start_worker(self, peer: Peer) -> None:
+        peer.worker += 1
+        peer.worker_free_at = self.now
+        saved = peer.store.checkpoint() or Checkpoint(round=Round(1), trained=False, blob=NETWORK)
+        records = peer.store.rounds()
+        self.answer(
+            peer,
+            2.0,
+            lambda at: on.WorkerStarted(
+                at=at,
+                network=NETWORK,
+                device="cpu",
+                max_blob_bytes={"bf16": 100_000},
+                round=saved.round,
+                trained=saved.trained,
+                best_guard=saved.best_guard,
+                steps=sum(record.steps for record in records) + saved.trained * self.settings.steps_per_round,
+                waited_rounds=waited_rounds((record.guard_personal for record in records), self.settings.min_gain),
+            ),
+            worker=True,
+        )
+
+    def tick(self, peer: Peer, life: int) -> None:
+        if peer.life == life and peer.node is not None:
+            self.feed(peer, on.Ticked(at=self.now))
+            self.later(1.0, lambda: self.tick(peer, life))
+
+    def introduce(self, peer: Peer, life: int) -> None:
+        """What a bootstrap node does: now and then, some others at random."""
+        if peer.life != life or peer.node is None:
+            return
+        others = [other for other in self.peers.values() if other.node is not None and other is not peer]
+        for other in self.dice.sample(others, min(6, len(others))):
+            self.feed(peer, on.PeerFound(at=self.now, peer=other.id, addresses=(f"/sim/{other.id}",), how="bootstrap"))
+        self.later(60.0, lambda: self.introduce(peer, life))
+
+    def crash(self, peer: Peer) -> None:
+        peer.node = None
+        peer.life += 1
+        for id_ in sorted(peer.connections):
+            self.cut(peer, self.peers[id_])
+
+    def kill_worker(self, peer: Peer) -> None:
+        peer.worker += 1
+        self.feed(peer, on.WorkerDied(at=self.now, reason="killed"))
+        self.start_worker(peer)
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def can_reach(self, one: PeerId, other: PeerId) -> bool:
+        there = other in self.peers and self.peers[other].node is not None and other not in self.unreachable
+        return there and self.sides.get(one, 0) == self.sides.get(other, 0)
+
+    def partition(self, *sides: Iterable[PeerId]) -> None:
+        self.sides = {id_: number for number, side in enumerate(sides) for id_ in side}
+        for peer in self.peers.values():
+            for id_ in sorted(peer.connections):
+                if not self.can_reach(peer.id, id_):
+                    self.cut(peer, self.peers[id_])
+
+    def heal(self) -> None:
+        self.sides = {}
+
+    def cut(self, one: Peer, other: Peer) -> None:
+        for near, far in ((one, other), (other, one)):
+            if far.id in near.connections:
+                near.connections.discard(far.id)
+                self.feed(near, on.PeerDisconnected(at=self.now, peer=far.id))
+
+    def link(self, one: Peer, other: Peer) -> None:
+        for near, far in ((one, other), (other, one)):
+            if far.id not in near.connections:
+                near.connections.add(far.id)
+                self.feed(near, on.PeerConnected(at=self.now, peer=far.id, address=f"/sim/{far.id}"))
+
+    def gossip(self, origin: PeerId, announcement: Announcement) -> None:
+        """To everybody in reach over whatever connections there are, each by one last hop."""
+        reached, frontier = {origin: origin}, [origin]
+        while frontier:
+            near = frontier.pop()
+            for id_ in sorted(self.peers[near].connections):
+                if id_ not in reached:
+                    reached[id_] = near
+                    frontier.insert(0, id_)
+        for id_, via in reached.items():
+            copies = (self.dice.random() >= self.faults.loss) * (1 + (self.dice.random() < self.faults.duplication))
+            for _ in range(copies if id_ != origin else 0):
+                self.deliver(self.peers[id_], announcement, via)
+
+    def deliver(self, peer: Peer, announcement: Announcement, via: PeerId) -> None:
+        self.answer(
+            peer,
+            self.dice.uniform(*self.faults.delay_seconds),
+            lambda at: on.AnnouncementHeard(at=at, announcement=announcement, via=via),
+        )
+
+    def answer(
+        self, peer: Peer, seconds: float, event: Callable[[float], on.AnyEvent], *, worker: bool = False
+    ) -> None:
+        """Feed an event later, unless its process (or worker) is gone by then."""
+        life, number = peer.life, peer.worker
+
+        def arrive() -> None:
+            if peer.life == life and (not worker or peer.worker == number):
+                self.feed(peer, event(self.now))
+
+        self.later(seconds, arrive)
+
+    # --- performers -------------------------------------------------------------------------------------------------
+
+    def perform(self, peer: Peer, effects: list[do.AnyEffect]) -> None:
+        for effect in effects:
+            self.perform_one(peer, effect)
+
+    def perform_one(self, peer: Peer, effect: do.AnyEffect) -> None:
+        match effect:
+            case do.Train():
+                self.train(peer, effect)
+            case do.Publish():
+                self.answer(peer, 0.5, lambda at: self.publish(peer, effect.round, at), worker=True)
+            case do.Repeat():
+                self.gossip(peer.id, self.announced[peer.id])
+            case do.Fetch():
+                self.fetch(peer, effect)
+            case do.Admit():
+                peer.store.save_seen(effect.peer, *effect.order)
+                self.job(peer, 0.05, lambda at: self.admit(effect, at))
+            case do.Collaborate():
+                self.job(peer, 1.0, lambda at: self.collaborate(peer, effect, at))
+            case do.Dial():
+                self.dial(peer, effect)
+            case do.Remember():
+                known = KnownPeer(peer=effect.peer, addresses=effect.addresses, last_good_unix=self.now)
+                peer.store.save_peer(known)
+            case do.Forget():
+                peer.shelf.difference_update(effect.digests)
+            case do.Note():
+                peer.notes.append(effect.message)
+            case do.CountRefusal():
+                peer.store.count_refusal(effect.peer, effect.reason)
+            case do.Stop():
+                self.crash(peer)
+            case _:
+                assert_never(effect)
+
+    def job(self, peer: Peer, seconds: float, event: Callable[[float], on.AnyEvent]) -> None:
+        """The worker does one thing after another."""
+        peer.worker_free_at = max(peer.worker_free_at, self.now) + seconds
+        self.answer(peer, peer.worker_free_at - self.now, event, worker=True)
+
+    def train(self, peer: Peer, effect: do.Train) -> None:
+        peer.round_began[effect.round] = self.now
+        began = peer.round_began.get(effect.round - 1)
+        if began is not None:
+            peer.longest_round = max(peer.longest_round, self.now - began)
+
+        def trained(at: float) -> on.AnyEvent:
+            peer.store.save_checkpoint(Checkpoint(round=effect.round, trained=True, blob=NETWORK))
+            return on.Trained(at=at, round=effect.round, steps=effect.steps, losses=on.Losses())
+
+        self.job(peer, peer.train_seconds * self.dice.uniform(0.9, 1.1), trained)
+
+    def publish(self, peer: Peer, round_: Round, at: float) -> on.AnyEvent:
+        epoch, sequence = peer.store.reserve_sequence()
+        assert (peer.id, epoch, sequence) not in self.sequences, "a sequence number was used twice"
+        self.sequences.add((peer.id, epoch, sequence))
+        announcement = self.announcement(peer.id, sequence, epoch=epoch, round=round_)
+        peer.store.save_announcement(msgspec.json.encode(announcement))
+        peer.shelf.add(announcement.blob)
+        if peer.sends_garbage:
+            self.bad_blobs.add(announcement.blob)
+        self.announced[peer.id] = announcement
+        self.gossip(peer.id, announcement)
+        return on.Published(at=at, announcement=announcement)
+
+    def announcement(self, peer: str, sequence: int, **fields: Any) -> Announcement:
+        blob = Digest(hashlib.sha256(f"{peer} {fields.get('epoch', 1)} {sequence}".encode()).hexdigest())
+        usual = {"network": NETWORK, "epoch": 1, "round": 1, "codec": "bf16", "size": SIZE, "blob": blob}
+        usual |= {"addresses": (f"/sim/{peer}",), "name": peer}
+        return Announcement(peer=PeerId(peer), sequence=sequence, **(usual | fields))
+
+    def fetch(self, peer: Peer, effect: do.Fetch) -> None:
+        seconds = 0.0
+        reason = "absent"
+        for holder in effect.holders:
+            if not self.can_reach(peer.id, holder):
+                seconds, reason = seconds + 2.0, "unreachable"
+            elif self.peers[holder].serves == "never ends":
+                seconds, reason = effect.timeout_seconds, "timeout"
+            elif effect.digest in self.peers[holder].shelf and self.peers[holder].serves != "absent":
+                seconds += self.dice.uniform(0.1, 1.0)
+                spoilt = self.peers[holder].serves == "corrupt"
+                reason = "corrupt" if spoilt else "lost" if self.dice.random() < self.faults.fetch_loss else ""
+            else:
+                seconds += 0.1
+            if not reason or seconds >= effect.timeout_seconds:
+                break
+        seconds = min(seconds, effect.timeout_seconds)
+        if reason:
+            failed = on.FetchFailed(at=0, peer=effect.peer, digest=effect.digest, reason=reason)
+            self.answer(peer, seconds, lambda at: msgspec.structs.replace(failed, at=at))
+            return
+
+        def fetched(at: float) -> on.AnyEvent:
+            peer.shelf.add(effect.digest)
+            return on.BlobFetched(at=at, peer=effect.peer, digest=effect.digest, bytes_in=effect.size)
+
+        self.answer(peer, seconds, fetched)
+
+    def admit(self, effect: do.Admit, at: float) -> on.AnyEvent:
+        if effect.digest in self.bad_blobs:
+            return on.UpdateRefused(at=at, peer=effect.peer, digest=effect.digest, reason="not-finite")
+        return on.UpdateAdmitted(at=at, peer=effect.peer, digest=effect.digest)
+
+    def collaborate(self, peer: Peer, effect: do.Collaborate, at: float) -> on.AnyEvent:
+        assert {candidate.digest for candidate in effect.candidates} <= peer.shelf, "merging a blob that is gone"
+        others = [candidate.peer for candidate in effect.candidates]
+        peer.merged.update(others)
+        row = {id_: 1.0 / (1 + len(others)) for id_ in (peer.id, *others)}
+        guard = peer.guard(effect.round)
+        record = RoundRecord(
+            round=effect.round,
+            finished_unix=at,
+            loss_train=None,
+            loss_trust=None,
+            guard_base=None,
+            guard_own=guard,
+            guard_personal=guard,
+            guard_local=None,
+            row=row,
+            accepted=True,
+            reason="",
+            steps=self.settings.steps_per_round,
+            bytes_in=0,
+            bytes_out=0,
+        )
+        following = Checkpoint(round=Round(effect.round + 1), trained=False, blob=NETWORK, best_guard=guard)
+        peer.store.save_checkpoint(following, record)
+        losses = on.Losses(guard_own=guard, guard_personal=guard)
+        return on.Collaborated(
+            at=at, round=effect.round, row=row, accepted=True, reason="", losses=losses, best_guard=guard
+        )
+
+    def dial(self, peer: Peer, effect: do.Dial) -> None:
+        def arrive() -> None:
+            if self.can_reach(peer.id, effect.peer):
+                self.link(peer, self.peers[effect.peer])
+            else:
+                self.feed(peer, on.DialFailed(at=self.now, peer=effect.peer, reason="unreachable"))
+
+        life = peer.life
+        self.later(self.dice.uniform(0.05, 0.5), lambda: arrive() if peer.life == life else None)
+
+
+@pytest.fixture
+def world() -> type[World]:
+    """The class, since test files of this tree cannot be imported."""
+    return World

@@ -1,0 +1,263 @@
+"""Whole networks in virtual time: everybody makes progress, nobody waits too long, whatever fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peerd.core import events as on
+from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN
+from peerd.core.settings import Settings
+
+SLACK_SECONDS = 6.0  # publish, inspect, merge, and a tick to notice the deadline
+
+
+def longest_allowed(network: Any, peer: Any) -> float:
+    return 1.1 * peer.train_seconds + network.settings.collect_seconds + SLACK_SECONDS
+
+
+def everybody(network: Any) -> list[Any]:
+    return list(network.peers.values())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_fifty_peers_make_progress_through_loss_duplication_reordering_and_crashes(world: Any, seed: int) -> None:
+    network = world(seed, 50, loss=0.2, duplication=0.2, delay_seconds=(0.01, 4.0), fetch_loss=0.1).start()
+    unlucky = everybody(network)[:10]
+    for number, peer in enumerate(unlucky):
+        network.later(30.0 + 5 * number, lambda peer=peer: network.crash(peer))
+        network.later(42.0 + 5 * number, lambda peer=peer: network.boot(peer))
+        network.later(95.0 + number, lambda peer=peer: network.kill_worker(peer))
+    network.run(130.0)
+
+    for peer in everybody(network):
+        assert peer.round >= (2 if peer in unlucky else 4)
+        assert peer.merged
+    for peer in everybody(network)[10:]:
+        assert peer.longest_round <= longest_allowed(network, peer)
+
+
+def test_the_same_seed_gives_the_same_run_to_the_event(world: Any) -> None:
+    traces = {
+        seed: [world(seed, 8, loss=0.3, duplication=0.3).start().run(90.0).trace.hexdigest() for _ in range(2)]
+        for seed in (1, 2)
+    }
+
+    assert traces[1][0] == traces[1][1]
+    assert traces[2][0] == traces[2][1]
+    assert traces[1] != traces[2]
+
+
+def test_everybody_merges_with_everybody_in_a_small_quiet_network(world: Any) -> None:
+    network = world(0, 6).start().run(120.0)
+
+    for peer in everybody(network):
+        assert peer.merged == network.peers.keys() - {peer.id}
+
+
+def test_a_peer_alone_trains_on_and_says_so_once(world: Any) -> None:
+    network = world(0, 1).start().run(300.0)
+
+    (peer,) = everybody(network)
+    assert peer.round >= 10
+    assert peer.longest_round <= 1.1 * peer.train_seconds + 3.0
+    assert sum("training alone" in note for note in peer.notes) == 1
+
+
+def test_a_late_joiner_gets_everybodys_update(world: Any) -> None:
+    network = world(3, 6).start().run(100.0)
+    late = network.add("peer-late")
+    network.run(200.0)
+
+    assert late.merged == network.peers.keys() - {late.id}
+    assert all(late.id in peer.merged for peer in everybody(network) if peer is not late)
+
+
+def test_a_late_joiner_gets_the_updates_of_peers_that_rest(world: Any) -> None:
+    network = world(3, 5, Settings(rounds=3, collect_seconds=10.0)).start().run(200.0)
+    assert {peer.state for peer in everybody(network)} == {"resting"}
+    network.settings = Settings(rounds=6, collect_seconds=10.0)
+    late = network.add("peer-late")
+    network.run(400.0)
+
+    assert late.merged == network.peers.keys() - {late.id}
+    assert all(late.id in peer.merged for peer in everybody(network) if peer is not late)
+
+
+def test_a_resting_network_falls_silent(world: Any) -> None:
+    network = world(3, 5, Settings(rounds=3, collect_seconds=10.0)).start().run(200.0)
+    rounds = [peer.round for peer in everybody(network)]
+    network.run(600.0)
+
+    assert [peer.round for peer in everybody(network)] == rounds
+
+
+def test_two_dead_peers_of_five_delay_nobody_beyond_the_budget(world: Any) -> None:
+    network = world(4, 5).start().run(60.0)
+    dead = everybody(network)[:2]
+    for peer in dead:
+        network.unreachable.add(peer.id)
+        network.crash(peer)
+    living = everybody(network)[2:]
+    before = [peer.round for peer in living]
+    network.run(240.0)
+
+    for peer, round_ in zip(living, before, strict=True):
+        assert peer.longest_round <= longest_allowed(network, peer)
+        assert peer.round - round_ >= 180.0 / longest_allowed(network, peer) - 1
+
+
+def test_two_peers_that_connect_and_never_serve_delay_nobody_beyond_the_budget(world: Any) -> None:
+    network = world(5, 5)
+    stallers = everybody(network)[:2]
+    for peer in stallers:
+        peer.serves = "never ends"
+    network.start().run(240.0)
+
+    for peer in everybody(network)[2:]:
+        assert peer.longest_round <= longest_allowed(network, peer)
+        assert {other.id for other in everybody(network)[2:]} - {peer.id} <= peer.merged
+        assert peer.round >= 6
+
+
+def test_a_slow_trainer_does_not_hold_up_the_quick(world: Any) -> None:
+    network = world(6, 5)
+    everybody(network)[0].train_seconds = 300.0
+    network.start().run(400.0)
+
+    for peer in everybody(network)[1:]:
+        assert peer.longest_round <= longest_allowed(network, peer)
+        assert peer.round >= 10
+
+
+def test_a_partition_goes_on_in_both_halves_and_heals(world: Any) -> None:
+    network = world(7, 6).start().run(60.0)
+    left, right = list(network.peers)[:3], list(network.peers)[3:]
+    network.partition(left, right)
+    before = {peer.id: peer.round for peer in everybody(network)}
+    network.run(300.0)
+    assert all(peer.round >= before[peer.id] + 5 for peer in everybody(network))
+    assert all(network.peers[one].connections.isdisjoint(right) for one in left)
+    network.heal()
+    for peer in everybody(network):
+        peer.merged.clear()
+    network.run(660.0)  # the longest pause between two dials is some minutes
+
+    for peer in everybody(network):
+        assert peer.connections == network.peers.keys() - {peer.id}
+        assert peer.merged == network.peers.keys() - {peer.id}
+
+
+def test_after_ten_minutes_without_anybody_a_peer_rejoins_without_a_restart(world: Any) -> None:
+    network = world(8, 4).start().run(60.0)
+    lonely = everybody(network)[0]
+    network.partition([lonely.id], [peer.id for peer in everybody(network)[1:]])
+    network.run(660.0)
+    assert not lonely.connections
+    network.heal()
+    lonely.merged.clear()
+    network.run(660.0 + 500.0)
+
+    assert lonely.merged == network.peers.keys() - {lonely.id}
+    assert lonely.life == 1
+
+
+def test_sequence_numbers_are_never_reused_however_often_peers_crash(world: Any) -> None:
+    network = world(9, 5).start()
+    for moment in range(12, 200, 13):
+        peer = everybody(network)[moment % 5]
+        network.later(float(moment), lambda peer=peer: network.crash(peer))
+        network.later(moment + 4.0, lambda peer=peer: network.boot(peer))
+    network.run(260.0)  # the simulator fails the run where a number comes twice
+
+    assert all(peer.life >= 3 for peer in everybody(network))
+    assert all(peer.round >= 3 for peer in everybody(network))
+
+
+def test_a_crashed_peer_resumes_its_round_and_finds_the_others_from_memory(world: Any) -> None:
+    network = world(10, 4).start().run(100.0)
+    peer = everybody(network)[0]
+    round_ = peer.round
+    network.crash(peer)
+    network.introduce = lambda *_: None  # no bootstrap node any more
+    network.boot(peer)
+    network.run(104.0)
+
+    assert peer.round >= round_
+    assert peer.connections
+
+
+def test_workers_that_die_again_and_again_lose_no_round(world: Any) -> None:
+    network = world(11, 4).start()
+    for moment in range(10, 190, 31):
+        for peer in everybody(network):
+            network.later(float(moment), lambda peer=peer: network.kill_worker(peer))
+    network.run(300.0)
+
+    for peer in everybody(network):
+        recorded = [record.round for record in peer.store.rounds()]
+        assert recorded == list(range(1, len(recorded) + 1))
+        assert len(recorded) >= 5
+
+
+def test_garbage_updates_are_refused_counted_and_used_by_nobody(world: Any) -> None:
+    network = world(12, 5)
+    liar, *honest = everybody(network)
+    liar.sends_garbage = True
+    network.start().run(240.0)
+
+    for peer in honest:
+        assert liar.id not in peer.merged
+        assert peer.store.refusals()[liar.id]["not-finite"] >= 1
+        assert peer.round >= 6
+        assert peer.merged == {other.id for other in honest} - {peer.id}
+
+
+def test_corrupt_blobs_are_counted_and_do_not_stop_anybody(world: Any) -> None:
+    network = world(13, 5)
+    spoiler, *honest = everybody(network)
+    spoiler.serves = "corrupt"
+    network.start().run(240.0)
+
+    for peer in honest:
+        assert peer.store.refusals()[spoiler.id]["corrupt"] >= 1
+        assert {other.id for other in honest} - {peer.id} <= peer.merged
+        assert peer.longest_round <= longest_allowed(network, peer)
+
+
+def test_ten_thousand_fake_peers_neither_fill_the_memory_nor_stop_the_round(world: Any) -> None:
+    network = world(14, 5).start().run(40.0)
+    victim = everybody(network)[0]
+    for number in range(10_000):
+        fake = network.announcement(f"fake-{number:05d}", 1, network="b" * 64 if number % 3 == 0 else "a" * 64)
+        said = on.AnnouncementHeard(at=0, announcement=fake, via=everybody(network)[1].id)
+        network.later(
+            number / 500, lambda said=said: network.feed(victim, on.msgspec.structs.replace(said, at=network.now))
+        )
+    victim.merged.clear()
+    began = victim.round
+    network.run(200.0)
+
+    assert len(victim.node.neighbours) <= MAX_KNOWN_PEERS
+    assert len(victim.node.seen) <= MAX_SEEN
+    assert victim.node.dropped > 5_000
+    assert sum(map(len, victim.store.refusals().values())) < 600
+    assert {peer.id for peer in everybody(network)[1:]} == victim.merged
+    assert victim.round >= began + 4
+
+
+def test_a_flood_from_one_peer_is_cut_off_and_counted(world: Any) -> None:
+    network = world(15, 4).start().run(40.0)
+    victim, flooder = everybody(network)[:2]
+    for number in range(5_000):
+        said = on.AnnouncementHeard(at=0, announcement=network.announcement(flooder.id, 10 + number), via=flooder.id)
+        network.later(
+            number / 500, lambda said=said: network.feed(victim, on.msgspec.structs.replace(said, at=network.now))
+        )
+    steps = network.steps
+    network.run(55.0)
+
+    assert victim.node.refused["rate"] > 4_000
+    assert victim.store.refusals()[flooder.id]["rate"] < 200
+    assert network.steps - steps < 6_000
