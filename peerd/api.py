@@ -6,7 +6,6 @@ Referer, or name another host than `peerd`, are refused; the loopback proxy of `
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol, TypeVar
@@ -33,6 +32,12 @@ HOST = "peerd"
 MAX_BODY = 256 * 1024  # bytes; a prompt of MAX_PROMPT characters and some room
 PAGE_ROUNDS = 500  # rounds on the dashboard
 MAX_ROUNDS = 10_000  # rounds in one answer
+MEDIA_TYPES = {  # the system's table may know better, and be wrong: a browser runs no module of type text/plain
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 PAGE_HEADERS = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
 
 Asked = TypeVar("Asked")
@@ -243,7 +248,7 @@ async def page(request: Request) -> Response:
     folder = resources.files("peerd") / "web"
     if name not in {found.name for found in folder.iterdir() if found.is_file()}:
         return problem("not-found", f"there is no {name}", status=404)
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    kind = MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream")
     return Response((folder / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
 
 

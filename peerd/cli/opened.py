@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
-from peerd.cli.output import finish, write_document
+from peerd.cli.output import finish, say
 from peerd.client import Client, find_socket
 from peerd.errors import UsageError
 from peerd.paths import Paths
@@ -28,10 +29,15 @@ def dashboard(
     from peerd.dashboard import run
 
     def opened(data: documents.DashboardOpened) -> None:
-        if as_json:
-            write_document(documents.document("dashboard", data))
+        finish("dashboard", data, as_json, lambda: _invite(data))
 
-    run(find_socket(Paths.of(home)), port=port, browse=browse and not as_json, opened=opened, talkative=not as_json)
+    run(find_socket(Paths.of(home)), port=port, browse=browse and not as_json, opened=opened)
+
+
+def _invite(data: documents.DashboardOpened) -> None:
+    say(f"The dashboard is at  {data.url}")
+    say("The address works once, in one browser on this machine. Ctrl-C ends it.")
+    sys.stdout.flush()
 
 
 def demo(

@@ -1,0 +1,251 @@
+"""`peerd dashboard`: a loopback proxy between one browser and the daemon's Unix socket, for as long as it runs.
+
+    http://127.0.0.1:PORT/#token=...      the fragment never leaves the browser; the page swaps the token, once, for a
+                                          cookie that no script can read and no other site can send
+
+It passes GET on to /v1/ and to the page's own files, and nothing else: the page can look, not act. A request for
+another host (DNS rebinding), from another page (Origin, Sec-Fetch-Site) or without the cookie is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import tempfile
+import threading
+import webbrowser
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peerd.api import HOST, page, problem
+from peerd.documents import DashboardOpened
+from peerd.errors import UsageError
+from peerd.serve import loopback, serve_on
+
+TOKEN_BYTES = 32
+MAX_WRONG_TOKENS = 10  # then the token is void: somebody is guessing
+MAX_EXCHANGE_BODY = 1024  # bytes
+WAIT_SECONDS = 20.0  # for the daemon's next byte; it sends a sign of life every 15 s
+PASSED_ON = ("content-type", "cache-control", "x-peerd-version")
+
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Gate:
+    """One token, good once; one session after it."""
+
+    def __init__(self, token: str, session: str) -> None:
+        self._token: str | None = token
+        self._session = session
+        self._wrong = 0
+
+    def exchange(self, offered: str) -> str | None:
+        """The session for the token, the first time."""
+        if self._token is None:
+            return None
+        if not secrets.compare_digest(offered.encode(), self._token.encode()):
+            self._wrong += 1
+            if self._wrong >= MAX_WRONG_TOKENS:
+                self._token = None
+            return None
+        self._token = None
+        return self._session
+
+    def admits(self, session: str) -> bool:
+        """Whether this is the browser that brought the token."""
+        return secrets.compare_digest(session.encode(), self._session.encode())
+
+
+class _Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /auth/exchange."""
+
+    token: str
+
+
+def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate) -> Starlette:
+    """The application that the browser talks to."""
+    cookie = f"peerd_{port}"  # cookies know no ports: two dashboards must not overwrite each other's
+
+    async def exchange(request: Request) -> Response:
+        if request.headers.get("origin") not in _origins(port):
+            return problem("forbidden", "this page is not the dashboard", status=403)
+        body = await _bounded_body(request)
+        try:
+            session = gate.exchange(msgspec.json.decode(body, type=_Offer).token)
+        except msgspec.DecodeError:
+            return problem("usage", "a token is expected", status=400)
+        if session is None:
+            return problem("forbidden", "this link was used already", "type again: peerd dashboard", status=403)
+        answer = Response(status_code=204, headers={"cache-control": "no-store"})
+        answer.set_cookie(cookie, session, httponly=True, samesite="strict", path="/")
+        return answer
+
+    async def look(request: Request) -> Response:
+        if not gate.admits(request.cookies.get(cookie, "")):
+            return problem("forbidden", "this browser has no session", "type: peerd dashboard", status=401)
+        return await _forward(upstream, request)
+
+    return Starlette(
+        routes=[
+            Route("/auth/exchange", exchange, methods=["POST"]),
+            Route("/", page, methods=["GET"]),
+            Route("/web/{name}", page, methods=["GET"]),
+            Route("/v1/{rest:path}", look, methods=["GET"]),
+        ],
+        middleware=[Middleware(OwnPageOnly, port=port)],
+        exception_handlers={404: _not_here, 405: _only_looking},
+    )
+
+
+class OwnPageOnly:
+    """Refuses other hosts, other pages and other methods, and sets the headers that keep the page to itself."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app, self._port = app, port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403 or 405."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if headers.get("host") not in _hosts(self._port):
+            return problem("forbidden", "this is not the host it was asked for", status=403)
+        if "origin" in headers and headers["origin"] not in _origins(self._port):
+            return problem("forbidden", "other pages may not look", status=403)
+        if scope["path"].startswith(("/v1/", "/auth/")) and headers.get("sec-fetch-site", "none") not in _FRIENDLY:
+            return problem("forbidden", "other pages may not look", status=403)
+        if scope["method"] != "GET" and (scope["method"], scope["path"]) != ("POST", "/auth/exchange"):
+            return problem("method", "the dashboard only looks", status=405)
+        return None
+
+
+_FRIENDLY = {"same-origin", "none"}
+
+
+def _hosts(port: int) -> set[str]:
+    return {f"127.0.0.1:{port}", f"localhost:{port}"} | ({"127.0.0.1", "localhost"} if port == 80 else set())
+
+
+def _origins(port: int) -> set[str]:
+    return {f"http://{host}" for host in _hosts(port)}
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_EXCHANGE_BODY:
+            return b""
+    return body
+
+
+async def _forward(upstream: httpx.AsyncClient, request: Request) -> Response:
+    """The daemon's answer, streamed; nothing of the browser's request but the path goes there."""
+    url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    try:
+        answer = await upstream.send(upstream.build_request("GET", url), stream=True)
+    except httpx.HTTPError:
+        return problem("not-running", "the daemon does not answer", "start it with: peerd start", status=502)
+    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
+    return StreamingResponse(_chunks(answer), answer.status_code, headers, background=BackgroundTask(answer.aclose))
+
+
+async def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
+    with contextlib.suppress(httpx.HTTPError):  # the daemon ended; the page sees its stream end and asks again
+        async for chunk in answer.aiter_bytes():
+            yield chunk
+
+
+async def _not_here(request: Request, _: Exception) -> Response:
+    return problem("not-found", f"there is no {request.url.path}", status=404)
+
+
+async def _only_looking(_: Request, __: Exception) -> Response:
+    return problem("method", "the dashboard only looks", status=405)
+
+
+def run(
+    socket_path: Path,
+    *,
+    port: int,
+    browse: bool,
+    opened: Callable[[DashboardOpened], None],
+) -> None:
+    """Serve until Ctrl-C or SIGTERM. `opened` is told the address once it can be used."""
+    asyncio.run(_run(socket_path, port, browse, opened))
+
+
+async def _run(socket_path: Path, port: int, browse: bool, opened: Callable[[DashboardOpened], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with contextlib.ExitStack() as stack:
+        await serve_dashboard(socket_path, port, stop, lambda data: _tell(data, browse, opened, stack))
+
+
+async def serve_dashboard(
+    socket_path: Path, port: int, stop: asyncio.Event, opened: Callable[[DashboardOpened], None]
+) -> None:
+    """Serve until `stop`. Raises UsageError where the port is taken."""
+    try:
+        listener = loopback(port)
+    except OSError as error:
+        hint = "choose another with --port, or leave it out"
+        raise UsageError(f"--port: cannot use port {port}: {error.strerror}", hint) from error
+    port = listener.getsockname()[1]
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    gate = Gate(token, secrets.token_urlsafe(TOKEN_BYTES))
+    url = f"http://127.0.0.1:{port}/#token={token}"
+    transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
+    timeout = httpx.Timeout(WAIT_SECONDS)
+    async with httpx.AsyncClient(
+        transport=transport, base_url=f"http://{HOST}", timeout=timeout, trust_env=False
+    ) as upstream:
+        app = proxy(upstream, port, gate)
+        await serve_on(listener, app, stop, ready=lambda: opened(DashboardOpened(url=url, port=port)))
+
+
+def _tell(
+    data: DashboardOpened, browse: bool, opened: Callable[[DashboardOpened], None], stack: contextlib.ExitStack
+) -> None:
+    opened(data)
+    if browse:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peerd-")))
+        file = _redirect(folder, data.url)
+        # A thread of its own: a text browser stays until it is left, and needs us meanwhile.
+        threading.Thread(target=webbrowser.open, args=(file.as_uri(),), name="browser", daemon=True).start()
+
+
+def _redirect(folder: Path, url: str) -> Path:
+    """A file that only we can read and that leads to the address: a command line would show the token to everyone."""
+    file = folder / "dashboard.html"
+    file.touch(mode=0o600)
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">dashboard</a>')
+    return file

@@ -1,0 +1,182 @@
+"""The dashboard as a person meets it: `peerd dashboard` as a process, its link opened in real headless Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.e2e]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+PATIENCE = 30.0  # seconds a page may take on a machine that is busy training
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-default-apps --window-size=1280,1720 --force-color-profile=srgb"
+)
+
+if not (CHROMIUM and DRIVER):
+    pytest.skip(
+        "NOT TESTED: no Chromium with chromedriver here (Debian: apt-get install chromium chromium-driver)",
+        allow_module_level=True,
+    )
+
+
+def control() -> Any:
+    """The fake daemon of the control side's tests."""
+    place = Path(__file__).parents[1] / "peerd" / "control" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("control_conftest", place)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["control_conftest"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Any]:
+    fake = control()
+    view = fake.FakeView(rounds=24)
+    view.bob_name = "bob\u202e<img src=http://example.org/x onerror=alert(1)>"
+    with tempfile.TemporaryDirectory(prefix="pd-") as folder:
+        with fake.Daemon(fake.Paths.of(Path(folder) / "home"), view) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def dashboard(home: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "peerd", "dashboard", "--no-open", "--json", "--home", str(home)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        lines = []
+        while not lines or lines[-1] != "}\n":
+            lines.append(process.stdout.readline())
+            assert lines[-1], "peerd dashboard ended"
+        yield json.loads("".join(lines))["data"]["url"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+
+
+@contextlib.contextmanager
+def chromium(dark: bool = False) -> Iterator[Any]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    with tempfile.TemporaryDirectory(prefix="pd-chromium-", ignore_cleanup_errors=True) as profile:
+        options.add_argument(f"--user-data-dir={profile}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        try:
+            driver.execute_cdp_cmd(
+                "Emulation.setEmulatedMedia",
+                {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+            )
+            yield driver
+        finally:
+            driver.quit()
+
+
+def wait(driver: Any, claim: Callable[[Any], Any]) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(claim)
+
+
+def text_of(driver: Any, panel: str) -> str:
+    found = driver.find_elements("css selector", f'[data-panel="{panel}"]')
+    return found[0].text if found else ""
+
+
+def requested(driver: Any) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def complaints(driver: Any) -> list[str]:
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+
+
+def screenshot(driver: Any, name: str) -> None:
+    if folder := os.environ.get("PEERD_SCREENSHOT"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def test_a_person_sees_the_daemon_and_a_round_arrive_without_reloading(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, chromium() as driver:
+        driver.get(url)
+        wait(driver, lambda d: "training round 25" in text_of(d, "state"))
+        wait(driver, lambda d: d.find_element("id", "link-text").text == "live")
+        screenshot(driver, "dashboard-light")
+        daemon.call(daemon.view.finish_round)
+        wait(driver, lambda d: "training round 26" in text_of(d, "state"))
+
+        assert "token" not in driver.current_url
+        assert driver.find_elements("css selector", '[data-panel="perplexity"] svg path.series.mine')
+        assert len(driver.find_elements("css selector", '[data-panel="trust-over-time"] svg path.area')) == 3
+        assert "alice (me)" in text_of(driver, "trust-now")
+        assert driver.title == "round 26 · alice · peerd"
+        assert complaints(driver) == []
+        assert {urlsplit(u).netloc for u in requested(driver) if u.startswith("http")} == {urlsplit(url).netloc}
+
+
+def test_the_name_of_a_stranger_is_text_and_nothing_else(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, chromium(dark=True) as driver:
+        driver.get(url)
+        wait(driver, lambda d: "bob<img" in text_of(d, "peers"))
+        wait(driver, lambda d: d.find_element("id", "link-text").text == "live")
+        screenshot(driver, "dashboard-dark")
+
+        assert "\u202e" not in driver.find_element("tag name", "body").text
+        assert len(driver.find_elements("css selector", "main img")) == 0
+        assert not any("example.org" in address for address in requested(driver))
+
+
+def test_a_second_browser_with_the_same_link_sees_nothing_and_is_told_why(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url:
+        with chromium() as first:
+            first.get(url)
+            wait(first, lambda d: "training round" in text_of(d, "state"))
+            first.refresh()
+            wait(first, lambda d: "training round" in text_of(d, "state"))
+        with chromium() as second:
+            second.get(url)
+            wait(second, lambda d: "type the command again" in d.find_element("id", "notice").text)
+
+            assert second.find_elements("css selector", "[data-panel]") == []
+
+
+def test_the_page_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() -> None:
+    fake = control()
+    with tempfile.TemporaryDirectory(prefix="pd-") as folder, contextlib.ExitStack() as stack:
+        paths = fake.Paths.of(Path(folder) / "home")
+        first = fake.Daemon(paths, fake.FakeView(alone=True))
+        first.__enter__()
+        driver = stack.enter_context(chromium())
+        driver.get(stack.enter_context(dashboard(paths.home)))
+        wait(driver, lambda d: "No peer found yet" in text_of(d, "state"))
+        screenshot(driver, "dashboard-alone")
+        first.__exit__()
+        wait(driver, lambda d: "daemon does not answer" in d.find_element("id", "notice").text)
+        with fake.Daemon(paths, fake.FakeView(rounds=3)):
+            wait(driver, lambda d: "training round 4" in text_of(d, "state"))
+
+            assert not driver.find_element("id", "notice").is_displayed()
