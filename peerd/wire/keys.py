@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2pfinetune.names import PeerId
-from peerd.errors import StoreError
+from peerd.errors import StoreError, UsageError
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -86,6 +86,18 @@ def verify(peer: PeerId, signature: bytes, data: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def load_group_key(path: Path) -> str:
+    """A libp2p pre-shared key: a file of 64 hexadecimal digits. Raises UsageError with advice; never shows the key."""
+    make = f"make one with: openssl rand -hex 32 > {path}; give the same file to every peer of the group"
+    try:
+        text = path.read_text(encoding="ascii").strip().lower()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the group key {path} cannot be read: {error}", make) from error
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise UsageError(f"the group key {path} is not 64 hexadecimal digits", make)
+    return text
 
 
 def _create(path: Path, seed: bytes) -> None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import trio
 from google.protobuf.message import DecodeError
 from libp2p.network import swarm
 from libp2p.network.connection.raw_connection import RawConnection
@@ -73,21 +72,20 @@ async def _handle_inbound(self: Any, raw: Any, listened: Any, _failure: Any) -> 
     if _pending[address] >= MAX_PENDING_PER_ADDRESS:
         await raw.close()
         return
+    connection, upgraded = RawConnection(raw, initiator=False), []
+
+    async def upgrade() -> None:
+        upgraded.append(await self.upgrade_inbound_raw_conn(connection, listened))
+
     _pending[address] += 1
-    waiting = True
-    connection = RawConnection(raw, initiator=False)
     try:
-        muxed = await self.upgrade_inbound_raw_conn(connection, listened)
-        _forget_pending(address)
-        waiting = False
-        await muxed.event_closed.wait()
-    except Exception as error:  # a stranger's handshake: whatever it threw must end with its connection
-        log.debug("inbound connection failed: %r", error)
-        with trio.CancelScope(shield=True), trio.move_on_after(1):
-            await _quietly(connection.close)
+        failure = await attempt(upgrade)
     finally:
-        if waiting:
-            _forget_pending(address)
+        _forget_pending(address)
+    if failure is None:
+        await upgraded[0].event_closed.wait()
+    else:
+        await attempt(connection.close)
 
 
 def _forget_pending(address: str) -> None:
@@ -105,18 +103,17 @@ def guard_streams(host: Any, count: Callable[[str], None]) -> None:
         peer = stream.muxed_conn.peer_id
         if open_streams[peer] >= MAX_STREAMS_PER_PEER:
             count("streams-refused")
-            await _quietly(stream.reset)
+            await attempt(stream.reset)
             return
         open_streams[peer] += 1
         try:
-            await inner(stream)
-        except Exception as error:  # whatever a peer made a handler throw ends with that stream
-            count("streams-failed")
-            log.debug("stream handler of %s failed: %r", peer, error)
-            await _quietly(stream.reset)
-            if isinstance(error, DecodeError):  # a malformed gossip frame: not a peer to keep
+            failure = await attempt(inner, stream)
+            if failure is not None:
+                count("streams-failed")
+                await attempt(stream.reset)
+            if isinstance(failure, DecodeError):  # a malformed gossip frame: not a peer to keep
                 count("malformed-frames")
-                await _quietly(host.disconnect, peer)
+                await attempt(host.disconnect, peer)
         finally:
             open_streams[peer] -= 1
             if not open_streams[peer]:
@@ -139,7 +136,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
 
         def run_task(function: Callable[..., Awaitable[None]], *arguments: Any, **options: Any) -> None:
             async def guarded(*given: Any) -> None:
-                await _quietly(function, *given)
+                await attempt(function, *given)
 
             original(guarded, *arguments, **options)
 
@@ -167,9 +164,11 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         return written
 
 
-async def _quietly(function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
-    """For work whose failure is the peer's own loss."""
+async def attempt(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Exception | None:
+    """Run what a peer may make fail; the failure, whatever it is, is a value and ends nothing else."""
     try:
         await function(*arguments)
-    except Exception as error:  # the library's border: what a peer provoked must not end the service
+    except Exception as error:  # the library's border, and it has no common base for what a stranger can provoke
         log.debug("%s failed: %r", getattr(function, "__name__", function), error)
+        return error
+    return None

@@ -25,9 +25,9 @@ from multiaddr import Multiaddr
 from multiaddr.utils import get_network_addrs
 
 from p2pfinetune.names import PeerId, Refusal
-from peerd.errors import TransportError
-from peerd.net.addresses import EXAMPLE, Address, expand_wildcards, parse_address
+from peerd.errors import TransportError, UsageError
 from peerd.net.libp2p import guards
+from peerd.wire.addresses import EXAMPLE, Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
 DIAL_SECONDS = 8.0  # for one address: TCP, Noise and yamux over a slow line
@@ -79,16 +79,16 @@ async def running(host: Any, listen: Sequence[Address]) -> AsyncIterator[tuple[s
 
 
 def parse_listen(texts: Iterable[str]) -> tuple[Address, ...]:
-    """The addresses to listen on. Raises TransportError naming the one that is wrong."""
+    """The addresses to listen on. Raises UsageError naming the one that is wrong."""
     found = []
     for text in texts:
         address = parse_address(text)
         if isinstance(address, Refusal) or address.kind not in {"ip4", "ip6"}:
             why = address.detail if isinstance(address, Refusal) else "only an IP address can be listened on"
-            raise TransportError(f"cannot listen on {text!r}: {why}", "for instance /ip4/0.0.0.0/tcp/4001")
+            raise UsageError(f"cannot listen on {text!r}: {why}", "for instance /ip4/0.0.0.0/tcp/4001")
         found.append(address)
     if not found:
-        raise TransportError("there is no address to listen on", "for instance --listen /ip4/0.0.0.0/tcp/4001")
+        raise UsageError("there is no address to listen on", "for instance --listen /ip4/0.0.0.0/tcp/4001")
     return tuple(found)
 
 
@@ -111,7 +111,7 @@ def _listening(host: Any, expected: int) -> tuple[str, ...]:
     addresses = [address for address in bound if isinstance(address, Address) and address.port]
     if len(host.get_network().listeners) < expected or not addresses:
         raise TransportError("libp2p could not listen on every address", "see `peerd doctor`")
-    interfaces = (*get_network_addrs(4), *get_network_addrs(6))
+    interfaces = (*get_network_addrs(4), *get_network_addrs(6), "127.0.0.1", "::1")  # for daemons of one machine
     me = PeerId(str(host.get_id()))
     return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))
 

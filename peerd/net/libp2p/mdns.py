@@ -13,8 +13,8 @@ from libp2p.discovery.mdns.mdns import MDNSDiscovery
 from libp2p.peer.id import ID
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.net.addresses import Address, dialable
 from peerd.net.transport import Found
+from peerd.wire.addresses import Address, dialable
 
 
 def service_of(network: Digest) -> str:

@@ -16,22 +16,20 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.tools.anyio_service import background_trio_service
 
-from p2pfinetune.names import Digest, PeerId, Refusal
+from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
-from peerd.net.addresses import Address, dialable, parse_address
-from peerd.net.libp2p import mdns
+from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
-from peerd.net.libp2p.frames import opened, read_message, write_message
+from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.guards import GuardedPubsub
 from peerd.net.libp2p.host import NETWORK_ERRORS, dial, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
+from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
 MAX_CONNECTIONS = 128
 GREETING_SECONDS = 10.0
-RENDEZVOUS = "/peerd/rendezvous/1"
-MAX_RENDEZVOUS_BYTES = 256 * 1024  # 64 records of 8 addresses
 
 
 def hello_protocol(network: Digest) -> str:
@@ -122,29 +120,18 @@ class Node:
 
     async def register(self, node: Address, message: Register) -> Sample | Failed:
         """Ask a rendezvous node; the connection is closed again, since that node is no neighbour."""
-        peer = node.peer
-        if peer is None:
-            return Failed("refused", "the address does not say /p2p/ and the node's id")
+        peer = node.peer or PeerId("")
         self._guests[peer] += 1
-        self._pubsub.blacklisted_peers.add(ID.from_string(peer))  # it speaks no gossip: do not keep asking
         try:
-            with trio.fail_after(limits.CONNECT_SECONDS):
-                if await dial(self._host, peer, [node]) is None:
-                    return Failed("unreachable", f"{node} does not answer")
-                async with opened(self._host, peer, RENDEZVOUS) as stream:
-                    await write_message(stream, message, max_bytes=MAX_RENDEZVOUS_BYTES)
-                    answer = await read_message(stream, Sample, max_bytes=MAX_RENDEZVOUS_BYTES)
-        except StreamFailure:
-            return Failed("refused", f"{node} is no bootstrap node")
-        except NETWORK_ERRORS as error:
-            return Failed("unreachable", f"{node}: {type(error).__name__} {error}".rstrip())
+            if node.peer is not None:
+                self._pubsub.blacklisted_peers.add(ID.from_string(peer))  # it speaks no gossip: do not keep asking
+            return await rendezvous.ask(self._host, node, message)
         finally:
             with trio.CancelScope(shield=True):
                 await self.disconnect(peer)
             self._guests[peer] -= 1
             if not self._guests[peer]:
                 del self._guests[peer]
-        return Failed("refused", f"answered nonsense: {answer.reason}") if isinstance(answer, Refusal) else answer
 
     @property
     def fetch(self) -> Callable[..., Awaitable[Any]]:

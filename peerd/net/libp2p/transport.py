@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from p2pfinetune.names import Digest, PeerId
 from peerd.errors import TransportError
 from peerd.net import limits
-from peerd.net.addresses import Address
 from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import parse_listen
 from peerd.net.libp2p.node import Node
 from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, PeerTraffic
+from peerd.wire.addresses import Address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
@@ -37,16 +37,14 @@ class Libp2pTransport:
         psk: str | None = None,
         lan: bool = False,
     ) -> None:
-        """`psk` is a pre-shared key of 64 hexadecimal digits. Raises TransportError for a bad address or key."""
-        if psk is not None and (len(psk) != 64 or not set(psk) <= set("0123456789abcdefABCDEF")):
-            raise TransportError("the group key is not 64 hexadecimal digits", "make one with: openssl rand -hex 32")
+        """`psk` is what `peerd.wire.keys.load_group_key` gives. Raises UsageError for a bad address."""
         self._inbox, self._ledger = limits.Happenings(), limits.TrafficLedger()
         self._node = Node(
             key,
             network,
             shelf,
             listen=parse_listen(listen),
-            psk=psk.lower() if psk else None,
+            psk=psk,
             lan=lan,
             inbox=self._inbox,
             ledger=self._ledger,

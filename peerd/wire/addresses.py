@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from p2pfinetune.names import PeerId, Refusal
+from peerd.errors import UsageError
 from peerd.wire.keys import public_key_of
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES
 
@@ -99,3 +100,17 @@ def _is_host(kind: str, host: str) -> bool:
 
 def _is_wildcard(address: Address) -> bool:
     return address.kind in {"ip4", "ip6"} and ipaddress.ip_address(address.host).is_unspecified
+
+
+def given_addresses(texts: Iterable[str], option: str) -> tuple[Address, ...]:
+    """What a person typed behind `option`, each with a peer id. Raises UsageError naming the one that is wrong."""
+    found = []
+    for text in texts:
+        address = parse_address(text.strip())
+        if isinstance(address, Refusal):
+            raise UsageError(f"{option} {text!r}: {address.detail}", f"the right form is {EXAMPLE}")
+        if address.peer is None or address.port == 0:
+            missing = "the port to dial" if address.port == 0 else "the peer's id at the end"
+            raise UsageError(f"{option} {text!r}: it lacks {missing}", f"the right form is {EXAMPLE}")
+        found.append(address)
+    return tuple(found)

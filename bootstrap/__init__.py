@@ -1,0 +1,1 @@
+"""The rendezvous node: tells peers of one network about one another, and knows nothing of what they do together."""

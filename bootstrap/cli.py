@@ -1,0 +1,98 @@
+"""`peerd-bootstrap`: the command line of the rendezvous node."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+SCHEMA_VERSION = 1
+HOME_VARIABLE = "PEERD_BOOTSTRAP_HOME"
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001",)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="The rendezvous node of peerd: tells peers about one another, and nothing else.",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """The rendezvous node of peerd: tells peers about one another, and nothing else."""
+
+
+@app.command(
+    epilog="Example: peerd-bootstrap start --listen /ip4/0.0.0.0/tcp/4001\n\n"
+    "Exit codes: 0 stopped as asked, 1 cannot listen or use its key, 2 bad usage."
+)
+def start(
+    listen: Annotated[list[str] | None, typer.Option(metavar="MULTIADDR", help="Where to listen; repeatable.")] = None,
+    group_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pre-shared key of a closed group, 64 hexadecimal digits.")
+    ] = None,
+    home: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the identity key is kept.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout once it listens.")] = False,
+) -> None:
+    """Listen, print the address to paste, and serve until SIGTERM or Ctrl-C."""
+    import trio
+
+    from bootstrap import service
+    from peerd.errors import PeerdError
+    from peerd.wire.keys import PeerKey, load_group_key
+
+    dice = random.Random(secrets.randbits(64))
+    try:
+        key = PeerKey.load_or_create(home_of(home) / "identity")
+        psk = load_group_key(group_key) if group_key else None
+
+        def announce(addresses: tuple[str, ...]) -> None:
+            _announce(key.peer_id, addresses, as_json=as_json)
+
+        counts = trio.run(service.run, key, tuple(listen or DEFAULT_LISTEN), psk, announce, dice)
+    except PeerdError as error:
+        _fail(error.code, str(error), error.hint, as_json=as_json)
+        raise typer.Exit(error.exit_code) from error
+    told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    typer.echo(f"stopped; {told or 'nobody came'}", err=True)
+
+
+def home_of(given: Path | None) -> Path:
+    """The folder of the identity key: given, from the environment, or this user's."""
+    if given is None and (named := os.environ.get(HOME_VARIABLE)):
+        given = Path(named)
+    return given.expanduser() if given else Path(platformdirs.user_data_dir("peerd-bootstrap"))
+
+
+def main() -> None:
+    """The entry point of `peerd-bootstrap`."""
+    app()
+
+
+def _announce(peer_id: str, addresses: tuple[str, ...], *, as_json: bool) -> None:
+    if as_json:
+        data = {"peer_id": peer_id, "addresses": list(addresses)}
+        typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, "command": "start", "status": "ok", "data": data}))
+        sys.stdout.flush()
+        return
+    typer.echo("Peers of any network can meet here. Give one of these to `peerd start --bootstrap`:")
+    for address in addresses:
+        typer.echo(f"  {address}")
+    typer.echo("Ctrl-C stops it.")
+    sys.stdout.flush()
+
+
+def _fail(code: str, message: str, hint: str, *, as_json: bool) -> None:
+    if as_json:
+        error = {"code": code, "message": message, "hint": hint}
+        typer.echo(
+            json.dumps({"schema_version": SCHEMA_VERSION, "command": "start", "status": "error", "error": error})
+        )
+    typer.echo(f"peerd-bootstrap: {message}" + (f"\n  {hint}" if hint else ""), err=True)

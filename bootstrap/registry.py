@@ -1,0 +1,121 @@
+"""Who is registered where: one step for each message, a function of state, time and dice. It neither listens nor waits.
+
+Everything a stranger can make grow is bounded: networks, peers, addresses, requests. What is over a quota is answered,
+not ignored, so that an honest peer knows to come back later.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.wire.addresses import dialable
+from peerd.wire.messages import PeerRecord, Register, Sample
+
+
+class Quotas(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit of a node."""
+
+    lifetime_seconds: int = 600
+    """Of a registration."""
+    peers: int = 4096
+    """Registered in all."""
+    networks_per_peer: int = 4
+    peers_per_host: int = 256
+    """Peer ids registered from one IP address: a household, a lab, a demo; not a flood."""
+    requests_per_peer: int = 10
+    """In one window."""
+    requests_per_host: int = 1024
+    window_seconds: float = 30.0
+    tracked: int = 16_384
+    """Requesters remembered within one window; beyond, everybody new is refused until it ends."""
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """One peer in one network."""
+
+    addresses: tuple[str, ...]
+    host: str
+    expires_at: float
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How often each peer and each host asked since `began_at`."""
+
+    began_at: float = 0.0
+    requests: Mapping[str, int] = {}
+
+
+Key = tuple[Digest, PeerId]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a rendezvous node knows."""
+
+    quotas: Quotas = Quotas()
+    registrations: Mapping[Key, Registration] = {}
+    window: Window = Window()
+
+
+def register(
+    state: State, now: float, peer: PeerId, host: str, message: Register, dice: random.Random
+) -> tuple[State, Sample]:
+    """Remember a peer and sample others of its network. `host` is the IP address it really comes from."""
+    state, within = _counted(state, now, peer, host)
+    if not within:
+        return state, Sample(status="quota")
+    state = expired(state, now)
+    key = (message.network, peer)
+    if (refusal := _refusal(state, key, host)) is not None:
+        return state, Sample(status=refusal)
+    addresses = tuple(str(address) for address in dialable(message.addresses, peer))
+    lasting = Registration(addresses, host, now + state.quotas.lifetime_seconds)
+    state = msgspec.structs.replace(state, registrations={**state.registrations, key: lasting})
+    peers = sample(state, message.network, peer, message.want, dice)
+    return state, Sample(status="ok", peers=peers, expires_seconds=state.quotas.lifetime_seconds)
+
+
+def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random.Random) -> tuple[PeerRecord, ...]:
+    """Some others of that network that can be dialled, each equally likely."""
+    others = [
+        PeerRecord(peer=peer, addresses=registration.addresses)
+        for (where, peer), registration in sorted(state.registrations.items())
+        if where == network and peer != asker and registration.addresses
+    ]
+    return tuple(dice.sample(others, min(want, len(others))))
+
+
+def expired(state: State, now: float) -> State:
+    """Without the registrations whose time is over."""
+    if all(registration.expires_at > now for registration in state.registrations.values()):
+        return state
+    left = {key: found for key, found in state.registrations.items() if found.expires_at > now}
+    return msgspec.structs.replace(state, registrations=left)
+
+
+def _refusal(state: State, key: Key, host: str) -> str | None:
+    """Why this peer cannot be added; renewing is always possible."""
+    if key in state.registrations:
+        return None
+    if len(state.registrations) >= state.quotas.peers:
+        return "full"
+    networks = sum(peer == key[1] for _, peer in state.registrations)
+    neighbours = sum(registration.host == host for registration in state.registrations.values())
+    over = networks >= state.quotas.networks_per_peer or neighbours >= state.quotas.peers_per_host
+    return "quota" if over else None
+
+
+def _counted(state: State, now: float, peer: PeerId, host: str) -> tuple[State, bool]:
+    """The state with this request counted, and whether it is within the quotas."""
+    window, quotas = state.window, state.quotas
+    if now - window.began_at >= quotas.window_seconds:
+        window = Window(began_at=now)
+    by_peer, by_host = window.requests.get(f"peer {peer}", 0) + 1, window.requests.get(f"host {host}", 0) + 1
+    if len(window.requests) + 2 > quotas.tracked and (by_peer == 1 or by_host == 1):
+        return msgspec.structs.replace(state, window=window), False
+    window = Window(window.began_at, {**window.requests, f"peer {peer}": by_peer, f"host {host}": by_host})
+    within = by_peer <= quotas.requests_per_peer and by_host <= quotas.requests_per_host
+    return msgspec.structs.replace(state, window=window), within

@@ -1,0 +1,87 @@
+"""The rendezvous node on the network: a guarded libp2p host, one protocol, the pure registry behind it."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from bootstrap.registry import State, register
+from p2pfinetune.names import PeerId, Refusal
+from peerd.net.libp2p.frames import read_message, write_message
+from peerd.net.libp2p.host import make_host, parse_listen, running
+from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import Register, Sample
+
+MAX_CONNECTIONS = 256
+IDLE_SECONDS = 30.0  # a peer that came to register leaves again, or is shown out
+
+
+class Rendezvous:
+    """Answers Register with Sample. The state is replaced at each step and never shared."""
+
+    def __init__(self, state: State, now: Callable[[], float], dice: random.Random) -> None:
+        self.state, self.counts = state, Counter[str]()
+        self._now, self._dice = now, dice
+
+    def answer(self, peer: PeerId, host: str, message: Register | Refusal) -> Sample:
+        """One step."""
+        if isinstance(message, Refusal):
+            self.count(message.reason)
+            return Sample(status="bad-request")
+        self.state, sample = register(self.state, self._now(), peer, host, message, self._dice)
+        self.count(sample.status)
+        return sample
+
+    def count(self, what: str) -> None:
+        """For the log at the end."""
+        self.counts[what] += 1
+
+    async def serve(self, stream: Any) -> None:
+        """One exchange on one stream; who sends something else is told so once."""
+        peer = PeerId(str(stream.muxed_conn.peer_id))
+        remote = stream.get_remote_address()
+        message = await read_message(stream, Register, max_bytes=MAX_REQUEST_BYTES)
+        sample = self.answer(peer, str(remote[0]) if remote else "?", message)
+        await write_message(stream, sample, max_bytes=MAX_SAMPLE_BYTES)
+        await stream.close()
+
+
+async def run(
+    key: PeerKey,
+    listen: Sequence[str],
+    psk: str | None,
+    ready: Callable[[tuple[str, ...]], None],
+    dice: random.Random,
+) -> dict[str, int]:
+    """Serve until SIGTERM or SIGINT; returns what happened, counted. Raises TransportError when it cannot listen."""
+    addresses = parse_listen(listen)
+    rendezvous = Rendezvous(State(), trio.current_time, dice)
+    host = make_host(key, max_connections=MAX_CONNECTIONS, psk=psk, count=rendezvous.count)
+    host.set_stream_handler(PROTOCOL, rendezvous.serve)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with running(host, addresses) as told, trio.open_nursery() as nursery:
+            nursery.start_soon(host.get_peerstore().start_cleanup_task, 60)
+            nursery.start_soon(_show_out, host)
+            ready(told)
+            async for _ in signals:
+                break
+            nursery.cancel_scope.cancel()
+    return dict(rendezvous.counts)
+
+
+async def _show_out(host: Any) -> None:
+    """Close connections that stay: there are only so many, and nobody needs one for long."""
+    before: set[Any] = set()
+    while True:
+        await trio.sleep(IDLE_SECONDS)
+        present = set(host.get_network().get_connections())
+        for connection in before & present:
+            with trio.move_on_after(1):
+                await connection.close()
+        before = present - before

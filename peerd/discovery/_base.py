@@ -1,0 +1,61 @@
+"""What a discovery method is: it tells of peers and where they may be. It dials nobody and trusts nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.net.transport import Failed, Found
+from peerd.store._port import KnownPeer
+from peerd.wire.addresses import Address
+from peerd.wire.messages import Register, Sample
+
+Tell = Callable[[Found], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """All that a method may use of the daemon."""
+
+    me: PeerId
+    network: Digest
+    addresses: tuple[str, ...]
+    """Where this daemon listens, as the transport said."""
+    peers: tuple[Address, ...] = ()
+    """Given by --peer."""
+    bootstrap: tuple[Address, ...] = ()
+    """Given by --bootstrap."""
+    remembered: tuple[KnownPeer, ...] = ()
+    """Kept in the store, the most recently good first."""
+    register: Callable[[Address, Register], Awaitable[Sample | Failed]] | None = None
+    """Ask a rendezvous node; None where the network has none."""
+    warn: Callable[[str], None] = lambda _: None
+    """Tell the user something."""
+    random: random.Random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryMethod(ABC):
+    """Frozen fields are options."""
+
+    @abstractmethod
+    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+        """Tell of peers as they are found; return when there is nothing more to find, or run until cancelled."""
+
+
+async def discover(methods: Iterable[tuple[str, DiscoveryMethod]], surroundings: Surroundings, tell: Tell) -> None:
+    """Run methods by name, side by side, until cancelled or all have finished. Never tells of oneself."""
+
+    def tell_of_others(found: Found) -> None:
+        if found.peer != surroundings.me:
+            tell(found)
+
+    async with asyncio.TaskGroup() as tasks:
+        for name, method in methods:
+            tasks.create_task(method.run(surroundings, tell_of_others), name=f"discovery {name}")

@@ -1,0 +1,70 @@
+"""Peers that a rendezvous node knows."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from peerd.discovery._base import DiscoveryMethod, Surroundings, Tell
+from peerd.net.transport import Failed, Found
+from peerd.wire.addresses import Address, dialable
+from peerd.wire.messages import MAX_ADDRESSES, Register, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap(DiscoveryMethod):
+    """Registers with each --bootstrap node and hears of a random few of its peers, again and again.
+
+    want: peers asked for at a time.
+    first_seconds: until the second time; the pause doubles from then on.
+    longest_seconds: the pause it grows to, with a node that answers and with a dead one.
+    """
+
+    want: int = 16
+    first_seconds: float = 4.0
+    longest_seconds: float = 120.0
+
+    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+        """Keep up with every node."""
+        async with asyncio.TaskGroup() as tasks:
+            for node in surroundings.bootstrap:
+                tasks.create_task(self._keep_up(node, surroundings, tell), name=f"bootstrap {node.transport}")
+
+    async def _keep_up(self, node: Address, surroundings: Surroundings, tell: Tell) -> None:
+        pause, answered = self.first_seconds, True
+        while surroundings.register is not None:
+            message = Register(
+                network=surroundings.network, addresses=surroundings.addresses[:MAX_ADDRESSES], want=self.want
+            )
+            answer = await surroundings.register(node, message)
+            trouble = _trouble(answer)
+            if bool(trouble) == answered:  # said once each time it changes, not each time it is asked
+                surroundings.warn(f"bootstrap node {node}: {trouble or 'answers again'}")
+            answered = not trouble
+            if isinstance(answer, Sample):
+                _tell_all(answer, tell)
+            await surroundings.sleep(self._jittered(pause, answer, surroundings))
+            pause = min(2 * pause, self.longest_seconds)
+
+    def _jittered(self, pause: float, answer: Sample | Failed, surroundings: Surroundings) -> float:
+        """Early enough for the registration to last, and not in step with all others."""
+        if isinstance(answer, Sample) and answer.expires_seconds:
+            pause = min(pause, answer.expires_seconds / 3)
+        return pause * surroundings.random.uniform(0.75, 1.25)
+
+
+def _tell_all(sample: Sample, tell: Tell) -> None:
+    for record in sample.peers:
+        if addresses := dialable(record.addresses, record.peer):
+            tell(Found(record.peer, tuple(map(str, addresses)), "bootstrap"))
+
+
+def _trouble(answer: Sample | Failed) -> str:
+    """Empty where there is none."""
+    match answer:
+        case Failed(reason=reason, detail=detail):
+            return detail or reason
+        case Sample(status="ok"):
+            return ""
+        case Sample(status=status):
+            return f"refuses us ({status})"
