@@ -1,0 +1,1 @@
+"""Reproducible measurements, each with its own runner. Not installed, and never timed tests."""
