@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from peerd.status import Status
 
-WORTH_SAYING = 0.005  # perplexities nearer than half a percent are called equal
+WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
+WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
 
 
 def headline(status: Status) -> str:
@@ -17,10 +18,10 @@ def verdict(status: Status) -> str:
     now = status.perplexity
     if now.personal is None or now.base is None:
         return ""
-    parts = [f"{_compared(now.personal, now.base)} than the base model"]
+    parts = [f"{_compared(now.personal, now.base)} the base model's"]
     if now.local is not None:
-        parts.append(f"{_compared(now.personal, now.local)} than its twin that trains alone")
-    return f"On your own held-out text the personal model is {' and '.join(parts)}."
+        parts.append(f"{_compared(now.personal, now.local)} that of the twin that trains alone")
+    return f"On your own held-out text its perplexity is {' and '.join(parts)}."
 
 
 def advice(status: Status) -> list[str]:
@@ -28,8 +29,8 @@ def advice(status: Status) -> list[str]:
     asked = list(status.health.reasons)
     if not status.neighbours and status.state not in {"starting", "stopping"} and not asked:
         asked.append(
-            "No peer found yet. Type: peerd start --bootstrap MULTIADDR (from whoever runs the rendezvous node), "
-            "or --lan to look on this network; stop the daemon first with: peerd stop"
+            "To find peers, type: peerd stop && peerd start --bootstrap MULTIADDR   "
+            "(or --peer MULTIADDR, or --lan to look on this network)"
         )
     return asked
 
@@ -37,9 +38,6 @@ def advice(status: Status) -> list[str]:
 def _compared(mine: float, other: float) -> str:
     change = (mine - other) / other if other else 0.0
     if abs(change) < WORTH_SAYING:
-        return "no better and no worse"
-    return (
-        f"{abs(change):.0%} {'better' if change < 0 else 'worse'}"
-        if abs(change) >= 0.01
-        else f"{abs(change):.1%} {'better' if change < 0 else 'worse'}"
-    )
+        return "equal to"
+    percents = f"{abs(change):.0%}" if abs(change) >= WHOLE_PERCENTS else f"{abs(change):.1%}"
+    return f"{percents.replace('%', ' %')} {'below' if change < 0 else 'ABOVE'}"

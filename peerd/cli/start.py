@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,8 @@ import typer
 from peerd import documents, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
-from peerd.cli.output import complain, write_document
+from peerd.cli.output import complain, fail, write_document
 from peerd.client import Client
-from peerd.config import Config
 from peerd.errors import NotHealthy, NotRunning, PeerdError
 from peerd.lock import already_running, holder
 from peerd.paths import Paths
@@ -66,33 +65,29 @@ def _in_foreground(paths: Paths, as_json: bool) -> int:
     from peerd.daemon import run
 
     config = settings_file.read_config(paths.config)
-    over = threading.Event()
-    announcer = threading.Thread(target=_announce, args=(paths, as_json, over), name="announce", daemon=True)
-    announcer.start()
+    ready = []
+
+    def announce(now: Status) -> None:
+        ready.append(now)
+        _started(paths, now, as_json, log=None)
+
     try:
-        return _run(run, paths, config)
-    finally:
-        over.set()
-        announcer.join(LOOK_SECONDS * 20)
+        return _on_a_loop(run(paths, config, ready=announce))
+    except PeerdError as error:
+        if not ready:
+            raise
+        return fail("start", error, as_json=False)  # the one document is printed already
 
 
-def _run(run: Any, paths: Paths, config: Config) -> int:
+def _on_a_loop(daemon: Coroutine[Any, Any, int]) -> int:
     """On uvloop where there is one."""
     import asyncio
 
     try:
         import uvloop
     except ImportError:
-        return int(asyncio.run(run(paths, config)))
-    return int(uvloop.run(run(paths, config)))
-
-
-def _announce(paths: Paths, as_json: bool, over: threading.Event) -> None:
-    """Say once that the daemon is ready; it is asked over its socket, as anybody would."""
-    while not over.wait(LOOK_SECONDS):
-        if (now := _ready(paths)) is not None:
-            _started(paths, now, as_json, log=None)
-            return
+        return asyncio.run(daemon)
+    return int(uvloop.run(daemon))
 
 
 def _in_background(paths: Paths, as_json: bool) -> int:

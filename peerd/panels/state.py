@@ -24,7 +24,7 @@ class State(Panel):
         sentences = [*([verdict(status)] if verdict(status) else []), *advice(status)]
         return Words(
             headline=headline(status),
-            tone="bad" if not status.health.ok else "warn" if status.neighbours and not connected else "good",
+            tone="bad" if not status.health.ok else "good" if connected else "warn",
             sentences=sentences,
             facts=[
                 Fact(label="round", value=status.round, unit="number"),

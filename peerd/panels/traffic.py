@@ -27,8 +27,8 @@ class Traffic(Panel):
             facts=[
                 Fact(label="received", value=status.traffic.bytes_in, unit="bytes"),
                 Fact(label="sent", value=status.traffic.bytes_out, unit="bytes"),
-                Fact(label="received in the last round", value=last.bytes_in if last else None, unit="bytes"),
-                Fact(label="sent in the last round", value=last.bytes_out if last else None, unit="bytes"),
+                Fact(label="received, last round", value=last.bytes_in if last else None, unit="bytes"),
+                Fact(label="sent, last round", value=last.bytes_out if last else None, unit="bytes"),
                 *(refusals or [Fact(label="refused", value="nothing", unit="text")]),
             ]
         )

@@ -70,7 +70,10 @@ async function look() {
 function listen() {
   const events = new EventSource("/v1/events");
   events.addEventListener("open", () => { say("good", "live"); notice(""); });
-  events.addEventListener("status", (event) => { head(JSON.parse(event.data)); look(); });
+  events.addEventListener("status", (event) => {
+    head(JSON.parse(event.data));
+    if (!document.hidden) look();  // nobody reads a page in the background
+  });
   events.addEventListener("error", () => {
     events.close();
     say("bad", "no connection");
@@ -94,5 +97,6 @@ async function begin() {
   setTimeout(begin, AGAIN);
 }
 
+document.addEventListener("visibilitychange", () => { if (!document.hidden && drawn.size) look(); });
 await exchangeToken();
 await begin();
