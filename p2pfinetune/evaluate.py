@@ -20,8 +20,10 @@ from torch import Tensor
 
 from p2pfinetune.compute import measuring_precision, next_token_logits, rows_at_once, token_losses, without_dropout
 from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.guard import token_mean
 
 POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
+SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
 PADDING = -1
 CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
 
@@ -96,7 +98,8 @@ def evaluate(model: Any, measure: Measure, device: torch.device) -> Evaluation:
             losses_bt = _losses(model, batch, device)
             np.add.at(sums, batch.documents_b, losses_bt.double().sum(dim=1).numpy())
     tokens = measure.per_document_tokens
-    return Evaluation(float(sums.sum() / max(tokens.sum(), 1)), measure.tokens, sums / tokens, tokens)
+    per_document = sums / tokens
+    return Evaluation(token_mean(per_document, tokens), measure.tokens, per_document, tokens)
 
 
 def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
@@ -135,13 +138,15 @@ def _limited(windows: list[Window], max_tokens: int) -> list[Window]:
 
 
 def _grouped(windows: list[Window], vocabulary: int) -> Iterator[list[Window]]:
-    """Runs of windows, longest first, within the limits of one forward pass."""
+    """Runs of windows, longest first, within the limits of one forward pass and not too different in length."""
     place = 0
     while place < len(windows):
         longest = windows[place].stop - windows[place].start
         rows = min(max(1, POSITIONS // longest), rows_at_once(longest, vocabulary))
-        yield windows[place : place + rows]
-        place += rows
+        group = windows[place : place + rows]
+        group = [window for window in group if window.stop - window.start >= SIMILAR * longest]
+        yield group
+        place += len(group)
 
 
 def _batch(split: TokenSplit, windows: list[Window], position: dict[int, int]) -> Batch:

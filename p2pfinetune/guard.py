@@ -42,8 +42,7 @@ def verdict(own: Losses, merged: Losses, tokens: NDArray[np.int64], best: float,
         )
     if math.isnan(best) or not tolerance >= 0.0:
         raise ValueError("best is a number or infinite, tolerance is zero or positive")
-    weights = tokens / tokens.sum()
-    own_mean, merged_mean = float(own @ weights), float(merged @ weights)
+    own_mean, merged_mean = token_mean(own, tokens), token_mean(merged, tokens)
     return Verdict(
         accepted=not (reason := _reason(own_mean, merged_mean, best, tolerance)),
         reason=reason,
@@ -51,6 +50,11 @@ def verdict(own: Losses, merged: Losses, tokens: NDArray[np.int64], best: float,
         merged=merged_mean,
         worsened=int(np.count_nonzero(merged > own)),
     )
+
+
+def token_mean(per_document: Losses, tokens: NDArray[np.int64]) -> float:
+    """Mean over all tokens of losses given per document: the one formula, so that equal losses are equal to the bit."""
+    return float(per_document @ tokens) / max(int(tokens.sum()), 1)
 
 
 def has_drifted(loss: float, best: float, tolerance: float) -> bool:

@@ -1,0 +1,94 @@
+"""One round's mathematics as a composition of any scheme and any rule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from p2pfinetune.adapter import Adapter
+from p2pfinetune.collaborate import collaborate
+from p2pfinetune.merge import RULES, MergeRule
+from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.trust import SCHEMES, TrustContext
+
+ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")
+
+
+def adapter(value: float) -> Adapter:
+    return Adapter({"x.lora_A": torch.full((1, 2), value), "x.lora_B": torch.full((3, 1), value)})
+
+
+OWN, NEIGHBOURS = adapter(1.0), {FRIEND: adapter(2.0), STRANGER: adapter(6.0)}
+
+
+@dataclass(frozen=True)
+class World:
+    shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
+    initial: Adapter = field(default_factory=lambda: adapter(0.0))
+
+    def loss(self, adapter: Adapter) -> float:
+        return 0.0 if float(adapter.tensors["x.lora_A"][0, 0]) < 5 else float("nan")
+
+    def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
+        raise NotImplementedError
+
+    def gradient(self, adapter: Adapter) -> Adapter:
+        raise NotImplementedError
+
+
+def round_of(scheme: str, allowed: frozenset[PeerId] | None = None) -> tuple[TrustRow, Adapter]:
+    context: TrustContext = World({ME: (1.0, 0.0), FRIEND: (1.0, 0.0), STRANGER: (0.0, 1.0)})
+    return collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), RULES.make("factor-mean"), context, allowed)
+
+
+def test_the_merge_follows_the_row() -> None:
+    row, merged = round_of("uniform")
+
+    assert row.weights == pytest.approx(dict.fromkeys((ME, FRIEND, STRANGER), 1 / 3))
+    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(3.0)
+
+
+def test_a_mask_reaches_the_row_and_the_merge() -> None:
+    row, merged = round_of("uniform", frozenset({FRIEND}))
+
+    assert row.weights == pytest.approx({ME: 0.5, FRIEND: 0.5, STRANGER: 0.0})
+    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
+
+
+def test_listening_to_nobody_gives_the_own_adapter_itself() -> None:
+    assert round_of("local")[1] is OWN
+
+
+def test_without_neighbours_the_own_adapter_stays() -> None:
+    row, merged = collaborate(ME, OWN, {}, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+
+    assert row.weights == {ME: 1.0}
+    assert merged is OWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording(MergeRule):
+    seen: list[dict[PeerId, float]] = field(default_factory=list)
+
+    def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
+        assert row.weights.keys() == adapters.keys()
+        self.seen.append(dict(row.weights))
+        return own
+
+
+@pytest.mark.parametrize("scheme", ["oracle", "validation"])
+def test_the_rule_never_sees_a_peer_that_weighs_nothing(scheme: str) -> None:
+    rule = Recording()
+    context = World({ME: (1.0, 0.0), FRIEND: (1.0, 0.0), STRANGER: (0.0, 1.0)})
+
+    row, _ = collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), rule, context)
+
+    assert row.weights[STRANGER] == 0.0
+    assert rule.seen == [{FRIEND: 0.5, ME: 0.5}]
+
+
+def test_an_update_in_my_own_name_does_not_replace_mine() -> None:
+    _, merged = collaborate(ME, OWN, {ME: adapter(9.0)}, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+
+    assert merged is OWN

@@ -1,0 +1,110 @@
+"""What trust schemes are told about an adapter."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.evaluate import evaluate, measure_of
+from p2pfinetune.models import Base
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def split() -> TokenSplit:
+    dice = np.random.default_rng(0)
+    return TokenSplit.of([dice.integers(1, 320, length).astype(np.uint16) for length in (40, 30, 50, 330)])
+
+
+@pytest.fixture
+def adapted(tiny_base: Base) -> AdaptedModel:
+    return attach(tiny_base, AdapterSpec(rank=2, dropout=0.3))
+
+
+def some_adapter(adapted: AdaptedModel, seed: int) -> Adapter:
+    generator = torch.Generator().manual_seed(seed)
+    return Adapter({n: 0.1 * torch.randn(t.shape, generator=generator) for n, t in adapted.initial.tensors.items()})
+
+
+def context_of(adapted: AdaptedModel, split: TokenSplit, told: list[int] | None = None) -> SplitContext:
+    measure = measure_of(split, context=32, vocabulary=320)
+    return SplitContext(
+        adapted, CPU, measure, split, {}, (lambda: told.append(1)) if told is not None else lambda: None
+    )
+
+
+def test_a_loss_is_measured_once_for_each_adapter(adapted: AdaptedModel, split: TokenSplit) -> None:
+    told: list[int] = []
+    context = context_of(adapted, split, told)
+    one, other = some_adapter(adapted, 1), some_adapter(adapted, 2)
+
+    losses = [context.loss(one), context.loss(other), context.loss(one)]
+
+    assert losses[0] == losses[2] != losses[1]
+    assert len(told) == 2
+    write(adapted, one)
+    assert losses[0] == evaluate(adapted.model, context.measure, CPU).loss
+
+
+def test_reference_contexts_are_spread_over_the_split_and_do_not_overlap() -> None:
+    split = TokenSplit.of([np.arange(1000, dtype=np.uint16)])
+
+    contexts = reference_contexts(split, 5, 64)
+
+    assert contexts.shape == (5, 64)
+    assert contexts[0, 0] == 0
+    assert contexts[-1, 0] == 14 * 64
+    assert len(contexts.unique()) == contexts.numel()
+
+
+def test_a_short_split_has_fewer_and_shorter_contexts() -> None:
+    split = TokenSplit.of([np.arange(30, dtype=np.uint16)])
+
+    assert reference_contexts(split, 200, 64).shape == (1, 30)
+
+
+def test_logits_are_those_of_the_model_at_the_same_positions_for_every_adapter(
+    adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    context = context_of(adapted, split)
+    mine = some_adapter(adapted, 1)
+    contexts = reference_contexts(split, CONTEXTS, 64)
+
+    found, last = context.logits(mine), context.logits(mine, last_only=True)
+
+    write(adapted, mine)
+    with torch.no_grad():
+        whole = adapted.model(input_ids=contexts).logits
+    assert found.shape == (len(contexts) * POSITIONS_EACH, 320)
+    torch.testing.assert_close(found.reshape(len(contexts), -1, 320)[:, -1], whole[:, -1])
+    torch.testing.assert_close(found.reshape(len(contexts), -1, 320)[:, 0], whole[:, 7])
+    assert len(contexts) <= LAST_CONTEXTS
+    torch.testing.assert_close(last, whole[:, -1])
+    assert context.logits(some_adapter(adapted, 2)).shape == found.shape
+
+
+def test_the_gradient_is_the_slope_of_the_loss(adapted: AdaptedModel, split: TokenSplit) -> None:
+    context = context_of(adapted, split)
+    here, direction = some_adapter(adapted, 1), some_adapter(adapted, 2)
+    step = 3e-4
+
+    def away(sign: float) -> Adapter:
+        return here.plus(Adapter({n: sign * 3.0 * step * t for n, t in direction.tensors.items()}))
+
+    slope = float((context.gradient(here).vector() * (3.0 * direction.vector())).sum())
+
+    measured = (context.loss(away(1.0)) - context.loss(away(-1.0))) / (2 * step)
+    assert slope == pytest.approx(measured, rel=0.05)
+
+
+def test_poisoned_adapters_get_an_answer_that_is_not_finite_and_no_exception(
+    adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    poisoned = Adapter({n: torch.full_like(t, 1e30) for n, t in adapted.initial.tensors.items()})
+
+    assert not math.isfinite(context_of(adapted, split).loss(poisoned))

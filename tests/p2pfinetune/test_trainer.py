@@ -1,0 +1,242 @@
+"""Own training: what it changes, what it leaves alone, and that it goes on to the bit."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.batches import Blocks
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.errors import CheckpointError, OptionError
+from p2pfinetune.models import Base
+from p2pfinetune.schedule import learning_rate
+from p2pfinetune.trainer import LocalTrainer, TrainingOptions
+
+OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=1e-2, seed=3)
+
+
+@pytest.fixture
+def split() -> TokenSplit:
+    dice = np.random.default_rng(0)
+    return TokenSplit.of([dice.integers(1, 320, length).astype(np.uint16) for length in (40, 30, 50, 33)])
+
+
+@pytest.fixture
+def adapted(tiny_base: Base) -> AdaptedModel:
+    return attach(tiny_base, AdapterSpec(rank=2, dropout=0.2))
+
+
+def test_three_and_three_steps_in_a_fresh_object_are_six_steps_to_the_bit(tiny_base: Base, split: TokenSplit) -> None:
+    spec = AdapterSpec(rank=2, dropout=0.2)
+    whole = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    reports = whole.run(6)
+    first = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    first.run(3)
+    torch.rand(17)  # whatever else draws numbers in between
+
+    second = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    second.load_state(first.state())
+    rest = second.run(3)
+
+    assert rest == reports[3:]
+    assert second.adapter.equals(whole.adapter)
+    assert second.state().moment_steps == whole.state().moment_steps == 6
+    for kind, tensors in whole.state().moments.items():
+        assert all(torch.equal(t, second.state().moments[kind][name]) for name, t in tensors.items())
+
+
+def test_the_dropout_noise_depends_on_the_seed_and_the_step_alone(adapted: AdaptedModel, split: TokenSplit) -> None:
+    moved = adapted.initial.plus(Adapter({n: torch.full_like(t, 0.1) for n, t in adapted.initial.tensors.items()}))
+
+    def losses(seed: int) -> list[float]:
+        trainer = LocalTrainer(adapted, split, replace(OPTIONS, seed=seed))
+        trainer.set_adapter(moved)
+        return [report.loss for report in trainer.run(2)]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_training_leaves_the_global_dice_alone(adapted: AdaptedModel, split: TokenSplit) -> None:
+    before = torch.get_rng_state()
+
+    LocalTrainer(adapted, split, OPTIONS).step()
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_only_the_adapter_changes_and_all_of_it(adapted: AdaptedModel, split: TokenSplit) -> None:
+    live = {id(p) for p in adapted.parameters.values()}
+    frozen = {name: p.clone() for name, p in adapted.model.named_parameters() if id(p) not in live}
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+
+    trainer.run(2)
+
+    assert frozen.keys()
+    assert all(torch.equal(p, adapted.model.get_parameter(name)) for name, p in frozen.items())
+    for name, tensor in trainer.adapter.tensors.items():
+        assert not torch.equal(tensor, adapted.initial.tensors[name]), name
+
+
+def test_training_lowers_the_loss(adapted: AdaptedModel) -> None:
+    split = TokenSplit.of([np.tile(np.arange(1, 9, dtype=np.uint16), 30)])
+    reports = LocalTrainer(adapted, split, replace(OPTIONS, lr=3e-2)).run(30)
+
+    assert reports[-1].loss < reports[0].loss - 0.3
+
+
+def test_a_peer_and_its_twin_on_one_live_model_do_the_same(adapted: AdaptedModel, split: TokenSplit) -> None:
+    peer, twin = LocalTrainer(adapted, split, OPTIONS), LocalTrainer(adapted, split, OPTIONS)
+
+    by_turns = [(peer.step(), twin.step()) for _ in range(3)]
+
+    assert all(left == right for left, right in by_turns)
+    assert peer.adapter.equals(twin.adapter)
+
+
+def test_the_live_model_may_be_used_for_other_things_in_between(adapted: AdaptedModel, split: TokenSplit) -> None:
+    undisturbed = LocalTrainer(adapted, split, OPTIONS)
+    undisturbed.run(4)
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer.run(2)
+
+    write(adapted, adapted.initial)
+    trainer.run(2)
+
+    assert trainer.adapter.equals(undisturbed.adapter)
+
+
+def test_accumulated_batches_are_one_large_batch(tiny_base: Base, split: TokenSplit) -> None:
+    adapted = attach(tiny_base, AdapterSpec(rank=2))
+    one = LocalTrainer(adapted, split, replace(OPTIONS, batch_size=4, accumulation=1)).step()
+    parts = LocalTrainer(adapted, split, replace(OPTIONS, batch_size=1, accumulation=4)).step()
+
+    assert parts.tokens == one.tokens == 48
+    assert parts.loss == pytest.approx(one.loss, rel=1e-5)
+    assert parts.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-4)
+
+
+def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, split: TokenSplit) -> None:
+    blocks = Blocks(split, 12, 3).batch(0, 4)
+    with torch.no_grad():
+        logits = tiny_base.model(input_ids=blocks[:, :-1]).logits
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
+
+    report = LocalTrainer(attach(tiny_base, AdapterSpec(rank=2)), split, OPTIONS).step()
+
+    assert report.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None:
+    adapted = attach(tiny_base, AdapterSpec(rank=2))
+    blocks = Blocks(split, 12, 3).batch(0, 4)
+    trainer = LocalTrainer(adapted, split, replace(OPTIONS, clip=0.0, weight_decay=0.1))
+    rate = trainer.step().lr
+    write(adapted, adapted.initial)
+    logits = adapted.model(input_ids=blocks[:, :-1]).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
+    gradients = dict(zip(adapted.parameters, torch.autograd.grad(loss, list(adapted.parameters.values())), strict=True))
+
+    assert rate == learning_rate(0, 1e-2, 0)
+    for name, start in adapted.initial.tensors.items():
+        # after one step both moments are corrected to the gradient and its square
+        expected = start * (1 - rate * 0.1) - rate * gradients[name] / (gradients[name].abs() + 1e-8)
+        torch.testing.assert_close(trainer.adapter.tensors[name], expected, atol=2e-6, rtol=1e-4)
+
+
+def test_the_clip_bounds_what_reaches_the_optimizer(adapted: AdaptedModel, split: TokenSplit) -> None:
+    trainer = LocalTrainer(adapted, split, replace(OPTIONS, clip=1e-4))
+    report = trainer.step()
+
+    first = torch.cat([t.flatten() for t in trainer.state().moments["exp_avg"].values()])
+    assert report.gradient_norm > 1e-4
+    assert float(first.norm()) == pytest.approx(0.1 * 1e-4, rel=1e-3)  # (1 - beta1) times the clipped gradient
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_training_goes_on(
+    adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer.run(1)
+    broken = {
+        n: torch.full_like(t, math.inf) if i == 0 else t for i, (n, t) in enumerate(trainer.adapter.tensors.items())
+    }
+    sound = trainer.adapter
+    trainer.set_adapter(Adapter(broken))
+
+    report = trainer.step()
+
+    assert report.skipped
+    assert trainer.adapter.equals(Adapter(broken))
+    trainer.set_adapter(sound)
+    assert not trainer.step().skipped
+    assert trainer.steps == 3
+
+
+def test_moments_survive_other_weights_and_are_gone_after_a_reset(adapted: AdaptedModel, split: TokenSplit) -> None:
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer.run(2)
+
+    trainer.set_adapter(adapted.initial)
+    assert trainer.state().moment_steps == 2
+    trainer.reset_moments()
+
+    assert trainer.state().moments == {}
+    assert trainer.steps == 2
+
+
+def test_what_was_done_stays_done_when_a_callback_raises(adapted: AdaptedModel, split: TokenSplit) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(report: Any) -> None:
+        if report.step == 2:
+            raise EnoughError
+
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+    with pytest.raises(EnoughError):
+        trainer.run(5, stop)
+
+    reference = LocalTrainer(adapted, split, OPTIONS)
+    reference.run(2)
+    assert trainer.steps == 2
+    assert trainer.adapter.equals(reference.adapter)
+    assert not adapted.model.training
+
+
+def test_the_schedule_is_followed(adapted: AdaptedModel, split: TokenSplit) -> None:
+    trainer = LocalTrainer(adapted, split, replace(OPTIONS, total_steps=5))
+
+    rates = [report.lr for report in trainer.run(6)]
+
+    assert rates == [learning_rate(step, 1e-2, 5) for step in range(6)]
+
+
+def test_state_of_another_rank_is_refused(tiny_base: Base, adapted: AdaptedModel, split: TokenSplit) -> None:
+    other = LocalTrainer(attach(tiny_base, AdapterSpec(rank=3)), split, OPTIONS)
+
+    with pytest.raises(CheckpointError):
+        LocalTrainer(adapted, split, OPTIONS).load_state(other.state())
+
+
+def test_a_state_is_a_copy(adapted: AdaptedModel, split: TokenSplit) -> None:
+    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer.run(1)
+    state = trainer.state()
+    kept = {kind: {n: t.clone() for n, t in tensors.items()} for kind, tensors in state.moments.items()}
+
+    trainer.run(2)
+
+    assert all(torch.equal(t, kept[kind][n]) for kind, tensors in state.moments.items() for n, t in tensors.items())
+    assert not state.adapter.equals(trainer.adapter)
+    assert read(adapted).equals(trainer.adapter)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"batch_size": 0}, {"context": 0}, {"total_steps": -1}, {"clip": -1.0}])
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        TrainingOptions(**wrong)
