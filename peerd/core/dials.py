@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from peerd.core.dice import backoff
 from peerd.core.effects import AnyEffect, Dial
-from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound
+from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound, Ticked
 from peerd.core.limits import (
     DIAL_BACKOFF_SECONDS,
     DIAL_GRACE_SECONDS,
@@ -80,6 +80,19 @@ def disconnected(node: Node, event: PeerDisconnected) -> Moved:
     pause = backoff(0, DIAL_BACKOFF_SECONDS, MAX_DIAL_BACKOFF_SECONDS, node.me, known.peer)
     again = max(known.dial_not_before, node.at + pause)
     return put(node, replace(known, connected=False, dial_attempt=0, dial_not_before=again)), []
+
+
+def reconciled(node: Node, event: Ticked) -> Node:
+    """The node after its idea of who is connected was compared with the truth, where that is told."""
+    if event.connected is None:
+        return node
+    for peer in [peer for peer, known in node.neighbours.items() if known.connected and peer not in event.connected]:
+        node, _ = disconnected(node, PeerDisconnected(at=event.at, peer=peer))
+    for peer in sorted(event.connected):
+        known = node.neighbours.get(peer)
+        if known is None or not known.connected:
+            node, _ = connected(node, PeerConnected(at=event.at, peer=peer, address=""))
+    return node
 
 
 def failed(node: Node, event: DialFailed) -> Moved:

@@ -178,6 +178,9 @@ class TextChanged(Event, frozen=True, kw_only=True):
 class Ticked(Event, frozen=True, kw_only=True):
     """Time has passed: deadlines, staleness, dials and retries are looked at. The shell ticks about once a second."""
 
+    connected: frozenset[PeerId] | None = None
+    """Who is really connected now, so that a lost or late connection event does no lasting harm; None: not looked."""
+
 
 class StopAsked(Event, frozen=True, kw_only=True):
     """Somebody asked the daemon to stop."""

@@ -110,7 +110,7 @@ def inspect(node: Node) -> Moved:
 
 def failed(node: Node, event: FetchFailed) -> Moved:
     """Try again later, a few times; wrong bytes and wrong sizes are held against the peer."""
-    known = _waiting(node, event.peer, event.digest, "fetching")
+    known = _waiting(node, event.peer, event.digest, "fetching", "inspecting")  # our disk may lose what was fetched
     if known is None:
         return node, []
     if event.reason not in {"corrupt", "oversize"}:
@@ -176,12 +176,12 @@ def expire(node: Node) -> Node:
     return node
 
 
-def _waiting(node: Node, peer: PeerId, digest: Digest, stage: str) -> Neighbour | None:
+def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbour | None:
     """The peer, where an answer about this blob is really waited for."""
     known = node.neighbours.get(peer)
     if known is None or known.transfer is None:
         return None
-    fits = known.transfer.announcement.blob == digest and known.transfer.stage == stage
+    fits = known.transfer.announcement.blob == digest and known.transfer.stage in stages
     return known if fits else None
 
 

@@ -129,7 +129,7 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
         case TextChanged():
             return round.text_changed(node, event)
         case Ticked():
-            return dials.expire(fetches.expire(node)), []
+            return dials.expire(fetches.expire(dials.reconciled(node, event))), []
         case StopAsked():
             return replace(node, phase=Stopping(reason=event.reason)), [Stop(reason=event.reason)]
         case _:

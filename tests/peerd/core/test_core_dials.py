@@ -1,0 +1,164 @@
+"""Who is dialled and when: for ever, with growing pauses, good peers first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peerd.core import effects as do
+from peerd.core import events as on
+from peerd.core.limits import MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS
+from peerd.core.outlook import next_deadline
+from peerd.wire.messages import PeerRecord
+
+
+def find(play: Any, peer: str = "peer-one", *addresses: str) -> list[do.AnyEffect]:
+    return play.tell(on.PeerFound, peer=peer, addresses=addresses or (f"/sim/{peer}",), how="bootstrap")
+
+
+def test_a_found_peer_is_dialled_at_once_even_before_the_worker_is_there(playbook: Any) -> None:
+    play = playbook()
+
+    assert find(play) == [do.Dial(peer="peer-one", addresses=("/sim/peer-one",))]
+    assert find(play) == []
+
+
+def test_remembered_peers_are_dialled_first(playbook: Any) -> None:
+    known = tuple(PeerRecord(peer=f"friend-{number}", addresses=(f"/f/{number}",)) for number in range(MAX_DIALS + 2))
+    play = playbook(known=known)
+
+    assert [effect.peer for effect in play.effects] == [f"friend-{number}" for number in range(MAX_DIALS)]
+    assert find(play) == []
+    play.tell(on.DialFailed, peer="friend-0", reason="unreachable")
+    assert [effect.peer for effect in play.wanted(do.Dial)] == [f"friend-{MAX_DIALS}"]
+
+
+def test_a_peer_that_does_not_answer_is_dialled_for_ever_with_growing_pauses(playbook: Any) -> None:
+    play = playbook()
+    find(play)
+    waits, since = [], play.at
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+    for _ in range(7200):
+        play.tick(1.0)
+        if play.wanted(do.Dial):
+            waits.append(play.at - since)
+            since = play.at
+            play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+
+    assert waits[0] <= 3.0
+    assert waits[5] > 10.0
+    assert max(waits) <= 1.5 * MAX_DIAL_BACKOFF_SECONDS + 1
+    assert len(waits) > 20
+
+
+def test_pauses_differ_between_peers_and_are_the_same_in_every_run(playbook: Any) -> None:
+    def second_dial(peer: str) -> float:
+        play = playbook()
+        find(play, peer)
+        play.tell(on.DialFailed, peer=peer, reason="unreachable")
+        deadline = next_deadline(play.node)
+        assert deadline is not None
+        return deadline
+
+    deadlines = [second_dial(f"peer-{number}") for number in range(10)]
+    assert len(set(deadlines)) == 10
+    assert deadlines == [second_dial(f"peer-{number}") for number in range(10)]
+
+
+def test_a_lost_connection_is_dialled_again_soon(playbook: Any) -> None:
+    play = playbook()
+    find(play)
+    for _ in range(4):
+        play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+        play.tick(60.0)
+    play.connect()
+    play.tell(on.PeerDisconnected, peer="peer-one")
+
+    play.tick(2.0)
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-one"]
+
+
+def test_a_connected_peer_is_not_dialled(playbook: Any) -> None:
+    play = playbook()
+    play.connect()
+
+    assert find(play) == []
+    assert not any(isinstance(effect, do.Dial) for _ in range(50) for effect in play.tick(10.0))
+
+
+def test_only_so_many_connections_are_sought(playbook: Any) -> None:
+    play = playbook(max_neighbours=2)
+    for number in range(4):
+        play.connect(f"peer-{number}")
+
+    assert find(play, "peer-nine") == []
+    play.tell(on.PeerDisconnected, peer="peer-0")
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-nine"]
+
+
+def test_the_address_that_worked_is_tried_first_next_time(playbook: Any) -> None:
+    play = playbook()
+    find(play, "peer-one", "/old", "/sim/peer-one")
+    play.connect()
+
+    assert play.node.neighbours["peer-one"].addresses == ("/sim/peer-one", "/old")
+
+
+def test_the_far_end_of_an_inbound_connection_is_no_address(playbook: Any) -> None:
+    play = playbook()
+    play.connect()
+
+    assert play.node.neighbours["peer-one"].addresses == ()
+
+
+def test_a_peer_of_another_network_is_left_in_peace_for_long(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    find(play)
+    play.connect()
+    play.hear(network="b" * 64)
+    play.tell(on.PeerDisconnected, peer="peer-one")
+
+    assert not any(isinstance(effect, do.Dial) for _ in range(50) for effect in play.tick(60.0))
+    play.tick(900.0)
+    assert play.wanted(do.Dial)
+
+
+def test_a_dial_that_nobody_answers_is_taken_for_failed(playbook: Any) -> None:
+    play = playbook()
+    find(play)
+    play.tick(61.0)
+    play.tick(5.0)
+
+    assert play.wanted(do.Dial)
+
+
+def test_a_late_connection_event_is_put_right_by_the_next_tick(playbook: Any) -> None:
+    play = playbook()
+    find(play)
+    play.tell(on.PeerDisconnected, peer="peer-one")
+    play.connect()  # the dial's answer, overtaken by the end of its connection
+    play.tell(on.Ticked, connected=frozenset())
+    assert not play.node.neighbours["peer-one"].connected
+
+    play.tell(on.Ticked, connected=frozenset({"peer-one", "peer-two"}))
+    assert play.node.neighbours["peer-one"].connected
+    assert play.node.neighbours["peer-two"].connected
+    assert play.node.neighbours["peer-two"].addresses == ()
+    play.tick()
+    assert play.node.neighbours["peer-two"].connected
+
+
+def test_a_tick_that_did_not_look_changes_no_connection(playbook: Any) -> None:
+    play = playbook()
+    play.connect()
+    play.tick()
+
+    assert play.node.neighbours["peer-one"].connected
+
+
+def test_an_answer_to_no_dial_is_ignored(playbook: Any) -> None:
+    play = playbook()
+
+    assert play.tell(on.DialFailed, peer="peer-one", reason="unreachable") == []
+    assert play.tell(on.PeerDisconnected, peer="peer-one") == []
+    assert play.node.neighbours == {}
