@@ -6,7 +6,6 @@ The one place that knows all parts. It never loads torch: the worker does, in a 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import os
 import random
@@ -14,12 +13,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from p2pfinetune.data.corpus import glance
+from p2pfinetune.names import Digest
 from peerd import __version__, logs
 from peerd.api import application
 from peerd.config import Config
@@ -30,7 +31,7 @@ from peerd.errors import PeerdError, UsageError
 from peerd.journal import Journal
 from peerd.lock import hold
 from peerd.loop_watch import LoopWatch
-from peerd.net.transport import Found, Transport
+from peerd.net.transport import BlobShelf, Found, Transport
 from peerd.network import Network
 from peerd.paths import Paths
 from peerd.perform import Performer
@@ -51,12 +52,41 @@ from peerd.worker.parent import Worker
 
 SWITCH_SECONDS: Final = 0.0002  # Python's 5 ms let a busy loop starve the network thread forty-fold
 WORKER_GRACE_SECONDS: Final = 3.0  # to leave between two steps; a longer step is not worth waiting for
-NETWORK_MODULE: Final = "peerd.net.libp2p.transport"  # the back end; it takes a second to import
 
 _log = logging.getLogger("peerd.daemon")
 
 
-async def run(paths: Paths, config: Config, *, ready: Callable[[Status], None] | None = None) -> int:
+def import_network() -> object:
+    """The back end takes a second to import, which a thread can spend while the worker loads."""
+    from peerd.net.libp2p.transport import Libp2pTransport
+
+    return Libp2pTransport
+
+
+def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> Transport:
+    """The real network."""
+    from peerd.net.libp2p.transport import Libp2pTransport
+
+    psk = read_group_key(config)
+    return Libp2pTransport(key, network, shelf, listen=config.listen, psk=psk, lan=config.lan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the daemon meets beyond itself; tests put fakes in its place."""
+
+    transport: Callable[[PeerKey, Digest, BlobShelf, Config], Transport] = libp2p
+    prepare: Callable[[], object] = import_network
+    """Run in a thread at the start."""
+    worker: Callable[[], list[str]] = child_command
+    """The command line of the worker."""
+    signals: bool = True
+    """Whether to listen to them."""
+
+
+async def run(
+    paths: Paths, config: Config, *, ready: Callable[[Status], None] | None = None, outside: Outside | None = None
+) -> int:
     """Be the daemon until it is stopped; the exit code. `ready` is called once it listens and has loaded its model.
 
     Raises PeerdError: AlreadyRunning, UsageError (text, model or options cannot be used), StoreError, TransportError.
@@ -66,7 +96,7 @@ async def run(paths: Paths, config: Config, *, ready: Callable[[Status], None] |
     with hold(paths.lock, version=__version__, socket=paths.socket):
         handlers = logs.set_up(paths.log)
         try:
-            await Daemon(paths, config, ready or (lambda _: None)).run()
+            await Daemon(paths, config, ready or (lambda _: None), outside or Outside()).run()
         except* PeerdError as group:
             raise first_of(group) from None
         finally:
@@ -83,11 +113,11 @@ def first_of(group: BaseExceptionGroup[PeerdError]) -> PeerdError:
 class Daemon:
     """All parts of one daemon, and how they are wired."""
 
-    def __init__(self, paths: Paths, config: Config, ready: Callable[[Status], None]) -> None:
-        self._paths, self._config, self._ready = paths, config, ready
+    def __init__(self, paths: Paths, config: Config, ready: Callable[[Status], None], outside: Outside) -> None:
+        self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
-        self._psk = read_group_key(config)
+        read_group_key(config)  # a mistake in it is told before anything starts
         self._key = PeerKey.load_or_create(paths.identity)
         store = SqliteStore(paths.database, epoch=int(time.time()))
         if store.notice:
@@ -96,7 +126,7 @@ class Daemon:
         self._journal = Journal(store, self._blobs)
         self._remembered = tuple(store.peers())
         self._worker = Worker(
-            self._open_job, command=child_command(), environment=child_environment(os.environ, config.threads)
+            self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
         )
         self._network = Network(self._new_transport, self._tell, clock=self._clock)
         self._performer = Performer(
@@ -121,14 +151,15 @@ class Daemon:
 
     async def run(self) -> None:
         """Until it is asked to stop; then everything is closed, within fifteen seconds."""
-        self._ending.listen()
+        if self._outside.signals:
+            self._ending.listen()
         try:
             self._tidy()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._loop_watch.run(), name="loop watch")
                 tasks.create_task(self._serve(), name="control interface")
-                tasks.create_task(asyncio.to_thread(importlib.import_module, NETWORK_MODULE), name="import of network")
+                tasks.create_task(asyncio.to_thread(self._outside.prepare), name="import of the network")
                 tasks.create_task(self._worker.run(self._opened, self._died), name="worker")
                 reason = await self._shell.run()
                 _log.info("stopping", extra={"reason": reason})
@@ -226,17 +257,8 @@ class Daemon:
         await self._shell.tell(event)
 
     def _new_transport(self) -> Transport:
-        from peerd.net.libp2p.transport import Libp2pTransport
-
         assert self._performer.network_digest is not None
-        return Libp2pTransport(
-            self._key,
-            self._performer.network_digest,
-            self._blobs,
-            listen=self._config.listen,
-            psk=self._psk,
-            lan=self._config.lan,
-        )
+        return self._outside.transport(self._key, self._performer.network_digest, self._blobs, self._config)
 
     def _surroundings(self, opened: Opened) -> Surroundings:
         return Surroundings(

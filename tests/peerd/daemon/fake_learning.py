@@ -1,0 +1,157 @@
+"""A worker process without torch: an adapter is one number in a JSON file, training adds to it, merging takes the mean.
+
+Guard loss is the distance to 10. The data path decides special behaviour, by its last part.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from p2pfinetune.errors import TooLittleText
+from p2pfinetune.names import Digest
+from peerd.errors import UsageError
+from peerd.worker import child
+from peerd.worker.messages import (
+    Admitted,
+    AdmitUpdate,
+    CollaborateWith,
+    Encode,
+    Encoded,
+    EvaluateTest,
+    Export,
+    Generate,
+    Generated,
+    Merged,
+    NotAdmitted,
+    Open,
+    Opened,
+    Progress,
+    ReadAgain,
+    Reread,
+    Stepped,
+    TestLosses,
+    TrainSteps,
+)
+
+GOAL = 10.0
+
+
+class FakeLearning:
+    def __init__(self, between, progress):
+        self.between, self.progress = between, progress
+        self.value, self.steps, self.files, self.best = 0.0, 0, 0, GOAL
+
+    def perform(self, job):
+        return getattr(self, f"on_{type(job).__name__}")(job)
+
+    def on_Open(self, job: Open):
+        self.job, self.kind = job, Path(job.config["data"][0]).name
+        if self.kind == "short":
+            raise TooLittleText("too little text: 3 tokens", "add text")
+        if job.checkpoint:
+            kept = json.loads(Path(job.checkpoint).read_text())
+            self.value, self.steps = kept["value"], kept["steps"]
+            self.best = job.best_guard if job.best_guard is not None else GOAL
+        return Opened(
+            id=job.id,
+            network=Digest((job.config["group"].encode().hex() + "0" * 64)[:64]),
+            device="cpu",
+            max_blob_bytes={"bf16": 1000},
+            restored=job.checkpoint is not None,
+            base_guard=GOAL,
+            report=["1 document"],
+            fingerprint="f",
+            parameters=1,
+            adapter_parameters=1,
+            best_guard=self.best if job.checkpoint else None,
+            steps=self.steps,
+        )
+
+    def on_TrainSteps(self, job: TrainSteps):
+        for step in range(job.steps):
+            self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
+            while self.kind == "slow":
+                time.sleep(0.01)
+                self.between((Generate, AdmitUpdate))
+            if self.kind == "hangs":
+                time.sleep(1000)
+            if self.kind == "dies once" and not (marker := Path(self.job.cache) / "died").exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.value, self.steps = self.value + 0.25, self.steps + 1
+            self.between((Generate, AdmitUpdate))
+        return Stepped(
+            id=job.id, checkpoint=self.checkpoint(), steps=job.steps, tokens=8, loss_train=abs(GOAL - self.value)
+        )
+
+    def on_Encode(self, job: Encode):
+        if self.kind == "cannot encode":
+            raise UsageError("no")
+        text = "not an update" if self.kind == "liar" else json.dumps(self.value)
+        path = self.write(text)
+        return Encoded(id=job.id, path=path, size=len(text))
+
+    def on_AdmitUpdate(self, job: AdmitUpdate):
+        return Admitted(id=job.id) if self.read(job.path) is not None else NotAdmitted(id=job.id, reason="decode")
+
+    def on_CollaborateWith(self, job: CollaborateWith):
+        if self.kind == "cannot merge":
+            raise ValueError("surprise")
+        others = {update.peer: self.read(update.path) for update in job.updates}
+        own = abs(GOAL - self.value)
+        self.value = (self.value + sum(others.values())) / (1 + len(others))
+        guard = abs(GOAL - self.value)
+        is_best = guard < self.best
+        self.best = min(self.best, guard)
+        weight = 1 / (1 + len(others))
+        return Merged(
+            id=job.id,
+            checkpoint=self.checkpoint(),
+            best=self.write(json.dumps({"best": self.value})) if is_best else None,
+            best_guard=self.best,
+            row={self.job.me: weight, **dict.fromkeys(others, weight)},
+            accepted=True,
+            reason="",
+            loss_trust=guard,
+            guard_base=GOAL,
+            guard_own=own,
+            guard_personal=guard,
+            guard_local=None,
+        )
+
+    def on_Generate(self, job: Generate):
+        return Generated(id=job.id, base=job.prompt, own=job.prompt, personal=str(self.value))
+
+    def on_Export(self, job: Export):
+        raise UsageError("that folder cannot be written", "choose another")
+
+    def on_EvaluateTest(self, job: EvaluateTest):
+        return TestLosses(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, documents=1, tokens=8)
+
+    def on_Reread(self, job: Reread):
+        return ReadAgain(id=job.id, changed=True, fingerprint="g", report=["2 documents"])
+
+    def checkpoint(self):
+        return self.write(json.dumps({"value": self.value, "steps": self.steps}))
+
+    def write(self, text):
+        self.files += 1
+        path = Path(self.job.scratch) / f"{os.getpid()}-{self.files}"
+        path.write_text(text)
+        return str(path)
+
+    @staticmethod
+    def read(path):
+        try:
+            return float(json.loads(Path(path).read_text()))
+        except ValueError:
+            return None
+
+
+if __name__ == "__main__":
+    code = child.main(FakeLearning)
+    sys.stderr.flush()
+    os._exit(code)
