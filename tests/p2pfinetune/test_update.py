@@ -126,7 +126,7 @@ def test_one_entry_that_is_not_finite_is_refused(codec_name: str, bad: float) ->
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_scale_that_is_not_finite_is_refused(bad: float) -> None:
-    tensors = {n: torch.zeros(s, dtype=torch.int8) for n, s in SCHEMA.items()}
+    tensors = {n: torch.ones(s, dtype=torch.int8) for n, s in SCHEMA.items()}
     scales = {f"{n}.scale": torch.full((-(-t.numel() // 64),), bad) for n, t in tensors.items()}
 
     assert reason(inspect(save({**tensors, **scales}), "int8", SCHEMA, max_norm=math.inf)) == "not-finite"
