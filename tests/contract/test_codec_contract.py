@@ -248,7 +248,7 @@ def test_a_name_that_stands_twice_is_refused(codec: Codec) -> None:
 
 @pytest.mark.usefixtures("unreached")
 def test_overlapping_and_gapped_tensors_and_loose_ends_are_refused(codec: Codec) -> None:
-    schema = {name: (1, 4) for name in ("a.lora_A", "b.lora_A", "c.lora_A")}
+    schema = dict.fromkeys(("a.lora_A", "b.lora_A", "c.lora_A"), (1, 4))
     blob = codec.encode(tensors_of(schema, seed=0))
     overlap, gap = header_of(blob), header_of(blob)
     # the second lies over the first, and a hole is left where it was: first byte, last byte and sum are right
