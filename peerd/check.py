@@ -67,8 +67,11 @@ def _plugins(config: Config) -> None:
     for option, registry, name, options in registries:
         try:
             registry.make(name, options)
+            msgspec.convert(options, registry.find(name))  # a dataclass takes a word for a number
         except OptionError as error:
             raise UsageError(f"{option}: {error}", error.hint) from error
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{option}-option: {error}", f"{name}: {registry.help(name)}") from error
     if config.trust == "oracle" and not config.shares:
         choices = ", ".join(name for name in SCHEMES.names() if name != "oracle")
         raise UsageError(
@@ -99,7 +102,7 @@ def _group_key(config: Config) -> None:
     except OSError as error:
         raise UsageError(f"--group-key: cannot read {config.group_key}: {error.strerror}") from error
     if not re.fullmatch(rb"[0-9a-fA-F]{64}", text):
-        hint = f"make one with: openssl rand -hex 32 > {config.group_key}; give every peer the same file"
+        hint = "make one with: openssl rand -hex 32 > group.key   and give every member the same file"
         raise UsageError(f"--group-key: {config.group_key} does not hold 64 hexadecimal digits", hint)
 
 

@@ -147,6 +147,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     peer_id: PeerId
     name: str
+    group: str
     state: str
     addresses: list[str]
     home: str

@@ -61,6 +61,14 @@ def write_config(path: Path, config: Config) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}", "is the disk full?") from error
 
 
+def put_back(path: Path, before: Mapping[str, Any]) -> None:
+    """What `read` gave before; no file where there was none."""
+    if before:
+        write_config(path, msgspec.convert(dict(before), Config))
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".toml")  # mode 0600
     try:

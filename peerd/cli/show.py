@@ -7,6 +7,7 @@ import math
 
 from peerd import documents
 from peerd.cli.output import facts, say, say_bold, table
+from peerd.config import Config
 from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
 from peerd.status import NeighbourNow, RoundRecord, Status
 from peerd.words import advice, headline, verdict
@@ -119,10 +120,11 @@ def trust(found: documents.TrustNow) -> None:
 
 def _guard_sentence(found: documents.TrustNow) -> str:
     losses = f"guard loss {_loss(found.guard_own)} before, {_loss(found.guard_personal)} after"
+    if len(found.row) < 2:
+        return f"There was nobody to merge with in that round: {losses}."
     if found.accepted:
         return f"The guard took the merge: {losses}."
-    why = found.reason or "there was nobody to merge with"
-    return f"The merge was not taken ({why}): {losses}."
+    return f"The merge was not taken ({found.reason or 'the guard gave no reason'}): {losses}."
 
 
 def one_trusted(found: documents.TrustNow) -> None:
@@ -152,7 +154,7 @@ def _round_row(record: RoundRecord) -> tuple[object, ...]:
     ended = dt.datetime.fromtimestamp(record.finished_unix).astimezone().strftime("%m-%d %H:%M:%S")
     losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_local)
     perplexities = [None if loss is None else math.exp(min(loss, MAX_LOSS)) for loss in losses]
-    merge = "taken" if record.accepted else record.reason or "nobody"
+    merge = "alone" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
     alike = (len(record.row) - 1, record.bytes_in, record.bytes_out, merge)
     return (record.round, ended, record.loss_train, *perplexities, *alike)
 
@@ -169,9 +171,14 @@ def identity(found: documents.Identity) -> None:
     )
     say("\nOthers reach me with:")
     for address in found.addresses:
-        say(f"  peerd start --peer {address}")
+        say(f"  peerd start --peer {address}{in_group(found.group)}")
     if not found.addresses:
         say("  no address yet")
+
+
+def in_group(group: str) -> str:
+    """What others have to type to be in the same group."""
+    return "" if group == Config().group else f" --group {printable(group)}"
 
 
 def _label(peer: documents.TrustedPeer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +15,9 @@ from peerd import documents, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import complain, fail, write_document
+from peerd.cli.show import in_group
 from peerd.client import Client
-from peerd.errors import NotHealthy, NotRunning, PeerdError
+from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, UsageError
 from peerd.lock import already_running, holder
 from peerd.paths import Paths
 from peerd.status import Status
@@ -33,8 +34,13 @@ def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False,
     paths = Paths.of(home)
     if (running := holder(paths.lock)) is not None:
         raise already_running(running)
-    _remember(paths, options.given(typed))
-    code = _in_background(paths, as_json) if detach else _in_foreground(paths, as_json)
+    forget = _remember(paths, options.given(typed))
+    try:
+        code = _in_background(paths, as_json) if detach else _in_foreground(paths, as_json)
+    except PeerdError as error:
+        if error.exit_code == UsageError.exit_code:
+            forget()  # a model that does not exist must not stand in the way of the next start
+        raise
     if code:
         raise typer.Exit(code)
 
@@ -48,8 +54,8 @@ start.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer 
 start.__annotations__ = {p.name: p.annotation for p in inspect.signature(start).parameters.values()}
 
 
-def _remember(paths: Paths, given: dict[str, Any]) -> None:
-    """Nothing is written before everything is found to be right."""
+def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
+    """Write the options down, once all are found to be right; what is returned takes that back."""
     from peerd.check import checked, open_group_warning
 
     before = settings_file.read(paths.config)
@@ -59,6 +65,7 @@ def _remember(paths: Paths, given: dict[str, Any]) -> None:
     news = {"group", "group_key"} & set(given)
     if (not before or news) and (warning := open_group_warning(config)):
         complain(warning)
+    return lambda: settings_file.put_back(paths.config, before)
 
 
 def _in_foreground(paths: Paths, as_json: bool) -> int:
@@ -143,6 +150,7 @@ def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None
         pid=running.pid if running else 0,
         peer_id=now.peer_id,
         name=now.name,
+        group=now.group,
         state=now.state,
         addresses=now.addresses,
         home=str(paths.home),
@@ -159,7 +167,8 @@ def _what_next(data: documents.Started, paths: Paths) -> str:
     home = f" --home {paths.home}" if _is_own_home(paths) else ""
     lines = [f"peerd is ready (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]
     lines += [f"  watch it:          peerd dashboard{home}", f"  stop it:           peerd stop{home}"]
-    lines += [f"  others join with:  peerd start --peer {address}" for address in data.addresses[:3]]
+    group = in_group(data.group)
+    lines += [f"  others join with:  peerd start --peer {address}{group}" for address in data.addresses[:3]]
     lines += [f"  its log:           {data.log}"] if data.log else ["  Ctrl-C stops it."]
     return "\n".join(lines)
 
@@ -175,3 +184,5 @@ class _Ended(PeerdError):  # noqa: N818  # as its siblings
             "the daemon ended while it was starting" + "".join(f"\n  {line}" for line in said), f"log: {log}"
         )
         self.exit_code = code if 0 < code < 128 else 1  # type: ignore[misc]  # of this one ending
+        known = {kind.exit_code: kind.code for kind in (UsageError, AlreadyRunning)}
+        self.code = known.get(self.exit_code, PeerdError.code)  # type: ignore[misc]  # likewise

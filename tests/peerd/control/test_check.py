@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from peerd.check import checked, open_group_warning
+from peerd.config import Config
+from peerd.errors import UsageError
+
+PEER = "12D3KooWJJxixyRR9T2kKoxbE9Nfh7b1wwSQs3gQCjbq34hZuNYD"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    (tmp_path / "notes").mkdir()
+    return str(tmp_path / "notes")
+
+
+def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(text).parent)
+    config = checked(
+        Config(
+            data=("notes",),
+            bootstrap=(f"/ip4/192.168.1.20/tcp/4001/p2p/{PEER}",),
+            peer=(f"/dns4/alice.example/tcp/4001/p2p/{PEER}",),
+            trust="weight-similarity",
+            trust_options={"top_k": 3},
+        )
+    )
+
+    assert config.data == (text,)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"data": ()}, "--data"),
+        ({"data": ("nowhere",)}, "--data: cannot find .*nowhere"),
+        ({"trust": "nonsense"}, "--trust: .*nonsense"),
+        ({"trust_options": {"nope": 1}}, "--trust: .*nope"),
+        ({"trust_options": {"top_k": "many"}}, "top_k|validation"),
+        ({"trust": "oracle"}, "demo"),
+        ({"merge": "nonsense"}, "--merge"),
+        ({"codec": "nonsense"}, "--codec"),
+        ({"bootstrap": ("hello",)}, "--bootstrap: 'hello'"),
+        ({"bootstrap": ("/ip4/1.2.3.4/tcp/4001",)}, "does not end in /p2p/"),
+        ({"peer": (f"/ip4/1.2.3/tcp/1/p2p/{PEER}",)}, "--peer: .*no /ip4/ address"),
+        ({"peer": ("/ip4/1.2.3.4/tcp/4001/p2p/12D3KooWnonsense",)}, "no peer id"),
+        ({"listen": ("/ip4/0.0.0.0/udp/0",)}, "--listen"),
+        ({"listen": ()}, "--listen"),
+        ({"listen": (f"/ip4/0.0.0.0/tcp/0/p2p/{PEER}",)}, "ends in a peer id"),
+        ({"group_key": "nowhere.key"}, "--group-key: cannot find"),
+        ({"reference": "nowhere.txt"}, "--reference: cannot find"),
+        ({"model": "./nowhere"}, "--model: there is no model"),
+        ({"model": "two words"}, "--model"),
+        ({"device": "tpu"}, "--device"),
+        ({"name": "bob\x1b[2J"}, "--name"),
+        ({"group": "a\u202eb"}, "--group"),
+        ({"group": ""}, "--group"),
+    ],
+)
+def test_a_mistake_names_its_option(text: str, options: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        checked(Config(**{"data": (text,), **options}))
+
+    assert caught.value.hint
+    assert "\x1b" not in str(caught.value)
+
+
+def test_an_unknown_scheme_is_answered_with_those_there_are(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked(Config(data=(text,), trust="nonsense"))
+
+    assert "validation" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"ab" * 31, b"zz" * 32, b"ab" * 33, os.urandom(9000)])
+def test_a_group_key_is_64_hexadecimal_digits(tmp_path: Path, text: str, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+
+    with pytest.raises(UsageError, match="64 hexadecimal digits"):
+        checked(Config(data=(text,), group_key=str(tmp_path / "key")))
+
+
+def test_a_good_group_key_closes_the_group_and_silences_the_warning(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key").write_text("ab" * 32 + "\n")
+    config = checked(Config(data=(text,), group_key=str(tmp_path / "key")))
+
+    assert open_group_warning(config) == ""
+    assert "openssl" in open_group_warning(Config(data=(text,)))
+
+
+@pytest.mark.parametrize("model", ["nano", "gpt2", "Qwen/Qwen3-0.6B", "owner/model_name.v2"])
+def test_names_of_models_are_left_as_they_are(text: str, model: str) -> None:
+    assert checked(Config(data=(text,), model=model)).model == model

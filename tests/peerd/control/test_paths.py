@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from peerd.errors import UsageError
+from peerd.paths import MAX_SOCKET_PATH, Paths, make_private
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PEERD_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_home_holds_everything(tmp_path: Path) -> None:
+    named = Paths.of(tmp_path).named()
+
+    assert all(path.startswith(str(tmp_path)) for name, path in named.items() if name != "socket")
+
+
+def test_computing_paths_creates_nothing(home: Path) -> None:
+    Paths.of(home)
+
+    assert not home.exists()
+
+
+def test_the_variable_names_a_home_and_the_option_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEERD_HOME", str(home))
+
+    assert Paths.of().home == home
+    assert Paths.of(home / "other").home == home / "other"
+
+
+def test_without_a_home_the_folders_are_those_of_the_desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA_HOME", "CONFIG_HOME", "CACHE_HOME", "RUNTIME_DIR"):
+        monkeypatch.setenv(f"XDG_{name}", f"/x/{name.lower()}")
+    found = Paths.of()
+
+    assert found.database == Path("/x/data_home/peerd/state.db")
+    assert found.config == Path("/x/config_home/peerd/config.toml")
+    assert found.cache == Path("/x/cache_home/peerd")
+    assert found.socket == Path("/x/runtime_dir/peerd/peerd.sock")
+    assert found.blobs.parent == found.scratch.parent
+
+
+def test_a_long_home_gets_a_short_socket_that_is_its_own(tmp_path: Path) -> None:
+    long, other = tmp_path / ("a" * 120), tmp_path / ("b" * 120)
+
+    assert len(os.fsencode(Paths.of(long).socket)) <= MAX_SOCKET_PATH
+    assert Paths.of(long).socket == Paths.of(long).socket
+    assert Paths.of(long).socket != Paths.of(other).socket
+
+
+def test_a_long_runtime_folder_does_not_lengthen_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/" + "r" * 120)
+
+    assert len(os.fsencode(Paths.of().socket)) <= MAX_SOCKET_PATH
+    assert len(os.fsencode(Paths.of(tmp_path / ("a" * 120)).socket)) <= MAX_SOCKET_PATH
+
+
+def test_folders_are_for_this_user_alone_even_where_they_were_open(home: Path) -> None:
+    home.mkdir(mode=0o755)
+    paths = Paths.of(home)
+    paths.prepare()
+
+    for folder in (home, paths.blobs, paths.scratch, paths.cache, paths.socket.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_everybody_shares_is_refused() -> None:
+    with pytest.raises(UsageError, match="not a folder of your own"):
+        make_private(Path("/tmp"))
+
+    assert Path("/tmp").stat().st_mode & 0o777 == 0o777
+
+
+def test_a_file_in_the_way_is_an_error_of_the_person(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("hello")
+
+    with pytest.raises(UsageError, match="home"):
+        Paths.of(tmp_path / "home").prepare()
+
+
+def test_a_link_under_tmp_is_not_followed(tmp_path: Path) -> None:
+    link = Path(f"/tmp/pd-link-{os.getpid()}")
+    link.symlink_to(tmp_path)
+    try:
+        with pytest.raises(UsageError, match="not a folder"):
+            make_private(link)
+    finally:
+        link.unlink()
