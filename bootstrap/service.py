@@ -13,7 +13,7 @@ import trio
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
 from peerd.net.libp2p.frames import read_message, write_message
-from peerd.net.libp2p.host import make_host, parse_listen, running
+from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
@@ -71,6 +71,7 @@ async def run(
             ready(told)
             async for _ in signals:
                 break
+            await close(host)
             nursery.cancel_scope.cancel()
     return dict(rendezvous.counts)
 

@@ -30,6 +30,7 @@ from peerd.net.transport import (
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 
 _MAX_REMEMBERED = 4096  # message ids a node has seen
+_STOPPED = Failed("unreachable", "the network is stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,8 @@ class MemoryTransport:
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
         """Connect to a node that listens at one of the addresses."""
+        if not self._is_up():
+            return _STOPPED
         if peer in self.links:
             return Connected(peer, self.links[peer])
         if peer == self._me:
@@ -169,6 +172,8 @@ class MemoryTransport:
         """Gossip to whoever is linked."""
         if len(message) > MAX_ANNOUNCEMENT_BYTES:
             return Failed("oversize", f"{len(message)} bytes, at most {MAX_ANNOUNCEMENT_BYTES}")
+        if not self._is_up():
+            return _STOPPED
         self._published += 1
         self._spread(_Gossip((self._me, self._published), message), {self._me})
         return None
@@ -177,6 +182,8 @@ class MemoryTransport:
         self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
         """Bring a blob into the shelf."""
+        if not self._is_up():
+            return _STOPPED
         bytes_before = self._bytes_in()
         try:
             async with asyncio.timeout(timeout_seconds), self._lock(f"blob {digest}"):
@@ -213,6 +220,9 @@ class MemoryTransport:
         self.inbox.put(Disconnected(peer))
         if (other := self._wires.nodes.get(peer)) is not None:
             other.unlink(self._me)
+
+    def _is_up(self) -> bool:
+        return self._wires.nodes.get(self._me) is self
 
     def _spread(self, gossip: _Gossip, except_to: set[PeerId]) -> None:
         for peer in sorted(self.links.keys() - except_to):

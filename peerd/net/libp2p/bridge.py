@@ -22,7 +22,7 @@ class BridgeClosed(RuntimeError):  # noqa: N818  # a state, as asyncio.Cancelled
 
 
 Main = Callable[..., Awaitable[None]]
-"""The trio program: calls its keyword argument `task_status.started()` when ready, then runs until cancelled."""
+"""The trio program: gets a `trio.Event` that asks it to stop, and calls `task_status.started()` when it is ready."""
 
 
 class Bridge:
@@ -36,6 +36,7 @@ class Bridge:
         self._pending: set[asyncio.Future[Any]] = set()
         self._closing = False
         self._token: trio.lowlevel.TrioToken
+        self._stopping: trio.Event
         self._nursery: trio.Nursery
         self._scope = trio.CancelScope()
 
@@ -72,12 +73,16 @@ class Bridge:
             self._pending.discard(answer)
 
     async def stop(self, timeout_seconds: float) -> bool:
-        """Cancel the program and wait for its end; False where it does not come, and the thread is left behind."""
+        """Ask the program to end, cancel it where it takes too long; False where the thread has to be left behind."""
         self._closing = True
-        if not self.closed.done():
-            self._to_trio(self._scope.cancel)
-            await asyncio.wait({self.closed}, timeout=timeout_seconds)
+        for way, share in ((self._ask_to_stop, 0.8), (self._scope.cancel, 0.2)):
+            if not self.closed.done():
+                self._to_trio(way)
+                await asyncio.wait({self.closed}, timeout=share * timeout_seconds)
         return self.closed.done()
+
+    def _ask_to_stop(self) -> None:
+        self._stopping.set()
 
     def _start_task(
         self,
@@ -104,13 +109,17 @@ class Bridge:
         self._to_asyncio(self._ended, result)
 
     async def _trio_main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
+        self._token, self._stopping = trio.lowlevel.current_trio_token(), trio.Event()
         if self._closing:
             return
         with self._scope:
             async with trio.open_nursery() as self._nursery:
-                ready = await self._nursery.start(self._main)
+                ready = await self._nursery.start(self._run_main)
                 self._to_asyncio(_settle, self._ready, outcome.Value(ready))
+
+    async def _run_main(self, *, task_status: Any) -> None:
+        await self._main(self._stopping, task_status=task_status)
+        self._scope.cancel()  # calls that are still under way
 
     def _ended(self, result: outcome.Outcome[None]) -> None:
         self._closing = True

@@ -61,8 +61,13 @@ def make_host(key: PeerKey, *, max_connections: int, psk: str | None, count: Cal
         ),
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # whoever asked decides when to ask again
+    host.get_network().auto_connector.maybe_connect = _dial_nobody
     guards.guard_streams(host, count)
     return host
+
+
+async def _dial_nobody() -> None:
+    """Stock, the swarm dials whatever address anybody told it of, until half its slots are taken."""
 
 
 @asynccontextmanager
@@ -74,8 +79,14 @@ async def running(host: Any, listen: Sequence[Address]) -> AsyncIterator[tuple[s
         try:
             yield _listening(host, len(listen))
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
-                await host.close()  # leaving run() alone leaves the sockets of live connections open
+            with trio.CancelScope(shield=True):
+                await close(host)  # leaving run() alone leaves the sockets of live connections open
+
+
+async def close(host: Any) -> None:
+    """Say goodbye to everybody. A second time it does nothing."""
+    with trio.move_on_after(CLOSE_SECONDS):
+        await host.close()
 
 
 def parse_listen(texts: Iterable[str]) -> tuple[Address, ...]:

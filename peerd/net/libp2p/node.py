@@ -22,7 +22,7 @@ from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.guards import GuardedPubsub
-from peerd.net.libp2p.host import NETWORK_ERRORS, dial, is_connected, make_host, running
+from peerd.net.libp2p.host import NETWORK_ERRORS, close, dial, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
@@ -73,8 +73,8 @@ class Node:
         self._greeted: dict[PeerId, trio.Event] = {}
         self._guests: Counter[PeerId] = Counter()
 
-    async def run(self, *, task_status: Any) -> None:
-        """Start, tell the addresses, and serve until cancelled."""
+    async def run(self, stopping: trio.Event, *, task_status: Any) -> None:
+        """Start, tell the addresses, and serve until asked to stop."""
         self._host = make_host(self._key, max_connections=MAX_CONNECTIONS, psk=self._psk, count=self._count)
         self._make_gossip()
         self._make_blobs()
@@ -92,9 +92,11 @@ class Node:
             if self._lan:
                 found = [address for address in map(parse_address, addresses) if isinstance(address, Address)]
                 self._nursery.start_soon(mdns.announce_and_listen, self.me, self._network, found, self._inbox.put)
+            self._nursery.start_soon(_drain, subscription)
             task_status.started(addresses)
-            async for _ in subscription:
-                pass  # messages were taken by the validator, which knows who passed them on
+            await stopping.wait()
+            await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever
+            self._nursery.cancel_scope.cancel()
 
     async def connect(self, peer: PeerId, texts: Sequence[str]) -> Connected | Failed:
         """Dial every address in turn, then make sure it is a peer of our network."""
@@ -270,6 +272,12 @@ class Node:
 
     def _count_bytes(self, peer: ID, bytes_in: int, bytes_out: int) -> None:
         self._ledger.add(PeerId(str(peer)), bytes_in=bytes_in, bytes_out=bytes_out)
+
+
+async def _drain(subscription: Any) -> None:
+    """Messages were taken by the validator already, which knows who passed them on."""
+    async for _ in subscription:
+        pass
 
 
 class _Notifee(INotifee):  # type: ignore[misc]  # libp2p is untyped here

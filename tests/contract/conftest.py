@@ -1,0 +1,168 @@
+"""Worlds in which the transport contract is played: the in-memory network, and real libp2p on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvloop
+
+from p2pfinetune.names import Digest
+from peerd.net.memory import MemoryNetwork
+from peerd.wire.envelope import seal
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import Announcement
+
+NETWORK = Digest("a" * 64)
+PATIENCE_SECONDS = 20.0  # only a broken back end waits so long
+
+
+class DictShelf:
+    """A shelf in memory."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.partials: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> Digest:
+        digest = Digest(hashlib.sha256(data).hexdigest())
+        self.blobs[digest] = data
+        return digest
+
+    def size(self, digest: Digest) -> int | None:
+        return len(self.blobs[digest]) if digest in self.blobs else None
+
+    def read(self, digest: Digest, offset: int, length: int) -> bytes:
+        return self.blobs[digest][offset : offset + length]
+
+    def partial_size(self, digest: Digest) -> int:
+        return len(self.partials.get(digest, b""))
+
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+        assert offset == self.partial_size(digest)
+        self.partials[digest] = self.partials.get(digest, b"") + data
+
+    def complete_partial(self, digest: Digest) -> bool:
+        data = self.partials.pop(digest, b"")
+        if hashlib.sha256(data).hexdigest() != digest:
+            return False
+        self.blobs[digest] = data
+        return True
+
+    def drop_partial(self, digest: Digest) -> None:
+        self.partials.pop(digest, None)
+
+
+class Peer:
+    """A started transport whose happenings are written down."""
+
+    def __init__(self, key: PeerKey, transport: Any, shelf: DictShelf) -> None:
+        self.key, self.transport, self.shelf = key, transport, shelf
+        self.id = key.peer_id
+        self.addresses: tuple[str, ...] = ()
+        self.happenings: list[Any] = []
+        self._news = asyncio.Event()
+
+    async def write_down(self) -> None:
+        async for happening in self.transport.happenings():
+            self.happenings.append(happening)
+            self._news.set()
+
+    def saw(self, *wanted: object) -> bool:
+        return all(any(_fits(want, seen) for seen in self.happenings) for want in wanted)
+
+    async def until(self, *wanted: object, count: int = 1) -> None:
+        """Until every one of these (a value, or a type) has happened `count` times."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while any(sum(_fits(want, seen) for seen in self.happenings) < count for want in wanted):
+                self._news.clear()
+                await self._news.wait()
+
+    def announcement(self, blob: bytes = b"blob", sequence: int = 1) -> bytes:
+        digest = self.shelf.put(blob)
+        return seal(
+            self.key,
+            Announcement(
+                network=NETWORK,
+                peer=self.id,
+                epoch=1,
+                sequence=sequence,
+                round=1,
+                codec="bf16",
+                size=len(blob),
+                blob=digest,
+            ),
+        )
+
+    async def connect(self, other: Peer) -> Any:
+        return await self.transport.connect(other.id, other.addresses)
+
+
+def _fits(want: object, seen: object) -> bool:
+    return isinstance(seen, want) if isinstance(want, type) else seen == want
+
+
+class World:
+    """Makes and stops peers of one kind of transport."""
+
+    def __init__(self, kind: str, tasks: asyncio.TaskGroup) -> None:
+        self.kind, self._tasks = kind, tasks
+        self.wires = MemoryNetwork(chunk_bytes=1000)
+        self.peers: list[Peer] = []
+
+    async def peer(self, network: str = NETWORK, **options: Any) -> Peer:
+        key, shelf = PeerKey(bytes([len(self.peers) + 1]) * 32), DictShelf()
+        if self.kind == "memory":
+            transport: Any = self.wires.node(key.peer_id, shelf, Digest(network))
+        else:
+            from peerd.net.libp2p.transport import Libp2pTransport
+
+            listen = options.pop("listen", ("/ip4/127.0.0.1/tcp/0",))
+            transport = Libp2pTransport(key, Digest(network), shelf, listen=listen, **options)
+        peer = Peer(key, transport, shelf)
+        self.peers.append(peer)
+        peer.addresses = await transport.start()
+        self._tasks.create_task(peer.write_down(), name=f"happenings of {len(self.peers)}")
+        return peer
+
+    async def linked(self, count: int) -> list[Peer]:
+        """Peers in a line, each connected to the next."""
+        peers = [await self.peer() for _ in range(count)]
+        for one, other in itertools.pairwise(peers):
+            await one.connect(other)
+            await other.until(type(await one.connect(other)))
+        return peers
+
+
+@asynccontextmanager
+async def opened_world(kind: str) -> AsyncIterator[World]:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(kind, tasks)
+        try:
+            yield world
+        finally:
+            for peer in world.peers:
+                await peer.transport.stop()
+
+
+Scenario = Callable[[World], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=["memory", "libp2p"])
+def play(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    """Play a scenario in a world of each kind, on uvloop as the daemon does."""
+
+    def run(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with opened_world(request.param) as world:
+                await scenario(world)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+    return run
