@@ -30,7 +30,9 @@ def test_there_is_source_to_check() -> None:
 
 @pytest.mark.parametrize("module", QUICK_MODULES)
 def test_a_quick_module_never_loads_torch(module: str) -> None:
-    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'peft', 'libp2p', 'trio'}} & set(sys.modules)))"
+    code = (
+        f"import sys, {module}; print(sorted({{'torch', 'transformers', 'peft', 'libp2p', 'trio'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
@@ -64,7 +66,12 @@ def strip_prose(path: Path) -> str:
 def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             body[0] = ast.Pass()
     return tree
 
@@ -121,3 +128,53 @@ def test_no_tracked_file_names_a_path_of_one_machine() -> None:
     )
 
     assert found.stdout == ""
+
+
+PLUG_IN_PACKAGES = ("p2pfinetune/trust", "p2pfinetune/merge", "p2pfinetune/codec", "peerd/discovery", "peerd/panels")
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Modules named by import statements anywhere in a file."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", PLUG_IN_PACKAGES)
+def test_a_plug_in_never_imports_another_plug_in(package: str) -> None:
+    dotted = package.replace("/", ".")
+    plug_ins = {path.stem for path in (ROOT / package).glob("*.py") if not path.stem.startswith("_")}
+    assert plug_ins
+
+    for name in plug_ins:
+        others = {f"{dotted}.{other}" for other in plug_ins - {name}}
+        assert not imported(ast.parse((ROOT / package / f"{name}.py").read_text())) & others
+
+
+def test_the_core_imports_nothing_but_values() -> None:
+    allowed = (
+        "p2pfinetune.names",
+        "peerd.wire.messages",
+        "peerd.core",
+        "typing",
+        "msgspec",
+        "collections",
+        "__future__",
+        "enum",
+        "hashlib",
+        "math",
+        "functools",
+        "dataclasses",
+    )
+    foreign = {
+        f"{path.name}: {module}"
+        for path in (ROOT / "peerd/core").glob("*.py")
+        for module in imported(ast.parse(path.read_text()))
+        if not module.startswith(allowed)
+    }
+
+    assert foreign == set()
