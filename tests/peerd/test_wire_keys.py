@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import stat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peerd.errors import StoreError, UsageError
+from peerd.wire.keys import PeerKey, load_group_key, public_key_of, verify
+
+SEED = bytes(range(32))
+SIGNATURE = (
+    "e9dba3fd2f197a013b772c94125e0d63bc5f498cb05ae2eccfecdbc8aeb6a364"
+    "821b0489dd121c87504ca1285b87bee21c6630799c5b56dec21fe50515ea510c"
+)
+PEER = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
+
+
+def test_a_seed_gives_this_very_peer_id_and_signature():
+    key = PeerKey(SEED)
+
+    assert key.peer_id == PEER
+    assert key.sign(b"peerd").hex() == SIGNATURE
+    assert public_key_of(PEER).hex() == "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"  # RFC 8032
+
+
+@pytest.mark.parametrize("seed", [bytes(32), SEED, b"\xff" * 32], ids=["zeros", "count", "ones"])
+def test_the_peer_id_is_that_of_libp2p(seed):
+    from libp2p.crypto.ed25519 import create_new_key_pair
+    from libp2p.peer.id import ID
+
+    assert str(ID.from_pubkey(create_new_key_pair(seed).public_key)) == PeerKey(seed).peer_id
+
+
+def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+    path = tmp_path / "home" / "identity"
+
+    made, again = PeerKey.load_or_create(path), PeerKey.load_or_create(path)
+
+    assert made.seed == again.seed
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["identity"]
+
+
+def test_two_that_create_the_key_at_once_agree(tmp_path):
+    from peerd.wire import keys
+
+    path = tmp_path / "identity"
+    keys._create(path, bytes(32))
+    keys._create(path, SEED)
+
+    assert PeerKey.load_or_create(path).seed == bytes(32)
+
+
+@pytest.mark.parametrize("content", [b"", SEED[:31], SEED + b"\n"])
+def test_a_damaged_key_is_refused_with_advice_and_left_alone(tmp_path, content):
+    path = tmp_path / "identity"
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+    with pytest.raises(StoreError, match="damaged") as raised:
+        PeerKey.load_or_create(path)
+
+    assert "rm " in raised.value.hint
+    assert path.read_bytes() == content
+
+
+def test_a_key_that_others_can_read_is_refused_with_advice(tmp_path):
+    path = tmp_path / "identity"
+    path.write_bytes(SEED)
+    path.chmod(0o640)
+
+    with pytest.raises(StoreError, match="0640") as raised:
+        PeerKey.load_or_create(path)
+
+    assert raised.value.hint == f"make it yours alone: chmod 600 {path}"
+
+
+def test_a_folder_in_the_way_is_a_store_error(tmp_path):
+    (tmp_path / "identity").mkdir(mode=0o700)
+
+    with pytest.raises(StoreError, match="identity"):
+        PeerKey.load_or_create(tmp_path / "identity")
+
+
+def test_the_repr_of_a_key_shows_no_secret():
+    assert repr(PeerKey(SEED)) == f"PeerKey({PEER})"
+    assert SEED.hex() not in repr(vars(PeerKey)) + repr(PeerKey(SEED))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=64), st.integers(0, 511))
+def test_a_signature_holds_for_these_bytes_and_this_peer_alone(data, bit):
+    key, other = PeerKey(SEED), PeerKey(bytes(32))
+    signature = key.sign(data)
+    flipped = bytearray(signature)
+    flipped[bit // 8] ^= 1 << bit % 8
+
+    assert verify(key.peer_id, signature, data)
+    assert not verify(key.peer_id, signature, data + b"\0")
+    assert not verify(key.peer_id, bytes(flipped), data)
+    assert not verify(other.peer_id, signature, data)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80), st.binary(max_size=80))
+def test_verifying_never_raises(peer, signature):
+    assert not verify(peer, signature, b"")
+
+
+@pytest.mark.parametrize(
+    "peer", ["", "1" * 52, PEER[:-1], PEER + "1", "1" + PEER, PEER.lower(), "Qm" + "a" * 44, "0" * 52, "ä" * 10]
+)
+def test_a_text_that_is_no_ed25519_peer_id_has_no_key(peer):
+    assert public_key_of(peer) is None
+
+
+def test_a_group_key_is_64_hexadecimal_digits(tmp_path):
+    path = tmp_path / "group.key"
+    path.write_text("AB" * 32 + "\n")
+
+    assert load_group_key(path) == "ab" * 32
+
+
+@pytest.mark.parametrize("content", ["", "ab" * 31, "xy" * 32, "ä" * 64])
+def test_another_group_key_is_refused_without_showing_it(tmp_path, content):
+    path = tmp_path / "group.key"
+    path.write_text(content)
+
+    with pytest.raises(UsageError) as raised:
+        load_group_key(path)
+
+    assert "openssl rand -hex 32" in raised.value.hint
+    assert not content or content not in str(raised.value)
