@@ -188,6 +188,8 @@ def test_an_interrupted_write_leaves_no_half_corpus(notes, tokenizer, tmp_path, 
         patched.setattr(token_cache, "_digest", stop)
         with pytest.raises(KeyboardInterrupt):
             made(notes, tokenizer, tmp_path)
+    (left,) = (tmp_path / "cache").iterdir()
+    left.rename(left.with_name(left.name + "9"))  # another process cannot know the name
     made(notes, tokenizer, tmp_path)
 
     assert len(list((tmp_path / "cache").iterdir())) == 1  # neither half a folder nor a scratch one

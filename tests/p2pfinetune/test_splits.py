@@ -73,13 +73,22 @@ def test_only_as_many_documents_move_as_must():
     assert len(exceptions(deal(sizes, "x", MINIMUM, {}), "x")) == -(-lacking // 200)
 
 
-def test_a_split_is_never_starved_to_feed_another():
-    sizes = dict.fromkeys(digests(5), 200)
+@given(count=st.integers(1, 30), salt=st.text(max_size=8))
+def test_a_split_is_never_starved_to_feed_another(count, salt):
+    sizes = dict.fromkeys(digests(count), 200)
+    before = tokens_by_split(sizes, deal(sizes, salt, NOTHING, {}))
+    after = tokens_by_split(sizes, deal(sizes, salt, MINIMUM, {}))
 
-    tokens = tokens_by_split(sizes, deal(sizes, "x", MINIMUM, {}))
+    assert all(after[split] >= min(before[split], MINIMUM[split]) for split in SPLITS)
+    assert sum(after.values()) == 200 * count
 
-    assert tokens["train"] <= 1000
-    assert sum(tokens.values()) == 1000
+
+@given(count=st.integers(30, 60), salt=st.text(max_size=8))
+def test_where_train_has_enough_everything_that_moves_comes_from_it(count, salt):
+    sizes = dict.fromkeys(digests(count), 200)
+    moved = exceptions(deal(sizes, salt, MINIMUM, {}), salt)
+
+    assert all(split_of(document, salt) == "train" for document in moved)
 
 
 def test_exceptions_are_exactly_what_the_hash_does_not_say():
