@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     def after(self, failed: Failed, *, started_at: int, stopped_at: int) -> Plan:
         """The plan once the first turn failed; `started_at` and `stopped_at` are bytes held before and after it."""
         turn, *others = self.turns
-        failures = (*(f for f in self.failures if f[0] != turn.holder), (turn.holder, failed))
+        failures = {**dict(self.failures), turn.holder: failed}  # in the order of the first question
         if failed.reason == "corrupt" and started_at > 0:
             again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]  # another may have given the bad part
             turns = [*(again if turn.resumes < MAX_RESUMES else []), *others]
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
             turns = [*others, msgspec.structs.replace(turn, repeats=turn.repeats + 1)]
         else:
             turns = others
-        return Plan(tuple(turns), failures)
+        return Plan(tuple(turns), tuple(failures.items()))
 
     def failure(self, bytes_in: int) -> Failed:
         """How it ended once no turn is left: the reason is that of the first holder that was asked."""

@@ -1,0 +1,130 @@
+"""The rendezvous node as a real process, and asked by a real libp2p peer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bootstrap.registry import State
+from bootstrap.service import Rendezvous
+from p2pfinetune.names import Refusal
+from peerd.net.libp2p.transport import Libp2pTransport
+from peerd.net.transport import Failed
+from peerd.wire.addresses import given_addresses, parse_address
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import Register, Sample
+
+NETWORK, OTHER = "a" * 64, "b" * 64
+
+
+class EmptyShelf:
+    def size(self, digest: str) -> None:
+        return None
+
+
+def start(home: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from bootstrap.cli import main; main()", "start", "--home", str(home), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def node(tmp_path):
+    process = start(tmp_path / "home", "--listen", "/ip4/127.0.0.1/tcp/0", "--json")
+    try:
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(address: str, *questions: tuple[int, Register]) -> list[Sample | Failed]:
+    """Each question by a peer of its own, which is the seed's."""
+
+    async def main() -> list[Sample | Failed]:
+        answers = []
+        for seed, question in questions:
+            transport = Libp2pTransport(
+                PeerKey(bytes([seed]) * 32), question.network, EmptyShelf(), listen=["/ip4/127.0.0.1/tcp/0"]
+            )
+            await transport.start()
+            answers.append(await transport.register(parse_address(address), question))
+            assert transport.connected() == frozenset()
+            await transport.stop()
+        return answers
+
+    return asyncio.run(main())
+
+
+def test_peers_meet_at_the_node_and_a_signal_stops_it_within_five_seconds(node):
+    process, document = node
+    address = document["data"]["addresses"][0]
+    question = Register(network=NETWORK, addresses=("/ip4/127.0.0.1/tcp/4001",))
+    stranger = Register(network=OTHER, addresses=("/ip4/127.0.0.1/tcp/4002",))
+
+    first, foreign, second = ask(address, (1, question), (2, stranger), (3, question))
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", given_addresses([address], "")[0].port)):  # says nothing for ever
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+
+    assert document["command"] == "start"
+    assert document["data"]["peer_id"] in address
+    assert (first.status, first.peers) == ("ok", ())
+    assert foreign.peers == ()
+    assert [record.peer for record in second.peers] == [PeerKey(b"\1" * 32).peer_id]
+    assert process.returncode == 0
+    assert time.monotonic() - began < 5.0
+    assert "3 ok" in told
+
+
+def test_a_second_node_on_the_port_is_refused_and_the_key_is_kept(node, tmp_path):
+    _, document = node
+    address = document["data"]["addresses"][0].rsplit("/p2p/", 1)[0]
+
+    second = start(tmp_path / "home", "--listen", address, "--json")
+    out, told = second.communicate(timeout=60)
+    error = json.loads(out)
+
+    assert second.returncode == 1
+    assert (error["status"], error["error"]["code"]) == ("error", "transport")
+    assert "Address already in use" in told
+    assert document["data"]["peer_id"] == PeerKey.load_or_create(tmp_path / "home" / "identity").peer_id
+
+
+def test_a_bad_address_is_bad_usage(tmp_path):
+    process = start(tmp_path, "--listen", "0.0.0.0:4001")
+    _, told = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert "'0.0.0.0:4001'" in told
+    assert "/ip4/0.0.0.0/tcp/4001" in told
+
+
+def test_nonsense_is_answered_and_counted():
+    rendezvous = Rendezvous(State(), lambda: 0.0, random.Random(0))
+
+    answer = rendezvous.answer(PeerKey(bytes(32)).peer_id, "192.0.2.1", Refusal("malformed"))
+
+    assert answer == Sample(status="bad-request")
+    assert rendezvous.counts == {"malformed": 1}
+
+
+def test_the_home_can_come_from_the_environment(monkeypatch, tmp_path):
+    from bootstrap.cli import home_of
+
+    monkeypatch.setenv("PEERD_BOOTSTRAP_HOME", str(tmp_path))
+
+    assert home_of(None) == tmp_path
+    assert home_of(Path("/elsewhere")) == Path("/elsewhere")
+    monkeypatch.delenv("PEERD_BOOTSTRAP_HOME")
+    assert home_of(None).name == "peerd-bootstrap"
+    assert home_of(None).is_absolute()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from peerd.discovery import METHODS, Surroundings, discover
+from peerd.net.transport import Failed, Found
+from peerd.store._port import KnownPeer
+from peerd.wire.addresses import given_addresses
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import PeerRecord, Register, Sample
+
+ME, ADA, BOB, NODE = (PeerKey(bytes([n]) * 32).peer_id for n in range(4))
+NODES = given_addresses([f"/ip4/192.0.2.9/tcp/4001/p2p/{NODE}"], "--bootstrap")
+
+
+class EnoughError(Exception):
+    """The scenario is over."""
+
+
+class Clock:
+    """Sleeps take no time; after so many of them it is enough."""
+
+    def __init__(self, limit: int) -> None:
+        self.slept: list[float] = []
+        self._limit = limit
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+        if len(self.slept) >= self._limit:
+            raise EnoughError
+
+
+def surroundings(clock: Clock, **changes: object) -> Surroundings:
+    given = {"me": ME, "network": "a" * 64, "addresses": ("/ip4/192.0.2.1/tcp/1",), "random": random.Random(0)}
+    return Surroundings(**{**given, "sleep": clock.sleep, **changes})
+
+
+def found(name: str, around: Surroundings, **options: object) -> list[Found]:
+    finds: list[Found] = []
+    try:
+        asyncio.run(discover([(name, METHODS.make(name, options))], around, finds.append))
+    except* EnoughError:
+        pass
+    return finds
+
+
+def answering(*answers: Sample | Failed) -> tuple[list[Register], Callable]:
+    asked: list[Register] = []
+
+    async def register(node, message):
+        asked.append(message)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    return asked, register
+
+
+def test_there_are_these_methods_and_each_explains_itself():
+    assert METHODS.names() == ("bootstrap", "peers", "remembered")
+    assert all(METHODS.help(name) for name in METHODS.names())
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_a_method_with_nothing_to_go_by_ends(name):
+    assert found(name, surroundings(Clock(3))) == []
+
+
+def test_given_peers_are_told_of_again_and_again():
+    clock = Clock(2)
+    peers = given_addresses([f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}"], "--peer")
+
+    finds = found("peers", surroundings(clock, peers=peers), repeat_seconds=9.0)
+
+    assert finds == [Found(ADA, (str(peers[0]),), "peer")] * 2
+    assert clock.slept == [9.0, 9.0]
+
+
+def test_remembered_peers_are_told_of_once_best_first():
+    known = tuple(
+        KnownPeer(peer=peer, addresses=("/ip4/192.0.2.2/tcp/1", "nonsense"), last_good_unix=0.0) for peer in (BOB, ADA)
+    )
+
+    finds = found("remembered", surroundings(Clock(3), remembered=known))
+
+    assert [find.peer for find in finds] == [BOB, ADA]
+    assert finds[0].addresses == (f"/ip4/192.0.2.2/tcp/1/p2p/{BOB}",)
+
+
+def test_nobody_hears_of_oneself():
+    known = (KnownPeer(peer=ME, addresses=("/ip4/192.0.2.2/tcp/1",), last_good_unix=0.0),)
+
+    assert found("remembered", surroundings(Clock(3), remembered=known)) == []
+
+
+def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
+    records = (
+        PeerRecord(peer=ADA, addresses=("/ip4/192.0.2.2/tcp/1",)),
+        PeerRecord(peer=BOB, addresses=("/ip4/0.0.0.0/tcp/1",)),
+    )
+    asked, register = answering(Sample(status="ok", peers=records, expires_seconds=600))
+
+    finds = found("bootstrap", surroundings(Clock(1), bootstrap=NODES, register=register))
+
+    assert asked == [Register(network="a" * 64, addresses=("/ip4/192.0.2.1/tcp/1",), want=16)]
+    assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
+
+
+def test_the_pause_grows_to_its_limit_and_never_past_a_third_of_the_registration():
+    clock = Clock(9)
+    _, register = answering(Sample(status="ok", expires_seconds=300))
+
+    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+
+    assert 3.0 <= clock.slept[0] <= 5.0
+    assert all(later > earlier for earlier, later in zip(clock.slept[:4], clock.slept[1:5], strict=True))
+    assert all(75.0 <= pause <= 125.0 for pause in clock.slept[6:])
+    assert len(set(clock.slept[6:])) > 1  # not in step with all others
+
+
+def test_a_dead_node_is_asked_for_ever_and_mentioned_when_it_goes_and_when_it_comes_back():
+    clock, said = Clock(6), []
+    dead = Failed("unreachable", "does not answer")
+    asked, register = answering(dead, dead, dead, Sample(status="ok"), Sample(status="ok"), Sample(status="quota"))
+
+    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register, warn=said.append))
+
+    assert len(asked) == 6
+    assert [line.rsplit(": ", 1)[1] for line in said] == ["does not answer", "answers again", "refuses us (quota)"]
+    assert str(NODES[0]) in said[0]
+
+
+def test_a_dead_node_does_not_keep_another_waiting():
+    other = given_addresses([f"/ip4/192.0.2.8/tcp/4001/p2p/{BOB}"], "--bootstrap")
+    records = (PeerRecord(peer=ADA, addresses=("/ip4/192.0.2.2/tcp/1",)),)
+
+    async def register(node, message):
+        if node == NODES[0]:
+            await asyncio.Event().wait()
+        return Sample(status="ok", peers=records)
+
+    finds = found("bootstrap", surroundings(Clock(2), bootstrap=NODES + other, register=register))
+
+    assert len(finds) == 2
