@@ -22,7 +22,7 @@ def results(data, nano_folder):
     from benchmarks.languages import Plan, run_all, table
 
     found = run_all(Plan(data=data, model=str(nano_folder)), SEEDS, workers=os.cpu_count() or 1)
-    print("\n" + table(found))
+    print("\n" + table(found))  # noqa: T201  # this table is what the test is run for
     if out := os.environ.get("PEERD_LANGUAGES_JSON"):
         Path(out).write_text(json.dumps([asdict(result) for result in found], indent=1))
     return found
