@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from p2pfinetune.names import PeerId
 from peerd.core.effects import Candidate
 from peerd.core.neighbours import Neighbour, Update
@@ -9,16 +11,31 @@ from peerd.core.state import Node
 
 
 def circle(node: Node) -> list[Neighbour]:
-    """At most `max_neighbours` peers with a recent announcement: trusted first, then reliable, then spread by lot."""
-    oldest = node.at - node.settings.staleness_seconds
-    heard = [known for known in node.neighbours.values() if known.latest is not None and known.heard_at >= oldest]
+    """At most `max_neighbours` peers with a recent announcement: all there are, or those chosen at the last tick."""
+    heard = _heard(node)
     if len(heard) <= node.settings.max_neighbours:
         return heard
-    trust = node.row
+    chosen = node.circle or _best(node, heard)
+    return [known for known in heard if known.peer in chosen]
+
+
+def chosen_anew(node: Node) -> Node:
+    """The node with its circle chosen again; once a second is soon enough, and cheaper than at every event."""
+    heard = _heard(node)
+    return replace(node, circle=_best(node, heard) if len(heard) > node.settings.max_neighbours else frozenset())
+
+
+def _heard(node: Node) -> list[Neighbour]:
+    oldest = node.at - node.settings.staleness_seconds
+    return [known for known in node.neighbours.values() if known.latest is not None and known.heard_at >= oldest]
+
+
+def _best(node: Node, heard: list[Neighbour]) -> frozenset[PeerId]:
+    """Trusted first, then reliable, then spread by lot."""
     ranked = [
         (
-            -trust.get(known.peer, 0.0),
-            known.strikes + known.fetch_failures,
+            -node.row.get(known.peer, 0.0),
+            known.unreliability,
             known.admitted is None,
             not known.connected,
             known.lot,
@@ -27,7 +44,7 @@ def circle(node: Node) -> list[Neighbour]:
         for known in heard
     ]
     ranked.sort()
-    return [node.neighbours[peer] for *_, peer in ranked[: node.settings.max_neighbours]]
+    return frozenset(rank[-1] for rank in ranked[: node.settings.max_neighbours])
 
 
 def candidates(node: Node) -> tuple[Candidate, ...]:

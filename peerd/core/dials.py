@@ -14,6 +14,7 @@ from peerd.core.limits import (
     MAX_DIALS,
     MIN_REPEAT_SECONDS,
     SETTLE_SECONDS,
+    STEADY_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
 from peerd.core.state import Moved, Node, put, welcome
@@ -27,11 +28,19 @@ def start(node: Node) -> Moved:
     if free <= 0:
         return node, effects
     due = [known for known in node.neighbours.values() if is_due(node, known)]
-    due.sort(key=lambda known: (not known.remembered, known.dial_attempt, known.dial_not_before, known.peer))
-    for known in due[:free]:
+    due.sort(key=lambda known: (known.dial_attempt, not known.remembered, known.dial_not_before, known.peer))
+    for known in _with_a_stranger(node, due)[:free]:
         node = put(node, replace(known, dialling_since=node.at))
         effects.append(Dial(peer=known.peer, addresses=known.addresses))
     return node, effects
+
+
+def _with_a_stranger(node: Node, due: list[Neighbour]) -> list[Neighbour]:
+    """Good peers go first, but one dial is always left for a stranger: all I remember may be gone."""
+    if any(known.dialling_since is not None and not known.remembered for known in node.neighbours.values()):
+        return due
+    stranger = next((known for known in due if not known.remembered), None)
+    return due if stranger is None else [stranger, *(known for known in due if known is not stranger)]
 
 
 def running(node: Node) -> int:
@@ -66,20 +75,22 @@ def connected(node: Node, event: PeerConnected) -> Moved:
     addresses = known.addresses
     if known.dialling_since is not None:  # the other end of an inbound connection is no address to dial
         addresses = proven_first((event.address,), addresses)
-    known = replace(known, connected=True, addresses=addresses, dialling_since=None, dial_attempt=0)
+    since = known.connected_at if known.connected else node.at
+    known = replace(known, connected=True, connected_at=since, addresses=addresses, dialling_since=None)
     soon = max(node.at + SETTLE_SECONDS, node.repeated_at + MIN_REPEAT_SECONDS)
     node = replace(node, repeat_at=min(node.repeat_at, soon), alone_is_said=False)
     return put(node, known), []
 
 
 def disconnected(node: Node, event: PeerDisconnected) -> Moved:
-    """The connection is gone: dial again soon."""
+    """The connection is gone: dial again soon, unless it never lasts."""
     known = node.neighbours.get(event.peer)
     if known is None or not known.connected:
         return node, []
-    pause = backoff(0, DIAL_BACKOFF_SECONDS, MAX_DIAL_BACKOFF_SECONDS, node.me, known.peer)
-    again = max(known.dial_not_before, node.at + pause)
-    return put(node, replace(known, connected=False, dial_attempt=0, dial_not_before=again)), []
+    known = replace(known, connected=False)
+    if node.at >= known.connected_at + STEADY_SECONDS:
+        known = replace(known, dial_attempt=0)
+    return put(node, _later(node, known)), []
 
 
 def reconciled(node: Node, event: Ticked) -> Node:

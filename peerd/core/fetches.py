@@ -32,7 +32,7 @@ def start(node: Node) -> Moved:
     if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
         return node, effects
     wanting = [known for known in circle(node) if wants(node, known)]
-    wanting.sort(key=lambda known: (known.strikes + known.fetch_failures, known.heard_at, known.peer))
+    wanting.sort(key=lambda known: (known.unreliability, known.heard_at, known.peer))
     for known in wanting:
         said = known.latest
         holders = _holders(node, known)
@@ -125,6 +125,8 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
     if known is None or known.transfer is None:
         return discard(node, [event.digest]), []
     old, said = known.admitted, known.transfer.announcement
+    if known.latest is not None and (known.latest.blob, known.latest.codec) == (said.blob, said.codec):
+        said = known.latest  # announced again meanwhile under a newer number
     update = Update(
         digest=said.blob,
         codec=said.codec,
@@ -133,7 +135,7 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
         heard_at=known.transfer.heard_at,
         admitted_at=node.at,
     )
-    known = replace(known, admitted=update, transfer=None, strikes=0, fetch_not_before=node.at)
+    known = replace(known, admitted=update, transfer=None, strikes=0, missed=0, fetch_not_before=node.at)
     node = put(node, known)
     if old is not None and old.digest != update.digest:
         node = discard(node, [old.digest])

@@ -82,6 +82,7 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
         heard_at=node.at,
         seen=said.order,
         admitted=admitted,
+        missed=known.missed + (known.fetch_failures > 0),
         fetch_failures=0,
         origin_only=False,
     )

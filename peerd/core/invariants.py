@@ -29,6 +29,7 @@ def _bounds(node: Node) -> Iterator[str]:
         ("refusal words", len(node.refused), MAX_REASONS),
         ("fetches at once", running(node), MAX_FETCHES),
         ("dials at once", dials.running(node), MAX_DIALS),
+        ("wanted peers", len(node.circle), node.settings.max_neighbours),
         ("trust row", len(node.row), node.settings.max_neighbours + 1),
     ):
         if size > limit:

@@ -19,10 +19,12 @@ MIN_BYTES_A_SECOND = 32 * 1024  # slower than this, a transfer runs into its tim
 MAX_FETCH_SECONDS = 3600.0
 FETCH_GRACE_SECONDS = 60.0  # beyond its timeout, a fetch without any answer is taken for failed
 MAX_STRIKES = 3  # refused updates in a row after which nobody waits for that peer any more
+MAX_MISSED = 3  # announcements in a row whose blob could not be had after which nobody waits for that peer any more
 
 MAX_DIALS = 4  # at once; a dial may take 15 seconds
 DIAL_BACKOFF_SECONDS = 1.0  # first wait after a failed dial, then doubled
 MAX_DIAL_BACKOFF_SECONDS = 300.0  # for ever: a laptop that comes back is found within minutes
+STEADY_SECONDS = 30.0  # a connection that ends sooner counts as a failed dial, or we would knock every second
 DIAL_GRACE_SECONDS = 60.0  # a dial without any answer is taken for failed
 FOREIGN_SECONDS = 3600.0  # a peer of another network is not dialled again before
 

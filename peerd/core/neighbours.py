@@ -9,7 +9,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.bucket import Bucket
-from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_REASON, MAX_REASONS, MAX_STRIKES
+from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_MISSED, MAX_REASON, MAX_REASONS, MAX_STRIKES
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Announcement
 
 Order = tuple[int, int]
@@ -47,6 +47,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Chosen by the peer: printable, but otherwise untrusted."""
     addresses: tuple[str, ...] = ()
     connected: bool = False
+    connected_at: float = 0.0
     remembered: bool = False
     """Known as good from an earlier run, or proved good in this one."""
     remembered_at: float | None = None
@@ -64,6 +65,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """The order that my last merge took from this peer."""
     strikes: int = 0
     """Updates refused in a row: corrupt, of a wrong size, or refused by the worker."""
+    missed: int = 0
+    """Announcements in a row of which a newer one came before the blob could be had."""
     fetch_failures: int = 0
     """Failed fetches of `latest`."""
     fetch_not_before: float = 0.0
@@ -82,7 +85,12 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_given_up(self) -> bool:
         """Nobody waits for what it announced."""
-        return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES
+        return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES or self.missed >= MAX_MISSED
+
+    @property
+    def unreliability(self) -> int:
+        """How much of what it announced lately was of no use."""
+        return self.strikes + self.missed + self.fetch_failures
 
 
 def clean_name(name: str) -> str:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
+from peerd.core.circle import chosen_anew
 from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
@@ -129,7 +130,7 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
         case TextChanged():
             return round.text_changed(node, event)
         case Ticked():
-            return dials.expire(fetches.expire(dials.reconciled(node, event))), []
+            return chosen_anew(dials.expire(fetches.expire(dials.reconciled(node, event)))), []
         case StopAsked():
             return replace(node, phase=Stopping(reason=event.reason)), [Stop(reason=event.reason)]
         case _:

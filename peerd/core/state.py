@@ -50,6 +50,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     row: Mapping[PeerId, float] = {}
     """My last trust row."""
     neighbours: Mapping[PeerId, Neighbour] = {}
+    circle: frozenset[PeerId] = frozenset()
+    """Whose updates are wanted, where more announce than can be wanted; see `circle`."""
     seen: Mapping[PeerId, Order] = {}
     """Newest orders of peers that are not among the neighbours."""
     own: Announcement | None = None
@@ -114,7 +116,7 @@ def worth(node: Node, known: Neighbour) -> tuple[int, int]:
     """How much is lost with an entry: what it has proved, then (below zero) how often it failed."""
     busy = known.transfer is not None or known.dialling_since is not None
     proved = 4 * known.connected + 2 * (known.admitted is not None or busy) + (node.row.get(known.peer, 0.0) > 0)
-    return (proved + known.remembered, -known.strikes - known.fetch_failures - known.dial_attempt)
+    return (proved + known.remembered, -known.unreliability - known.dial_attempt)
 
 
 def expel(node: Node, known: Neighbour) -> Node:

@@ -21,7 +21,7 @@ def everybody(network: Any) -> list[Any]:
     return list(network.peers.values())
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_fifty_peers_make_progress_through_loss_duplication_reordering_and_crashes(world: Any, seed: int) -> None:
     network = world(seed, 50, loss=0.2, duplication=0.2, delay_seconds=(0.01, 4.0), fetch_loss=0.1).start()
     unlucky = everybody(network)[:10]
@@ -36,6 +36,45 @@ def test_fifty_peers_make_progress_through_loss_duplication_reordering_and_crash
         assert peer.merged
     for peer in everybody(network)[10:]:
         assert peer.longest_round <= longest_allowed(network, peer)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 31))])
+def test_after_any_trouble_everybody_merges_with_everybody_again(world: Any, seed: int) -> None:
+    network = world(seed, 7, loss=0.3, duplication=0.3, delay_seconds=(0.01, 5.0), fetch_loss=0.2).start()
+    for _ in range(25):
+        network.later(network.dice.uniform(5.0, 200.0), lambda: trouble(network))
+    network.run(220.0)
+    network.heal()
+    network.faults = type(network.faults)()
+    for peer in everybody(network):
+        if peer.node is None:
+            network.boot(peer)
+    network.run(600.0)  # the longest pause between two dials is some minutes
+    for peer in everybody(network):
+        peer.merged.clear()
+    network.run(700.0)
+
+    for peer in everybody(network):
+        assert peer.merged == network.peers.keys() - {peer.id}
+        recorded = [record.round for record in peer.store.rounds()]
+        assert recorded == list(range(1, len(recorded) + 1))
+
+
+def trouble(network: Any) -> None:
+    """One of the things that happen to networks, by the world's dice."""
+    peer = network.dice.choice(everybody(network))
+    match network.dice.randrange(5):
+        case 0 if peer.node is not None:
+            network.crash(peer)
+        case 1 if peer.node is None:
+            network.boot(peer)
+        case 2 if peer.node is not None:
+            network.kill_worker(peer)
+        case 3:
+            ids = network.dice.sample(list(network.peers), len(network.peers))
+            network.partition(ids[:3], ids[3:])
+        case _:
+            network.heal()
 
 
 def test_the_same_seed_gives_the_same_run_to_the_event(world: Any) -> None:
@@ -119,6 +158,22 @@ def test_two_peers_that_connect_and_never_serve_delay_nobody_beyond_the_budget(w
         assert peer.longest_round <= longest_allowed(network, peer)
         assert {other.id for other in everybody(network)[2:]} - {peer.id} <= peer.merged
         assert peer.round >= 6
+
+
+def test_a_crowd_of_peers_that_never_serve_does_not_keep_the_others_apart(world: Any) -> None:
+    network = world(5, 16, Settings(collect_seconds=10.0, max_neighbours=16))
+    honest = everybody(network)[:4]
+    for peer in everybody(network)[4:]:
+        peer.serves = "never ends"
+    network.start().run(300.0)
+    for peer in honest:
+        peer.merged.clear()
+    rounds = [peer.round for peer in honest]
+    network.run(500.0)
+
+    for peer, round_ in zip(honest, rounds, strict=True):
+        assert {other.id for other in honest} - {peer.id} <= peer.merged
+        assert peer.round - round_ >= 6  # nobody waits any more for those that never deliver
 
 
 def test_a_slow_trainer_does_not_hold_up_the_quick(world: Any) -> None:

@@ -171,6 +171,7 @@ def test_strangers_beyond_a_burst_are_dropped_and_counted(playbook: Any) -> None
 def test_the_table_of_peers_is_bounded_and_keeps_those_that_proved_good(playbook: Any) -> None:
     play = playbook()
     play.worker()
+    play.connect("quiet-peer")
     play.connect("good-peer")
     play.receive("good-peer")
     for number in range(2 * MAX_KNOWN_PEERS):
@@ -179,6 +180,10 @@ def test_the_table_of_peers_is_bounded_and_keeps_those_that_proved_good(playbook
 
     assert len(play.node.neighbours) == MAX_KNOWN_PEERS
     assert {"good-peer", "late-peer"} <= play.node.neighbours.keys()
+    for number in range(2 * MAX_KNOWN_PEERS):
+        play.connect(f"guest-{number}")
+    assert len(play.node.neighbours) == MAX_KNOWN_PEERS
+    assert {"quiet-peer", "good-peer", "late-peer"} <= play.node.neighbours.keys()
 
 
 def test_who_was_pushed_out_cannot_replay(playbook: Any) -> None:

@@ -27,8 +27,11 @@ def test_remembered_peers_are_dialled_first(playbook: Any) -> None:
     play = playbook(known=known)
 
     assert [effect.peer for effect in play.effects] == [f"friend-{number}" for number in range(MAX_DIALS)]
-    assert find(play) == []
+    assert find(play, "stranger-1") == []
+    assert find(play, "stranger-2") == []
     play.tell(on.DialFailed, peer="friend-0", reason="unreachable")
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["stranger-1"]
+    play.tell(on.DialFailed, peer="friend-1", reason="unreachable")
     assert [effect.peer for effect in play.wanted(do.Dial)] == [f"friend-{MAX_DIALS}"]
 
 
@@ -71,9 +74,31 @@ def test_a_lost_connection_is_dialled_again_soon(playbook: Any) -> None:
         play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
         play.tick(60.0)
     play.connect()
-    play.tell(on.PeerDisconnected, peer="peer-one")
+    play.tell(on.PeerDisconnected, after=60.0, peer="peer-one")
 
     play.tick(2.0)
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-one"]
+
+
+def test_a_peer_that_hangs_up_at_once_is_not_dialled_every_second(playbook: Any) -> None:
+    play = playbook()
+    find(play)
+    dials = 0
+    for _ in range(600):
+        if play.wanted(do.Dial):
+            dials += 1
+            play.connect()
+            play.tell(on.PeerDisconnected, peer="peer-one")
+        play.tick(1.0)
+
+    assert 5 <= dials <= 20
+
+
+def test_one_dial_is_always_left_for_a_stranger(playbook: Any) -> None:
+    play = playbook(known=tuple(PeerRecord(peer=f"gone-{number}", addresses=("/x",)) for number in range(100)))
+    find(play)
+    play.tell(on.DialFailed, peer="gone-0", reason="unreachable")
+
     assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-one"]
 
 

@@ -306,6 +306,36 @@ def test_nobody_waits_for_a_peer_whose_updates_are_refused_again_and_again(playb
     assert play.wanted(do.Collaborate)
 
 
+def test_one_good_update_makes_up_for_refused_ones(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect()
+    for sequence in (1, 2):
+        play.tick(120.0)
+        play.hear(sequence=sequence)
+        play.fetched(sequence=sequence)
+        play.tell(on.UpdateRefused, peer="peer-one", digest=play.said(sequence=sequence).blob, reason="norm")
+    play.tick(120.0)
+    play.receive(sequence=3)
+
+    assert play.node.neighbours["peer-one"].strikes == 0
+
+
+def test_nobody_can_have_my_own_blobs_deleted_by_announcing_them(playbook: Any) -> None:
+    play = playbook(warmup_rounds=9)
+    play.worker()
+    play.to_collecting()
+    play.collaborated()
+    play.to_collecting()
+    play.connect()
+    for sequence, mine in ((1, play.said("peer-me", 1).blob), (2, play.said("peer-me", 2).blob)):
+        play.tick(120.0)
+        play.hear(sequence=sequence, blob=mine)
+        play.tell(on.BlobFetched, peer="peer-one", digest=mine, bytes_in=0)
+        play.tell(on.UpdateRefused, peer="peer-one", digest=mine, reason="norm")
+        assert play.wanted(do.Forget) == []
+
+
 def test_a_fetch_that_nobody_answers_is_taken_for_failed(playbook: Any) -> None:
     play = playbook()
     play.worker()

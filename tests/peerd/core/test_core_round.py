@@ -190,6 +190,17 @@ def test_a_stale_update_takes_no_part_and_is_forgotten(playbook: Any) -> None:
     assert play.wanted(do.Collaborate) == [do.Collaborate(round=1, candidates=())]
 
 
+def test_an_update_that_grew_stale_since_the_last_tick_takes_no_part(playbook: Any) -> None:
+    play = playbook(staleness_seconds=100.0)
+    play.worker()
+    play.connect()
+    play.receive()
+    play.at += 101.0
+    play.to_collecting()
+
+    assert play.wanted(do.Collaborate) == [do.Collaborate(round=1, candidates=())]
+
+
 def test_the_best_trusted_then_the_freshest_take_part_and_no_more_than_allowed(playbook: Any) -> None:
     play = playbook(max_neighbours=3, row={"peer-me": 0.5, "peer-two": 0.4, "peer-four": 0.1})
     play.worker()
