@@ -55,10 +55,10 @@ class LearnerOptions:
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
     max_norm: float = 0.0
     """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
-    trust_tokens: int = 8192
+    trust_tokens: int = 4096
     """Most tokens of the trust split that an adapter is scored on; 0: all."""
-    guard_tokens: int = 16384
-    """Most tokens of the guard split (and of train, where somebody asks) that a loss is measured on; 0: all."""
+    guard_tokens: int = 8192
+    """Most tokens of the guard split that a loss is measured on; 0: all."""
 
     def __post_init__(self) -> None:
         if not self.tolerance >= 0.0 or not self.max_norm >= 0.0 or min(self.trust_tokens, self.guard_tokens) < 0:
