@@ -29,6 +29,7 @@ class Ending:
     ) -> None:
         self._ask, self._kill, self._leave, self._orderly_seconds = ask, kill, leave, orderly_seconds
         self._timer: threading.Timer | None = None
+        self._is_over = False
 
     def listen(self) -> None:
         """To SIGINT and SIGTERM, in the running loop."""
@@ -37,6 +38,7 @@ class Ending:
 
     def ignore(self) -> None:
         """The opposite of `listen`; everything has ended in time."""
+        self._is_over = True
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
         if self._timer is not None:
@@ -52,6 +54,8 @@ class Ending:
 
     def begin(self, reason: str) -> None:
         """Stop in order, and start the clock that a hanging disk, network or loop cannot stop."""
+        if self._is_over:
+            return
         if self._timer is None:
             self._timer = threading.Timer(self._orderly_seconds, self._too_long)
             self._timer.daemon = True

@@ -88,6 +88,8 @@ class Shell:
 
     def _start(self, tasks: asyncio.TaskGroup, effects: Sequence[AnyEffect]) -> None:
         for effect in effects:
+            if isinstance(effect, Stop):
+                return
             tasks.create_task(self._do(effect), name=type(effect).__name__)
 
     async def _do(self, effect: AnyEffect) -> None:

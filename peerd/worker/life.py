@@ -27,6 +27,7 @@ PENDING_JOBS: Final = 32  # beyond this many, callers wait; the child holds twic
 LINE_BYTES: Final = 64 * 1024  # of what the child prints, before a line is cut
 SHOWN_CHARACTERS: Final = 1000  # of such a line in the log
 REMEMBERED_LINES: Final = 5
+BURIAL_SECONDS: Final = 2.0
 EXIT_OUT_OF_MEMORY: Final = 12  # as in child.py, which imports too much to be imported here
 
 _log = logging.getLogger("peerd.worker")
@@ -88,6 +89,7 @@ class Life:
                 await self._process.wait()
         finally:
             self.kill()
+            await self._bury()
             self.ended.set()
         return describe(self._process.returncode, self._lines[-1] if self._lines else "")
 
@@ -112,6 +114,14 @@ class Life:
                 self._process.kill()
             except ProcessLookupError:
                 return
+
+    async def _bury(self) -> None:
+        """Close the pipes and take the exit status; a killed process ends at once, unless a disk or driver hangs."""
+        try:
+            async with asyncio.timeout(BURIAL_SECONDS):
+                await self._process.communicate()
+        except TimeoutError:
+            _log.warning("the killed worker does not end", extra={"worker_pid": self.pid})
 
     async def _send(self, job: AnyJob) -> None:
         pipe = self._process.stdin

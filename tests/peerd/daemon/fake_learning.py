@@ -75,14 +75,14 @@ class FakeLearning:
             self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
             while self.kind == "slow":
                 time.sleep(0.01)
-                self.between((Generate, AdmitUpdate))
+                self.between((AdmitUpdate, Export, Generate))
             if self.kind == "hangs":
                 time.sleep(1000)
             if self.kind == "dies once" and not (marker := Path(self.job.cache) / "died").exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             self.value, self.steps = self.value + 0.25, self.steps + 1
-            self.between((Generate, AdmitUpdate))
+            self.between((AdmitUpdate, Export, Generate))
         return Stepped(
             id=job.id, checkpoint=self.checkpoint(), steps=job.steps, tokens=8, loss_train=abs(GOAL - self.value)
         )

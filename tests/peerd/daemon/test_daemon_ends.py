@@ -1,0 +1,138 @@
+"""How a daemon begins and ends: exit codes, refusals, signals, and what is left behind."""
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from peerd import lock
+from peerd.client import Client
+from peerd.daemon import run
+from peerd.errors import AlreadyRunning, StoreError, TransportError, UsageError
+
+
+def prepared(world, kind="text"):
+    (world.folder / kind).mkdir(exist_ok=True)
+    return world.paths("home"), world.config(kind)
+
+
+def test_it_runs_until_the_first_signal_and_leaves_nothing_open(world):
+    paths, config = prepared(world)
+    seen = []
+
+    def ready(status):
+        seen.append((status.addresses, stat.S_IMODE(paths.socket.stat().st_mode), lock.holder(paths.lock).pid))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    code = asyncio.run(run(paths, config, ready=ready, outside=world.outside(signals=True)))
+
+    assert code == 0
+    assert seen == [([f"/memory/{seen[0][0][0].split('/')[2]}/p2p/{seen[0][0][0].split('/')[2]}"], 0o600, os.getpid())]
+    assert lock.holder(paths.lock) is None
+    assert not paths.socket.exists()
+
+
+@pytest.mark.parametrize("kind", ["hangs", "slow"])
+def test_a_busy_worker_does_not_hold_up_the_end(world, kind):
+    paths, config = prepared(world, kind)
+    began = []
+
+    def ready(_):
+        began.append(time.monotonic())
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)  # once the training is on
+
+    asyncio.run(run(paths, config, ready=ready, outside=world.outside(signals=True)))
+
+    assert time.monotonic() - began[0] < 6
+
+
+def test_too_little_text_is_an_error_of_the_user_and_starts_nothing(world):
+    paths, config = prepared(world, "short")
+
+    with pytest.raises(UsageError, match="too little text") as raised:
+        asyncio.run(run(paths, config, outside=world.outside()))
+
+    assert raised.value.exit_code == 2
+    assert raised.value.hint == "add text"
+    assert lock.holder(paths.lock) is None
+
+
+def test_a_second_daemon_in_the_same_home_is_refused(world):
+    paths, config = prepared(world)
+
+    with lock.hold(paths.lock, version="1", socket=paths.socket), pytest.raises(AlreadyRunning, match=str(os.getpid())):
+        asyncio.run(run(paths, config, outside=world.outside()))
+
+
+def test_a_network_that_cannot_start_is_told_and_no_worker_is_left(world):
+    paths, config = prepared(world)
+
+    class Taken:
+        async def start(self):
+            raise TransportError("the port is taken", "choose another: --listen")
+
+    with pytest.raises(TransportError, match="the port is taken"):
+        asyncio.run(run(paths, config, outside=world.outside(transport=lambda *_: Taken())))
+
+
+def test_a_damaged_identity_is_told_with_advice(world):
+    paths, config = prepared(world)
+    paths.identity.write_bytes(b"short")
+    paths.identity.chmod(0o600)
+
+    with pytest.raises(StoreError, match="damaged"):
+        asyncio.run(run(paths, config, outside=world.outside()))
+
+
+def test_a_base_model_that_changes_under_a_running_daemon_ends_it(world):
+    async def scenario():
+        async with world.daemon(kind="slow") as running:
+            await running.until(lambda: running.status().worker.state == "training")
+            running.daemon._performer.network_digest = "f" * 64
+            running.worker.kill()
+            await asyncio.sleep(20)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(scenario())
+
+    assert ["base model on disk has changed" in str(error) for error in leaves(raised.value)] == [True]
+
+
+def leaves(error):
+    return (
+        [leaf for part in error.exceptions for leaf in leaves(part)] if isinstance(error, ExceptionGroup) else [error]
+    )
+
+
+def test_the_control_interface_answers_over_the_socket(world):
+    async def scenario():
+        async with world.daemon(kind="slow") as running:
+            await running.until(lambda: running.status().worker.state == "training")
+            return await asyncio.to_thread(ask, running.paths)
+
+    status, texts, refused = asyncio.run(scenario())
+
+    assert status.state == "training"
+    assert texts.base == "hello"
+    assert refused == "choose another"
+
+
+def ask(paths):
+    with Client(socket_path=paths.socket) as client:
+        try:
+            client.export(paths.home / "out")
+        except UsageError as error:
+            refused = error.hint
+        return client.status(), client.generate("hello"), refused
+
+
+def test_the_daemon_does_not_load_torch():
+    code = "import sys, peerd.daemon, peerd.net.libp2p.transport; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert found.stdout.strip() == "[]"
