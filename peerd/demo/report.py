@@ -22,11 +22,13 @@ def show(result: DemoResult, console: Console) -> None:
     total = sum(peer.bytes_out for peer in result.peers)
     refused = sum(sum(peer.refused.values()) for peer in result.peers)
     for sentence in verdict(result):
-        console.print(sentence)
+        console.print(sentence, soft_wrap=True, highlight=False)
     console.print(
-        f"{total / 1e6:.1f} MB sent in all, {refused} updates refused, {result.seconds:.0f} s. Only adapters travelled."
+        f"{total / 1e6:.1f} MB sent in all, {refused} updates refused, {result.seconds:.0f} s. Only adapters travelled.",
+        soft_wrap=True,
+        highlight=False,
     )
-    console.print(f"The report lies in {result.report}")
+    console.print(f"The report lies in {result.report}", soft_wrap=True, highlight=False)
 
 
 def perplexity_table(result: DemoResult) -> Table:

@@ -23,7 +23,7 @@ from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.wire.keys import PeerKey
 
-SECONDS_PER_ROUND = 120.0  # give up long after a slow machine would have finished
+SECONDS_PER_ROUND = 240.0  # give up long after a slow machine would have finished
 
 
 def run(options: DemoOptions, console: Console) -> DemoResult:
@@ -56,6 +56,7 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
         gain_over_local=gain_over_local(peers),
     )
     report.write(result, rounds, folder)
+    report.show(result, console)
     if options.keep:
         console.print("the daemons go on running; look at one with:")
         console.print(f"  peerd status --home {members[0].home}")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.live import Live
@@ -63,7 +64,9 @@ async def watch(views: list[View], rounds: int, console: Console, timeout_second
         while any(view.done < rounds for view in views):
             if time.monotonic() - begun > timeout_seconds:
                 raise PeerdError(f"the demo did not finish within {timeout_seconds:.0f} s: {lagging(views, rounds)}")
-            await look_at_all(views, rounds, begun, None if live else console.print)
+            await look_at_all(
+                views, rounds, begun, None if live else partial(console.print, soft_wrap=True, highlight=False)
+            )
             if live:
                 live.update(table(views, rounds, begun))
             await asyncio.sleep(POLL_SECONDS)
@@ -93,10 +96,11 @@ def line(view: View, record: RoundRecord, rounds: int, views: list[View], second
     names = {v.member.peer_id: v.member.name for v in views}
     row = sorted(((w, names.get(p, p)) for p, w in record.row.items() if p != view.member.peer_id), reverse=True)
     trusted = ", ".join(f"{name} {weight:.0%}" for weight, name in row[:2] if weight >= 0.005) or "nobody yet"
+    which = f"round {record.round}/{rounds}" if record.round <= rounds else "resting"
     refused = f"  merge refused: {record.reason}" if record.reason and not record.accepted else ""
     return (
-        f"{seconds:4.0f} s  {view.member.name:<10} round {record.round}/{rounds}  "
-        f"perplexity {worded(record.guard_base)} -> {worded(record.guard_personal)}  trusts {trusted}{refused}"
+        f"{seconds:4.0f} s  {view.member.name:<10} {which:<10} perplexity {worded(record.guard_base)} -> "
+        f"{worded(record.guard_personal)}  trusts {trusted}{refused}"
     )
 
 
