@@ -24,7 +24,7 @@ def show(result: DemoResult, console: Console) -> None:
     for sentence in verdict(result):
         console.print(sentence, soft_wrap=True, highlight=False)
     console.print(
-        f"{total / 1e6:.1f} MB sent in all, {refused} updates refused, {result.seconds:.0f} s. Only adapters travelled.",
+        f"{total / 1e6:.1f} MB sent in all, {refused} refusals, {result.seconds:.0f} s. Only adapters travelled.",
         soft_wrap=True,
         highlight=False,
     )
