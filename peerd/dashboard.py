@@ -22,7 +22,6 @@ from pathlib import Path
 import httpx
 import msgspec
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -80,8 +79,8 @@ class _Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str
 
 
-def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate) -> Starlette:
-    """The application that the browser talks to."""
+def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx.Response]) -> Starlette:
+    """The application that the browser talks to; `streams` holds the daemon's answers that are being passed on."""
     cookie = f"peerd_{port}"  # cookies know no ports: two dashboards must not overwrite each other's
 
     async def exchange(request: Request) -> Response:
@@ -101,7 +100,7 @@ def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate) -> Starlette:
     async def look(request: Request) -> Response:
         if not gate.admits(request.cookies.get(cookie, "")):
             return problem("forbidden", "this browser has no session", "type: peerd dashboard", status=401)
-        return await _forward(upstream, request)
+        return await _forward(upstream, request, streams)
 
     return Starlette(
         routes=[
@@ -166,7 +165,7 @@ async def _bounded_body(request: Request) -> bytes:
     return body
 
 
-async def _forward(upstream: httpx.AsyncClient, request: Request) -> Response:
+async def _forward(upstream: httpx.AsyncClient, request: Request, streams: set[httpx.Response]) -> Response:
     """The daemon's answer, streamed; nothing of the browser's request but the path goes there."""
     url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     try:
@@ -174,13 +173,26 @@ async def _forward(upstream: httpx.AsyncClient, request: Request) -> Response:
     except httpx.HTTPError:
         return problem("not-running", "the daemon does not answer", "start it with: peerd start", status=502)
     headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
-    return StreamingResponse(_chunks(answer), answer.status_code, headers, background=BackgroundTask(answer.aclose))
+    return StreamingResponse(_chunks(answer, streams), answer.status_code, headers)
 
 
-async def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
-    with contextlib.suppress(httpx.HTTPError):  # the daemon ended; the page sees its stream end and asks again
+async def _chunks(answer: httpx.Response, streams: set[httpx.Response]) -> AsyncIterator[bytes]:
+    streams.add(answer)
+    try:
         async for chunk in answer.aiter_bytes():
             yield chunk
+    except (httpx.HTTPError, httpx.StreamError):
+        return  # the daemon ended, or we do; the page sees its stream end and asks again
+    finally:
+        streams.discard(answer)
+        await answer.aclose()
+
+
+async def _hang_up(stop: asyncio.Event, streams: set[httpx.Response]) -> None:
+    """Event streams would go on for ever: end them when we end."""
+    await stop.wait()
+    for answer in list(streams):
+        await answer.aclose()
 
 
 async def _not_here(request: Request, _: Exception) -> Response:
@@ -228,8 +240,11 @@ async def serve_dashboard(
     async with httpx.AsyncClient(
         transport=transport, base_url=f"http://{HOST}", timeout=timeout, trust_env=False
     ) as upstream:
-        app = proxy(upstream, port, gate)
-        await serve_on(listener, app, stop, ready=lambda: opened(DashboardOpened(url=url, port=port)))
+        streams: set[httpx.Response] = set()
+        app = proxy(upstream, port, gate, streams)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_hang_up(stop, streams), name="end of event streams")
+            await serve_on(listener, app, stop, ready=lambda: opened(DashboardOpened(url=url, port=port)))
 
 
 def _tell(

@@ -57,12 +57,18 @@ def build(only: str = "") -> typer.Typer:
     return app
 
 
-def _whole(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _tell_version(asked: bool) -> None:
+    if asked:
         say(f"peerd {__version__}")
         raise typer.Exit
+
+
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 def run(given: list[str]) -> int:

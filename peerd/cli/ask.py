@@ -15,6 +15,8 @@ from peerd.cli.quick import look
 from peerd.client import Client
 from peerd.errors import UsageError
 
+MIN_ENDING = 4  # characters of an id that are not a slip of the finger
+
 
 def status(home: Home = None, as_json: AsJson = False) -> None:
     """Say what the daemon is doing, how good the model is, and what to do next."""
@@ -61,7 +63,8 @@ def rounds(
 
 def _chosen(found: documents.TrustNow, asked: str) -> documents.TrustNow:
     matching = [peer for peer in found.row if asked in {peer.name, peer.peer_id}]
-    matching = matching or [peer for peer in found.row if peer.peer_id.endswith(asked)]
+    if not matching and len(asked) >= MIN_ENDING:
+        matching = [peer for peer in found.row if peer.peer_id.endswith(asked)]
     if len(matching) != 1:
         known = ", ".join(show.name_of(peer.name, peer.peer_id) for peer in found.row) or "nobody yet"
         what = "is not in my last trust row" if not matching else "is the name of several peers; give the end of an id"

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from p2pfinetune.errors import LearningError
-from peerd.cli.output import INTERRUPTED, fail
+from peerd.cli.output import INTERRUPTED, ReaderLeft, fail
 from peerd.cli.quick import look, plainly_typed
 from peerd.errors import PeerdError, UsageError
 
@@ -26,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(name, UsageError(str(error), error.hint), as_json)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read us has enough, as in `peerd rounds | head`
+    except ReaderLeft:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
         return 0
 
 

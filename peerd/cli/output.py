@@ -16,12 +16,20 @@ INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 
 
+class ReaderLeft(Exception):  # noqa: N818  # not an error: `peerd rounds | head` has seen enough
+    """Nobody reads standard output any more."""
+
+
 def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:
     """The result of a command."""
-    if as_json:
-        write_document(documents.document(command, data))
-    else:
-        human()
+    try:
+        if as_json:
+            write_document(documents.document(command, data))
+        else:
+            human()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderLeft from None
 
 
 def write_document(document: dict[str, Any]) -> None:

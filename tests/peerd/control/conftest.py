@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -71,7 +71,9 @@ class FakeView:
             round=Round(self._done + 1),
             state="training",
             sentence=f"training round {self._done + 1}" + (", alone" if self.alone else " with 2 peers"),
-            loss=LossNow(train=last.loss_train, trust=last.loss_trust, guard=last.guard_personal) if last else LossNow(),
+            loss=LossNow(train=last.loss_train, trust=last.loss_trust, guard=last.guard_personal)
+            if last
+            else LossNow(),
             perplexity=PerplexityNow(
                 base=math.exp(last.guard_base), own=math.exp(last.guard_own), personal=math.exp(last.guard_personal)
             )
@@ -175,11 +177,11 @@ class Daemon:
     def __init__(self, paths: Paths, view: FakeView) -> None:
         self.paths, self.view = paths, view
         self._up = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="fake daemon")
+        self._thread = threading.Thread(target=self._main, name="fake daemon", daemon=True)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.problem: BaseException | None = None
 
-    def __enter__(self) -> Daemon:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._up.wait(MAX_REASONABLE_WAIT)
         if self.problem is not None:
@@ -187,7 +189,7 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(lambda: self.view.stop.set())
+        self.call(self.view.stop.set)
         self._thread.join(MAX_REASONABLE_WAIT)
         assert not self._thread.is_alive()
         if self.problem is not None:

@@ -162,11 +162,15 @@ def test_the_page_is_served_and_nothing_outside_its_folder(daemon: Any) -> None:
 
 def test_the_page_holds_no_inline_code_and_no_foreign_address(daemon: Any) -> None:
     _, (_, page) = ask(daemon, "GET", "/")
-    files = [ask(daemon, "GET", f"/web/{name}")[1][1] for name in ("app.js", "draw.js", "chart.js", "format.js", "style.css")]
+    files = [
+        ask(daemon, "GET", f"/web/{name}")[1][1] for name in ("app.js", "draw.js", "chart.js", "format.js", "style.css")
+    ]
 
     assert not re.search(rb"<style|<script(?![^>]*src=)|\sstyle=|\son\w+=", page)
     for text in (page, *files):
-        assert not re.search(rb"innerHTML|insertAdjacentHTML|document\.write|eval\(", text.replace(b"never innerHTML", b""))
+        assert not re.search(
+            rb"innerHTML|insertAdjacentHTML|document\.write|eval\(", text.replace(b"never innerHTML", b"")
+        )
         assert set(re.findall(rb"https?://[^\s\"'`]+", text)) <= {b"http://www.w3.org/2000/svg"}
 
 

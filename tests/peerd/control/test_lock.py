@@ -45,7 +45,9 @@ def test_the_holder_is_named_while_it_holds(tmp_path: Path) -> None:
 
 def test_a_second_daemon_is_told_who_runs_since_when(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with (
-        pytest.raises(AlreadyRunning, match=rf"9\.9\.9 runs here already: process {other.pid}, since 20\d\d-") as caught,
+        pytest.raises(
+            AlreadyRunning, match=rf"9\.9\.9 runs here already: process {other.pid}, since 20\d\d-"
+        ) as caught,
         hold(tmp_path / "lock", version="1", socket=Path("/s")),
     ):
         pass

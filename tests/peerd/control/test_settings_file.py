@@ -11,7 +11,9 @@ from peerd.settings_file import merged, put_back, read, read_config, write_confi
 
 def test_what_was_chosen_comes_back(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    config = Config(name="Zoë", data=("/a", "/b c"), lan=True, lr=1e-3, trust_options={"top_k": 3}, shares={"p": (0.5, 0.5)})
+    config = Config(
+        name="Zoë", data=("/a", "/b c"), lan=True, lr=1e-3, trust_options={"top_k": 3}, shares={"p": (0.5, 0.5)}
+    )
     write_config(file, config)
 
     assert read_config(file) == config
@@ -48,7 +50,7 @@ def test_a_damaged_file_is_a_clear_error_and_is_kept(tmp_path: Path, damage: byt
 
 
 def test_a_wrong_option_is_named_as_it_is_typed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--steps-per-round: .*>= 1"):
+    with pytest.raises(UsageError, match=r"--steps-per-round: .*>= 1"):
         merged({}, {"steps_per_round": 0}, tmp_path / "config.toml")
 
 

@@ -1,0 +1,70 @@
+"""`peerd start --detach` with the real daemon: ready when it says so, told twice it runs, stopped by command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peerd.lock import holder
+from peerd.paths import Paths
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SMALL = ("--listen", "/ip4/127.0.0.1/tcp/0", "--threads=1", "--steps-per-round=1", "--batch-size=1", "--context=64")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pd-") as folder:
+        yield Path(folder) / "home"
+        if (left := holder(Paths.of(Path(folder) / "home").lock)) is not None and left.pid:
+            os.kill(left.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    for number in range(80):
+        words = " ".join(
+            f"the {number} {word} stood by the river and waited for word {word * 7 % 53}" for word in range(12)
+        )
+        (tmp_path / f"{number}.txt").write_text(words)
+    return tmp_path
+
+
+def peerd(*words: object) -> tuple[int, dict[str, object]]:
+    command = [sys.executable, "-m", "peerd", *(str(word) for word in words), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_daemon_in_the_background_is_ready_when_it_says_so_and_stops_when_told(home: Path, text: Path) -> None:
+    started, document = peerd("start", "--home", home, "--data", text, *SMALL, "--detach")
+    asked, status = peerd("status", "--home", home)
+    again, refused = peerd("start", "--home", home)
+    stopped, _ = peerd("stop", "--home", home)
+    gone, _ = peerd("status", "--home", home)
+
+    assert (started, asked, again, stopped, gone) == (0, 0, 4, 0, 3)
+    assert status["data"]["peer_id"] == document["data"]["peer_id"]
+    assert status["data"]["state"] != "starting"
+    assert f"process {document['data']['pid']}" in refused["error"]["message"]
+    assert not (home / "peerd.sock").exists()
+
+
+def test_a_daemon_that_cannot_start_says_why_here_and_forgets_the_mistake(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("too short")
+    code, document = peerd("start", "--home", home, "--data", tmp_path / "short.txt", *SMALL, "--detach")
+
+    assert code == 2
+    assert document["error"]["code"] == "usage"
+    assert "peerd start:" in document["error"]["message"]
+    assert not (home / "config.toml").exists()
+    assert holder(home / "peerd.lock") is None

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import inspect
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from peerd import documents, lock
+from peerd.cli import main
+from peerd.cli.options import documented
+from peerd.config import Config
+from peerd.errors import StoreError, UsageError
+from peerd.paths import Paths
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+class Started:
+    """Stands where the daemon would; says what it was started with."""
+
+    def __init__(self) -> None:
+        self.configs: list[Config] = []
+        self.error: Exception | None = None
+        self.is_ready = True
+
+    async def run(self, paths: Paths, config: Config, *, ready: Callable[[Any], None]) -> int:
+        self.configs.append(config)
+        if self.is_ready:
+            ready(self.status)
+        if self.error is not None:
+            raise self.error
+        return 0
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, view: Any) -> Started:
+    fake = Started()
+    fake.status = view.status()
+    monkeypatch.setattr("peerd.daemon.run", fake.run)
+    return fake
+
+
+def test_stop_waits_until_the_daemon_has_ended(daemon: Any, say: Any, view: Any) -> None:
+    code, out, _ = say("stop", "--home", daemon.paths.home, "--json")
+
+    assert code == 0
+    assert msgspec.convert(json.loads(out)["data"], documents.Stopped).stopped
+    assert lock.holder(daemon.paths.lock) is None
+    assert say("stop", "--home", daemon.paths.home)[0] == 3
+
+
+def test_generate_shows_three_models(daemon: Any, say: Any) -> None:
+    code, out, _ = say("generate", "Dear all,", "--seed", 5, "--home", daemon.paths.home)
+
+    assert code == 0
+    assert out.split("\n")[:6] == ["base", "the the", "", "own", "Dear all, own 5", ""]
+
+
+def test_generate_as_a_document(daemon: Any, say: Any) -> None:
+    code, out, err = say("generate", "Hi", "--max-tokens", 9, "--home", daemon.paths.home, "--json")
+
+    assert (code, err) == (0, "")
+    assert json.loads(out)["data"]["personal"] == "Hi personal 9"
+
+
+def test_a_failing_worker_is_1_with_advice(daemon: Any, say: Any) -> None:
+    code, out, err = say("generate", "fail", "--home", daemon.paths.home, "--json")
+
+    assert (code, json.loads(out)["error"]["code"]) == (1, "worker")
+    assert "stop other programs" in err
+
+
+def test_export_names_an_absolute_folder_and_its_files(
+    daemon: Any, view: Any, say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = say("export", "adapter", "--home", daemon.paths.home, "--json")
+
+    assert code == 0
+    assert view.exported == [str(tmp_path / "adapter")]
+    assert json.loads(out)["data"]["files"][1].endswith("adapter_model.safetensors")
+
+
+def test_export_never_writes_over_what_is_there_unless_told(daemon: Any, view: Any, say: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    refused, _, err = say("export", tmp_path, "--home", daemon.paths.home)
+    file, _, _ = say("export", tmp_path / "thesis.txt", "--force", "--home", daemon.paths.home)
+    forced, _, _ = say("export", tmp_path, "--force", "--home", daemon.paths.home)
+
+    assert (refused, file, forced) == (2, 2, 0)
+    assert "--force" in err
+    assert view.exported == [str(tmp_path)]
+
+
+def test_the_first_start_asks_for_text_and_makes_nothing(home: Path, say: Any, started: Started) -> None:
+    code, _, err = say("start", "--home", home)
+
+    assert code == 2
+    assert "--data" in err
+    assert not home.exists()
+    assert started.configs == []
+
+
+def test_options_given_once_are_remembered(home: Path, text: Path, say: Any, started: Started) -> None:
+    first, _, err = say(
+        "start", "--home", home, "--data", text, "--name", "alice", "--lan", "--trust-option", "top_k=3"
+    )
+    second, _, quiet = say("start", "--home", home, "--no-lan", "--rank", 4)
+    third, _, _ = say("start", "--home", home)
+
+    assert (first, second, third) == (0, 0, 0)
+    assert started.configs[0] == Config(data=(str(text),), name="alice", lan=True, trust_options={"top_k": 3})
+    assert started.configs[2] == Config(data=(str(text),), name="alice", rank=4, trust_options={"top_k": 3})
+    assert "is open" in err
+    assert "is open" not in quiet
+
+
+def test_an_empty_option_forgets_what_was_remembered(home: Path, text: Path, say: Any, started: Started) -> None:
+    say("start", "--home", home, "--data", text, "--reference", text)
+    say("start", "--home", home, "--reference", "")
+
+    assert started.configs[1].reference == ""
+
+
+def test_start_says_what_to_type_next(home: Path, text: Path, say: Any, started: Started) -> None:
+    started.status = msgspec.structs.replace(started.status, group="poets")
+    _, _, err = say("start", "--home", home, "--data", text, "--group", "poets")
+
+    assert f"peerd status --home {home}" in err
+    assert "--group poets" in err
+
+
+def test_start_as_a_document(home: Path, text: Path, say: Any, started: Started) -> None:
+    code, out, _ = say("start", "--home", home, "--data", text, "--json")
+    data = msgspec.convert(json.loads(out)["data"], documents.Started)
+
+    assert code == 0
+    assert (data.name, data.home, data.log) == ("alice", str(home), None)
+
+
+def test_a_start_that_the_text_or_model_spoils_is_not_remembered(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    say("start", "--home", home, "--data", text)
+    started.is_ready, started.error = False, UsageError("there is no model x/y", "spell it right")
+    code, out, _ = say("start", "--home", home, "--model", "x/y", "--json")
+
+    assert (code, json.loads(out)["error"]["hint"]) == (2, "spell it right")
+    assert "model" not in tomllib.loads((home / "config.toml").read_text())
+
+
+def test_a_daemon_that_fails_later_prints_no_second_document(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    started.error = StoreError("the disk is full")
+    code, out, err = say("start", "--home", home, "--data", text, "--json")
+
+    assert code == 1
+    assert json.loads(out)["status"] == "ok"
+    assert "the disk is full" in err
+    assert (home / "config.toml").exists()
+
+
+def test_a_mistake_changes_nothing(home: Path, text: Path, say: Any, started: Started) -> None:
+    say("start", "--home", home, "--data", text)
+    before = (home / "config.toml").read_text()
+    code, _, err = say("start", "--home", home, "--trust", "nonsense")
+
+    assert code == 2
+    assert "choose one of" in err
+    assert (home / "config.toml").read_text() == before
+    assert len(started.configs) == 1
+
+
+def test_a_damaged_memory_is_told_and_kept(home: Path, text: Path, say: Any, started: Started) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("name = ")
+    code, _, err = say("start", "--home", home, "--data", text)
+
+    assert code == 2
+    assert "damaged" in err
+    assert (home / "config.toml").read_text() == "name = "
+
+
+@pytest.mark.parametrize("words", [(), ("--detach",), ("--data", "/nowhere")])
+def test_a_second_start_is_4_and_says_who_runs(daemon: Any, say: Any, started: Started, words: tuple[str, ...]) -> None:
+    code, out, _ = say("start", "--home", daemon.paths.home, *words, "--json")
+    error = json.loads(out)["error"]
+
+    assert (code, error["code"]) == (4, "already-running")
+    assert "process" in error["message"]
+    assert "since" in error["message"]
+    assert started.configs == []
+
+
+def test_every_option_of_the_configuration_can_be_typed_and_is_explained(
+    say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERMINAL_WIDTH", "300")
+    _, out, _ = say("start", "--help")
+    helps = documented()
+
+    for field in msgspec.structs.fields(Config):
+        assert helps[field.name]
+        if field.name not in {"shares", "trust_options"}:
+            assert f"--{field.name.replace('_', '-')}" in out
+    assert "--trust-option" in out
+    assert "weight-similarity" in out
+
+
+def test_the_demo_gets_what_was_typed(say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peerd.demo import DemoOptions
+
+    asked: list[Any] = []
+
+    def run(options: DemoOptions, console: Any) -> dict[str, int]:
+        asked.append((options, console.stderr))
+        return {"peers": 4}
+
+    monkeypatch.setattr("peerd.demo.run", run)
+    code, out, _ = say(
+        "demo", "--peers", 4, "--rounds", 6, "--trust", "uniform", "--data", tmp_path, "--keep", "--json"
+    )
+
+    assert (code, json.loads(out)["data"]) == (0, {"peers": 4})
+    assert asked == [(DemoOptions(peers=4, rounds=6, trust="uniform", data=tmp_path, keep=True), True)]
+
+
+def test_a_demo_of_nonsense_is_bad_usage(say: Any) -> None:
+    assert say("demo", "--peers", 0)[0] == 2
+
+
+def test_no_command_takes_words_it_does_not_explain() -> None:
+    from importlib import import_module
+
+    from peerd.cli.app import COMMANDS
+
+    for name, module, attribute, _ in COMMANDS:
+        assert inspect.getdoc(getattr(import_module(f"peerd.cli.{module}"), attribute)), name

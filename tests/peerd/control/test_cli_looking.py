@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from peerd import documents
+from peerd.cli import main
+from peerd.cli.app import COMMANDS, NAMES
+from peerd.status import Status
+
+ASKING = ("status", "peers", "trust", "rounds", "id", "stop", "generate", "export", "dashboard")
+ARGUMENTS = {"generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths"])
+def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: str) -> None:
+    code, out, err = say(command, "--home", daemon.paths.home, "--json")
+    found = json.loads(out)
+
+    assert (code, err) == (0, "")
+    assert {key: found[key] for key in ("schema_version", "command", "status")} == {
+        "schema_version": 1,
+        "command": command,
+        "status": "ok",
+    }
+    msgspec.convert(found["data"], documents.DATA[command])
+
+
+@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths"])
+def test_typed_in_another_order_it_says_the_same(daemon: Any, say: Any, command: str) -> None:
+    plain = say(command, "--json", "--home", daemon.paths.home)
+    through_typer = say(command, "--json", f"--home={daemon.paths.home}")
+
+    assert plain == through_typer
+
+
+def test_the_documents_of_a_design_that_others_read(daemon: Any, say: Any) -> None:
+    found = json.loads(say("status", "--home", daemon.paths.home, "--json")[1])["data"]
+
+    wanted = "peer_id name version network group uptime_seconds round state loss perplexity neighbours traffic health worker loop"
+    assert set(wanted.split()) <= set(found)
+    assert {"train", "trust", "guard"} <= set(found["loss"])
+    assert {"base", "own", "personal", "local"} <= set(found["perplexity"])
+    assert {"peer_id", "name", "trust", "age_seconds", "round", "bytes_in", "bytes_out", "refused"} <= set(
+        found["neighbours"][0]
+    )
+    assert {"state", "device", "tokens_per_second"} <= set(found["worker"])
+    assert {"max_callback_cpu_ms", "max_lag_ms"} <= set(found["loop"])
+
+
+def test_status_speaks_plainly(daemon: Any, say: Any) -> None:
+    code, out, _ = say("status", "--home", daemon.paths.home)
+
+    assert code == 0
+    assert out.startswith("alice: training round 13 with 2 peers\n")
+    assert "its perplexity is" in out
+    assert "1 of 2 connected; trust: bob 36 %, eve 6 %" in out
+    assert "1,834 tokens/s" in out
+
+
+def test_alone_it_says_what_to_type(home: Path, say: Any, make_view: Any, serve_view: Any) -> None:
+    from peerd.paths import Paths
+
+    with serve_view(Paths.of(home), make_view(rounds=2, alone=True)):
+        _, out, _ = say("status", "--home", home)
+        _, peers, _ = say("peers", "--home", home)
+        _, trust, _ = say("trust", "--home", home)
+
+    assert "--bootstrap MULTIADDR" in out
+    assert "No peer found yet" in peers
+    assert "nobody to merge with" in trust
+
+
+def test_what_is_wrong_stands_at_the_top(daemon: Any, view: Any, say: Any) -> None:
+    view.broken = "No update for an hour. Look at: peerd peers"
+    _, out, _ = say("status", "--home", daemon.paths.home)
+
+    assert out.splitlines()[2].strip() == view.broken
+
+
+def test_a_strangers_name_cannot_reach_the_terminal_raw(daemon: Any, view: Any, say: Any) -> None:
+    view.bob_name = "bob\x1b[2J\x9b31m\u202e\nfake line"
+    for command in ("status", "peers", "trust"):
+        for form in ((), ("--json",)):
+            _, out, _ = say(command, "--home", daemon.paths.home, *form)
+            assert not set("\x1b\x9b\u202e") & set(out)
+            assert "\nfake" not in out
+
+
+def test_trust_in_one_peer_by_name_or_end_of_id(daemon: Any, say: Any) -> None:
+    for word in ("bob", "Bob22"):
+        code, out, _ = say("trust", word, "--home", daemon.paths.home)
+        assert code == 0
+        assert out.startswith("bob: 36 % of my model in round 12")
+    data = json.loads(say("trust", "eve", "--home", daemon.paths.home, "--json")[1])["data"]
+
+    assert [peer["name"] for peer in data["row"]] == ["eve"]
+
+
+@pytest.mark.parametrize("word", ["nobody", "1", "Bob2"])
+def test_trust_in_an_unknown_peer_names_those_there_are(daemon: Any, say: Any, word: str) -> None:
+    code, _, err = say("trust", word, "--home", daemon.paths.home)
+
+    assert code == 2
+    assert "alice, bob, eve" in err
+
+
+def test_rounds_can_be_limited(daemon: Any, say: Any) -> None:
+    _, out, _ = say("rounds", "--last", 2, "--home", daemon.paths.home)
+
+    assert [line.split()[0] for line in out.splitlines()] == ["round", "11", "12"]
+
+
+@pytest.mark.parametrize("command", ASKING)
+@pytest.mark.parametrize("leftover", ["nothing", "empty home", "dead socket"])
+def test_without_a_daemon_it_is_3_and_nothing_is_made(home: Path, say: Any, command: str, leftover: str) -> None:
+    if leftover != "nothing":
+        home.mkdir()
+    if leftover == "dead socket":
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(home / "peerd.sock"))
+    before = sorted(home.rglob("*")) if home.exists() else None
+    code, out, err = say(command, *ARGUMENTS.get(command, []), "--home", home, "--json")
+
+    assert code == 3
+    assert json.loads(out)["error"]["code"] == "not-running"
+    assert "peerd start" in err
+    assert (sorted(home.rglob("*")) if home.exists() else None) == before
+
+
+def test_paths_needs_no_daemon_and_makes_nothing(home: Path, say: Any) -> None:
+    code, out, _ = say("paths", "--home", home, "--json")
+
+    assert code == 0
+    assert json.loads(out)["data"]["socket"] == str(home / "peerd.sock")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["status", "extra"],
+        ["rounds", "--last", "0"],
+        ["rounds", "--last", "many"],
+        ["generate"],
+        ["generate", "a", "--temperature", "hot"],
+        ["export"],
+        ["dashboard", "--port", "70000"],
+        ["start", "--rank", "0"],
+        ["start", "--rank", "many"],
+        ["demo", "--peers", "many"],
+        ["--nonsense"],
+    ],
+)
+def test_bad_usage_is_2_and_a_document_with_json(
+    say: Any, home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEERD_HOME", str(home))
+    code, out, err = say(*words, "--json")
+    found = json.loads(out)
+
+    assert code == 2
+    assert (found["status"], found["error"]["code"]) == ("error", "usage")
+    assert "--help" in found["error"]["hint"]
+    assert found["error"]["message"] in err
+    assert not home.exists()
+
+
+def test_without_a_word_it_prints_its_help(say: Any) -> None:
+    code, out, _ = say()
+
+    assert code == 2
+    assert all(name in out for name in NAMES)
+
+
+@pytest.mark.parametrize(("command", "example"), [(name, example) for name, _, _, example in COMMANDS])
+def test_every_command_has_help_with_an_example_and_json(
+    say: Any, command: str, example: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    code, out, _ = say(command, "--help")
+
+    assert code == 0
+    assert "Example:" in out
+    assert example in " ".join(out.split())
+    assert "--json" in out
+    assert "--home" in out or command == "demo"
+
+
+def test_the_version_is_told(say: Any) -> None:
+    assert say("--version")[:2] == (0, "peerd 0.1.0\n")
+
+
+def test_on_a_terminal_tables_are_drawn_and_elsewhere_they_are_plain(daemon: Any) -> None:
+    import pty
+
+    command = [sys.executable, "-m", "peerd", "peers", "--home", str(daemon.paths.home)]
+    plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(command, stdout=theirs, env=environment)
+    os.close(theirs)
+    drawn = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            drawn += chunk
+    except OSError:
+        pass
+    os.close(ours)
+
+    assert process.wait() == 0
+    assert plain.isprintable() is False
+    assert "\x1b" not in plain
+    assert "─" not in plain
+    assert "──" in drawn.decode()
+
+
+def test_a_reader_that_has_enough_is_no_error(daemon: Any) -> None:
+    shell = f"{sys.executable} -m peerd rounds --home {daemon.paths.home} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_status_loads_nothing_it_does_not_need(daemon: Any) -> None:
+    heavy = {"torch", "transformers", "typer", "rich", "httpx", "starlette", "uvicorn", "numpy", "asyncio"}
+    code = (
+        f"import sys\nfrom peerd.cli import main\ncode = main(['status', '--json', '--home', {str(daemon.paths.home)!r}])\n"
+        f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr.strip() == "[]"
+    msgspec.convert(json.loads(done.stdout)["data"], Status)

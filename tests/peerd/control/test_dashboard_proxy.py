@@ -1,0 +1,256 @@
+"""What a hostile page, a stranger on this machine or a curious proxy could try on the dashboard's loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from peerd.dashboard import MAX_WRONG_TOKENS, Gate, serve_dashboard
+from peerd.errors import UsageError
+
+
+class Page:
+    """A running dashboard, asked with bare HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self.port = urlsplit(url).port
+        self.token = urlsplit(url).fragment.removeprefix("token=")
+        self.cookie = ""
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str | None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        sent = {"Host": f"127.0.0.1:{self.port}", **({"Cookie": self.cookie} if self.cookie else {})}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {name: value for name, value in sent.items() if value is not None})
+        response = connection.getresponse()
+        found = response.read()
+        connection.close()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, found
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def exchange(self, token: str | None = None, **headers: str | None) -> int:
+        body = json.dumps({"token": self.token if token is None else token}).encode()
+        status, found, _ = self.ask("POST", "/auth/exchange", body, **{"Origin": self.origin, **headers})
+        if "set-cookie" in found:
+            self.cookie = found["set-cookie"].split(";")[0]
+            self.attributes = found["set-cookie"].lower()
+        return status
+
+
+@pytest.fixture
+def page(daemon: Any) -> Iterator[Page]:
+    opened: list[str] = []
+    up, loops = threading.Event(), []
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stop))
+
+        def tell(data: Any) -> None:
+            opened.append(data.url)
+            up.set()
+
+        await serve_dashboard(daemon.paths.socket, 0, stop, tell)
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert up.wait(20)
+    loop, stop = loops[0]
+    found = Page(opened[0])
+    found.end = lambda: loop.is_closed() or loop.call_soon_threadsafe(stop.set)
+    yield found
+    found.end()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def opened(page: Page) -> Page:
+    assert page.exchange() == 204
+    return page
+
+
+def test_the_link_opens_the_page_for_one_browser(page: Page) -> None:
+    before = page.ask("GET", "/v1/status")[0]
+    exchanged = page.exchange()
+    status, _, body = page.ask("GET", "/v1/status")
+
+    assert (before, exchanged, status) == (401, 204, 200)
+    assert json.loads(body)["name"] == "alice"
+    assert all(word in page.attributes for word in ("httponly", "samesite=strict", "path=/"))
+
+
+def test_the_token_works_once(opened: Page) -> None:
+    assert opened.exchange() == 403
+
+
+@pytest.mark.parametrize("token", ["", "x", "x" * 43, "é"])
+def test_a_wrong_token_opens_nothing(page: Page, token: str) -> None:
+    assert page.exchange(token) == 403
+    assert page.cookie == ""
+
+
+def test_guessing_voids_the_token(page: Page) -> None:
+    for _ in range(MAX_WRONG_TOKENS):
+        assert page.exchange("wrong") == 403
+
+    assert page.exchange() == 403
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'{"token": 5}', b'{"token": "a", "more": 1}', b"x" * 100_000])
+def test_a_token_that_is_none_is_refused(page: Page, body: bytes) -> None:
+    assert page.ask("POST", "/auth/exchange", body, Origin=page.origin)[0] == 400
+    assert page.exchange() == 204
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://example.org",
+        "null",
+        "http://127.0.0.1",
+        "https://127.0.0.1:{port}",
+        "http://127.0.0.1:{port}.example.org",
+        None,
+    ],
+)
+def test_a_token_from_another_page_is_refused(page: Page, origin: str | None) -> None:
+    assert page.exchange(Origin=origin.format(port=page.port) if origin else None) == 403
+    assert page.exchange() == 204
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/events", "/v1/panels", "/v1/nothing"])
+def test_nothing_of_the_daemon_is_seen_without_the_cookie(page: Page, path: str) -> None:
+    assert page.ask("GET", path)[0] == 401
+    assert page.ask("GET", path, Cookie=f"peerd_{page.port}=guess")[0] == 401
+
+
+@pytest.mark.parametrize("origin", ["http://example.org", "null", "http://127.0.0.1:1"])
+def test_a_foreign_origin_is_refused_even_with_the_cookie(opened: Page, origin: str) -> None:
+    assert opened.ask("GET", "/v1/status", Origin=origin)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "example.org:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.example.org:{port}", ""]
+)
+def test_a_foreign_host_is_refused_even_with_the_cookie(opened: Page, host: str) -> None:
+    for path in ("/v1/status", "/", "/web/app.js"):
+        assert opened.ask("GET", path, Host=host.format(port=opened.port))[0] == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_request_that_another_site_caused_is_refused(opened: Page, site: str) -> None:
+    assert opened.ask("GET", "/v1/status", Sec_Fetch_Site=site)[0] == 403
+    assert opened.ask("GET", "/v1/status", Sec_Fetch_Site="same-origin")[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])
+@pytest.mark.parametrize("path", ["/v1/stop", "/v1/generate", "/v1/status", "/", "/web/app.js"])
+def test_the_page_can_look_and_not_act(opened: Page, view: Any, method: str, path: str) -> None:
+    assert opened.ask(method, path, b"{}", Origin=opened.origin)[0] == 405
+    assert view.stop_reasons == []
+
+
+def test_looking_at_what_acts_does_nothing(opened: Page, view: Any) -> None:
+    for path in ("/v1/stop", "/v1/generate", "/v1/../v1/stop", "/v1/%2e%2e/stop"):
+        assert opened.ask("GET", path)[0] in {404, 405}
+    assert view.stop_reasons == []
+
+
+def test_every_answer_keeps_the_page_to_itself(opened: Page) -> None:
+    for path in ("/", "/web/app.js", "/v1/status", "/nowhere"):
+        _, headers, _ = opened.ask("GET", path)
+        assert headers["content-security-policy"].startswith("default-src 'self';")
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_other_sites_get_no_permission_to_ask(page: Page) -> None:
+    status, headers, _ = page.ask(
+        "OPTIONS", "/v1/status", Origin="http://example.org", Access_Control_Request_Method="GET"
+    )
+
+    assert status == 403
+    assert not any(name.startswith("access-control") for name in headers)
+
+
+def test_the_browsers_own_words_do_not_reach_the_daemon(opened: Page) -> None:
+    status, _, _ = opened.ask("GET", "/v1/status", Origin=opened.origin, Referer=opened.origin + "/", X_Anything="1")
+
+    assert status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux")
+def test_only_this_machine_can_connect(page: Page) -> None:
+    table = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+
+    assert [row for row in table if row.endswith(f":{page.port:04X}") and row.startswith("0100007F")]
+    assert not [row for row in table if row.endswith(f":{page.port:04X}") and row.startswith("00000000")]
+
+
+def test_a_daemon_that_has_gone_is_a_502_and_the_page_stays(opened: Page, daemon: Any, view: Any) -> None:
+    daemon.call(view.stop.set)
+    daemon._thread.join(20)
+
+    status, _, body = opened.ask("GET", "/v1/status")
+
+    assert (status, json.loads(body)["error"]["code"]) == (502, "not-running")
+    assert opened.ask("GET", "/")[0] == 200
+
+
+def test_events_flow_through(opened: Page, daemon: Any, view: Any) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=20)
+    connection.request("GET", "/v1/events", headers={"Cookie": opened.cookie})
+    response = connection.getresponse()
+    rounds = []
+    while len(rounds) < 2:
+        line = response.readline()
+        if line.startswith(b"data: "):
+            rounds.append(json.loads(line[6:])["round"])
+            daemon.call(view.finish_round)
+    response.close()
+    connection.close()
+
+    assert rounds == [13, 14]
+    assert response.getheader("content-type").startswith("text/event-stream")
+
+
+def test_ending_with_an_open_stream_ends_it_without_a_complaint(opened: Page, caplog: pytest.LogCaptureFixture) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=20)
+    connection.request("GET", "/v1/events", headers={"Cookie": opened.cookie})
+    response = connection.getresponse()
+    first = response.readline()
+    opened.end()
+    rest = response.read()
+    response.close()
+    connection.close()
+
+    assert (first, b"data: " in rest) == (b"event: status\n", True)
+    assert caplog.text == ""
+
+
+def test_a_taken_port_is_told_with_advice(page: Page, daemon: Any) -> None:
+    with pytest.raises(UsageError, match=f"cannot use port {page.port}") as caught:
+        asyncio.run(serve_dashboard(daemon.paths.socket, page.port, asyncio.Event(), print))
+
+    assert "--port" in caught.value.hint
+
+
+def test_a_gate_never_admits_an_empty_session() -> None:
+    assert not Gate("token", "session").admits("")
+    assert Gate("token", "session").admits("session")

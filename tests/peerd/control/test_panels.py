@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+
+from peerd.panels import PANELS, Drawing, draw_all
+from peerd.panels._base import Bars, Series, Table, Words
+
+STATES = ("fresh", "alone", "some rounds", "broken", "strange numbers")
+
+
+@pytest.fixture(params=STATES)
+def moment(request: pytest.FixtureRequest, make_view: Any) -> Any:
+    """What a panel may be asked to draw."""
+    view = make_view(rounds=0 if request.param == "fresh" else 9, alone=request.param == "alone")
+    status, rounds = view.status(), view.rounds(100)
+    if request.param == "broken":
+        view.broken, status = "the worker died three times", msgspec.structs.replace(view.status(), neighbours=[])
+    if request.param == "strange numbers":
+        nan = float("nan")
+        rounds = [
+            msgspec.structs.replace(r, guard_personal=nan, guard_own=900.0, loss_train=None, row={}) for r in rounds
+        ]
+    return status, rounds
+
+
+@pytest.mark.parametrize("name", PANELS.names())
+def test_every_panel_draws_every_moment_as_a_known_kind(name: str, moment: Any) -> None:
+    drawn = PANELS.make(name).draw(*moment)
+
+    assert isinstance(drawn, Words | Bars | Series | Table)
+    assert msgspec.json.decode(msgspec.json.encode(drawn), type=Drawing)
+
+
+@pytest.mark.parametrize("name", PANELS.names())
+def test_every_panel_has_a_title_a_place_and_an_explanation(name: str) -> None:
+    panel = PANELS.make(name)
+
+    assert panel.title
+    assert isinstance(panel.order, int)
+    assert panel.width in {"full", "half", "third"}
+    assert "." in PANELS.help(name)
+    assert dataclasses.is_dataclass(panel)
+
+
+def test_tables_have_a_cell_for_every_column(moment: Any) -> None:
+    for panel in draw_all(*moment):
+        if isinstance(panel.drawing, Table):
+            assert all(len(row) == len(panel.drawing.columns) for row in panel.drawing.rows)
+
+
+def test_panels_come_in_the_order_of_the_page_each_once(make_view: Any) -> None:
+    view = make_view(rounds=3)
+    drawn = draw_all(view.status(), view.rounds(10))
+
+    assert drawn[0].name == "state"
+    assert sorted(panel.name for panel in drawn) == sorted(PANELS.names())
+
+
+def test_trust_over_time_is_stacked_to_one(make_view: Any) -> None:
+    view = make_view(rounds=6)
+    drawing = PANELS.make("trust-over-time").draw(view.status(), view.rounds(10))
+
+    for heights in zip(*(line.points for line in drawing.lines), strict=True):
+        assert sum(y for _, y in heights) == pytest.approx(1)
+
+
+def test_the_bars_show_the_last_row_me_first(make_view: Any) -> None:
+    view = make_view(rounds=6)
+    drawing = PANELS.make("trust-now").draw(view.status(), view.rounds(10))
+
+    assert [bar.label for bar in drawing.bars] == ["alice (me)", "bob", "eve"]
+    assert {bar.key: bar.value for bar in drawing.bars} == view.rounds(1)[0].row
+
+
+def test_refused_merges_are_marked_with_the_reason(make_view: Any) -> None:
+    view = make_view(rounds=8)
+    drawing = PANELS.make("losses").draw(view.status(), view.rounds(10))
+
+    assert [(mark.x, mark.label) for mark in drawing.marks] == [(7, "merge refused: worse on the guard split")]
+
+
+def test_the_twin_has_a_line_only_where_there_is_one(make_view: Any) -> None:
+    view = make_view(rounds=4)
+    with_twin = [msgspec.structs.replace(record, guard_local=3.6) for record in view.rounds(10)]
+    panel = PANELS.make("perplexity")
+
+    assert "local" not in {line.key for line in panel.draw(view.status(), view.rounds(10)).lines}
+    assert "local" in {line.key for line in panel.draw(view.status(), with_twin).lines}
+
+
+def test_being_alone_says_what_to_type(make_view: Any) -> None:
+    view = make_view(alone=True)
+    drawing = PANELS.make("state").draw(view.status(), [])
+
+    assert drawing.tone == "warn"
+    assert "--bootstrap" in drawing.sentences[-1]
+
+
+def test_a_large_history_is_drawn_within_a_blink(make_view: Any) -> None:
+    view = make_view(rounds=500)
+    drawn = draw_all(view.status(), view.rounds(500))
+
+    assert len(msgspec.json.encode(drawn)) < 300_000
