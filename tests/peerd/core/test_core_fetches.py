@@ -306,6 +306,33 @@ def test_nobody_waits_for_a_peer_whose_updates_are_refused_again_and_again(playb
     assert play.wanted(do.Collaborate)
 
 
+def test_nobody_waits_for_a_peer_that_announces_and_never_delivers(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect()
+    for sequence in (1, 2, 3, 4):
+        play.hear(sequence=sequence)
+        fetch_failed(play, "timeout", sequence)
+        play.tick(60.0)
+        fetch_failed(play, "timeout", sequence)
+
+    play.hear(sequence=5)
+    play.to_collecting()
+    assert play.wanted(do.Collaborate)
+
+
+def test_a_blob_announced_anew_while_it_was_on_its_way_is_not_fetched_again(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect()
+    play.hear(sequence=1)
+    play.hear(sequence=2, blob=play.said(sequence=1).blob)
+    play.fetched(sequence=1)
+
+    assert play.admitted(sequence=1) == []
+    assert play.node.neighbours["peer-one"].admitted.order == (1, 2)
+
+
 def test_one_good_update_makes_up_for_refused_ones(playbook: Any) -> None:
     play = playbook()
     play.worker()
