@@ -1,0 +1,156 @@
+"""Write the generated parts of the documents, or check that they are up to date (`--check`).
+
+Between `<!-- generated: NAME -->` and `<!-- end -->` stands what the code says of itself: the JSON of every command
+from its types, the options of every command from its command line, the plug-ins from their docstrings.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer.main
+
+ROOT = Path(__file__).parents[1]
+MARK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite, or with --check say which files differ."""
+    stale = []
+    for path in sorted(ROOT.glob("docs/**/*.md")):
+        text = path.read_text()
+        fresh = MARK.sub(lambda m: m[1] + PARTS[m["name"]]() + m[3], text)
+        if fresh != text:
+            stale.append(path.relative_to(ROOT))
+            if "--check" not in sys.argv:
+                path.write_text(fresh)
+    if stale and "--check" in sys.argv:
+        print("out of date, run `python scripts/reference.py`: " + ", ".join(map(str, stale)))
+        return 1
+    return 0
+
+
+def json_documents() -> str:
+    """Every command's `data`."""
+    from peerd.demo.result import DemoResult
+    from peerd.documents import DATA
+
+    lines: list[str] = []
+    for command, kind in {**DATA, "demo": DemoResult}.items():
+        lines += [f"### `peerd {command} --json`", ""]
+        lines += ["A map of names to texts.", ""] if not is_struct(kind) else [*fields_of(kind), ""]
+    return "\n".join(lines)
+
+
+def is_struct(kind: Any) -> bool:
+    """Whether it is a type of ours with fields."""
+    return inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+
+
+def fields_of(kind: Any, indent: str = "") -> list[str]:
+    """A bullet a field, nested types below."""
+    hints, said = typing.get_type_hints(kind), field_docstrings(kind)
+    lines = []
+    for field in msgspec.structs.fields(kind):
+        hint = hints[field.name]
+        text = f": {said[field.name]}" if field.name in said else ""
+        lines.append(f"{indent}- `{field.name}` {spelled(hint)}{text}")
+        for inner in structs_in(hint):
+            lines += fields_of(inner, indent + "  ")
+    return lines
+
+
+def structs_in(hint: Any) -> Iterator[Any]:
+    """Our types inside an annotation."""
+    if is_struct(hint):
+        yield hint
+    for inner in typing.get_args(hint):
+        yield from structs_in(inner)
+
+
+def spelled(hint: Any) -> str:
+    """An annotation in words of JSON."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(spelled(a) for a in args)
+    if origin is list:
+        return f"[{spelled(args[0])}]"
+    if origin is dict:
+        return "{" + f"{spelled(args[0])}: {spelled(args[1])}" + "}"
+    if hint is type(None):
+        return "null"
+    hint = getattr(hint, "__supertype__", hint)
+    names = {str: "text", float: "number", int: "integer", bool: "true or false"}
+    return "object" if is_struct(hint) else names.get(hint, str(hint))
+
+
+def field_docstrings(kind: Any) -> dict[str, str]:
+    """The string below each field."""
+    found = {}
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    for before, after in itertools.pairwise(body):
+        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[ast.unparse(before.target)] = inspect.cleandoc(str(after.value.value))
+    return found
+
+
+def command_line() -> str:
+    """Every command with its options."""
+    from bootstrap.cli import app as bootstrap_app
+    from peerd.cli.app import build
+
+    lines: list[str] = []
+    groups: dict[str, Any] = {
+        "peerd": typer.main.get_command(build()),
+        "peerd-bootstrap": typer.main.get_command(bootstrap_app),
+    }
+    for name, group in groups.items():
+        for verb, command in group.commands.items():
+            lines += [f"### `{name} {verb}`", "", inspect.cleandoc(command.help or ""), ""]
+            lines += [*option_rows(command), ""]
+    return "\n".join(lines)
+
+
+def option_rows(command: Any) -> list[str]:
+    """A table of arguments and options."""
+    rows = ["| option | meaning |", "|---|---|"]
+    for parameter in command.params:
+        name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
+        value = f" {parameter.metavar}" if parameter.metavar and parameter.param_type_name == "option" else ""
+        text = (getattr(parameter, "help", "") or "").replace("\\[", "[")
+        rows.append(f"| `{name}{value}` | {text} |".replace("|PATH", "\\|PATH"))
+    return rows if len(rows) > 2 else []
+
+
+def plug_ins() -> str:
+    """Trust schemes, merge rules and codecs, with their options."""
+    from p2pfinetune.codec import CODECS
+    from p2pfinetune.merge import RULES
+    from p2pfinetune.trust import SCHEMES
+
+    kinds: dict[str, Any] = {"Trust schemes": SCHEMES, "Merge rules": RULES, "Codecs": CODECS}
+    lines: list[str] = []
+    for title, registry in kinds.items():
+        lines += [f"## {title}", ""]
+        for name in registry.names():
+            options = ", ".join(f"`{k} = {v}`" for k, v in registry.options(name).items())
+            lines += [f"### `{name}`", "", registry.help(name), ""]
+            lines += [f"Options: {options}", ""] if options else []
+    return "\n".join(lines)
+
+
+PARTS = {"json-documents": json_documents, "command-line": command_line, "plug-ins": plug_ins}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The documents cannot drift from the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in target and not (path.parent / target).exists():
+                broken.append(f"{path.relative_to(ROOT)} -> {target}")
+
+    assert broken == []
+
+
+def test_the_how_to_of_a_trust_scheme_works_as_printed(tmp_path: Path) -> None:
+    text = (ROOT / "docs/how-to/add-a-trust-scheme.md").read_text()
+    source = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert source is not None
+    (tmp_path / "low_loss.py").write_text(source[1])
+    code = (
+        f"import p2pfinetune.trust as t; t.__path__.append({str(tmp_path)!r})\n"
+        "class World:\n"
+        "    def loss(self, adapter): return {'mine': 9.0, 'good': 3.0, 'bad': 5.0}[adapter]\n"
+        "row = t.SCHEMES.make('low-loss', {'bound': 4.0}).row('me', {'me': 'mine', 'b': 'good', 'c': 'bad'}, World())\n"
+        "print(dict(row.weights))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.stdout.strip() == "{'me': 0.5, 'b': 0.5, 'c': 0.0}", done.stderr
