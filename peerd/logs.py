@@ -28,11 +28,16 @@ class OneLine(logging.Formatter):
         """Line breaks are escaped, except in a traceback of ours."""
         when = self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ")
         part = record.name.removeprefix("peerd.")
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        message = escaped(record.getMessage())
         given = {name: value for name, value in vars(record).items() if name not in PLAIN}
         fields = "".join(f" {name}={field(value)}" for name, value in given.items())
         traceback = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         return f"{when} {record.levelname.lower():<7} {part}: {message}{fields}{traceback}"
+
+
+def escaped(text: str) -> str:
+    """What would break the line or drive a terminal, as an escape sequence."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def field(value: object) -> str:

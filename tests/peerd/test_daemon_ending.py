@@ -1,0 +1,71 @@
+"""Signals and the last deadline, without a daemon."""
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from peerd.ending import Ending
+
+
+class Story:
+    def __init__(self, orderly_seconds=60.0):
+        self.told, self.left = [], threading.Event()
+        self.ending = Ending(
+            lambda reason: self.told.append(f"ask {reason}"),
+            lambda: self.told.append("kill"),
+            leave=self.leave,
+            orderly_seconds=orderly_seconds,
+        )
+
+    def leave(self, code):
+        self.told.append(f"leave {code}")
+        self.left.set()
+
+
+def test_the_first_signal_asks_and_the_second_does_not():
+    story = Story()
+    story.ending.signalled(signal.SIGTERM)
+    assert story.told == ["ask SIGTERM"]
+    story.ending.signalled(signal.SIGINT)
+
+    assert story.told == ["ask SIGTERM", "kill", "leave 1"]
+    story.ending._timer.cancel()
+
+
+def test_an_end_that_takes_too_long_is_forced_from_another_thread():
+    story = Story(orderly_seconds=0.01)
+    story.ending.begin("peerd stop")
+
+    assert story.left.wait(5)
+    assert story.told == ["ask peerd stop", "kill", "leave 1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_real_signals_arrive_in_the_loop(number):
+    story = Story()
+
+    async def scenario():
+        story.ending.listen()
+        os.kill(os.getpid(), number)
+        while not story.told:  # noqa: ASYNC110  # the signal arrives through the loop itself
+            await asyncio.sleep(0)
+        story.ending.ignore()
+
+    asyncio.run(scenario())
+
+    assert story.told == [f"ask {number.name}"]
+
+
+def test_what_is_over_cannot_be_ended_again():
+    story = Story(orderly_seconds=0.0)
+
+    async def scenario():
+        story.ending.ignore()
+        story.ending.begin("late")
+
+    asyncio.run(scenario())
+
+    assert story.told == []

@@ -1,0 +1,52 @@
+"""One line an event."""
+
+import logging
+
+import pytest
+
+from peerd import logs
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that logs and returns what stands in the file."""
+    path = tmp_path / "peerd.log"
+    handlers = logs.set_up(path)
+
+    def write(message, *arguments, **fields):
+        logging.getLogger("peerd.test").info(message, *arguments, extra=fields)
+        return path.read_text().splitlines()[-1]
+
+    yield write
+    logs.take_down(handlers)
+
+
+def test_fields_follow_the_message(written):
+    line = written("round finished", round=3, accepted=True, reason="", guard=2.5, who="alice", words="two words")
+
+    assert line.endswith(
+        ' info    test: round finished round=3 accepted=true reason="" guard=2.5 who=alice words="two words"'
+    )
+
+
+def test_strangers_can_neither_forge_a_line_nor_write_a_long_one(written):
+    line = written("heard %s", "\x1b[2Ja\n2026 error: forged", who="\x1b[31mred\nforged" + "x" * 1000)
+
+    assert "\x1b" not in line
+    assert "heard \\x1b[2Ja\\n2026 error: forged" in line
+    assert len(line) < 600
+
+
+def test_what_libraries_chat_about_is_left_out(written, tmp_path):
+    logging.getLogger("some.library").info("chat")
+    logging.getLogger("libp2p.noise").error("a stranger did something")
+    written("mine")
+
+    assert len((tmp_path / "peerd.log").read_text().splitlines()) == 1
+
+
+def test_two_set_ups_leave_no_handler_behind(tmp_path):
+    before = list(logging.getLogger().handlers)
+    logs.take_down(logs.set_up(tmp_path / "log"))
+
+    assert logging.getLogger().handlers == before

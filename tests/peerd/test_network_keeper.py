@@ -1,0 +1,123 @@
+"""One transport after the other behind one port."""
+
+import asyncio
+
+import pytest
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.core.events import MessageRefused, PeerConnected, PeerDisconnected, PeerFound
+from peerd.errors import TransportError
+from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, PeerTraffic
+from peerd.network import Network
+from peerd.worker.parent import Pauses
+
+BOB = PeerId("12D3KooWbob")
+
+
+class FakeTransport:
+    """Plays a fixed story, then waits."""
+
+    def __init__(self, *story, fails=False):
+        self.story, self.fails, self.stopped = story, fails, asyncio.Event()
+
+    async def start(self):
+        if self.fails:
+            raise TransportError("the port is taken")
+        return ("/memory/me",)
+
+    async def stop(self):
+        self.stopped.set()
+
+    async def happenings(self):
+        for happening in self.story:
+            yield happening
+        await self.stopped.wait()
+
+    def traffic(self):
+        return {BOB: PeerTraffic(10, 1)}
+
+    def connected(self):
+        return frozenset({BOB})
+
+    async def publish(self, message):
+        return None
+
+
+def told_by(*transports, until):
+    """Events of a network over these transports, one after the other."""
+    left, told, enough = list(transports), [], asyncio.Event()
+
+    async def tell(event):
+        told.append(event)
+        if len(told) >= until:
+            enough.set()
+
+    async def scenario():
+        made = [make() for make in left]
+        network = Network(lambda: made.pop(0), tell, clock=lambda: 5.0, pauses=Pauses(first=0.0))
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(network.run(lambda: None))
+            await enough.wait()
+            await network.stop()
+        return network
+
+    return told, asyncio.run(scenario())
+
+
+def test_what_happens_becomes_events():
+    story = [Connected(BOB, "/memory/bob"), Found(BOB, ("/memory/bob",), "mdns"), Disconnected(BOB)]
+    told, _ = told_by(lambda: FakeTransport(*story), until=3)
+
+    assert told == [
+        PeerConnected(at=5.0, peer=BOB, address="/memory/bob"),
+        PeerFound(at=5.0, peer=BOB, addresses=("/memory/bob",), how="mdns"),
+        PeerDisconnected(at=5.0, peer=BOB),
+    ]
+
+
+@pytest.mark.parametrize(("message", "reason"), [(b"\xc1", "malformed"), (b"x" * 5000, "oversize")])
+def test_bytes_that_are_no_announcement_are_held_against_who_passed_them_on(message, reason):
+    told, _ = told_by(lambda: FakeTransport(Heard(message, BOB)), until=1)
+
+    assert told == [MessageRefused(at=5.0, peer=BOB, reason=reason)]
+
+
+def test_a_dead_back_end_is_replaced_its_links_are_gone_and_its_bytes_still_count():
+    dies = lambda: FakeTransport(Connected(BOB, "/memory/bob"), Down("crash"))  # noqa: E731
+    told, network = told_by(dies, lambda: FakeTransport(Connected(BOB, "/memory/bob")), until=3)
+
+    assert [type(event) for event in told[:3]] == [PeerConnected, PeerDisconnected, PeerConnected]
+    assert network.traffic() == {BOB: PeerTraffic(20, 2)}
+
+
+def test_a_back_end_that_cannot_start_again_is_tried_again():
+    dies = lambda: FakeTransport(Connected(BOB, "/memory/bob"), Down("crash"))  # noqa: E731
+    told, network = told_by(
+        dies, lambda: FakeTransport(fails=True), lambda: FakeTransport(Connected(BOB, "/memory/bob")), until=3
+    )
+
+    assert isinstance(told[2], PeerConnected)
+    assert network.trouble == ""
+
+
+def test_a_first_start_that_fails_is_an_error():
+    with pytest.raises(ExceptionGroup) as raised:
+        told_by(lambda: FakeTransport(fails=True), until=1)
+
+    assert isinstance(raised.value.exceptions[0], TransportError)
+
+
+def test_without_a_back_end_everything_fails_as_a_value():
+    async def scenario():
+        network = Network(FakeTransport, lambda event: None, clock=lambda: 0.0)
+        return [
+            await network.publish(b""),
+            await network.connect(BOB, ()),
+            await network.fetch(Digest("0" * 64), 1, (BOB,), 1.0),
+            await network.register(None, None),
+        ], network.connected()
+
+    failures, connected = asyncio.run(scenario())
+
+    assert all(isinstance(failure, Failed) for failure in failures)
+    assert connected == frozenset()

@@ -1,0 +1,384 @@
+"""Each effect and its answer, with a worker and a network that do as a test says, and a store that remembers."""
+
+import asyncio
+import logging
+
+import pytest
+
+from p2pfinetune.names import Digest, Round
+from peerd.config import Config
+from peerd.core import effects
+from peerd.core.events import (
+    BlobFetched,
+    Collaborated,
+    CollaborationFailed,
+    DialFailed,
+    FetchFailed,
+    PeerConnected,
+    Published,
+    PublishFailed,
+    Trained,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+from peerd.errors import StoreError, WorkerError
+from peerd.journal import Journal
+from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
+from peerd.perform import Performer
+from peerd.store._port import KnownPeer
+from peerd.store.memory import MemoryBlobs, MemoryStore
+from peerd.wire.envelope import open_announcement
+from peerd.wire.keys import PeerKey
+from peerd.worker.messages import Admitted, Encoded, JobFailed, Merged, NotAdmitted, Progress, Stepped
+from peerd.worker.parent import Pauses
+
+BOB = PeerKey(b"b" * 32).peer_id
+ABSENT = Digest("0" * 64)
+FAILURE = JobFailed(id=1, code="bug", message="surprise")
+
+
+class FakeWorker:
+    """Answers as told; a callable may look at the job first."""
+
+    def __init__(self):
+        self.answer, self.jobs, self.restarted = None, [], ""
+
+    async def call(self, job, on_progress=None):
+        self.jobs.append(job)
+        if on_progress is not None:
+            on_progress(Progress(id=1, activity="training", done=1, total=2, loss=3.5))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def restart(self, reason):
+        self.restarted = reason
+
+
+class FakeNetwork:
+    """Writes down what it is asked."""
+
+    addresses = ("/memory/me", "/" + "x" * 300)
+
+    def __init__(self, story):
+        self.story, self.outcome = story, None
+
+    async def publish(self, message):
+        self.story.append("spoken")
+        self.message = message
+        return self.outcome
+
+    async def fetch(self, *arguments):
+        self.arguments = arguments
+        return self.outcome
+
+    async def connect(self, *arguments):
+        return self.outcome
+
+    def traffic(self):
+        return {BOB: PeerTraffic(100, 50)}
+
+
+class Recording(MemoryStore):
+    """A store that can be full."""
+
+    def __init__(self, story):
+        super().__init__()
+        self.story, self.full = story, 0
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name in {"save_announcement", "save_checkpoint", "save_peer", "save_seen", "count_refusal"}:
+            return lambda *arguments: self.refuse_or(name, found, arguments)
+        return found
+
+    def refuse_or(self, name, function, arguments):
+        self.story.append(name)
+        if self.full:
+            self.full -= 1
+            raise StoreError("the disk is full", "free some space")
+        return function(*arguments)
+
+
+class Bench:
+    def __init__(self, folder):
+        self.folder, self.story = folder, []
+        self.store, self.blobs = Recording(self.story), MemoryBlobs(folder / "shelf")
+        self.worker, self.network, self.key = FakeWorker(), FakeNetwork(self.story), PeerKey(b"a" * 32)
+        self.journal = Journal(self.store, self.blobs, pauses=Pauses(first=0.0))
+        self.performer = Performer(
+            key=self.key,
+            config=Config(name="alice"),
+            journal=self.journal,
+            worker=self.worker,
+            network=self.network,
+            clock=lambda: 7.0,
+            unix=lambda: 1000.0,
+        )
+        self.performer.network_digest = Digest("a" * 64)
+
+    def file(self, text):
+        path = self.folder / f"scratch-{text}"
+        path.write_text(text)
+        return str(path)
+
+    def perform(self, effect):
+        return asyncio.run(self.performer.perform(effect))
+
+
+@pytest.fixture
+def bench(tmp_path):
+    (tmp_path / "shelf").mkdir()
+    found = Bench(tmp_path)
+    yield found
+    found.journal.close()
+
+
+def merged(bench, **changes):
+    fields = {
+        "id": 1,
+        "checkpoint": bench.file("state"),
+        "best": None,
+        "best_guard": 2.0,
+        "row": {bench.key.peer_id: 1.0},
+        "accepted": True,
+        "reason": "",
+        "loss_trust": 2.5,
+        "guard_base": 4.0,
+        "guard_own": 3.0,
+        "guard_personal": 2.0,
+        "guard_local": None,
+    }
+    return Merged(**{**fields, **changes})
+
+
+def test_training_is_durable_before_its_event_exists(bench):
+    bench.worker.answer = Stepped(id=1, checkpoint=bench.file("state"), steps=5, tokens=10, loss_train=3.0)
+
+    event = bench.perform(effects.Train(round=Round(2), steps=5))
+
+    assert (type(event), event.round, event.steps, event.at) == (Trained, 2, 5, 7.0)
+    kept = bench.store.checkpoint()
+    assert (kept.round, kept.trained) == (2, True)
+    assert bench.blobs.path(kept.blob).read_text() == "state"
+    assert bench.performer.latest.losses.train == 3.0
+
+
+def test_training_that_fails_restarts_the_worker_and_says_nothing_to_the_core(bench):
+    bench.worker.answer = FAILURE
+
+    assert bench.perform(effects.Train(round=Round(1), steps=5)) is None
+    assert bench.worker.restarted == "bug: surprise"
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        effects.Train(round=Round(1), steps=1),
+        effects.Publish(round=Round(1)),
+        effects.Collaborate(round=Round(1), candidates=()),
+    ],
+)
+def test_what_was_asked_of_a_dead_worker_has_no_answer(bench, effect):
+    bench.worker.answer = WorkerError("gone")
+
+    assert bench.perform(effect) is None
+
+
+def test_an_update_is_durable_before_it_is_public(bench):
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+
+    event = bench.perform(effects.Publish(round=Round(3)))
+
+    assert isinstance(event, Published)
+    assert bench.story[-2:] == ["save_announcement", "spoken"]
+    said = open_announcement(bench.network.message)
+    assert said == event.announcement
+    assert (said.round, said.size, said.codec, said.name) == (3, 6, "bf16", "alice")
+    assert said.addresses == ("/memory/me",)
+    assert bench.blobs.path(said.blob).read_text() == "update"
+
+
+def test_an_update_that_cannot_be_kept_is_not_spoken(bench):
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+    bench.store.full = 1
+
+    event = bench.perform(effects.Publish(round=Round(3)))
+
+    assert isinstance(event, PublishFailed)
+    assert "the disk is full" in event.reason
+    assert "spoken" not in bench.story
+
+
+def test_an_update_that_cannot_be_encoded_is_a_failure(bench):
+    bench.worker.answer = FAILURE
+
+    assert bench.perform(effects.Publish(round=Round(3))).reason == "bug: surprise"
+
+
+def test_a_network_that_is_down_does_not_stop_publishing(bench):
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+    bench.network.outcome = Failed("unreachable")
+
+    assert isinstance(bench.perform(effects.Publish(round=Round(3))), Published)
+
+
+def test_a_repetition_is_the_same_bytes(bench):
+    assert bench.perform(effects.Repeat()) is None
+    assert "spoken" not in bench.story
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+    bench.perform(effects.Publish(round=Round(3)))
+    first = bench.network.message
+    bench.perform(effects.Repeat())
+
+    assert bench.network.message == first
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [
+        (Fetched(ABSENT, BOB, 12), BlobFetched(at=7.0, peer=BOB, digest=ABSENT, bytes_in=12)),
+        (Failed("timeout", "late"), FetchFailed(at=7.0, peer=BOB, digest=ABSENT, reason="timeout")),
+    ],
+)
+def test_a_fetch_answers_with_what_the_transport_said(bench, outcome, event):
+    bench.network.outcome = outcome
+
+    fetch = effects.Fetch(peer=BOB, digest=ABSENT, size=12, holders=(BOB,), timeout_seconds=3.0)
+    assert bench.perform(fetch) == event
+    assert bench.network.arguments == (ABSENT, 12, (BOB,), 3.0)
+
+
+def test_an_admitted_update_is_remembered_as_seen(bench):
+    digest = bench.blobs.put(b"update")
+    bench.worker.answer = Admitted(id=1)
+
+    event = bench.perform(effects.Admit(peer=BOB, digest=digest, codec="bf16", order=(1, 9)))
+
+    assert event == UpdateAdmitted(at=7.0, peer=BOB, digest=digest)
+    assert bench.store.seen() == {BOB: (1, 9)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(NotAdmitted(id=1, reason="norm", detail="9"), "norm"), (FAILURE, "inspection-failed")]
+)
+def test_a_refused_update_says_why_and_is_not_remembered(bench, answer, reason):
+    digest = bench.blobs.put(b"update")
+    bench.worker.answer = answer
+
+    event = bench.perform(effects.Admit(peer=BOB, digest=digest, codec="bf16", order=(1, 9)))
+
+    assert event == UpdateRefused(at=7.0, peer=BOB, digest=digest, reason=reason)
+    assert bench.store.seen() == {}
+
+
+def test_a_blob_that_our_own_disk_lost_is_not_held_against_the_peer(bench):
+    event = bench.perform(effects.Admit(peer=BOB, digest=ABSENT, codec="bf16"))
+
+    assert event == FetchFailed(at=7.0, peer=BOB, digest=ABSENT, reason="absent")
+
+
+def test_a_round_is_recorded_together_with_the_state_of_the_next(bench):
+    bench.worker.answer = merged(bench)
+    digest = bench.blobs.put(b"update")
+    candidates = (candidate(digest), candidate(ABSENT))
+
+    event = bench.perform(effects.Collaborate(round=Round(4), candidates=candidates))
+
+    (record,) = bench.store.rounds()
+    kept = bench.store.checkpoint()
+    assert (type(event), event.round, event.best_guard) == (Collaborated, 4, 2.0)
+    assert (record.round, record.guard_personal, record.finished_unix) == (4, 2.0, 1000.0)
+    assert (record.bytes_in, record.bytes_out) == (100, 50)
+    assert (kept.round, kept.trained, kept.best_guard, kept.best_blob) == (5, False, 2.0, None)
+    assert [update.peer for update in bench.worker.jobs[0].updates] == [BOB]
+    assert list(bench.journal.records) == [record]
+
+
+def candidate(digest):
+    return effects.Candidate(peer=BOB, digest=digest, codec="bf16", round=Round(1), age_seconds=1.0)
+
+
+def test_bytes_are_counted_once(bench):
+    for round_ in (1, 2):
+        bench.worker.answer = merged(bench)
+        bench.perform(effects.Collaborate(round=Round(round_), candidates=()))
+
+    assert [record.bytes_in for record in bench.store.rounds()] == [100, 0]
+
+
+def test_the_former_state_is_deleted_and_the_best_kept(bench):
+    best = bench.folder / "best"
+    best.write_text("best")
+    bench.worker.answer = merged(bench, checkpoint=bench.file("one"), best=str(best))
+    bench.perform(effects.Collaborate(round=Round(1), candidates=()))
+    first = bench.store.checkpoint()
+    bench.worker.answer = merged(bench, checkpoint=bench.file("two"))
+    bench.perform(effects.Collaborate(round=Round(2), candidates=()))
+    second = bench.store.checkpoint()
+
+    assert second.best_blob == first.best_blob
+    assert bench.blobs.size(first.blob) is None
+    assert bench.blobs.size(second.blob) is not None
+    assert bench.blobs.size(second.best_blob) is not None
+
+
+def test_a_full_disk_is_waited_out_where_the_round_needs_it(bench, caplog):
+    bench.worker.answer = merged(bench)
+    bench.store.full = 3
+
+    event = bench.perform(effects.Collaborate(round=Round(1), candidates=()))
+
+    assert isinstance(event, Collaborated)
+    assert bench.journal.trouble == ""
+    assert caplog.text.count("the disk refused") == 3
+
+
+def test_a_full_disk_is_only_said_where_the_daemon_can_do_without(bench, caplog):
+    bench.store.full = 1
+
+    assert bench.perform(effects.CountRefusal(peer=BOB, reason="norm")) is None
+    assert "going on without" in caplog.text
+
+
+def test_a_merge_that_fails_is_told(bench):
+    bench.worker.answer = FAILURE
+
+    event = bench.perform(effects.Collaborate(round=Round(4), candidates=()))
+
+    assert event == CollaborationFailed(at=7.0, round=Round(4), reason="bug: surprise")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [
+        (Connected(BOB, "/memory/bob"), PeerConnected(at=7.0, peer=BOB, address="/memory/bob")),
+        (Failed("refused"), DialFailed(at=7.0, peer=BOB, reason="refused")),
+    ],
+)
+def test_a_dial_answers_with_what_the_transport_said(bench, outcome, event):
+    bench.network.outcome = outcome
+
+    assert bench.perform(effects.Dial(peer=BOB, addresses=("/memory/bob",))) == event
+
+
+def test_small_things_are_written_down(bench, caplog):
+    caplog.set_level(logging.INFO, "peerd")
+    bench.perform(effects.Remember(peer=BOB, addresses=("/memory/bob",)))
+    bench.perform(effects.CountRefusal(peer=BOB, reason="norm"))
+    bench.perform(effects.Note(level="warning", message="look here", peer=BOB))
+
+    assert bench.store.peers() == [KnownPeer(peer=BOB, addresses=("/memory/bob",), last_good_unix=1000.0)]
+    assert bench.store.refusals() == {BOB: {"norm": 1}}
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", "look here")]
+
+
+def test_what_a_restart_needs_is_never_forgotten(bench):
+    bench.worker.answer = merged(bench)
+    bench.perform(effects.Collaborate(round=Round(1), candidates=()))
+    needed, useless = bench.store.checkpoint().blob, bench.blobs.put(b"old")
+
+    bench.perform(effects.Forget(digests=(needed, useless)))
+
+    assert bench.blobs.size(needed) is not None
+    assert bench.blobs.size(useless) is None

@@ -1,0 +1,119 @@
+"""The snapshot as a pure function of what the parts say."""
+
+import math
+
+import pytest
+from msgspec.structs import replace
+
+from p2pfinetune.names import Digest, PeerId, Round
+from peerd.config import Config
+from peerd.core.events import Losses
+from peerd.core.neighbours import Neighbour, Update
+from peerd.core.node import begin
+from peerd.core.phases import Resting, Training
+from peerd.core.settings import Settings
+from peerd.net.transport import PeerTraffic
+from peerd.snapshot import Parts, perplexity, snapshot
+from peerd.status import LoopNow, WorkerNow
+
+ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
+TRAINING = Training(round=Round(3), began_at=0.0)
+
+
+def parts(**changes):
+    fields = {
+        "at": 100.0,
+        "began_at": 40.0,
+        "config": Config(name="alice", group="writers"),
+        "worker": WorkerNow(state="training"),
+        "loop": LoopNow(),
+        "losses": Losses(),
+        "traffic": {},
+        "addresses": ("/memory/me",),
+    }
+    return Parts(**{**fields, **changes})
+
+
+def node(**changes):
+    begun, _ = begin(Settings(), ME, 0.0)
+    return replace(begun, **{"phase": TRAINING, "round": Round(3), "round_began_at": 90.0, **changes})
+
+
+def update():
+    return Update(digest=Digest("0" * 64), codec="bf16", round=Round(2), order=(1, 2), heard_at=80.0, admitted_at=85.0)
+
+
+def test_it_says_who_where_and_how_long():
+    now = snapshot(node(), parts())
+
+    assert (now.peer_id, now.name, now.group, now.uptime_seconds, now.round) == (ME, "alice", "writers", 60.0, 3)
+    assert now.state == "training"
+    assert now.sentence
+    assert now.health.ok
+
+
+def test_perplexities_are_those_of_the_guard_split():
+    losses = Losses(train=1.0, trust=2.0, guard_base=4.0, guard_own=3.0, guard_personal=2.5)
+    now = snapshot(node(), parts(losses=losses))
+
+    assert now.loss.guard == 2.5
+    assert now.perplexity.base == pytest.approx(math.exp(4.0))
+    assert now.perplexity.personal == pytest.approx(math.exp(2.5))
+    assert now.perplexity.local is None
+
+
+@pytest.mark.parametrize("loss", [None, math.nan, math.inf])
+def test_a_perplexity_that_is_no_number_is_none(loss):
+    assert perplexity(loss) is None
+
+
+def test_a_hopeless_loss_has_a_perplexity_that_json_can_carry():
+    assert math.isfinite(perplexity(1e6))
+
+
+def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first():
+    known = {
+        BOB: Neighbour(peer=BOB, lot=0.5, name="bob", connected=True, admitted=update()),
+        EVE: Neighbour(peer=EVE, lot=0.5, connected=True),
+        PeerId("12D3KooWhearsay"): Neighbour(peer=PeerId("12D3KooWhearsay"), lot=0.5),
+    }
+    traffic = {BOB: PeerTraffic(7, 8), ME: PeerTraffic(1, 1)}
+    now = snapshot(node(neighbours=known, row={ME: 0.6, BOB: 0.4}), parts(traffic=traffic))
+
+    bob, eve = now.neighbours
+    assert (bob.peer_id, bob.name, bob.trust, bob.age_seconds) == (BOB, "bob", 0.4, 15.0)
+    assert (bob.bytes_in, bob.bytes_out) == (7, 8)
+    assert (eve.peer_id, eve.trust, eve.age_seconds) == (EVE, 0.0, None)
+    assert (now.traffic.bytes_in, now.traffic.bytes_out) == (8, 9)
+
+
+def test_a_dead_worker_is_unhealthy_with_why():
+    now = snapshot(node(), parts(worker=WorkerNow(state="restarting", restarts=2, last_error="out of memory")))
+
+    assert not now.health.ok
+    assert "out of memory" in now.health.reasons[0]
+
+
+def test_a_round_that_never_ends_is_unhealthy_but_rest_is_not():
+    stuck = snapshot(node(round_began_at=0.0), parts(at=4000.0))
+    resting = snapshot(node(round_began_at=0.0, phase=Resting(round=Round(4), reason="done")), parts(at=4000.0))
+
+    assert "Round 3 has not ended for 67 minutes" in stuck.health.reasons[0]
+    assert resting.health.ok
+
+
+def test_nobody_at_a_given_address_is_unhealthy_after_a_minute():
+    config = Config(bootstrap=("/ip4/127.0.0.1/tcp/9",))
+    lonely = ["bootstrap node /ip4/127.0.0.1/tcp/9: no answer"]
+    early = snapshot(node(), parts(config=config, lonely=lonely, at=50.0))
+    late = snapshot(node(), parts(config=config, lonely=lonely, at=101.0))
+    friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
+    helped = snapshot(node(neighbours=friend), parts(config=config, lonely=lonely, at=101.0))
+
+    assert early.health.ok
+    assert "tcp/9" in late.health.reasons[0]
+    assert helped.health.ok
+
+
+def test_troubles_of_other_parts_are_passed_on():
+    assert snapshot(node(), parts(troubles=["The disk is full."])).health.reasons == ["The disk is full."]
