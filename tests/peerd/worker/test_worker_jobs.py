@@ -1,0 +1,250 @@
+"""What the jobs do, with the real library and a tiny random model, in this process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+
+import msgspec
+import pytest
+
+from p2pfinetune.errors import CheckpointError, TooLittleText
+from p2pfinetune.names import PeerId, Round
+from peerd.config import Config
+from peerd.worker import messages
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs
+
+ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")
+WORDS = [
+    "river",
+    "boat",
+    "lake",
+    "rain",
+    "tide",
+    "harbour",
+    "wave",
+    "sail",
+    "fish",
+    "net",
+    "shore",
+    "storm",
+    "deck",
+    "anchor",
+    "salt",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model")
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(WORDS, vocab_size=290, min_frequency=1, show_progress=False, special_tokens=["<|end|>"])
+    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|end|>").save_pretrained(folder)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 32}
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=290, **shape)).save_pretrained(folder)
+    return folder
+
+
+class Bench:
+    """A worker's jobs without a process."""
+
+    def __init__(self, folder, model, *, interrupt=lambda bench, kinds: None, seed=0, **options):
+        self.folder, self.notes, self.interrupt = folder, [], interrupt
+        folder.mkdir(exist_ok=True)
+        (folder / "scratch").mkdir(exist_ok=True)
+        self.text = folder / "text"
+        self.write(seed)
+        defaults = {"data": (str(self.text),), "model": str(model), "context": 16, "batch_size": 2, "device": "cpu"}
+        self.config = Config(**{**defaults, "threads": 1, **options})
+        self.jobs = Jobs(lambda kinds: self.interrupt(self, kinds), self.notes.append)
+
+    def write(self, seed, files=24):
+        dice = random.Random(seed)
+        self.text.mkdir(exist_ok=True)
+        for number in range(files):
+            (self.text / f"{number}.txt").write_text("\n".join(" ".join(dice.choices(WORDS, k=9)) for _ in range(9)))
+
+    def do(self, kind, **fields):
+        return self.jobs.perform(kind(id=1, **fields))
+
+    def open(self, checkpoint=None, best=None, best_guard=None):
+        return self.do(
+            messages.Open,
+            config=msgspec.to_builtins(self.config),
+            cache=str(self.folder / "cache"),
+            scratch=str(self.folder / "scratch"),
+            me=ME,
+            checkpoint=checkpoint,
+            best=best,
+            best_guard=best_guard,
+        )
+
+    def train(self, steps=4):
+        return self.do(messages.TrainSteps, round=Round(1), steps=steps)
+
+    def merge(self, *paths):
+        updates = [messages.UpdateFile(peer=BOB, path=path, codec="bf16") for path in paths]
+        return self.do(messages.CollaborateWith, round=Round(1), updates=updates)
+
+    def generate(self):
+        return self.do(messages.Generate, prompt="river", max_tokens=3, temperature=1.0, seed=1)
+
+
+def digest(path):
+    with open(path, "rb") as file:  # noqa: PTH123  # a path as text
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def bench(tmp_path, tiny_model):
+    return Bench(tmp_path / "a", tiny_model)
+
+
+def test_opening_reports_the_network_the_text_and_the_base(bench):
+    opened = bench.open()
+
+    assert len(opened.network) == 64
+    assert opened.max_blob_bytes["bf16"] > 0
+    assert opened.base_guard > 0
+    assert not opened.restored
+    assert any("24 files" in sentence for sentence in opened.report)
+    assert 0 < opened.adapter_parameters < opened.parameters
+
+
+def test_a_round_trains_shares_scores_and_merges(bench, tmp_path, tiny_model):
+    other = Bench(tmp_path / "b", tiny_model, seed=5)
+    assert bench.open().network == other.open().network
+    other.train()
+    shared = other.do(messages.Encode, codec="bf16")
+    trained = bench.train()
+    admitted = bench.do(messages.AdmitUpdate, path=shared.path, codec="bf16")
+    merged = bench.merge(shared.path)
+
+    assert trained.steps == 4
+    assert isinstance(admitted, messages.Admitted)
+    assert merged.row.keys() == {ME, BOB}
+    assert sum(merged.row.values()) == pytest.approx(1.0)
+    assert merged.guard_personal <= merged.guard_own
+    assert [note.done for note in bench.notes if note.activity == "training"] == [0, 1, 2, 3, 4]
+    assert bench.notes[-1].activity == "collaborating"
+
+
+def test_a_blob_of_nonsense_is_refused_by_a_value(bench, tmp_path):
+    bench.open()
+    (tmp_path / "blob").write_bytes(b"nonsense")
+
+    refused = bench.do(messages.AdmitUpdate, path=str(tmp_path / "blob"), codec="bf16")
+
+    assert isinstance(refused, messages.NotAdmitted)
+    assert refused.reason
+
+
+def test_an_update_that_went_bad_on_disk_is_left_out_of_the_merge(bench, tmp_path, capsys):
+    bench.open()
+    bench.train()
+    (tmp_path / "blob").write_bytes(b"nonsense")
+    merged = bench.merge(str(tmp_path / "blob"))
+
+    assert merged.row == {ME: 1.0}
+    assert "left out" in capsys.readouterr().err
+
+
+def test_jobs_between_two_steps_leave_the_training_the_same_to_the_bit(tmp_path, tiny_model):
+    def meddle(bench, kinds):
+        if messages.Generate in kinds:
+            bench.generate()
+
+    plain = Bench(tmp_path / "a", tiny_model, twin=True)
+    disturbed = Bench(tmp_path / "b", tiny_model, interrupt=meddle, twin=True)
+    for each in (plain, disturbed):
+        each.open()
+
+    assert digest(plain.train().checkpoint) == digest(disturbed.train().checkpoint)
+
+
+def test_only_jobs_that_leave_the_model_alone_may_cut_into_a_measurement(tmp_path, tiny_model):
+    seen = []
+    bench = Bench(tmp_path / "a", tiny_model, interrupt=lambda _, kinds: seen.append(kinds))
+    bench.open()
+    bench.train(1)
+    bench.merge()
+
+    assert set(seen) == {BETWEEN_STEPS, WHILE_MEASURING}
+    assert messages.Generate not in WHILE_MEASURING
+
+
+def test_a_restart_goes_on_to_the_bit(tmp_path, tiny_model):
+    through, restarted = Bench(tmp_path / "a", tiny_model), Bench(tmp_path / "b", tiny_model)
+    for each in (through, restarted):
+        each.open()
+        each.train()
+    end = restarted.merge()
+    again = Bench(tmp_path / "b", tiny_model)
+    opened = again.open(end.checkpoint, end.best, end.best_guard)
+    through.merge()
+
+    assert opened.restored
+    assert (opened.steps, opened.best_guard) == (4, end.best_guard)
+    assert digest(again.train().checkpoint) == digest(through.train().checkpoint)
+
+
+def test_a_checkpoint_of_another_rank_is_refused_with_the_way_out_and_stays(bench, tmp_path, tiny_model):
+    bench.open()
+    kept = bench.train().checkpoint
+    before = digest(kept)
+
+    with pytest.raises(CheckpointError, match="does not fit") as raised:
+        Bench(tmp_path / "a", tiny_model, rank=4).open(kept)
+    assert "--home" in raised.value.hint
+    assert digest(kept) == before
+
+
+def test_too_little_text_is_an_error_that_says_how_much_is_needed(tmp_path, tiny_model):
+    bench = Bench(tmp_path / "a", tiny_model)
+    for file in list(bench.text.iterdir())[1:]:
+        file.unlink()
+
+    with pytest.raises(TooLittleText, match="needed"):
+        bench.open()
+
+
+def test_text_is_read_again_only_where_it_has_changed(bench):
+    bench.open()
+    same = bench.do(messages.Reread)
+    bench.write(seed=9, files=30)
+    other = bench.do(messages.Reread)
+
+    assert not same.changed
+    assert other.changed
+    assert any("30 files" in sentence for sentence in other.report)
+    assert bench.train().steps == 4
+
+
+def test_generating_evaluating_and_exporting(bench, tmp_path):
+    bench.open()
+    bench.train()
+    texts, losses = bench.generate(), bench.do(messages.EvaluateTest)
+    exported = bench.do(messages.Export, folder=str(tmp_path / "out"))
+
+    assert {type(texts.base), type(texts.own), type(texts.personal)} == {str}
+    assert losses.own < losses.base
+    assert (losses.local, losses.personal) == (None, losses.base)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 8
+    assert all(str(tmp_path / "out") in file for file in exported.files)
+
+
+def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
+    bench = Bench(tmp_path / "a", tiny_model, twin=True)
+    bench.open()
+    bench.train()
+
+    assert bench.do(messages.EvaluateTest).local == pytest.approx(bench.do(messages.EvaluateTest).own)
+    assert bench.merge().guard_local is not None
