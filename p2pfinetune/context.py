@@ -81,7 +81,7 @@ class SplitContext:
         rows = min(max(1, POSITIONS // length), rows_at_once(length, vocabulary))
         with torch.inference_mode(), without_dropout(self.adapted.model), measuring_precision(self.device):
             found = [
-                next_token_logits(self.adapted.model, part.to(self.device))[:, places].flatten(0, 1).float().cpu()
+                next_token_logits(self.adapted.model, part.to(self.device), places).flatten(0, 1).float().cpu()
                 for part in contexts_ct.split(rows)
             ]
         self.on_measured()

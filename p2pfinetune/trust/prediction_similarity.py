@@ -33,7 +33,8 @@ class PredictionSimilarity(TrustScheme):
     """
 
     faithful: bool = False
-    # A distance in units of the mean one is about 0.5 for the own kind of text and above 1 for others.
+    # Measured with the nano base on two kinds of text: the distance in units of the mean one is 0.6 to 0.9 for the own
+    # kind after the first round, 0.2 to 0.7 later, and 1 to 1.4 for the other.
     sharpness: float = 3.0
     top: int = 100  # of the paper
 

@@ -26,8 +26,8 @@ class Validation(TrustScheme):
     """
 
     faithful: bool = False
-    # Losses of adapters for one kind of text differ by hundredths of a nat, for different kinds by tenths. The
-    # paper's perplexity at temperature 1 is an arg-max on a weak base and almost uniform on a strong one.
+    # Measured with the nano base: losses of adapters for one kind of text differ by 0.01 to 0.1 nats, for another by
+    # 0.1 to 0.3. The paper's perplexity at temperature 1 is an arg-max there, and almost uniform on a strong base.
     temperature: float = 0.05
 
     def __post_init__(self) -> None:

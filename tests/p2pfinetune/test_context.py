@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.compute import next_token_logits
 from p2pfinetune.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.evaluate import evaluate, measure_of
@@ -108,3 +109,16 @@ def test_poisoned_adapters_get_an_answer_that_is_not_finite_and_no_exception(
     poisoned = Adapter({n: torch.full_like(t, 1e30) for n, t in adapted.initial.tensors.items()})
 
     assert not math.isfinite(context_of(adapted, split).loss(poisoned))
+
+
+def test_a_model_that_cannot_keep_some_places_gives_the_same_logits(adapted: AdaptedModel, split: TokenSplit) -> None:
+    class Plain(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> object:
+            return adapted.model(input_ids=input_ids, use_cache=use_cache)
+
+    contexts = reference_contexts(split, 3, 20)
+
+    with torch.no_grad():
+        plain, sparing = (next_token_logits(model, contexts, [3, 19]) for model in (Plain(), adapted.model))
+
+    torch.testing.assert_close(plain, sparing)
