@@ -155,14 +155,22 @@ Scenario = Callable[[World], Coroutine[Any, Any, None]]
 
 @pytest.fixture(params=["memory", "libp2p"])
 def play(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
-    """Play a scenario in a world of each kind, on uvloop as the daemon does."""
+    """Play a scenario in a world of each kind."""
+    return lambda scenario: play_in(request.param, scenario)
 
-    def run(scenario: Scenario) -> None:
-        async def main() -> None:
-            async with opened_world(request.param) as world:
-                await scenario(world)
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
+@pytest.fixture
+def play_libp2p() -> Callable[[Scenario], None]:
+    """Play a scenario over real libp2p only."""
+    return lambda scenario: play_in("libp2p", scenario)
 
-    return run
+
+def play_in(kind: str, scenario: Scenario) -> None:
+    """On uvloop, as the daemon does."""
+
+    async def main() -> None:
+        async with opened_world(kind) as world:
+            await scenario(world)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,413 @@
+"""A real libp2p node on loopback, attacked; afterwards an honest peer still gets its blob from it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import time
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+import trio
+from libp2p import generate_new_ed25519_identity, new_host
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.utils import encode_varint_prefixed
+from multiaddr import Multiaddr
+
+from p2pfinetune.names import PeerId
+from peerd.errors import TransportError, UsageError
+from peerd.net import limits
+from peerd.net.libp2p import blobs, frames, guards, host
+from peerd.net.libp2p.bridge import Bridge
+from peerd.net.libp2p.frames import read_exactly
+from peerd.net.libp2p.node import blob_protocol, gossip_topic, hello_protocol
+from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
+from peerd.wire.addresses import parse_address
+from peerd.wire.framing import frame, pack
+from peerd.wire.messages import BlobReply, BlobRequest
+
+NETWORK = "a" * 64
+BLOB = bytes(range(256)) * 8000  # two megabytes
+MESHSUB = "/meshsub/1.2.0"
+
+
+class Attacker:
+    """A stock libp2p host with no guards, in a thread of its own; `do` runs a trio function there."""
+
+    def __init__(self) -> None:
+        self._bridge = Bridge(self._main, name="attacker")
+
+    async def _main(self, stopping: trio.Event, *, task_status) -> None:
+        from libp2p.crypto.x25519 import create_new_key_pair
+
+        pair = generate_new_ed25519_identity()
+        self.host = new_host(
+            key_pair=pair, sec_opt={NOISE: Noise(pair, noise_privkey=create_new_key_pair().private_key)}
+        )
+        self.id = PeerId(str(self.host.get_id()))
+        self.host.set_stream_handler(hello_protocol(NETWORK), _close)
+        async with self.host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+            task_status.started()
+            await stopping.wait()
+            await host.close(self.host)
+
+    async def do(self, function, *arguments):
+        return await self._bridge.call(function, *arguments)
+
+    async def connect(self, peer) -> None:
+        address = parse_address(peer.addresses[0])
+        info = PeerInfo(ID.from_string(peer.id), [Multiaddr(address.transport)])
+        await self.do(self.host.connect, info)
+        await until(lambda: self.id in peer.transport.connected())
+
+    async def stream(self, peer, protocol: str):
+        return await self.do(self.host.new_stream, ID.from_string(peer.id), [protocol])
+
+    def serve_blobs(self, handler) -> None:
+        self.host.set_stream_handler(blob_protocol(NETWORK), handler)
+
+
+async def _close(stream) -> None:
+    await stream.close()
+
+
+@asynccontextmanager
+async def attacking(*victims):
+    attacker = Attacker()
+    await attacker._bridge.start()
+    try:
+        for victim in victims:
+            await attacker.connect(victim)
+        yield attacker
+    finally:
+        await attacker._bridge.stop(4.0)
+
+
+async def honest_peer_gets_its_blob(world, victim) -> None:
+    honest = await world.peer()
+    digest = victim.shelf.put(BLOB)
+    assert isinstance(await honest.connect(victim), Connected)
+    assert await honest.transport.fetch(digest, len(BLOB), [victim.id], 30.0) == Fetched(digest, victim.id, len(BLOB))
+
+
+async def until(condition, seconds: float = 20.0) -> None:
+    """Poll a count that nobody announces."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # a counter of another thread wakes nobody
+            await asyncio.sleep(0.01)
+
+
+def test_garbage_and_silence_on_the_tcp_port(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+        dice = random.Random(0)
+        port = parse_address(victim.addresses[0]).port
+        elsewhere = ("127.0.0.2", 0)  # so that the attacker's address is not that of the honest peer
+        with ExitStack() as connections:
+            for garbage in (
+                b"\xff\xff\xff\xff" * 100,
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"\x13/multistream/1.0.0\n" + b"\xff\xff\xff\xff\x7f" + dice.randbytes(100),
+                dice.randbytes(5000),
+                *[b""] * 60,
+            ):
+                connection = socket.create_connection(("127.0.0.1", port), source_address=elsewhere)
+                connections.enter_context(connection).sendall(garbage)
+
+            await honest_peer_gets_its_blob(world, victim)
+            assert guards._pending["127.0.0.2"] <= guards.MAX_PENDING_PER_ADDRESS
+
+    play_libp2p(scenario)
+
+
+def test_a_malformed_gossip_frame_costs_its_sender_the_connection(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+        async with attacking(victim) as attacker:
+            stream = await attacker.stream(victim, MESHSUB)
+            await attacker.do(stream.write, encode_varint_prefixed(b"\xff" * 50))
+            await victim.until(Disconnected(attacker.id))
+
+            assert victim.transport.counts()["malformed-frames"] == 1
+            await honest_peer_gets_its_blob(world, victim)
+
+    play_libp2p(scenario)
+
+
+def message(attacker: Attacker, data: bytes, **changes: object) -> bytes:
+    """A gossip frame that libp2p itself would not write."""
+    given = {"from_id": attacker.host.get_id().to_bytes(), "seqno": os.urandom(8), "topicIDs": [gossip_topic(NETWORK)]}
+    return rpc_pb2.RPC(publish=[rpc_pb2.Message(data=data, **{**given, **changes})]).SerializeToString()
+
+
+def test_unsigned_forged_and_broken_gossip_is_heard_by_nobody_and_ends_nothing(play_libp2p):
+    async def scenario(world):
+        victim, neighbour = await world.linked(2)
+        async with attacking(victim) as attacker:
+            stream = await attacker.stream(victim, MESHSUB)
+            good = neighbour.announcement()
+            for changes in (
+                {},
+                {"signature": b"x" * 64},
+                {"signature": b"x" * 64, "key": b"\xff\xfe"},
+                {"signature": b"x" * 64, "key": b"\x08\x01\x12\x20" + bytes(32)},
+                {"signature": b"x", "key": b""},
+                {"from_id": b"", "signature": b"x"},
+                {"from_id": b"\x00\x24" + b"\xff" * 36, "signature": b"x" * 64},
+                {"from_id": victim.transport.me.encode(), "signature": b"x" * 64},
+                {"seqno": b"", "signature": b"x" * 64},
+                {"topicIDs": []},
+            ):
+                await attacker.do(stream.write, encode_varint_prefixed(message(attacker, good, **changes)))
+
+            await neighbour.transport.publish(good)
+            await victim.until(Heard(good, neighbour.id))
+            await honest_peer_gets_its_blob(world, victim)
+            assert [h.via for h in victim.happenings if isinstance(h, Heard)] == [neighbour.id]
+
+    play_libp2p(scenario)
+
+
+def test_a_gossip_frame_that_is_too_long_is_not_read(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+        async with attacking(victim) as attacker:
+            stream = await attacker.stream(victim, MESHSUB)
+            await attacker.do(stream.write, b"\xff\xff\xff\x7f" + bytes(100_000))
+
+            await honest_peer_gets_its_blob(world, victim)
+
+    play_libp2p(scenario)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x7f\xff\xff\xff",
+        b"\x00\x00\x00\x02\xc1\xc1",
+        b"\x00\x00\x00\x00",
+        frame(pack(BlobReply(status="ok")), max_bytes=512),
+    ],
+    ids=["oversize", "garbage", "empty", "another message"],
+)
+def test_a_bad_blob_request_is_counted_and_its_stream_reset(play_libp2p, request_bytes):
+    async def scenario(world):
+        victim = await world.peer()
+        async with attacking(victim) as attacker:
+            stream = await attacker.stream(victim, blob_protocol(NETWORK))
+            await attacker.do(stream.write, request_bytes)
+
+            await until(lambda: victim.transport.counts().get("blob-requests-malformed") == 1)
+            await honest_peer_gets_its_blob(world, victim)
+
+    play_libp2p(scenario)
+
+
+def test_who_never_reads_its_blob_keeps_nobody_else_waiting(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+        digest = victim.shelf.put(bytes(20_000_000))
+        async with attacking(victim) as attacker:
+            for _ in range(10):
+                stream = await attacker.stream(victim, blob_protocol(NETWORK))
+                await attacker.do(stream.write, frame(pack(BlobRequest(blob=digest)), max_bytes=512))
+
+            await honest_peer_gets_its_blob(world, victim)
+            began = time.monotonic()
+            await victim.transport.stop()
+            assert time.monotonic() - began < 5.0
+
+    play_libp2p(scenario)
+
+
+def test_a_peer_opens_so_many_streams_and_no_more(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+        async with attacking(victim) as attacker:
+
+            async def open_many() -> None:
+                muxed = attacker.host.get_network().get_connections(ID.from_string(victim.id))[0].muxed_conn
+                for _ in range(200):
+                    await muxed.open_stream()
+
+            await attacker.do(open_many)
+
+            await until(
+                lambda: victim.transport.counts().get("streams-refused", 0) >= 200 - guards.MAX_STREAMS_PER_PEER - 8
+            )
+            await honest_peer_gets_its_blob(world, victim)
+
+    play_libp2p(scenario)
+
+
+def test_one_forwarder_is_heard_only_so_often(play_libp2p, monkeypatch):
+    monkeypatch.setattr(limits, "MESSAGE_BURST", 5.0)
+    monkeypatch.setattr(limits, "MESSAGES_A_SECOND", 0.001)
+
+    async def scenario(world):
+        victim, chatterbox = await world.linked(2)
+        for n in range(20):
+            await chatterbox.transport.publish(b"spam %d" % n)
+
+        await until(lambda: victim.transport.counts().get("messages-too-many", 0) == 15)
+        assert sum(isinstance(h, Heard) for h in victim.happenings) == 5
+        await honest_peer_gets_its_blob(world, victim)
+
+    play_libp2p(scenario)
+
+
+def liar(answer: bytes):
+    async def handler(stream) -> None:
+        await read_exactly(stream, 4)
+        await stream.write(answer)
+        await stream.close()
+
+    return handler
+
+
+async def mute(stream) -> None:
+    await trio.sleep_forever()
+
+
+OK = frame(pack(BlobReply(status="ok", size=len(BLOB))), max_bytes=512)
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (liar(OK + bytes(len(BLOB))), "corrupt"),
+        (liar(OK + bytes(len(BLOB)) + b"more"), "corrupt"),
+        (liar(OK), "unreachable"),
+        (liar(frame(pack(BlobReply(status="ok", size=2**50)), max_bytes=512)), "oversize"),
+        (liar(b"\xff\xff\xff\xff"), "refused"),
+        (liar(b"\x00\x00\x00\x01\xc1"), "refused"),
+        (liar(b""), "unreachable"),
+        (mute, "timeout"),
+    ],
+    ids=["lies", "lies at length", "breaks off", "another size", "oversize", "garbage", "says nothing", "hangs"],
+)
+def test_a_holder_that_fails_us_is_named_and_the_next_one_gives_the_blob(play_libp2p, monkeypatch, handler, reason):
+    monkeypatch.setattr(frames, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(blobs, "REPEAT_SECONDS", 0.0)
+
+    async def scenario(world):
+        one, honest = await world.linked(2)
+        digest = honest.shelf.put(BLOB)
+        async with attacking(one) as attacker:
+            attacker.serve_blobs(handler)
+
+            failed = await one.transport.fetch(digest, len(BLOB), [attacker.id], 10.0)
+            fetched = await one.transport.fetch(digest, len(BLOB), [attacker.id, honest.id], 20.0)
+
+        assert isinstance(failed, Failed)
+        assert failed.reason == reason
+        assert attacker.id in failed.detail
+        assert isinstance(fetched, Fetched)
+        assert fetched.source == honest.id
+        assert one.shelf.blobs[digest] == BLOB
+
+    play_libp2p(scenario)
+
+
+def test_a_transfer_that_broke_off_goes_on_at_another_holder(play_libp2p, monkeypatch):
+    monkeypatch.setattr(blobs, "REPEAT_SECONDS", 0.0)
+    half = len(BLOB) // 2
+
+    async def scenario(world):
+        one, honest = await world.linked(2)
+        digest = honest.shelf.put(BLOB)
+        asked = []
+
+        async def half_of_it(stream) -> None:
+            await read_exactly(stream, 4)
+            asked.append(1)
+            await stream.write(OK + (BLOB[:half] if len(asked) == 1 else b""))
+            await stream.close()
+
+        async with attacking(one) as attacker:
+            attacker.serve_blobs(half_of_it)
+            fetched = await one.transport.fetch(digest, len(BLOB), [attacker.id, honest.id], 20.0)
+
+        assert fetched == Fetched(digest, honest.id, len(BLOB))
+        assert asked
+        assert honest.transport.traffic()[one.id].bytes_out == len(BLOB) - half
+
+    play_libp2p(scenario)
+
+
+def test_the_budget_of_a_fetch_is_kept(play_libp2p):
+    async def scenario(world):
+        one = await world.peer()
+        async with attacking(one) as attacker:
+            attacker.serve_blobs(mute)
+            began = time.monotonic()
+            outcome = await one.transport.fetch("c" * 64, 10, [attacker.id], 0.3)
+
+        assert isinstance(outcome, Failed)
+        assert outcome.reason == "timeout"
+        assert time.monotonic() - began < 5.0
+
+    play_libp2p(scenario)
+
+
+def test_a_closed_group_is_closed(play_libp2p, monkeypatch):
+    monkeypatch.setattr(host, "DIAL_SECONDS", 1.0)
+
+    async def scenario(world):
+        one, member = await world.peer(psk="ab" * 32), await world.peer(psk="ab" * 32)
+        wrong, none = await world.peer(psk="cd" * 32), await world.peer()
+        digest = one.shelf.put(BLOB)
+
+        for outsider in (wrong, none):
+            outcome = await outsider.connect(one)
+            assert isinstance(outcome, Failed)
+            assert outcome.reason == "unreachable"
+        assert isinstance(await member.connect(one), Connected)
+        assert isinstance(await member.transport.fetch(digest, len(BLOB), [one.id], 20.0), Fetched)
+        assert one.transport.connected() == {member.id}
+
+    play_libp2p(scenario)
+
+
+def test_a_port_that_is_taken_is_refused_by_name(play_libp2p):
+    async def scenario(world):
+        first = await world.peer()
+        taken = parse_address(first.addresses[0]).transport
+
+        with pytest.raises(TransportError, match=f"cannot listen on {taken}"):
+            await world.peer(listen=[taken])
+        with pytest.raises(UsageError, match="cannot listen on 'localhost:1'"):
+            await world.peer(listen=["localhost:1"])
+        world.peers = [first]
+
+    play_libp2p(scenario)
+
+
+def test_a_receive_buffer_never_grows_past_its_window():
+    window = guards._Windows()
+    window[1] = bytearray()
+    window[1].extend(bytes(guards.STREAM_BUFFER_BYTES))
+
+    with pytest.raises(MuxedStreamError):
+        window[1].extend(bytes(3 * guards.NOISE_MESSAGE_BYTES))
+
+
+def test_connections_come_and_go_without_using_up_the_node(play_libp2p):
+    async def scenario(world):
+        victim, visitor = await world.linked(2)
+        for _ in range(12):
+            await visitor.transport.disconnect(victim.id)
+            await until(lambda: visitor.id not in victim.transport.connected())
+            assert isinstance(await visitor.connect(victim), Connected)
+
+        limiter = victim.transport._node._host.get_network()._inbound_limiter
+        await until(lambda: limiter.borrowed_tokens <= 2)
+
+    play_libp2p(scenario)
