@@ -29,7 +29,7 @@ from peerd.settings_file import write_config
 from peerd.store.sqlite import SqliteStore
 
 PATIENCE_SECONDS = 90.0  # on a machine that is busy with other things
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.2
 WORDS = {
     "water": [
         "river",

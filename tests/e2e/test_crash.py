@@ -6,7 +6,7 @@ import pytest
 
 from peerd.wire.keys import PeerKey
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # starting daemons takes seconds of CPU time each
 
 ROUNDS = 4
 
@@ -24,7 +24,7 @@ def poor(town):
 def twin(town, poor):
     """Runs through; its only bootstrap node is dead, which must not matter."""
     nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD8C3E8c8sFpJ8TbvNjKniZFpCugjiD6HaGootVHnWU1R"
-    home = town.home("twin", rounds=ROUNDS, steps_per_round=20, bootstrap=(nobody,))
+    home = town.home("twin", rounds=ROUNDS, steps_per_round=12, bootstrap=(nobody,))
     PeerKey.load_or_create(home.paths.identity)
     return home.start()
 
@@ -32,7 +32,7 @@ def twin(town, poor):
 @pytest.fixture(scope="module")
 def killed(town, twin):
     """The same identity, text and options."""
-    home = town.home("killed", rounds=ROUNDS, steps_per_round=20)
+    home = town.home("killed", rounds=ROUNDS, steps_per_round=12)
     shutil.copy2(twin.paths.identity, home.paths.identity)
     home.change(data=twin.config.data)
     return home.start()
