@@ -121,7 +121,7 @@ def _listening(host: Any, expected: int) -> tuple[str, ...]:
     bound = [parse_address(str(address)) for address in host.get_transport_addrs()]
     addresses = [address for address in bound if isinstance(address, Address) and address.port]
     if len(host.get_network().listeners) < expected or not addresses:
-        raise TransportError("libp2p could not listen on every address", "see `peerd doctor`")
+        raise TransportError("libp2p could not listen on every address", "is the address in use, or not of this machine? See: peerd start --help")
     interfaces = (*get_network_addrs(4), *get_network_addrs(6), "127.0.0.1", "::1")  # for daemons of one machine
     me = PeerId(str(host.get_id()))
     return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))

@@ -62,7 +62,7 @@ class Libp2pTransport:
         try:
             addresses: tuple[str, ...] = await self._bridge.start()
         except (OSError, BridgeClosed) as error:
-            raise TransportError(f"libp2p cannot start: {error}", "see `peerd doctor`") from error
+            raise TransportError(f"libp2p cannot start: {error}", "is the address in use, or not of this machine? See: peerd start --help") from error
         self._bridge.closed.add_done_callback(self._on_closed)
         return addresses
 
