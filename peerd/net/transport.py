@@ -84,7 +84,7 @@ class PeerTraffic(msgspec.Struct, frozen=True):
 
 
 class BlobShelf(Protocol):
-    """What a transport needs of the blob store. Called from the transport's own thread: quick, thread-safe file work."""
+    """What a transport needs of the blob store. Called from its own thread: quick, thread-safe file work."""
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of a complete blob, None where it is absent."""

@@ -32,6 +32,7 @@ from peerd.wire.keys import PeerKey
 
 DIAL_SECONDS = 8.0  # for one address: TCP, Noise and yamux over a slow line
 CLOSE_SECONDS = 3.0  # for saying goodbye to everybody
+LISTEN_HINT = "is the address in use, or not of this machine? See: peerd start --help"
 NETWORK_ERRORS = (BaseLibp2pError, OSError, EOFError, trio.TooSlowError, trio.BrokenResourceError)
 """What a peer, or the way to it, makes the library raise."""
 
@@ -121,7 +122,7 @@ def _listening(host: Any, expected: int) -> tuple[str, ...]:
     bound = [parse_address(str(address)) for address in host.get_transport_addrs()]
     addresses = [address for address in bound if isinstance(address, Address) and address.port]
     if len(host.get_network().listeners) < expected or not addresses:
-        raise TransportError("libp2p could not listen on every address", "is the address in use, or not of this machine? See: peerd start --help")
+        raise TransportError("libp2p could not listen on every address", LISTEN_HINT)
     interfaces = (*get_network_addrs(4), *get_network_addrs(6), "127.0.0.1", "::1")  # for daemons of one machine
     me = PeerId(str(host.get_id()))
     return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))

@@ -11,7 +11,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.errors import TransportError
 from peerd.net import limits
 from peerd.net.libp2p.bridge import Bridge, BridgeClosed
-from peerd.net.libp2p.host import parse_listen
+from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.node import Node
 from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, PeerTraffic
 from peerd.wire.addresses import Address
@@ -62,7 +62,7 @@ class Libp2pTransport:
         try:
             addresses: tuple[str, ...] = await self._bridge.start()
         except (OSError, BridgeClosed) as error:
-            raise TransportError(f"libp2p cannot start: {error}", "is the address in use, or not of this machine? See: peerd start --help") from error
+            raise TransportError(f"libp2p cannot start: {error}", LISTEN_HINT) from error
         self._bridge.closed.add_done_callback(self._on_closed)
         return addresses
 
