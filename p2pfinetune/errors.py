@@ -1,11 +1,11 @@
 """Errors that are ours or our user's; what a peer does wrong is a `names.Refusal`, never an exception.
 
-    LearningError
-    +-- ModelError        a base model cannot be found, loaded or adapted
-    +-- TextError         the user's documents cannot be used
-    |   +-- TooLittleText
-    +-- OptionError       a plug-in name or option that does not exist or is out of range
-    +-- CheckpointError   saved training state does not fit what it is loaded into
+LearningError
++-- ModelError        a base model cannot be found, loaded or adapted
++-- TextError         the user's documents cannot be used
+|   +-- TooLittleText
++-- OptionError       a plug-in name or option that does not exist or is out of range
++-- CheckpointError   saved training state does not fit what it is loaded into
 """
 
 from __future__ import annotations
