@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from p2pfinetune.models import Base
     from p2pfinetune.update import LoraUpdate
 
-Which = Literal["base", "own", "personal", "local"]
+Which = Literal["base", "own", "personal", "local", "local_best"]
 
 BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
@@ -265,7 +265,7 @@ class Jobs:
             base=found["base"].loss,
             own=found["own"].loss,
             personal=found["personal"].loss,
-            local=found["local"].loss if "local" in found else None,
+            local=min(found["local"].loss, found["local_best"].loss) if "local" in found else None,
             documents=found["base"].documents,
             tokens=found["base"].tokens,
         )
@@ -350,8 +350,8 @@ def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
 
 
 def models(config: Config) -> tuple[Which, ...]:
-    """The models that exist here."""
-    return ("base", "own", "personal", "local") if config.twin else ("base", "own", "personal")
+    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
+    return ("base", "own", "personal", "local", "local_best") if config.twin else ("base", "own", "personal")
 
 
 def tokens_sentence(corpus: Corpus) -> str:
