@@ -17,7 +17,7 @@ import trio
 Result = TypeVar("Result")
 
 
-class BridgeClosed(RuntimeError):  # noqa: N818  # a state, as asyncio.CancelledError
+class BridgeClosed(RuntimeError):
     """The trio side is not running."""
 
 
