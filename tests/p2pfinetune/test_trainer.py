@@ -61,6 +61,28 @@ def test_the_dropout_noise_depends_on_the_seed_and_the_step_alone(adapted: Adapt
     assert losses(1) != losses(2)
 
 
+def test_every_step_has_its_own_blocks_and_its_own_noise(
+    tiny_base: Base, adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    """With weights that hardly move, only text and noise can make one step's loss differ from another's."""
+    moved = adapted.initial.plus(Adapter({n: torch.full_like(t, 0.1) for n, t in adapted.initial.tensors.items()}))
+    still = replace(OPTIONS, lr=1e-12)
+
+    def losses(text: TokenSplit, steps: int) -> list[float]:
+        trainer = LocalTrainer(adapted, text, still)
+        trainer.set_adapter(moved)
+        return [report.loss for report in trainer.run(steps)]
+
+    one_block = TokenSplit.of([split.tokens[: OPTIONS.context + 1]])
+    first, second = losses(one_block, 2)
+    assert first != second  # the text is the same, so the noise is not
+
+    without_noise = replace(OPTIONS, lr=1e-12, batch_size=1, accumulation=1)
+    plain = attach(tiny_base, AdapterSpec(rank=2))
+    reports = LocalTrainer(plain, split, without_noise).run(4)
+    assert len({round(report.loss, 4) for report in reports}) == 4
+
+
 def test_training_leaves_the_global_dice_alone(adapted: AdaptedModel, split: TokenSplit) -> None:
     before = torch.get_rng_state()
 
