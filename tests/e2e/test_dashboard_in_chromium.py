@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from peerd.paths import Paths
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
@@ -95,11 +98,11 @@ def chromium(dark: bool = False) -> Iterator[Any]:
             driver.quit()
 
 
-def wait(driver: Any, claim: Callable[[Any], Any]) -> Any:
+def wait(driver: Any, claim: Callable[[Any], Any], seconds: float = PATIENCE) -> Any:
     from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(claim)
+    return WebDriverWait(driver, seconds, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(claim)
 
 
 def text_of(driver: Any, panel: str) -> str:
@@ -180,3 +183,48 @@ def test_the_page_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() ->
             wait(driver, lambda d: "training round 4" in text_of(d, "state"))
 
             assert not driver.find_element("id", "notice").is_displayed()
+
+
+@contextlib.contextmanager
+def demo(report: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`peerd demo` as a person starts it; interrupted, and waited for, if it still runs at the end."""
+    command = [sys.executable, "-m", "peerd", "demo", "--json", "--report", str(report), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+def rounds_done(driver: Any) -> int:
+    title = driver.title.split()
+    return int(title[1]) if title[:1] == ["round"] else 0
+
+
+@pytest.mark.timeout(400)
+def test_a_round_of_a_running_demo_arrives_on_the_page(tmp_path: Path) -> None:
+    with demo(tmp_path / "report", "--peers", "2", "--rounds", "3") as running:
+        home = tmp_path / "report" / "homes" / "prose-1"
+        socket = Paths.of(home).socket
+        deadline = time.monotonic() + 240
+        while not socket.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        with dashboard(home) as url, chromium() as driver:
+            driver.get(url)
+            seen = wait(driver, rounds_done, 120)
+            wait(driver, lambda d: rounds_done(d) > seen, 120)
+            screenshot(driver, "dashboard-of-a-demo")
+
+            assert "prose-2" in text_of(driver, "peers")
+            assert complaints(driver) == []
+        out, _ = running.communicate(timeout=240)
+
+    document = json.loads(out)
+    assert running.returncode == 0
+    assert document["status"] == "ok"
+    assert {peer["name"] for peer in document["data"]["peers"]} == {"prose-1", "prose-2"}
+    assert all(peer["rounds"] >= 3 and peer["bytes_in"] > 0 for peer in document["data"]["peers"])
+    assert all(abs(sum(peer["trust"].values()) - 1) < 1e-6 for peer in document["data"]["peers"])
+    assert (tmp_path / "report" / "trust.png").stat().st_size > 1000
