@@ -89,6 +89,8 @@ def test_the_rule_never_sees_a_peer_that_weighs_nothing(scheme: str) -> None:
 
 
 def test_an_update_in_my_own_name_does_not_replace_mine() -> None:
-    _, merged = collaborate(ME, OWN, {ME: adapter(9.0)}, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+    others = {ME: adapter(9.0), FRIEND: adapter(2.0)}
 
-    assert merged is OWN
+    _, merged = collaborate(ME, OWN, others, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+
+    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
