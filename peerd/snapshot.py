@@ -120,7 +120,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
 def _worker_trouble(parts: Parts) -> list[str]:
     worker = parts.worker
     if worker.state == "restarting" or (worker.state == "starting" and worker.restarts):
-        return [f"The worker died ({worker.last_error}) and is being started again. See why with: peerd logs"]
+        return [f"The worker died ({worker.last_error}) and is being started again. The log says why: peerd paths"]
     return []
 
 
@@ -130,7 +130,7 @@ def _stuck(node: Node, parts: Parts) -> list[str]:
     allowed = max(STUCK_SECONDS, STUCK_ROUNDS * node.round_seconds) + parts.config.collect_seconds
     if waits or seconds <= allowed:
         return []
-    return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. See why with: peerd logs"]
+    return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. The log says why: peerd paths"]
 
 
 def _loneliness(node: Node, parts: Parts) -> list[str]:

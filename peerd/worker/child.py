@@ -108,7 +108,10 @@ class Child:
             traceback.print_exc()
             sys.stderr.flush()
             return JobFailed(
-                id=job.id, code="bug", message=f"{type(error).__name__}: {error}"[:2000], hint="peerd logs"
+                id=job.id,
+                code="bug",
+                message=f"{type(error).__name__}: {error}"[:2000],
+                hint="the log says more: peerd paths",
             )
 
     def _between(self, quick: tuple[type[AnyJob], ...]) -> None:

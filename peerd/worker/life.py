@@ -27,6 +27,7 @@ PENDING_JOBS: Final = 32  # beyond this many, callers wait; the child holds twic
 LINE_BYTES: Final = 64 * 1024  # of what the child prints, before a line is cut
 SHOWN_CHARACTERS: Final = 1000  # of such a line in the log
 REMEMBERED_LINES: Final = 5
+LOG_HINT: Final = "the log says why: peerd paths shows where it is"
 BURIAL_SECONDS: Final = 2.0
 EXIT_OUT_OF_MEMORY: Final = 12  # as in child.py, which imports too much to be imported here
 
@@ -97,7 +98,7 @@ class Life:
         """The answer to a job, a JobFailed included. Raises WorkerError when the process ends first."""
         async with self._room:
             if self._over:
-                raise WorkerError("the worker process has ended", "see why: peerd logs")
+                raise WorkerError("the worker process has ended", LOG_HINT)
             self._next_id += 1
             job = replace(job, id=self._next_id)
             waiting = self._waiting[job.id] = Waiting(job, on_progress)
@@ -130,7 +131,7 @@ class Life:
         try:
             await pipe.drain()
         except ConnectionError:
-            raise WorkerError("the worker process has ended", "see why: peerd logs") from None
+            raise WorkerError("the worker process has ended", LOG_HINT) from None
 
     async def _read_answers(self) -> None:
         stream = self._process.stdout
@@ -146,7 +147,7 @@ class Life:
             self._over = True
             for waiting in self._waiting.values():
                 if not waiting.answer.done():
-                    waiting.answer.set_exception(WorkerError("the worker process has ended", "see why: peerd logs"))
+                    waiting.answer.set_exception(WorkerError("the worker process has ended", LOG_HINT))
 
     def _deliver(self, answer: AnyAnswer) -> None:
         waiting = self._waiting.get(answer.id)

@@ -215,6 +215,7 @@ def test_a_round_of_a_running_demo_arrives_on_the_page(tmp_path: Path) -> None:
             driver.get(url)
             seen = wait(driver, rounds_done, 120)
             wait(driver, lambda d: rounds_done(d) > seen, 120)
+            wait(driver, lambda d: d.find_elements("css selector", '[data-panel="perplexity"] svg path.series'))
             screenshot(driver, "dashboard-of-a-demo")
 
             assert "prose-2" in text_of(driver, "peers")

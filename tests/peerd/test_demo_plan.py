@@ -26,7 +26,9 @@ def member(name: str, domain: str) -> Member:
     return Member(name=name, domain=domain, text=Path("t"), home=Path("h"), peer_id=PeerId(f"id-{name}"))
 
 
-def peer(name: str, domain: str, trust: dict[str, float], personal: float = 8.0, local: float | None = 10.0) -> DemoPeer:
+def peer(
+    name: str, domain: str, trust: dict[str, float], personal: float = 8.0, local: float | None = 10.0
+) -> DemoPeer:
     return DemoPeer(
         name=name,
         peer_id=PeerId(f"id-{name}"),

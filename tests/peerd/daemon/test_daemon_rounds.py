@@ -126,7 +126,7 @@ def test_a_worker_that_is_down_is_no_healthy_state(world):
 
             assert not health.ok
             assert "SIGKILL" in health.reasons[0]
-            assert "peerd logs" in health.reasons[0]
+            assert "peerd paths" in health.reasons[0]
 
     asyncio.run(scenario())
 
