@@ -110,7 +110,7 @@ class EventStream(Response):
             raise _Over
 
 
-class _End(Exception):  # noqa: N818  # not an error: it ends a task group
+class _End(Exception):  # not an error: it ends a task group
     """The stream is over."""
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger("peerd.shell")
 Perform = Callable[[AnyEffect], Awaitable[AnyEvent | None]]
 
 
-class Finished(Exception):  # noqa: N818  # it is no error: it ends a task group
+class Finished(Exception):  # it is no error: it ends a task group
     """Everything is done."""
 
 

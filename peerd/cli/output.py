@@ -16,7 +16,7 @@ INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 
 
-class ReaderLeft(Exception):  # noqa: N818  # not an error: `peerd rounds | head` has seen enough
+class ReaderLeft(Exception):  # not an error: `peerd rounds | head` has seen enough
     """Nobody reads standard output any more."""
 
 

@@ -173,7 +173,7 @@ def _what_next(data: documents.Started, paths: Paths) -> str:
     return "\n".join(lines)
 
 
-class _Ended(PeerdError):  # noqa: N818  # as its siblings
+class _Ended(PeerdError):  # as its siblings
     """A daemon that was started in the background ended before it was ready; it said why in its log."""
 
     def __init__(self, code: int, log: Path, begun: int) -> None:
