@@ -191,9 +191,8 @@ class Daemon:
     def _troubles(self) -> list[str]:
         found = []
         if self._network.trouble:
-            found.append(
-                f"The network is down ({self._network.trouble}) and is being started again. The log says more: peerd paths"
-            )
+            trouble = self._network.trouble
+            found.append(f"The network is down ({trouble}) and is being started again. The log says more: peerd paths")
         if self._journal.trouble:
             found.append(f"The disk cannot be written: {self._journal.trouble}")
         if self._text.trouble:
