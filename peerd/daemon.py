@@ -140,7 +140,7 @@ class Daemon:
         )
         self._performer.latest.losses = losses_of(self._journal.records[-1] if self._journal.records else None)
         begun = begin_node(config, self._key.peer_id, self._began_at, self._remembered, store.seen(), self._journal)
-        self._shell = Shell(begun, self._performer.perform, self._clock)
+        self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill)
         self._text = TextWatch(
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance

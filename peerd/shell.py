@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
+from p2pfinetune.names import PeerId
 from peerd.core.effects import AnyEffect, Stop
 from peerd.core.events import AnyEvent, StopAsked, Ticked
 from peerd.core.node import Node, step
@@ -29,9 +30,15 @@ class Finished(Exception):  # it is no error: it ends a task group
 class Shell:
     """The loop around the core."""
 
-    def __init__(self, begun: tuple[Node, Sequence[AnyEffect]], perform: Perform, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        begun: tuple[Node, Sequence[AnyEffect]],
+        perform: Perform,
+        clock: Callable[[], float],
+        connected: Callable[[], frozenset[PeerId] | None] = lambda: None,
+    ) -> None:
         self.node, self._first = begun
-        self._perform, self._clock = perform, clock
+        self._perform, self._clock, self._connected = perform, clock, connected
         self._inbox: asyncio.Queue[AnyEvent] = asyncio.Queue(INBOX)
         self._stop_asked: StopAsked | None = None
         self._watchers: set[asyncio.Event] = set()
@@ -100,7 +107,7 @@ class Shell:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            await self._inbox.put(Ticked(at=self._clock()))
+            await self._inbox.put(Ticked(at=self._clock(), connected=self._connected()))
 
     def _wake(self) -> None:
         for changed in self._watchers:

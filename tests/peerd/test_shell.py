@@ -153,3 +153,22 @@ def test_a_bug_in_a_performer_is_not_swallowed():
     with pytest.raises(ExceptionGroup) as raised:
         asyncio.run(scenario())
     assert isinstance(raised.value.exceptions[0], ZeroDivisionError)
+
+
+def test_a_tick_tells_the_core_who_is_really_connected(monkeypatch):
+    monkeypatch.setattr(shell_module, "TICK_SECONDS", 0.0)
+    seconds = itertools.count()
+    friend = PeerId("12D3KooWFriend")
+    shell = Shell(begin(Settings(), ME, 0.0), nobody, lambda: float(next(seconds)), lambda: frozenset({friend}))
+
+    async def scenario():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(shell.run())
+            changes = shell.changes()
+            while friend not in shell.node.neighbours:
+                await anext(changes)
+            shell.ask_to_stop("seen")
+
+    asyncio.run(scenario())
+
+    assert shell.node.neighbours[friend].connected
