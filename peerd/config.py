@@ -69,6 +69,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rounds without a better guard loss before training rests."""
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
+    trust_tokens: Annotated[int, msgspec.Meta(ge=0)] = 4096
+    """Most tokens of the trust split that an adapter is scored on; 0: all."""
+    guard_tokens: Annotated[int, msgspec.Meta(ge=0)] = 8192
+    """Most tokens of the guard split that a loss is measured on; 0: all."""
     collect_seconds: Seconds = 30.0
     """Longest wait for neighbours' updates in a round."""
     staleness_seconds: Seconds = 3600.0

@@ -325,6 +325,8 @@ def learner_options(config: Config) -> Any:
         merge=config.merge,
         twin=config.twin,
         tolerance=config.tolerance,
+        trust_tokens=config.trust_tokens,
+        guard_tokens=config.guard_tokens,
     )
 
 
