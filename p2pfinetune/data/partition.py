@@ -34,9 +34,12 @@ class Share:
         return {category: count / sum(held.values()) for category, count in held.items()}
 
 
-def deal(documents: Sequence[Document], *, shares: int, share_bytes: int, seed: int) -> list[list[Document]]:
+def deal(
+    documents: Sequence[Document], *, shares: int, share_bytes: int, seed: int, whole_sources: bool = True
+) -> list[list[Document]]:
     """Disjoint shares of one category. Raises TextError where there is too little text for all."""
-    dealt = mix({"text": documents}, [{"text": 1.0}] * shares, share_bytes=share_bytes, seed=seed)
+    mixtures = [{"text": 1.0}] * shares
+    dealt = mix({"text": documents}, mixtures, share_bytes=share_bytes, seed=seed, whole_sources=whole_sources)
     return [share.documents for share in dealt]
 
 
@@ -46,10 +49,12 @@ def mix(
     *,
     share_bytes: int,
     seed: int,
+    whole_sources: bool = True,
 ) -> list[Share]:
     """A share for each mixture (category -> part, summing to one), of `share_bytes` to within a document a category.
 
-    Text of one source goes to one peer, as a person's text would: peers of a kind are alike in kind, not in source.
+    `whole_sources`: text of one source goes to one peer, as a person's text would, so that peers of a kind are alike in
+    kind and not in source. Otherwise documents are dealt one by one, as in arXiv 2404.09753.
     """
     names = sorted(categories)
     pool = [(name, document) for name in names for document in categories[name]]
@@ -57,8 +62,9 @@ def mix(
     held: list[dict[str, tuple[Document, ...]]] = [{} for _ in mixtures]
     for name in names:
         quotas = [mixture.get(name, 0.0) * share_bytes for mixture in mixtures]
-        by_source = _by_source([document for category, document in kept if category == name], seed)
-        for peer, documents in enumerate(_fill(by_source, quotas, name)):
+        documents = [document for category, document in kept if category == name]
+        stacks = _by_source(documents, seed) if whole_sources else _one_by_one(documents, seed)
+        for peer, documents in enumerate(_fill(stacks, quotas, name)):
             held[peer][name] = tuple(documents)
     return [Share(categories) for categories in held]
 
@@ -82,6 +88,13 @@ def _by_source(documents: Sequence[Document], seed: int) -> list[list[Document]]
     for document in documents:
         sources.setdefault(document.source, []).append(document)
     order = list(sources.values())
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def _one_by_one(documents: Sequence[Document], seed: int) -> list[list[Document]]:
+    """Each document by itself, in an order drawn from the seed."""
+    order = [[document] for document in documents]
     random.Random(seed).shuffle(order)
     return order
 

@@ -29,7 +29,9 @@ def deal_installed(peers: int, into: Path, seed: int) -> list[tuple[str, Path]]:
     dealt: list[tuple[str, Path]] = []
     for kind in dict.fromkeys(kinds):
         documents = installed.documents_of(kind)
-        shares = partition.deal(documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed)
+        shares = partition.deal(
+            documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed, whole_sources=False
+        )
         for number, share in enumerate(shares, start=1):
             folder = into / f"{kind}-{number}"
             partition.write_folder(folder, share)

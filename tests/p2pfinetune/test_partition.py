@@ -45,6 +45,15 @@ def test_a_source_goes_to_one_peer():
     assert sum(map(len, sources)) == len(set.union(*sources))
 
 
+def test_documents_dealt_one_by_one_spread_a_source_over_peers_and_stay_disjoint():
+    dealt = deal(documents("a", 120), shares=2, share_bytes=8000, seed=1, whole_sources=False)
+    first, second = ({document.source for document in share} for share in dealt)
+    ids = [document.id for share in dealt for document in share]
+
+    assert first & second
+    assert len(ids) == len(set(ids))
+
+
 def test_no_near_duplicate_stands_in_two_shares():
     originals = documents("a", 40)
     copies = [Document.of(d.text.replace(" ", "  ") + " edited", d.source + " copy") for d in originals]
