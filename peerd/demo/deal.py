@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peerd.demo.plan import MAX_PEERS, MIN_PEERS, SHARE_BYTES, kinds_of
 from peerd.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pfinetune.data.documents import Document
+
+PIECE_CHARACTERS = 600  # about 200 tokens: a share of 60 kB makes some hundred documents
 
 
 def own_folders(data: Path) -> list[tuple[str, Path]]:
@@ -32,8 +38,38 @@ def deal_installed(peers: int, into: Path, seed: int) -> list[tuple[str, Path]]:
         shares = partition.deal(
             documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed, whole_sources=False
         )
-        for number, share in enumerate(shares, start=1):
+        for number, share in enumerate(in_short(shares), start=1):
             folder = into / f"{kind}-{number}"
             partition.write_folder(folder, share)
             dealt.append((kind, folder))
     return dealt
+
+
+def in_short(shares: list[list[Document]]) -> list[list[Document]]:
+    """The same shares in short documents, so that the four splits of a small share come out near their sizes.
+
+    Pieces that are near-duplicates of one another are left out but for the first, wherever they stand.
+    """
+    from p2pfinetune.data.documents import Document
+    from p2pfinetune.data.near_duplicates import representatives
+
+    pieces = [
+        (peer, Document.of(text, document.source))
+        for peer, share in enumerate(shares)
+        for document in share
+        for text in pieces_of(document.text)
+    ]
+    kept = [pieces[i] for i in representatives([piece.text for _, piece in pieces])]
+    return [[piece for owner, piece in kept if owner == peer] for peer in range(len(shares))]
+
+
+def pieces_of(text: str) -> list[str]:
+    """Whole lines, some PIECE_CHARACTERS at a time; a short rest stays with the piece before it."""
+    pieces = [""]
+    for line in text.splitlines(keepends=True):
+        if len(pieces[-1]) >= PIECE_CHARACTERS:
+            pieces.append("")
+        pieces[-1] += line
+    if len(pieces) > 1 and len(pieces[-1]) < PIECE_CHARACTERS // 2:
+        pieces[-2:] = [pieces[-2] + pieces[-1]]
+    return [piece for piece in pieces if piece.strip()]
