@@ -26,9 +26,10 @@ class Validation(TrustScheme):
     """
 
     faithful: bool = False
-    # Measured with the nano base: losses of adapters for one kind of text differ by 0.01 to 0.1 nats, for another by
-    # 0.1 to 0.3. The paper's perplexity at temperature 1 is an arg-max there, and almost uniform on a strong base.
-    temperature: float = 0.05
+    # Measured with the nano base: losses of adapters for one kind of text differ by 0.01 to 0.2 nats, for another by
+    # 0.1 to 0.5. At half this temperature peers listen to themselves alone (docs/LOG.md). The paper's perplexity at
+    # temperature 1 is an arg-max there, and almost uniform on a strong base.
+    temperature: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.temperature > 0.0:

@@ -12,7 +12,8 @@ from peerd.config import Config
 
 KINDS = ("prose", "python", "cpp")
 MIN_PEERS, MAX_PEERS = 2, 12  # a pair is the least that can collaborate; more than a dozen only wait for each other
-SHARE_BYTES = 60_000  # of text a peer: too little to fine-tune on alone, which is the point
+STEPS_PER_ROUND = 8
+SHARE_BYTES = 50_000  # of text a peer: too little to fine-tune on alone, which is the point
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,12 +73,15 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         twin=True,
         rounds=options.rounds,
         warmup_rounds=1,
-        steps_per_round=10,
-        batch_size=8,
+        steps_per_round=STEPS_PER_ROUND,
+        batch_size=4,
         context=128,
         rank=8,
         alpha=16,
-        lr=2e-3,
+        lr=4e-3,  # all steps together are few
+        total_steps=options.rounds * STEPS_PER_ROUND,
+        trust_tokens=1500,
+        guard_tokens=2000,
         collect_seconds=45.0,
         max_neighbours=MAX_PEERS,
         threads=1,
