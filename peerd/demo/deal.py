@@ -11,7 +11,7 @@ from peerd.errors import UsageError
 if TYPE_CHECKING:
     from p2pfinetune.data.documents import Document
 
-PIECE_CHARACTERS = 600  # about 200 tokens: a share of 60 kB makes some hundred documents
+PIECE_CHARACTERS = 600  # about 200 tokens: a share of 36 kB makes some sixty documents
 
 
 def own_folders(data: Path) -> list[tuple[str, Path]]:
@@ -29,38 +29,32 @@ def own_folders(data: Path) -> list[tuple[str, Path]]:
 
 def deal_installed(peers: int, into: Path, seed: int) -> list[tuple[str, Path]]:
     """(kind, folder) a peer, disjoint shares of prose, Python and C++ found in the installed packages."""
-    from p2pfinetune.data import installed, partition
+    from p2pfinetune.data import partition
 
     kinds = kinds_of(peers)
     dealt: list[tuple[str, Path]] = []
     for kind in dict.fromkeys(kinds):
-        documents = installed.documents_of(kind)
         shares = partition.deal(
-            documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed, whole_sources=False
+            short_documents(kind), shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed, whole_sources=False
         )
-        for number, share in enumerate(in_short(shares), start=1):
+        for number, share in enumerate(shares, start=1):
             folder = into / f"{kind}-{number}"
             partition.write_folder(folder, share)
             dealt.append((kind, folder))
     return dealt
 
 
-def in_short(shares: list[list[Document]]) -> list[list[Document]]:
-    """The same shares in short documents, so that the four splits of a small share come out near their sizes.
+def short_documents(kind: str) -> list[Document]:
+    """Text of one kind in short documents, so that the four splits of a small share come out near their sizes.
 
-    Pieces that are near-duplicates of one another are left out but for the first, wherever they stand.
+    They are dealt at random, as the clients of one category were in arXiv 2404.09753.
     """
     from p2pfinetune.data.documents import Document
-    from p2pfinetune.data.near_duplicates import representatives
+    from p2pfinetune.data.installed import documents_of
 
-    pieces = [
-        (peer, Document.of(text, document.source))
-        for peer, share in enumerate(shares)
-        for document in share
-        for text in pieces_of(document.text)
+    return [
+        Document.of(piece, document.source) for document in documents_of(kind) for piece in pieces_of(document.text)
     ]
-    kept = [pieces[i] for i in representatives([piece.text for _, piece in pieces])]
-    return [[piece for owner, piece in kept if owner == peer] for peer in range(len(shares))]
 
 
 def pieces_of(text: str) -> list[str]:
