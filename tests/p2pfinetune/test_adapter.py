@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -269,7 +270,9 @@ def digest(base: Base, live: AdaptedModel, group: str = "lab", **changes: object
 def test_name_dropout_and_compute_dtype_are_no_part_of_the_network(tiny_base: Base, adapted: AdaptedModel) -> None:
     known = digest(tiny_base, adapted)
     moved = dataclasses.replace(tiny_base, name="another/name", device=torch.device("meta"))
-    bf16 = dataclasses.replace(tiny_base, model=attach(tiny_base, SPEC).model.bfloat16())
+    bf16 = dataclasses.replace(
+        tiny_base, model=copy.deepcopy(tiny_base.model).bfloat16()
+    )  # the base is shared by tests
 
     assert digest(moved, adapted) == known
     assert digest(tiny_base, adapted, dropout=0.3) == known
