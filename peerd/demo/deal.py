@@ -11,7 +11,7 @@ from peerd.errors import UsageError
 if TYPE_CHECKING:
     from p2pfinetune.data.documents import Document
 
-PIECE_CHARACTERS = 600  # about 200 tokens: a share of 36 kB makes some sixty documents
+PIECE_CHARACTERS = 600  # about 200 tokens: a share of 30 kB makes some fifty documents
 
 
 def own_folders(data: Path) -> list[tuple[str, Path]]:

@@ -13,7 +13,7 @@ from peerd.config import Config
 KINDS = ("prose", "python", "cpp")
 MIN_PEERS, MAX_PEERS = 2, 12  # a pair is the least that can collaborate; more than a dozen only wait for each other
 STEPS_PER_ROUND = 8
-SHARE_BYTES = 36_000  # of text a peer: too little to fine-tune on alone, which is the point
+SHARE_BYTES = 30_000  # of text a peer: too little to fine-tune on alone, which is the point
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         context=128,
         rank=8,
         alpha=16,
-        lr=3e-3,  # all steps together are few
+        lr=6e-3,  # all steps together are few
         total_steps=options.rounds * STEPS_PER_ROUND,
         trust_tokens=1500,
         guard_tokens=2000,
