@@ -42,9 +42,10 @@ def _invite(data: documents.DashboardOpened) -> None:
 
 def demo(
     peers: Annotated[int, typer.Option("--peers", help="Daemons to start; pairs with the same kind of text.")] = 6,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds each.", show_default="chosen by peers")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds each.", show_default="8")] = None,
     trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the text dealt and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,
     as_json: AsJson = False,
@@ -54,7 +55,7 @@ def demo(
 
     from peerd.demo import DemoOptions, run
 
-    given: dict[str, Any] = {"peers": peers, "trust": trust, "data": data, "keep": keep, "report": report}
+    given: dict[str, Any] = {"peers": peers, "trust": trust, "data": data, "keep": keep, "report": report, "seed": seed}
     if rounds is not None:
         given["rounds"] = rounds
     try:
