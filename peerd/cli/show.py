@@ -35,7 +35,7 @@ def status(now: Status) -> None:
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             (
                 "network",
-                f"{(now.network or 'not known yet')[:12]}, group {printable(now.group)}, model {printable(now.model)}",
+                f"{now.network[:12] if now.network else 'not known yet'}, group {printable(now.group)}, model {printable(now.model)}",
             ),
             ("running", f"{duration(now.uptime_seconds)}, peerd {now.version}, {short_id(now.peer_id)}"),
             ("health", "fine" if now.health.ok else "see above"),
