@@ -24,6 +24,7 @@ def status(now: Status) -> None:
         if sentence:
             say(f"  {sentence}")
     say()
+    network = now.network[:12] if now.network else "not known yet"
     facts(
         [
             ("perplexity", _side_by_side(now)),
@@ -33,10 +34,7 @@ def status(now: Status) -> None:
             ("refused", ", ".join(f"{printable(r)} {n}" for r, n in sorted(now.refused.items())) or "nothing"),
             ("worker", _worker_line(now)),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
-            (
-                "network",
-                f"{now.network[:12] if now.network else 'not known yet'}, group {printable(now.group)}, model {printable(now.model)}",
-            ),
+            ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),
             ("running", f"{duration(now.uptime_seconds)}, peerd {now.version}, {short_id(now.peer_id)}"),
             ("health", "fine" if now.health.ok else "see above"),
         ]
