@@ -28,7 +28,7 @@ from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.store.sqlite import SqliteStore
 
-PATIENCE_SECONDS = 90.0  # on a machine that is busy with other things
+PATIENCE_SECONDS = 180.0  # on a machine that is busy with other things
 LOOK_SECONDS = 0.2
 WORDS = {
     "water": [

@@ -6,7 +6,7 @@ import pytest
 
 from peerd.wire.keys import PeerKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # starting daemons takes seconds of CPU time each
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # starting daemons takes seconds of CPU time each
 
 ROUNDS = 4
 
