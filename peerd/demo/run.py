@@ -58,13 +58,24 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
     report.write(result, rounds, folder)
     report.show(result, console)
     if options.keep:
-        console.print("the daemons go on running; look at one with:")
-        console.print(f"  peerd status --home {members[0].home}")
-        console.print(f"stop them all with: for h in {folder}/homes/*; do peerd stop --home $h; done")
+        say_what_goes_on(members, children, console)
     else:
         shutil.rmtree(folder / "homes", ignore_errors=True)
         shutil.rmtree(folder / "text", ignore_errors=True)
     return result
+
+
+def say_what_goes_on(members: list[Member], children: list[Child], console: Console) -> None:
+    """How to look at what was kept running, and how to end all of it."""
+    homes = members[0].home.parent
+    bootstrap = " ".join(str(child.process.pid) for child in children if child.name == "bootstrap")
+    for line in (
+        "the daemons go on running; look at one with:",
+        f"  peerd status --home {members[0].home}",
+        "end them all with:",
+        f"  for home in {homes}/*-*; do peerd stop --home $home; done; kill {bootstrap}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def prepare(options: DemoOptions, folder: Path, console: Console) -> list[Member]:
