@@ -73,7 +73,7 @@ def say_what_goes_on(members: list[Member], children: list[Child], console: Cons
         "the daemons go on running; look at one with:",
         f"  peerd status --home {members[0].home}",
         "end them all with:",
-        f"  for home in {homes}/*-*; do peerd stop --home $home; done; kill {bootstrap}",
+        f"  for home in {homes}/*; do peerd stop --home $home; done; kill {bootstrap}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
 
