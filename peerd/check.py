@@ -25,6 +25,7 @@ from peerd.wire.addresses import EXAMPLE, parse_address
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
+EMBEDDED = "nano"  # whatever lies in the working directory; a folder of that name is ./nano
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 
 
@@ -125,6 +126,8 @@ def _existing(option: str, text: str) -> str:
 
 def _model(text: str) -> str:
     """A folder becomes absolute, a name stays; what looks like a folder but is none is a mistake."""
+    if text == EMBEDDED:
+        return text
     path = Path(text).expanduser()
     if path.is_dir():
         return str(path.absolute())

@@ -77,8 +77,14 @@ async def watch(views: list[View], rounds: int, console: Console, timeout_second
 
 async def look_at_all(views: list[View], rounds: int, begun: float, tell: Callable[[str], object] | None) -> None:
     """One pass over the daemons, side by side; new rounds become plain lines where nobody watches a table."""
-    async with asyncio.TaskGroup() as tasks:
-        looks = [tasks.create_task(look(view), name=f"look at {view.member.name}") for view in views]
+    died: list[PeerdError] = []
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            looks = [tasks.create_task(look(view), name=f"look at {view.member.name}") for view in views]
+    except* PeerdError as group:
+        died = [error for error in group.exceptions if isinstance(error, PeerdError)]
+    if died:  # the first is enough for a person: what ends several daemons at once has one cause
+        raise died[0]
     if tell:
         for view, found in zip(views, looks, strict=True):
             for record in found.result():

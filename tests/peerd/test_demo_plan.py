@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from p2pfinetune.names import PeerId
 from peerd.demo.deal import own_folders
 from peerd.demo.plan import DemoOptions, Member, config_of, kinds_of, names_of, shares_of
+from peerd.demo.processes import Child
 from peerd.demo.result import (
     DemoPeer,
     DemoPerplexity,
@@ -19,7 +22,8 @@ from peerd.demo.result import (
     same_kind_share,
     verdict,
 )
-from peerd.errors import UsageError
+from peerd.demo.watch import View, look_at_all
+from peerd.errors import PeerdError, UsageError
 
 
 def member(name: str, domain: str) -> Member:
@@ -138,3 +142,17 @@ def test_without_a_twin_nothing_is_claimed() -> None:
 
 def test_an_absurd_loss_is_infinite_perplexity_and_no_overflow() -> None:
     assert perplexity(1e6) == float("inf")
+
+
+def test_a_daemon_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("peerd start: no text\n")
+
+    async def scenario() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(2)")
+        await process.wait()
+        views = [View(member=member(name, "prose"), child=Child(name, process, log)) for name in ("a", "b")]
+        await look_at_all(views, 3, 0.0, None)
+
+    with pytest.raises(PeerdError, match=r"(?s)a stopped with exit code 2.*no text"):
+        asyncio.run(scenario())

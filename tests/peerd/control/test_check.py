@@ -95,3 +95,12 @@ def test_a_good_group_key_closes_the_group_and_silences_the_warning(tmp_path: Pa
 @pytest.mark.parametrize("model", ["nano", "gpt2", "Qwen/Qwen3-0.6B", "owner/model_name.v2"])
 def test_names_of_models_are_left_as_they_are(text: str, model: str) -> None:
     assert checked(Config(data=(text,), model=model)).model == model
+
+
+def test_the_embedded_model_is_meant_wherever_a_folder_of_its_name_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nano").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert checked(Config(data=(str(tmp_path),), model="nano")).model == "nano"
