@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pfinetune import nano
 from p2pfinetune.errors import ModelError
 from p2pfinetune.fingerprints import StoredTensor, stored_tensors, tensors_digest, tokenizer_digest
 from p2pfinetune.names import Digest
@@ -47,7 +48,7 @@ class Base:
 def resolve_model(name: str) -> str:
     """`nano` and existing folders as a folder's path, anything else that looks like a hub name unchanged."""
     if name == NANO:
-        return str(Path(__file__).parent / "nano" / "model")
+        return str(nano.folder())
     folder = Path(os.path.expanduser(name))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
     if name and folder.is_dir():
         return str(folder)

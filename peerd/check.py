@@ -15,6 +15,7 @@ import msgspec
 from p2pfinetune.codec import CODECS
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
+from p2pfinetune.models import NANO
 from p2pfinetune.names import Refusal
 from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
@@ -25,7 +26,6 @@ from peerd.wire.addresses import EXAMPLE, parse_address
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
-EMBEDDED = "nano"  # whatever lies in the working directory; a folder of that name is ./nano
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 
 
@@ -126,7 +126,7 @@ def _existing(option: str, text: str) -> str:
 
 def _model(text: str) -> str:
     """A folder becomes absolute, a name stays; what looks like a folder but is none is a mistake."""
-    if text == EMBEDDED:
+    if text == NANO:  # whatever lies in the working directory; a folder of that name is ./nano
         return text
     path = Path(text).expanduser()
     if path.is_dir():
