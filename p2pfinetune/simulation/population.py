@@ -1,0 +1,32 @@
+"""Who takes part in a simulation and what text each holds. A plain value: it neither reads files nor trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from p2pfinetune.data.corpus import Corpus
+from p2pfinetune.data.splits import SPLITS, Split
+from p2pfinetune.data.token_cache import TokenSplit
+from p2pfinetune.names import PeerId
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """The peers, in the order that matrices and plots show them."""
+
+    texts: Mapping[PeerId, Corpus]
+    categories: tuple[str, ...]
+    shares: Mapping[PeerId, tuple[float, ...]]
+    """The declared part of each category in a peer's text; every tuple sums to one. Only the theoretical weights see it."""
+    reference: TokenSplit | None = None
+    """Public text for prediction similarity; none: each peer's trust split."""
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """Their names."""
+        return tuple(self.texts)
+
+    def tokens(self, peer: PeerId) -> dict[Split, int]:
+        """How many tokens of each split a peer holds."""
+        return {split: len(self.texts[peer].split(split).tokens) for split in SPLITS}
