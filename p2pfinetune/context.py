@@ -47,6 +47,7 @@ class SplitContext:
     shares: Mapping[PeerId, tuple[float, ...]]
     on_measured: Callable[[], None] = lambda: None
     """Called after each adapter that was run."""
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
 
     @property

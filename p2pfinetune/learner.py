@@ -8,14 +8,14 @@ The learner counts no rounds and looks at no clock; its caller does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from p2pfinetune import guard
-from p2pfinetune.adapter import Adapter, AdapterSpec, attach, network_digest, write
+from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, network_digest, write
 from p2pfinetune.codec import CODECS
 from p2pfinetune.collaborate import collaborate
 from p2pfinetune.context import SplitContext
@@ -33,7 +33,7 @@ from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
 from p2pfinetune.update import LoraUpdate, encode_update, inspect
 
-Which = Literal["base", "own", "personal", "local", "local_best"]
+Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 
 RETURNED = "returned-to-best"
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
@@ -59,10 +59,16 @@ class LearnerOptions:
     """Most tokens of the trust split that an adapter is scored on; 0: all."""
     guard_tokens: int = 8192
     """Most tokens of the guard split that a loss is measured on; 0: all."""
+    guarded: bool = True
+    """False: every finite merge is taken and nothing is returned to, as in the paper. For simulations only."""
+    twin_pull: float = 0.0
+    """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
 
     def __post_init__(self) -> None:
         if not self.tolerance >= 0.0 or not self.max_norm >= 0.0 or min(self.trust_tokens, self.guard_tokens) < 0:
             raise OptionError("tolerance, max_norm and limits of tokens are zero or positive")
+        if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
+            raise OptionError("twin_pull is zero or positive, and needs a twin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +125,18 @@ class Learner:
         me: PeerId,
         group: str,
         reference: TokenSplit | None = None,
+        adapted: AdaptedModel | None = None,
+        start: Adapter | None = None,
     ) -> None:
+        """`adapted`: a live model to share with other learners of this base and spec, for simulations of many peers.
+
+        `start`: begin with other weights than the seeded ones, as the paper's code does.
+        """
         self.me, self.options = me, options
         self._base, self._corpus, self._reference = base, corpus, reference
         self._rule = RULES.make(options.merge, options.merge_options)
         self._scheme = _scheme(options, self._rule)
-        self._adapted = attach(base, options.spec)
+        self._adapted = adapted or attach(base, options.spec)
         initial = self._adapted.initial
         self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
         self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
@@ -133,7 +145,10 @@ class Learner:
         self._training = replace(options.training, context=context)
         self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
         self._twin = LocalTrainer(self._adapted, corpus.train, self._training) if options.twin else None
-        self._own = self._personal = self._best = self._twin_best = initial
+        for trainer in self.trainers:
+            trainer.set_adapter(start or initial)
+        self._own = self._personal = self._best = self._twin_best = start or initial
+        self._last_row: Mapping[PeerId, float] = {}
         self._measures: dict[Split, Measure] = {}
         self._guard_base = self._evaluate("guard", initial).loss
         self.best_guard = self._best_local = self._guard_base
@@ -164,9 +179,18 @@ class Learner:
     ) -> TrainReport:
         """Steps of own training, from what the last round ended with; then the same of the twin."""
         reports = self._trainer.run(steps, on_step)
-        self._own = self._trainer.adapter
         if self._twin is not None:
             self._twin.run(steps, on_twin_step)
+        return self.trained(reports)
+
+    @property
+    def trainers(self) -> tuple[LocalTrainer, ...]:
+        """The own one and the twin's, for who trains several learners together and then calls `trained`."""
+        return (self._trainer,) if self._twin is None else (self._trainer, self._twin)
+
+    def trained(self, reports: Sequence[StepReport]) -> TrainReport:
+        """What the steps of the own trainer amount to; its adapter is the own one from now on."""
+        self._own = self._trainer.adapter
         losses = [report.loss for report in reports]
         return TrainReport(
             steps=len(reports),
@@ -197,6 +221,7 @@ class Learner:
         neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
         row, merged = collaborate(self.me, own, neighbours, self._scheme, self._rule, context, allowed)
+        self._last_row = row.weights if neighbours else self._last_row
         on_guard = self._evaluate("guard", own)
         progress.advance()
         outcome = self._decide(own, merged, on_guard)
@@ -246,7 +271,9 @@ class Learner:
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
         twin = self._twin.state() if self._twin is not None else None
-        memory = Memory(self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local)
+        memory = Memory(
+            self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local, self._last_row
+        )
         save_memory(path, self.network, self._corpus.fingerprint, memory)
 
     def restore(self, path: Path) -> None:
@@ -256,6 +283,9 @@ class Learner:
         if self._twin is not None and memory.twin is not None:
             self._twin.load_state(memory.twin)
         self._own, self._personal, self._twin_best = memory.own, memory.personal, memory.twin_best
+        self._last_row = memory.last_row
+        if self._twin is not None and self.options.twin_pull:
+            self._twin.pull_towards(self._personal, self.options.twin_pull)
         changed = fingerprint != self._corpus.fingerprint
         self._best_local = self._evaluate("guard", self._twin_best).loss if changed else memory.best_local
 
@@ -278,6 +308,7 @@ class Learner:
             "personal": lambda: self._personal,
             "local": lambda: (self._twin or self._trainer).adapter,
             "local_best": lambda: self._twin_best,
+            "best": lambda: self._best,
         }
         return known[which]()
 
@@ -299,7 +330,8 @@ class Learner:
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: _Progress) -> SplitContext:
         reference = self._reference or self._corpus.trust
         device = self._base.device
-        return SplitContext(self._adapted, device, self._measure("trust"), reference, shares, progress.advance)
+        measure = self._measure("trust")
+        return SplitContext(self._adapted, device, measure, reference, shares, progress.advance, self._last_row)
 
     def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
         best, tolerance = self.best_guard, self.options.tolerance
@@ -308,15 +340,17 @@ class Learner:
             losses = self._evaluate("guard", merged).per_document
             judged = guard.verdict(on_guard.per_document, losses, on_guard.per_document_tokens, best, tolerance)
             outcome = replace(outcome, reason=judged.reason)
-            if judged.accepted:
+            if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
                 outcome = _Outcome(merged, judged.merged, "", moments_fit=not self._rule.resets_moments)
-        if guard.has_drifted(outcome.loss, best, tolerance):
+        if self.options.guarded and guard.has_drifted(outcome.loss, best, tolerance):
             return _Outcome(self._best, best, RETURNED, moments_fit=False)
         return outcome
 
     def _go_on_from(self, outcome: _Outcome) -> None:
         self._personal = outcome.personal
         self._trainer.set_adapter(outcome.personal)
+        if self._twin is not None and self.options.twin_pull:
+            self._twin.pull_towards(outcome.personal, self.options.twin_pull)
         if not outcome.moments_fit:
             self._trainer.reset_moments()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pfinetune.adapter import Adapter
 from p2pfinetune.checkpoint import load_groups, save_groups
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.trainer import FIRST, SECOND, TrainerState
 
 LEARNER, BEST = "learner", "best"
@@ -31,12 +31,14 @@ class Memory:
     personal: Adapter
     twin_best: Adapter
     best_local: float
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    """Where a scheme that goes on from its last row begins."""
 
 
 def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -> None:
     """Write one file."""
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
-    values: dict[str, Any] = {"network": network, "fingerprint": fingerprint}
+    values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
     _put("trainer", memory.trainer, values, groups)
     if memory.twin is not None:
         _put("twin", memory.twin, values, groups)
@@ -59,8 +61,10 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
         own, personal = Adapter(groups["own"]), Adapter(groups["personal"])
         twin_best = Adapter(groups["twin_best"]) if with_twin else own
         best_local = float(values["best_local"]) if with_twin else math.inf
-        return Memory(trainer, twin, own, personal, twin_best, best_local), str(values["fingerprint"])
-    except (KeyError, TypeError, ValueError) as error:
+        last_row = {PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()}
+        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row)
+        return memory, str(values["fingerprint"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
 
 

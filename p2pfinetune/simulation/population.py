@@ -18,7 +18,9 @@ class Population:
     texts: Mapping[PeerId, Corpus]
     categories: tuple[str, ...]
     shares: Mapping[PeerId, tuple[float, ...]]
-    """The declared part of each category in a peer's text; every tuple sums to one. Only the theoretical weights see it."""
+    """The declared part of each category in a peer's text; every tuple sums to one.
+
+    Only the theoretical weights see it."""
     reference: TokenSplit | None = None
     """Public text for prediction similarity; none: each peer's trust split."""
 

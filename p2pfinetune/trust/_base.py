@@ -33,6 +33,11 @@ class TrustContext(Protocol):
         """Declared category shares, one tuple a peer; empty outside the simulator and the demo."""
         ...
 
+    @property
+    def last_row(self) -> Mapping[PeerId, float]:
+        """My trust row of the last round that heard anybody; empty before the first."""
+        ...
+
     def loss(self, adapter: Adapter) -> float:
         """Mean cross-entropy in nats a token."""
         ...

@@ -15,9 +15,10 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
 
-MEASURED = ("prediction-similarity", "validation", "weight-similarity")
+MEASURED = ("first-order", "mixture", "prediction-similarity", "validation", "weight-similarity")
+FAITHFUL = ("prediction-similarity", "validation", "weight-similarity")
 VARIANTS = [(name, {}) for name in SCHEMES.names()] + [
-    *((name, {"faithful": True}) for name in MEASURED),
+    *((name, {"faithful": True}) for name in FAITHFUL),
     ("weight-similarity", {"of": "products"}),
 ]
 MEASURED_VARIANTS = [(name, options) for name, options in VARIANTS if name in MEASURED]
@@ -30,6 +31,9 @@ class TinyAdapter:
 
     def pairs(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         yield "layer", self.tensors["layer.lora_A"], self.tensors["layer.lora_B"]
+
+    def norm(self) -> float:
+        return float(torch.linalg.vector_norm(torch.cat([t.flatten() for t in self.tensors.values()])))
 
     def minus(self, other: "TinyAdapter") -> "TinyAdapter":
         return TinyAdapter({name: tensor - other.tensors[name] for name, tensor in self.tensors.items()})
@@ -45,6 +49,7 @@ class TinyWorld:
     """A language model of one matrix: the logits are a fixed random map of B A."""
 
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
     initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
 
     def logits(self, adapter: TinyAdapter, *, last_only: bool = False) -> torch.Tensor:
@@ -59,7 +64,9 @@ class TinyWorld:
         return float(-logits.log_softmax(1)[:, 3].mean())
 
     def gradient(self, adapter: TinyAdapter) -> TinyAdapter:
-        raise NotImplementedError
+        live = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors.items()}
+        loss = -self.logits(TinyAdapter(live)).log_softmax(1)[:, 3].mean()
+        return TinyAdapter(dict(zip(live, torch.autograd.grad(loss, list(live.values())), strict=True)))
 
 
 def people(count: int, seed: int) -> tuple[PeerId, dict[PeerId, TinyAdapter], TinyWorld]:

@@ -25,6 +25,7 @@ OWN, NEIGHBOURS = adapter(1.0), {FRIEND: adapter(2.0), STRANGER: adapter(6.0)}
 @dataclass(frozen=True)
 class World:
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
     initial: Adapter = field(default_factory=lambda: adapter(0.0))
 
     def loss(self, adapter: Adapter) -> float:

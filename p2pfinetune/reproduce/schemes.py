@@ -1,0 +1,100 @@
+"""The schemes that a comparison knows, each as a change to one simulation config. Nothing else differs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.topology import Topology
+
+Change = Mapping[str, Any]
+
+DITTO_PULL = 0.1  # lambda of Ditto (Li et al., 2021); chosen on development seeds among 0.01, 0.1 and 1
+TOP_K = 3  # of the paper's code, the own adapter counted
+
+
+def _unguarded(trust: str, /, **options: Any) -> dict[str, Any]:
+    """As in the paper, which takes every merge."""
+    return {"trust": trust, "trust_options": options, "guarded": False}
+
+
+def _faithful(trust: str, /, **options: Any) -> dict[str, Any]:
+    """The paper's own form, each client with an A of its own as in its code."""
+    return {**_unguarded(trust, **options), "shared_start": False}
+
+
+_RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
+
+SCHEMES: Mapping[str, Change] = MappingProxyType(
+    {
+        "local": _unguarded("local"),
+        "fedavg": _unguarded("uniform"),
+        "theoretical": _unguarded("oracle"),
+        "weight-similarity": _unguarded("weight-similarity"),
+        "validation": _unguarded("validation"),
+        "prediction-similarity": _unguarded("prediction-similarity"),
+        "first-order": _unguarded("first-order"),
+        "mixture": _unguarded("mixture"),
+        "default": {"guarded": True},  # whatever the daemon does unless told otherwise
+        "validation-guarded": {"trust": "validation", "guarded": True},
+        "fedavg-guarded": {"trust": "uniform", "guarded": True},
+        "local-faithful": _faithful("local"),
+        "fedavg-faithful": _faithful("uniform"),
+        "theoretical-faithful": _faithful("oracle"),
+        "weight-similarity-faithful": _faithful("weight-similarity", faithful=True),
+        "validation-faithful": _faithful("validation", faithful=True),
+        "prediction-similarity-faithful": _faithful("prediction-similarity", faithful=True),
+        "fedavg-then-local-50": {**_unguarded("uniform"), "merge_until": 0.5},
+        "fedavg-then-local-75": {**_unguarded("uniform"), "merge_until": 0.75},
+        "fedavg-then-local-90": {**_unguarded("uniform"), "merge_until": 0.9},
+        "ditto": {**_unguarded("uniform"), "twin": True, "twin_pull": DITTO_PULL},
+        "validation-top-k": _unguarded("validation", top_k=TOP_K),
+        "validation-threshold": _unguarded("validation", threshold=-2.0),
+        "prediction-similarity-top-k": _unguarded("prediction-similarity", top_k=TOP_K),
+        "weight-similarity-top-k": _unguarded("weight-similarity", top_k=TOP_K),
+        "fedavg-ring": {**_unguarded("uniform"), "topology": _RING},
+        "validation-ring": {**_unguarded("validation"), "topology": _RING},
+        "mixture-ring": {**_unguarded("mixture"), "topology": _RING},
+        "fedavg-star": {**_unguarded("uniform"), "topology": _STAR},
+        "validation-star": {**_unguarded("validation"), "topology": _STAR},
+        "mixture-star": {**_unguarded("mixture"), "topology": _STAR},
+    }
+)
+
+PAPER = ("local", "fedavg", "theoretical", "weight-similarity", "validation", "prediction-similarity")
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "paper": PAPER,
+        "main": (*PAPER, "first-order", "mixture", "default"),
+        "faithful": tuple(name for name in SCHEMES if name.endswith("-faithful")),
+        "baselines": ("fedavg-then-local-50", "fedavg-then-local-75", "fedavg-then-local-90", "ditto"),
+        "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
+        "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),
+        "all": tuple(SCHEMES),
+    }
+)
+
+
+def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Schemes and groups of them as schemes, each once. OptionError with all names for one that does not exist."""
+    found: list[str] = []
+    for name in names:
+        if name not in SCHEMES and name not in GROUPS:
+            raise OptionError(
+                f"there is no scheme {name!r}", f"choose from {', '.join(SCHEMES)}; or groups: {', '.join(GROUPS)}"
+            )
+        found.extend(GROUPS.get(name, (name,)))
+    return tuple(dict.fromkeys(found))
+
+
+def applied(config: SimulationConfig, scheme: str) -> SimulationConfig:
+    """The config of one scheme."""
+    change = dict(SCHEMES[scheme])
+    if "shared_start" in change:
+        change["adapter"] = msgspec.structs.replace(config.adapter, shared_start=change.pop("shared_start"))
+    return msgspec.structs.replace(config, **change)

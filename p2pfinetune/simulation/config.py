@@ -1,0 +1,184 @@
+"""What a simulation is told, as one frozen value, read from TOML. Every option is named, bounded and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from p2pfinetune.adapter import AdapterSpec
+from p2pfinetune.batches import derived_seed
+from p2pfinetune.errors import OptionError
+from p2pfinetune.learner import LearnerOptions
+from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.timetable import Churn, Timing
+from p2pfinetune.simulation.topology import Topology
+from p2pfinetune.trainer import TrainingOptions
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Part = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+MAX_CONFIG = 1 << 20  # bytes of a file
+
+
+class PeerText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A peer with text of its own."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    data: tuple[str, ...]
+    """Files and folders, relative to where the program is started."""
+    shares: tuple[float, ...] = ()
+    """The part of each category, for theoretical weights; either every peer declares them or none."""
+
+
+class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the paper's settings."""
+
+    name: Literal["ag-news", "languages", "code-wiki"]
+    mix: Literal["specific", "mixed"] = "specific"
+    data: str = "../shared/data"
+    """The folder with the raw text; see docs/reproduction/settings.md."""
+    scale: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1 / 70
+    """Of the paper's 840,000 training tokens a peer; 1/70 is 12,000."""
+
+
+class AdapterChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The adapter."""
+
+    rank: Positive = 8
+    alpha: Positive = 16
+    targets: tuple[str, ...] = ()
+    dropout: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    shared_start: bool = True
+    """False: every peer draws its own A, as the paper's code does."""
+
+
+class TrainingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Own training."""
+
+    lr: Annotated[float, msgspec.Meta(gt=0.0)] = 2e-3
+    batch_size: Positive = 8
+    accumulation: Positive = 1
+    context: Positive = 64
+    weight_decay: Annotated[float, msgspec.Meta(ge=0.0)] = 1e-3
+    clip: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+
+
+class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
+
+    model: str = "nano"
+    device: str = "cpu"
+    setting: SettingText | None = None
+    """Text of one of the paper's settings; or else `peers`."""
+    peers: tuple[PeerText, ...] = ()
+    adapter: AdapterChoice = AdapterChoice()
+    training: TrainingChoice = TrainingChoice()
+    rounds: Positive = 20
+    steps: Positive = 5
+    """Optimizer steps a round."""
+    warmup_rounds: NotNegative = 3
+    """Rounds without merging at the start: the paper merges for the first time after its fourth 25 steps."""
+    merge_until: Part = 1.0
+    """The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning"."""
+    trust: str = "validation"
+    trust_options: dict[str, Any] = {}
+    merge: str = "factor-mean"
+    merge_options: dict[str, Any] = {}
+    guarded: bool = True
+    """False: every merge is taken, as in the paper."""
+    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
+    trust_tokens: NotNegative = 4096
+    guard_tokens: NotNegative = 8192
+    twin: bool = False
+    twin_pull: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """Ditto's strength; needs a twin."""
+    codec: str = "bf16"
+    topology: Topology = Topology()
+    timing: Timing = Timing()
+    churn: Churn = Churn()
+    seed: NotNegative = 0
+
+    def __post_init__(self) -> None:
+        if (self.setting is None) == (not self.peers):
+            raise OptionError("a simulation needs text: either a [setting] or [[peers]], and not both")
+        names = [peer.name for peer in self.peers]
+        if len(set(names)) < len(names):
+            raise OptionError("two peers have the same name")
+        if len({len(peer.shares) for peer in self.peers}) > 1:
+            raise OptionError("either every peer declares its shares, over the same categories, or none does")
+
+    @property
+    def last_merging_round(self) -> int:
+        """No peer merges in a later round."""
+        return round(self.merge_until * self.rounds)
+
+    def merges_in(self, number: int) -> bool:
+        """Whether peers merge in their round of that number."""
+        return self.warmup_rounds < number <= self.last_merging_round
+
+    def spec(self) -> AdapterSpec:
+        """The adapter of every peer."""
+        choice = self.adapter
+        return AdapterSpec(rank=choice.rank, alpha=choice.alpha, targets=choice.targets, dropout=choice.dropout)
+
+    def learner_options(self, peer: PeerId) -> LearnerOptions:
+        """Options of one peer, which differ in the seed of its training alone."""
+        choice = self.training
+        training = TrainingOptions(
+            lr=choice.lr,
+            batch_size=choice.batch_size,
+            accumulation=choice.accumulation,
+            context=choice.context,
+            weight_decay=choice.weight_decay,
+            clip=choice.clip,
+            total_steps=self.rounds * self.steps,
+            seed=derived_seed("training", self.seed, peer),
+        )
+        return LearnerOptions(
+            spec=self.spec(),
+            training=training,
+            trust=self.trust,
+            trust_options=self.trust_options,
+            merge=self.merge,
+            merge_options=self.merge_options,
+            twin=self.twin,
+            twin_pull=self.twin_pull,
+            tolerance=self.tolerance,
+            trust_tokens=self.trust_tokens,
+            guard_tokens=self.guard_tokens,
+            guarded=self.guarded,
+        )
+
+    def text_digest(self) -> str:
+        """Equal for configs whose populations are equal."""
+        meaning = msgspec.json.encode((self.model, self.setting, self.peers, self.seed), order="deterministic")
+        return hashlib.sha256(meaning).hexdigest()[:32]
+
+
+def load_config(path: Path) -> SimulationConfig:
+    """Raises OptionError naming the file, the field and the cause."""
+    try:
+        if path.stat().st_size > MAX_CONFIG:
+            raise OptionError(f"{path} is larger than a configuration can be")
+        return msgspec.toml.decode(path.read_bytes(), type=SimulationConfig)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error.strerror}", "give the path of a TOML file") from error
+    except msgspec.DecodeError as error:
+        raise OptionError(f"{path}: {error}", "docs/how-to/simulate.md lists every option") from error
+
+
+def dump_config(config: SimulationConfig) -> str:
+    """TOML that `load_config` reads back to an equal value."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(msgspec.to_builtins(config)))
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is None is the default and left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value

@@ -1,0 +1,114 @@
+"""What carries a simulation out, wave by wave; and the engine that does so in this very process.
+
+An engine holds the peers. It is told what to do in the order of the timetable and decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from p2pfinetune.models import Base
+from p2pfinetune.names import PeerId, Round
+from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.population import Population
+from p2pfinetune.simulation.shard import Shard, Tested
+from p2pfinetune.simulation.timetable import Visit, Wave
+
+Key = tuple[PeerId, Round]
+Held = Mapping[Key, Any]
+"""Published updates by peer and round, in whatever form the engine keeps them."""
+
+
+class Engine(Protocol):
+    """The seam between the timetable and the machines."""
+
+    def train(self, peers: Sequence[PeerId]) -> None:
+        """One round's steps of each."""
+        ...
+
+    def publish(self, peers: Sequence[PeerId]) -> dict[PeerId, Any]:
+        """Their updates, as handles that `merge` takes."""
+        ...
+
+    def size_of(self, handle: Any) -> int:
+        """Bytes of one update."""
+        ...
+
+    def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
+        """End the round of every visit; a line of metrics each, in the order of the wave."""
+        ...
+
+    def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
+        """Open the test splits."""
+        ...
+
+    def save(self, folder: Path, held: Held) -> None:
+        """Write all that the rest of the run depends on into an empty folder."""
+        ...
+
+    def restore(self, folder: Path) -> dict[Key, Any]:
+        """Go on from there; the updates that were held."""
+        ...
+
+
+class LocalEngine:
+    """All peers in one shard in this process."""
+
+    def __init__(self, config: SimulationConfig, population: Population, base: Base) -> None:
+        self._shard = Shard(config, population, population.peers, base)
+
+    def train(self, peers: Sequence[PeerId]) -> None:
+        """Together, on one stack of adapters."""
+        self._shard.train(peers)
+
+    def publish(self, peers: Sequence[PeerId]) -> dict[PeerId, Any]:
+        """The bytes themselves."""
+        return {peer: self._shard.publish(peer) for peer in peers}
+
+    def size_of(self, handle: Any) -> int:
+        """Bytes of one update."""
+        return len(handle)
+
+    def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
+        """One after the other."""
+        return [self._shard.merge(visit, heard_by(visit, held)) for visit in wave]
+
+    def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
+        """One after the other."""
+        return {peer: self._shard.test(peer) for peer in peers}
+
+    def save(self, folder: Path, held: Held) -> None:
+        """The shard and the updates."""
+        self._shard.save(folder)
+        save_held(folder, held)
+
+    def restore(self, folder: Path) -> dict[Key, Any]:
+        """The other half of `save`."""
+        self._shard.restore(folder)
+        return load_held(folder)
+
+
+def heard_by(visit: Visit, held: Held) -> dict[PeerId, Any]:
+    """The updates that a visit hears."""
+    return {peer: held[peer, number] for peer, number in visit.hears.items()}
+
+
+def save_held(folder: Path, held: Mapping[Key, bytes]) -> None:
+    """One file an update, and an index of whose they are."""
+    index = []
+    for number, ((peer, round_number), blob) in enumerate(sorted(held.items())):
+        (folder / f"update-{number}").write_bytes(blob)
+        index.append([peer, round_number])
+    (folder / "updates.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def load_held(folder: Path) -> dict[Key, bytes]:
+    """The other half of `save_held`."""
+    index = json.loads((folder / "updates.json").read_text(encoding="utf-8"))
+    return {
+        (PeerId(str(peer)), Round(int(number))): (folder / f"update-{place}").read_bytes()
+        for place, (peer, number) in enumerate(index)
+    }

@@ -1,0 +1,31 @@
+"""A population of peers whose text is in folders that the config names, split as the daemon splits a user's text."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from p2pfinetune.data.corpus import prepare
+from p2pfinetune.models import Base
+from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.population import Population
+
+
+def population_from_folders(config: SimulationConfig, base: Base) -> Population:
+    """Raises TextError, or TooLittleText saying how much is needed."""
+    with tempfile.TemporaryDirectory() as cache:
+        texts = {
+            PeerId(peer.name): prepare(
+                [Path(path) for path in peer.data],
+                base.tokenizer,
+                tokenizer_digest=base.tokenizer_digest,
+                cache=Path(cache),
+                context=config.training.context,
+                salt=f"{config.seed} {peer.name}",
+            )
+            for peer in config.peers
+        }
+    categories = tuple(str(number) for number in range(len(config.peers[0].shares)))
+    shares = {PeerId(peer.name): peer.shares for peer in config.peers if peer.shares}
+    return Population(texts, categories, shares)

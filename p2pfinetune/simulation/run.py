@@ -1,0 +1,190 @@
+"""Carry out one simulation: `simulate(config, folder)`. Interrupt it at any time; the same call goes on.
+
+The one file of the simulation, beside engines on other machines, that looks at a clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.models import Base, load_base
+from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
+from p2pfinetune.simulation.population import Population
+from p2pfinetune.simulation.record import Position, RunFolder
+from p2pfinetune.simulation.timetable import Visit, Wave, timetable
+from p2pfinetune.simulation.topology import neighbours
+
+CHECKPOINT_SECONDS = 20.0  # at most so much is lost by an interruption, beside the wave that was running
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a simulation is."""
+
+    visits: int
+    total: int
+    guard_loss: float
+    """Mean of the last wave."""
+
+
+MakeEngine = Callable[[SimulationConfig, Population, Base], Engine]
+
+
+def simulate(
+    config: SimulationConfig,
+    folder: Path,
+    *,
+    make_engine: MakeEngine = LocalEngine,
+    on_progress: Callable[[Progress], None] | None = None,
+    fresh: bool = False,
+) -> Path:
+    """Run to the end, or go on where an interrupted run of the same config stopped; returns the folder.
+
+    Raises OptionError where the folder holds a run of another config, TextError where there is too little text.
+    """
+    record = RunFolder(folder, config, fresh=fresh)
+    if record.is_complete:
+        return folder
+    base = base_of(config.model, config.device)
+    population = population_of(config)
+    _check(config, population)
+    record.describe(population)
+    graph = neighbours(config.topology, population.peers, config.seed)
+    waves = timetable(population.peers, graph, config.rounds, config.timing, config.churn, config.seed)
+    run = _Run(config, population, make_engine(config, population, base), record, waves)
+    run.go(on_progress)
+    return folder
+
+
+@lru_cache(maxsize=2)
+def base_of(model: str, device: str) -> Base:
+    """The base, once for all simulations of this process."""
+    return load_base(model, device=device)
+
+
+def population_of(config: SimulationConfig) -> Population:
+    """The text of a simulation, once for all simulations of this process with the same text."""
+    key = config.text_digest()
+    if key not in _populations:
+        while len(_populations) >= MOST_POPULATIONS:
+            _populations.pop(next(iter(_populations)))
+        _populations[key] = _populate(config)
+    return _populations[key]
+
+
+MOST_POPULATIONS = 3
+_populations: dict[str, Population] = {}
+
+
+def _populate(config: SimulationConfig) -> Population:
+    base = base_of(config.model, config.device)
+    if config.setting is not None:
+        from p2pfinetune.reproduce.populations import populate
+
+        chosen = config.setting
+        return populate(
+            chosen.name, chosen.mix, base=base, data=Path(chosen.data), scale=chosen.scale, seed=config.seed
+        )
+    from p2pfinetune.simulation.own_text import population_from_folders
+
+    return population_from_folders(config, base)
+
+
+def _check(config: SimulationConfig, population: Population) -> None:
+    if config.trust == "oracle" and not all(population.shares.get(peer) for peer in population.peers):
+        raise OptionError("trust scheme 'oracle' needs the shares of every peer", "declare them under [[peers]]")
+
+
+class _Run:
+    """One simulation on its way through the timetable."""
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        population: Population,
+        engine: Engine,
+        record: RunFolder,
+        waves: tuple[Wave, ...],
+    ) -> None:
+        self._population, self._engine, self._record = population, engine, record
+        self._waves = tuple(tuple(_as_configured(visit, config) for visit in wave) for wave in waves)
+        self._traffic = _Traffic(self._waves)
+        self._held: dict[Key, Any] = {}
+        self._bytes = 0
+
+    def go(self, on_progress: Callable[[Progress], None] | None) -> None:
+        """From the last checkpoint to the result."""
+        position = self._record.resume(self._restore)
+        self._bytes = position.total_bytes
+        began, saved = time.monotonic() - position.seconds, time.monotonic()
+        total = sum(map(len, self._waves))
+        done = sum(map(len, self._waves[: position.waves]))
+        for number, wave in enumerate(self._waves[position.waves :], start=position.waves + 1):
+            lines = self._one_wave(number, wave)
+            self._record.append(lines)
+            done += len(wave)
+            if on_progress is not None:
+                on_progress(Progress(done, total, statistics.fmean(line["guard_personal"] for line in lines)))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and number < len(self._waves):
+                here = Position(number, time.monotonic() - began, self._bytes)
+                self._record.checkpoint(here, lambda path: self._engine.save(path, self._held))
+                saved = time.monotonic()
+        tested = self._engine.test(self._population.peers)
+        peers = {peer: {"tokens": found.tokens, "loss": dict(found.loss)} for peer, found in tested.items()}
+        self._record.finish({"seconds": round(time.monotonic() - began, 3), "bytes": self._bytes, "peers": peers})
+
+    def _restore(self, folder: Path) -> None:
+        self._held = self._engine.restore(folder)
+
+    def _one_wave(self, number: int, wave: Wave) -> list[dict[str, Any]]:
+        """`number` counts waves from 1."""
+        self._engine.train([visit.peer for visit in wave])
+        heard = [visit for visit in wave if self._traffic.listeners.get((visit.peer, visit.round))]
+        handles = self._engine.publish([visit.peer for visit in heard])
+        self._held |= {(visit.peer, visit.round): handles[visit.peer] for visit in heard}
+        sizes = {key: self._engine.size_of(handle) for key, handle in self._held.items()}
+        lines = self._engine.merge(wave, self._held)
+        for visit, line in zip(wave, lines, strict=True):
+            key = (visit.peer, visit.round)
+            line["bytes_in"] = sum(sizes[fetched] for fetched in self._traffic.fetched[key])
+            line["bytes_out"] = sizes.get(key, 0) * self._traffic.listeners.get(key, 0)
+            self._bytes += line["bytes_in"]
+        self._held = {key: handle for key, handle in self._held.items() if self._traffic.last_use[key] > number}
+        return lines
+
+
+def _as_configured(visit: Visit, config: SimulationConfig) -> Visit:
+    """In rounds that do not merge nobody is heard."""
+    return visit if config.merges_in(visit.round) else replace(visit, hears={})
+
+
+class _Traffic:
+    """Who fetches what and when: known before anything runs."""
+
+    def __init__(self, waves: tuple[Wave, ...]) -> None:
+        self.fetched: dict[Key, list[Key]] = {}
+        """What a peer fetches in one of its rounds: updates that it hears and has not got yet."""
+        self.listeners: dict[Key, int] = {}
+        """How many fetch an update, now or later."""
+        self.last_use: dict[Key, int] = {}
+        """The number of the last wave, counted from 1, in which an update is heard."""
+        got: dict[PeerId, set[Key]] = {}
+        for number, wave in enumerate(waves, start=1):
+            for visit in wave:
+                mine = got.setdefault(visit.peer, set())
+                heard = list(visit.hears.items())
+                fresh = [key for key in heard if key not in mine]
+                mine.update(fresh)
+                self.fetched[visit.peer, visit.round] = fresh
+                for key in fresh:
+                    self.listeners[key] = self.listeners.get(key, 0) + 1
+                self.last_use |= dict.fromkeys(heard, number)

@@ -1,0 +1,138 @@
+"""Some of a simulation's peers on one base model: they train together, publish, merge and are measured.
+
+One shard holds all peers where one process is enough; a cluster has several. A shard knows neither the timetable nor
+the clock, and its peers' numbers do not depend on who else is in it (beyond rounding).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pfinetune.adapter import Adapter, attach, initial_adapter
+from p2pfinetune.batched.training import train_together
+from p2pfinetune.batches import derived_seed
+from p2pfinetune.errors import CheckpointError
+from p2pfinetune.learner import Learner, TrainReport, Which
+from p2pfinetune.models import Base
+from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.population import Population
+from p2pfinetune.simulation.timetable import Visit
+from p2pfinetune.trainer import LocalTrainer
+from p2pfinetune.update import LoraUpdate
+
+REPORTED: tuple[Which, ...] = ("base", "personal", "best")
+OF_THE_TWIN: tuple[Which, ...] = ("local", "local_best")
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """Losses of one peer's models on its test split, in nats a token."""
+
+    tokens: int
+    loss: Mapping[str, float | None]
+
+
+class Shard:
+    """Peers that share one live model."""
+
+    def __init__(self, config: SimulationConfig, population: Population, peers: Sequence[PeerId], base: Base) -> None:
+        self._config, self._population = config, population
+        spec = config.spec()
+        self._adapted = attach(base, spec)
+        shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in self._adapted.initial.pairs()}
+        self._learners: dict[PeerId, Learner] = {}
+        for peer in peers:
+            start = None
+            if not config.adapter.shared_start:
+                own_seed = derived_seed("start", config.seed, peer) % 2**31
+                start = initial_adapter(shapes, type(spec)(rank=spec.rank, alpha=spec.alpha, init_seed=own_seed))
+            self._learners[peer] = Learner(
+                base,
+                population.texts[peer],
+                config.learner_options(peer),
+                me=peer,
+                group="simulation",
+                reference=population.reference,
+                adapted=self._adapted,
+                start=start,
+            )
+        self._reports: dict[PeerId, TrainReport] = {}
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """Who is here."""
+        return tuple(self._learners)
+
+    def train(self, peers: Iterable[PeerId]) -> None:
+        """One round's steps of each of these peers, together."""
+        learners = [self._learners[peer] for peer in peers]
+        own: list[LocalTrainer] = [learner.trainers[0] for learner in learners]
+        twins = [twin for learner in learners for twin in learner.trainers[1:]]
+        reports = train_together([*own, *twins], self._config.steps)
+        for learner, mine in zip(learners, reports, strict=False):  # the twins' come behind
+            self._reports[learner.me] = learner.trained(mine)
+
+    def publish(self, peer: PeerId) -> bytes:
+        """What its neighbours fetch."""
+        return self._learners[peer].encode(self._config.codec)
+
+    def merge(self, visit: Visit, blobs: Mapping[PeerId, bytes]) -> dict[str, Any]:
+        """End a peer's round with what it heard; the line of `metrics.jsonl` but for bytes."""
+        learner = self._learners[visit.peer]
+        updates: dict[PeerId, LoraUpdate] = {}
+        for peer, blob in blobs.items():
+            admitted = learner.admit(blob, self._config.codec)
+            if not isinstance(admitted, Refusal):
+                updates[peer] = admitted
+        done = learner.collaborate(updates, shares=self._population.shares)
+        return {
+            "round": visit.round,
+            "time": visit.time,
+            "peer": visit.peer,
+            "loss_train": self._reports[visit.peer].loss_train,
+            "loss_trust": done.loss_trust,
+            "guard_own": done.guard_own,
+            "guard_personal": done.guard_personal,
+            "guard_local": done.guard_local,
+            "best_guard": done.best_guard,
+            "accepted": done.accepted,
+            "reason": done.reason,
+            "heard": {peer: visit.hears[peer] for peer in updates},
+            "row": dict(done.row.weights) if updates else None,
+        }
+
+    def test(self, peer: PeerId) -> Tested:
+        """Open the test split."""
+        learner = self._learners[peer]
+        asked = (*REPORTED, *(OF_THE_TWIN if self._config.twin else ()))
+        found = {which: learner.evaluate("test", which) for which in asked}
+        losses = {which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)}
+        return Tested(found["personal"].tokens, losses)
+
+    def adapter(self, peer: PeerId) -> Adapter:
+        """Its personal adapter."""
+        return self._learners[peer].personal()
+
+    def save(self, folder: Path) -> None:
+        """Everything that the rest of the run depends on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (_, learner) in enumerate(sorted(self._learners.items())):
+            learner.save(folder / f"{number}.safetensors")
+            learner.save_best(folder / f"{number}.best.safetensors")
+        best = {peer: learner.best_guard for peer, learner in self._learners.items()}
+        (folder / "shard.json").write_text(json.dumps({"best_guard": best}), encoding="utf-8")
+
+    def restore(self, folder: Path) -> None:
+        """Go on where `save` was called. CheckpointError where it does not fit."""
+        try:
+            best = json.loads((folder / "shard.json").read_text(encoding="utf-8"))["best_guard"]
+            for number, (peer, learner) in enumerate(sorted(self._learners.items())):
+                learner.restore(folder / f"{number}.safetensors")
+                learner.restore_best(folder / f"{number}.best.safetensors", float(best[peer]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder} cannot be gone on from: {error}", "start anew with --fresh") from error

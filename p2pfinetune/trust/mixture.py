@@ -1,0 +1,88 @@
+"""Trust learnt on what matters: the validation loss of the merged adapter itself.
+
+Shapes: n peers (me included), sorted by id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfinetune.names import PeerId
+from p2pfinetune.trust._base import TrustContext, TrustScheme, softmax
+
+if TYPE_CHECKING:
+    from p2pfinetune.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture(TrustScheme):
+    """Choose the row that makes the merged adapter best on the own trust split, by exponentiated-gradient steps.
+
+    With w = softmax(z) and g_j = dL/dw_j, one backward pass of the merge by w gives all g_j as inner products, and a
+    step is z <- z - eta g (Kivinen and Warmuth 1997; no Jacobian of the softmax). The row of the last round is where it
+    starts. Its cost does not grow with the number of peers but for the inner products.
+    eta: the length of a step; 0.3 moves a weight by a factor of e^0.3 for a nat.
+    steps: gradient steps a round.
+    floor: the part of the start that is spread evenly, so that a newcomer can rise.
+    """
+
+    eta: float = 0.3
+    steps: int = 4
+    floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.eta > 0.0 or self.steps < 1 or not 0.0 < self.floor <= 1.0:
+            raise ValueError("eta is positive, there is at least one step, and the floor lies in (0, 1]")
+
+    def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        """The logarithms of the learnt weights; an adapter that is not finite is excluded."""
+        finite = [peer for peer in sorted(adapters) if peer == me or math.isfinite(adapters[peer].norm())]
+        z = {peer: math.log(weight) for peer, weight in _start(finite, context.last_row, self.floor).items()}
+        for _ in range(self.steps):
+            slopes = _slopes(softmax(z), adapters, context)
+            if not all(math.isfinite(slope) for slope in slopes.values()):
+                break
+            z = {peer: z[peer] - self.eta * slopes[peer] for peer in z}
+        weights = softmax(z)
+        return {peer: _logarithm(weights[peer]) if peer in weights else -math.inf for peer in adapters}
+
+
+def _start(peers: list[PeerId], last: Mapping[PeerId, float], floor: float) -> dict[PeerId, float]:
+    """The last row among those present, mixed with the uniform one."""
+    known = math.fsum(last.get(peer, 0.0) for peer in peers)
+    even = 1.0 / len(peers)
+    if known <= 0.0:
+        return dict.fromkeys(peers, even)
+    return {peer: (1.0 - floor) * last.get(peer, 0.0) / known + floor * even for peer in peers}
+
+
+def _slopes(
+    weights: Mapping[PeerId, float], adapters: Mapping[PeerId, Adapter], context: TrustContext
+) -> dict[PeerId, float]:
+    """dL/dw_j at the merge by `weights`, but for a constant that the softmax does not see."""
+    import torch
+
+    first = adapters[next(iter(weights))]
+    merged = {
+        name: sum(
+            (weights[peer] * adapters[peer].tensors[name].double() for peer in weights),
+            torch.zeros_like(tensor, dtype=torch.float64),
+        ).float()
+        for name, tensor in first.tensors.items()
+    }
+    gradient = context.gradient(type(first)(merged))
+    raw = {
+        peer: math.fsum(
+            float((slope.double() * adapters[peer].tensors[n]).sum()) for n, slope in gradient.tensors.items()
+        )
+        for peer in weights
+    }
+    mean = math.fsum(weights[peer] * raw[peer] for peer in weights)
+    return {peer: raw[peer] - mean for peer in weights}
+
+
+def _logarithm(weight: float) -> float:
+    return math.log(weight) if weight > 0.0 else -math.inf
