@@ -6,6 +6,8 @@ LearningError
 |   +-- TooLittleText
 +-- OptionError       a plug-in name or option that does not exist or is out of range
 +-- CheckpointError   saved training state does not fit what it is loaded into
++-- RunError          a folder does not hold the simulation that it is read or continued as
++-- ClusterError      the machines of a cluster cannot be had, or were lost
 """
 
 from __future__ import annotations
@@ -37,3 +39,11 @@ class OptionError(LearningError):
 
 class CheckpointError(LearningError):
     """Saved training state that does not fit the model, data or options it is loaded into."""
+
+
+class RunError(LearningError):
+    """A folder does not hold the simulation that it is read or continued as."""
+
+
+class ClusterError(LearningError):
+    """The machines of a cluster cannot be had, or were lost while they worked."""
