@@ -25,6 +25,7 @@ from p2pfinetune.reproduce.settings import Layout, Mix, Setting, layout, referen
 from p2pfinetune.simulation.population import Population
 
 TEST = " (test)"  # the well of a category's test file, where it has one
+LEAST_SCALE = 1e-6  # every split is at its floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +128,12 @@ def _fits(wells: Mapping[str, Well], wanted: Mapping[str, Sequence[Quota]]) -> b
 
 def _largest_scale(below: float, fits: Callable[[float], bool]) -> float | None:
     """In two digits, rounded down; none where not even the least that measures anything is there."""
-    if not fits(0.0):
+    if not fits(LEAST_SCALE):
         return None
-    low, high = 0.0, below
+    low, high = LEAST_SCALE, below
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    if low == 0.0:
-        return None
     unit = 10.0 ** (math.floor(math.log10(low)) - 1)
     return math.floor(low / unit) * unit
 

@@ -77,7 +77,7 @@ def layout(setting: Setting, mix: Mix) -> Layout:
 
 def split_tokens(scale: float) -> dict[Split, int]:
     """What each peer holds; `scale` 1 is the paper's size."""
-    if not (math.isfinite(scale) and scale >= 0.0):
+    if not (math.isfinite(scale) and scale > 0.0):
         raise OptionError(f"a scale is a positive number, not {scale}", "1 is the paper's size, 1/70 suits a laptop")
     nominal: dict[Split, int] = {"train": TRAIN, "trust": HELD_OUT // 2, "guard": HELD_OUT // 2, "test": HELD_OUT}
     return {split: max(LEAST[split], round(scale * tokens)) for split, tokens in nominal.items()}
