@@ -46,16 +46,18 @@ def simulate(
     make_engine: MakeEngine = LocalEngine,
     on_progress: Callable[[Progress], None] | None = None,
     fresh: bool = False,
+    population: Population | None = None,
 ) -> Path:
     """Run to the end, or go on where an interrupted run of the same config stopped; returns the folder.
 
+    `population` spares reading the text where a caller has it already: that of `population_of` for this very config.
     Raises OptionError where the folder holds a run of another config, TextError where there is too little text.
     """
     record = RunFolder(folder, config, fresh=fresh)
     if record.is_complete:
         return folder
     base = base_of(config.model, config.device)
-    population = population_of(config)
+    population = population or population_of(config)
     _check(config, population)
     record.describe(population)
     graph = neighbours(config.topology, population.peers, config.seed)
