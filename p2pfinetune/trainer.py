@@ -82,6 +82,14 @@ class TrainerState:
     steps: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pull:
+    """A spring to other weights: the gradient of strength / 2 x their squared distance."""
+
+    adapter: Adapter
+    strength: float
+
+
 class LocalTrainer:
     """AdamW over the adapter's factors and nothing else."""
 
@@ -91,6 +99,7 @@ class LocalTrainer:
         self._vocabulary = int(adapted.model.config.get_text_config().vocab_size)
         self._blocks = Blocks(split, options.context, options.seed)
         self._adapter = adapted.initial
+        self._pull: Pull | None = None
         self.steps = 0
         self._optimizer = self._fresh_optimizer()
 
@@ -98,6 +107,38 @@ class LocalTrainer:
     def adapter(self) -> Adapter:
         """The weights as they are now."""
         return self._adapter
+
+    @property
+    def adapted(self) -> AdaptedModel:
+        """The live model."""
+        return self._adapted
+
+    @property
+    def options(self) -> TrainingOptions:
+        """As given."""
+        return self._options
+
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence: fewer than asked for where the text is shorter."""
+        return self._blocks.context
+
+    @property
+    def pull(self) -> Pull | None:
+        """See `pull_towards`."""
+        return self._pull
+
+    def pull_towards(self, adapter: Adapter | None, strength: float = 0.0) -> None:
+        """Add strength x (weights - adapter) to every gradient, as Ditto does; None ends it. Not part of the state."""
+        if adapter is not None and adapter.schema != self._adapter.schema:
+            raise ValueError("the adapter does not fit this model")
+        self._pull = Pull(adapter, strength) if adapter is not None and strength else None
+
+    def upcoming(self) -> tuple[Tensor, float]:
+        """Blocks, (sequences, context + 1), and learning rate of the next step."""
+        sequences = self._options.batch_size * self._options.accumulation
+        blocks = self._blocks.batch(self.steps * sequences, sequences)
+        return blocks, learning_rate(self.steps, self._options.lr, self._options.total_steps)
 
     def set_adapter(self, adapter: Adapter) -> None:
         """Go on from other weights; moments and schedule stay, as in the paper."""
@@ -133,18 +174,21 @@ class LocalTrainer:
             self._adapter = read(self._adapted)
         return reports
 
-    def state(self) -> TrainerState:
-        """A copy of everything that the next step depends on."""
+    def state(self, *, copy: bool = True) -> TrainerState:
+        """Everything that the next step depends on but a pull; without a copy, valid until that step."""
         held = {name: self._optimizer.state.get(p, {}) for name, p in self._adapted.parameters.items()}
         moment_steps = max((int(state["step"]) for state in held.values() if state), default=0)
         moments = {}
         if moment_steps:
             for kind in (FIRST, SECOND):
-                moments[kind] = {name: state[kind].to("cpu", copy=True) for name, state in held.items()}
+                moments[kind] = {name: state[kind].to("cpu", copy=copy).contiguous() for name, state in held.items()}
         return TrainerState(self._adapter, moments, moment_steps, self.steps)
 
-    def load_state(self, state: TrainerState) -> None:
-        """Go on exactly where `state` was taken. CheckpointError where it is of another model."""
+    def load_state(self, state: TrainerState, *, copy: bool = True) -> None:
+        """Go on exactly where `state` was taken. CheckpointError where it is of another model.
+
+        Without a copy the state belongs to the trainer from now on.
+        """
         if state.adapter.schema != self._adapter.schema:
             raise CheckpointError("the saved weights are of another model or rank")
         self._adapter, self.steps = state.adapter, state.steps
@@ -157,8 +201,8 @@ class LocalTrainer:
                 raise CheckpointError(f"the saved moments of {name} have another shape")
             self._optimizer.state[parameter] = {
                 "step": torch.tensor(float(state.moment_steps)),
-                FIRST: first.to(parameter.device, copy=True),
-                SECOND: second.to(parameter.device, copy=True),
+                FIRST: first.to(parameter.device, copy=copy),
+                SECOND: second.to(parameter.device, copy=copy),
             }
 
     def _fresh_optimizer(self) -> torch.optim.AdamW:
@@ -168,15 +212,14 @@ class LocalTrainer:
 
     def _one_step(self) -> StepReport:
         options = self._options
-        sequences = options.batch_size * options.accumulation
-        blocks = self._blocks.batch(self.steps * sequences, sequences).to(self._device)
-        tokens = sequences * self._blocks.context
-        rate = learning_rate(self.steps, options.lr, options.total_steps)
+        blocks, rate = self.upcoming()
+        tokens = len(blocks) * self.context
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         with seeded(derived_seed("dropout", options.seed, self.steps), self._device):
-            loss = sum(self._backward(rows, tokens) for rows in blocks.split(self._rows()))
+            loss = sum(self._backward(rows, tokens) for rows in blocks.to(self._device).split(self._rows()))
+        self._add_pull()
         norm = self._clip()
         if math.isfinite(norm):
             self._optimizer.step()
@@ -196,6 +239,15 @@ class LocalTrainer:
         loss = total / tokens
         loss.backward()
         return float(loss.detach())
+
+    def _add_pull(self) -> None:
+        if self._pull is None:
+            return
+        with torch.no_grad():
+            for name, parameter in self._adapted.parameters.items():
+                if parameter.grad is not None:
+                    target = self._pull.adapter.tensors[name].to(parameter.device)
+                    parameter.grad.add_(parameter - target, alpha=self._pull.strength)
 
     def _clip(self) -> float:
         """The norm of the gradient, which is then no longer than `clip`."""

@@ -262,3 +262,39 @@ def test_a_state_is_a_copy(adapted: AdaptedModel, split: TokenSplit) -> None:
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         TrainingOptions(**wrong)
+
+
+def test_a_pull_adds_its_strength_times_the_distance_to_the_gradient(tiny_base: Base, split: TokenSplit) -> None:
+    adapted = attach(tiny_base, AdapterSpec(rank=2))
+    target = Adapter({n: torch.full_like(t, 0.3) for n, t in adapted.initial.tensors.items()})
+    options = replace(OPTIONS, clip=0.0)
+
+    def gradient(strength: float) -> Adapter:
+        trainer = LocalTrainer(adapted, split, options)
+        trainer.pull_towards(target, strength)
+        trainer.step()
+        return Adapter({n: t / 0.1 for n, t in trainer.state().moments["exp_avg"].items()})  # divided by 1 - beta1
+
+    added = gradient(2.0).minus(gradient(0.0))
+
+    for name, start in adapted.initial.tensors.items():
+        torch.testing.assert_close(added.tensors[name], 2.0 * (start - target.tensors[name]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_strong_pull_keeps_the_weights_near_and_can_be_ended(tiny_base: Base, split: TokenSplit) -> None:
+    def distance(strength: float) -> float:
+        adapted = attach(tiny_base, AdapterSpec(rank=2))
+        trainer = LocalTrainer(adapted, split, OPTIONS)
+        trainer.pull_towards(adapted.initial, 50.0)
+        trainer.pull_towards(adapted.initial if strength else None, strength)
+        trainer.run(20)
+        return trainer.adapter.minus(adapted.initial).norm()
+
+    assert distance(50.0) < 0.5 * distance(0.0)
+
+
+def test_a_pull_to_an_adapter_of_another_rank_is_refused(
+    tiny_base: Base, adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        LocalTrainer(adapted, split, OPTIONS).pull_towards(attach(tiny_base, AdapterSpec(rank=3)).initial, 1.0)

@@ -1,0 +1,109 @@
+"""A layer with the adapters of several peers, and its gradient.
+
+Rows of a pass belong to the peers in equal parts and in order: the first m to the first peer, and so on. The base's
+weight is applied to all of them at once and each peer's factors to its own, so the peers' gradients never meet.
+
+Shapes: k peers, m rows of each, i inputs, o outputs, r rank. B is kept as its transpose: products with a narrow matrix
+are several times quicker along its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+FOLD_ROWS = (
+    8  # times the rank: with more rows, adding B A to the weight is less work than running A and B by themselves
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """Of one layer: views into the buffers of a stack."""
+
+    a_kri: Tensor
+    b_kro: Tensor
+    a_gradient_kri: Tensor | None
+    """Where the backward pass adds; nothing is added without it."""
+    b_gradient_kro: Tensor | None
+
+
+class StackedLinear(nn.Module):
+    """In the place of a linear layer or Conv1D; its weight is the same tensor."""
+
+    def __init__(self, base: Any, scale: float, tape: Tensor) -> None:
+        super().__init__()
+        self._weight_oi = base.weight if isinstance(base, nn.Linear) else base.weight.T
+        self._bias = base.bias
+        self._scale, self._tape = scale, tape
+        self.factors: Factors | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the base gives and x A^T B^T; the base's alone while there are no factors."""
+        dtype = _precision(x, self._weight_oi)
+        x, weight_oi = x.to(dtype), self._weight_oi.to(dtype)
+        bias = None if self._bias is None else self._bias.to(dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            if self.factors is None:
+                return linear(x, weight_oi, bias)
+            if torch.is_grad_enabled():
+                inputs = (x, weight_oi, bias, self.factors, self._scale, self._tape)
+                stacked: Tensor = _Stacked.apply(*inputs)  # type: ignore[no-untyped-call]
+                return stacked
+            peers, rank, _ = self.factors.a_kri.shape
+            if peers == 1 and x.numel() // x.shape[-1] > FOLD_ROWS * rank:
+                a_ri, b_ro = self.factors.a_kri[0].to(dtype), self.factors.b_kro[0].to(dtype)
+                return linear(x, torch.addmm(weight_oi, b_ro.T, a_ri, alpha=self._scale), bias)
+            return _run(x, weight_oi, bias, self.factors, self._scale)[0]
+
+
+def _precision(x: Tensor, weight: Tensor) -> torch.dtype:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+def _run(
+    x: Tensor, weight_oi: Tensor, bias: Tensor | None, factors: Factors, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output; x, and x A^T, by peer."""
+    a_kri, b_kro = factors.a_kri.to(x.dtype), factors.b_kro.to(x.dtype)
+    x_kmi = x.reshape(len(a_kri), -1, x.shape[-1])
+    inner_kmr = torch.bmm(x_kmi, a_kri.mT)
+    y = linear(x, weight_oi, bias)
+    y.view(len(a_kri), -1, y.shape[-1]).baddbmm_(inner_kmr, b_kro, alpha=scale)
+    return y, x_kmi, inner_kmr
+
+
+class _Stacked(torch.autograd.Function):
+    """Gradients of the factors are added to their buffers right here: thousands of small tensors never come to be."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight_oi: Tensor, bias: Tensor | None, factors: Factors, scale: float, _tape: Tensor
+    ) -> Tensor:
+        """`_tape` asks for a gradient, so that the backward pass comes here even where x does not."""
+        y, x_kmi, inner_kmr = _run(x, weight_oi, bias, factors, scale)
+        ctx.save_for_backward(x_kmi, inner_kmr, weight_oi)
+        ctx.factors, ctx.scale, ctx.shape = factors, scale, x.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Add up the factors' gradients, pass on that of x."""
+        x_kmi, inner_kmr, weight_oi = ctx.saved_tensors
+        factors: Factors = ctx.factors
+        dy_kmo = gradients[0].reshape(len(x_kmi), -1, weight_oi.shape[0])
+        d_inner_kmr = torch.bmm(dy_kmo, factors.b_kro.to(dy_kmo.dtype).mT).mul_(ctx.scale)
+        if factors.a_gradient_kri is not None and factors.b_gradient_kro is not None:
+            # into new tensors first: torch multiplies into strided ones one by one
+            factors.b_gradient_kro.add_(torch.bmm(inner_kmr.mT, dy_kmo), alpha=ctx.scale)
+            factors.a_gradient_kri.add_(torch.bmm(d_inner_kmr.mT, x_kmi))
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 6
+        dx = gradients[0].matmul(weight_oi)
+        dx.view(x_kmi.shape).baddbmm_(d_inner_kmr, factors.a_kri.to(dx.dtype))
+        return (dx, None, None, None, None, None)

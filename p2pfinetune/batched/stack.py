@@ -1,0 +1,104 @@
+"""A model that carries the adapters of several peers at once. Its base is shared with every other model of it.
+
+All factors of a peer are one row of one matrix, and so are their gradients: norms, clipping and the optimizer's step
+are a few operations on rows instead of thousands on small tensors. B lies in a row as its transpose; see `layers`.
+
+Shapes: k peers, p numbers of an adapter.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from p2pfinetune.adapter import AdaptedModel
+from p2pfinetune.batched.layers import Factors, StackedLinear
+from p2pfinetune.batched.output import Output
+
+Schema = Mapping[str, tuple[int, ...]]
+
+
+class AdapterStack:
+    """Of one base and kind of adapter; how many peers it holds may change from use to use."""
+
+    def __init__(self, adapted: AdaptedModel) -> None:
+        self.adapted = adapted
+        self.device = next(iter(adapted.parameters.values())).device
+        self._tape = torch.zeros((), requires_grad=True, device=self.device)
+        self.model, self._layers = _tree(adapted, self._tape)
+        self.output = Output(self.model)
+        self.kind = kind_of(adapted)
+
+    def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None) -> None:
+        """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once."""
+        schema = self.adapted.schema
+        values = views(schema, values_kp)
+        gradients = views(schema, gradients_kp) if gradients_kp is not None else {}
+        for path, layer in self._layers.items():
+            a, b = f"{path}.lora_A", f"{path}.lora_B"
+            layer.factors = Factors(values[a], values[b], gradients.get(a), gradients.get(b))
+
+    def release(self) -> None:
+        """Hold no adapter: the base alone."""
+        for layer in self._layers.values():
+            layer.factors = None
+
+    def returned(self, inputs_bt: Tensor) -> Tensor:
+        """What `output` makes losses of, by row and position; rows belong to the peers in equal parts and in order."""
+        found: Tensor = self.model(input_ids=inputs_bt, use_cache=False).logits
+        return found
+
+
+def kind_of(adapted: AdaptedModel) -> Hashable:
+    """Equal for adapted models that share a base's tensors and add the same kind of adapter."""
+    live = {id(parameter) for parameter in adapted.parameters.values()}
+    frozen = tuple(id(p) for p in adapted.model.parameters() if id(p) not in live)
+    return frozen, tuple(adapted.schema.items()), adapted.spec.alpha / adapted.spec.rank, adapted.spec.dropout
+
+
+def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
+    """Each tensor of the adapters in the memory of the rows: A as (k, rank, in) and B as (k, rank, out)."""
+    parts = rows_kp.split([shape[0] * shape[1] for shape in schema.values()], dim=1)
+    return {
+        name: part.unflatten(1, shape if name.endswith("A") else shape[::-1])
+        for (name, shape), part in zip(schema.items(), parts, strict=True)
+    }
+
+
+def row_of(schema: Schema, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The tensors of one adapter, or of its moments, as a new row."""
+    return torch.cat([(tensors[name] if name.endswith("A") else tensors[name].mT).reshape(-1) for name in schema])
+
+
+def tensors_of(schema: Schema, row_p: Tensor) -> dict[str, Tensor]:
+    """The other way round; in the memory of the row."""
+    found = views(schema, row_p.unsqueeze(0))
+    return {name: tensor[0] if name.endswith("A") else tensor[0].mT for name, tensor in found.items()}
+
+
+def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLinear]]:
+    """The modules are copied and the tensors are not, as in `attach`."""
+    shared: dict[int, Any] = {id(t): t for t in (*adapted.model.parameters(), *adapted.model.buffers())}
+    model = copy.deepcopy(adapted.model, shared).eval()
+    layers = {}
+    for path in adapted.targets:
+        peft_layer: Any = model.get_submodule(path)
+        layer = StackedLinear(peft_layer.get_base_layer(), adapted.spec.alpha / adapted.spec.rank, tape)
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, layer)
+        layers[path] = layer
+    return model, layers
+
+
+def draws_noise(model: nn.Module) -> bool:
+    """Whether the model itself draws random numbers in training."""
+    for module in model.modules():
+        if "Dropout" in type(module).__name__ and getattr(module, "p", 0.0) > 0.0:
+            return True
+        if any("drop" in name and isinstance(value, float) and value > 0.0 for name, value in vars(module).items()):
+            return True
+    return False

@@ -1,0 +1,185 @@
+"""Train several peers of one base in one pass: what `LocalTrainer.run` does for each, within float tolerance.
+
+Each peer keeps its own batches, learning rate, moments, clipping and pull, and a gradient that is not finite skips the
+step of its own peer alone. Trainers that cannot go together run one by one; see `groups_of` and `reason_against`.
+
+Shapes: k peers, p numbers of an adapter, s sequences of a step, t tokens of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p2pfinetune.adapter import Adapter
+from p2pfinetune.batched.stack import AdapterStack, draws_noise, kind_of, row_of, tensors_of
+from p2pfinetune.compute import training_precision
+from p2pfinetune.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
+
+POSITIONS = {"cpu": 2048}
+POSITIONS_ELSEWHERE = 1 << 15
+
+OnStep = Callable[[int, StepReport], None]
+
+
+def train_together(
+    trainers: Sequence[LocalTrainer], steps: int, on_step: OnStep | None = None, *, stack: AdapterStack | None = None
+) -> list[list[StepReport]]:
+    """What `[t.run(steps) for t in trainers]` does and returns; `on_step` gets the trainer's place and its report.
+
+    A `stack` that is kept from call to call saves building one.
+    """
+    reports: list[list[StepReport]] = [[] for _ in trainers]
+
+    def note(places: Sequence[int], i: int, report: StepReport) -> None:
+        reports[places[i]].append(report)
+        if on_step is not None:
+            on_step(places[i], report)
+
+    for places in groups_of(trainers):
+        group = [trainers[place] for place in places]
+        if reason_against(group):
+            for place, trainer in zip(places, group, strict=True):
+                trainer.run(steps, partial(note, [place], 0))
+        else:
+            fits = stack is not None and stack.kind == kind_of(group[0].adapted)
+            run = _Run(group, stack if stack is not None and fits else AdapterStack(group[0].adapted))
+            run.steps(steps, partial(note, places))
+    return reports
+
+
+def groups_of(trainers: Sequence[LocalTrainer]) -> list[list[int]]:
+    """Places of trainers that can share a pass: base, kind of adapter and shape of a batch are equal."""
+    kinds = {id(trainer.adapted): trainer.adapted for trainer in trainers}
+    known = {key: kind_of(adapted) for key, adapted in kinds.items()}
+    groups: dict[Hashable, list[int]] = {}
+    for place, trainer in enumerate(trainers):
+        options = trainer.options
+        key = known[id(trainer.adapted)], trainer.context, options.batch_size, options.accumulation
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
+
+
+def reason_against(trainers: Sequence[LocalTrainer]) -> str:
+    """Why the trainers of one group run one by one all the same; empty where they go together."""
+    if len(trainers) < 2:
+        return "one trainer has no company"
+    if len({id(trainer) for trainer in trainers}) < len(trainers):
+        return "a trainer comes twice, and its second run follows from its first"
+    if draws_noise(trainers[0].adapted.model):
+        return "dropout draws its noise for one peer at a time"
+    return ""
+
+
+class _Run:
+    """Some steps of one group: the trainers' states go into rows of matrices, and come back when it ends."""
+
+    def __init__(self, trainers: Sequence[LocalTrainer], stack: AdapterStack) -> None:
+        self._trainers, self._stack = trainers, stack
+        self._schema = stack.adapted.schema
+        self._values_kp = self._rows([trainer.adapter.tensors for trainer in trainers])
+        self._gradients_kp = torch.zeros_like(self._values_kp)
+        self._clip_k = torch.tensor([trainer.options.clip or math.inf for trainer in trainers], device=stack.device)
+        pulls = [trainer.pull for trainer in trainers]
+        self._pulls = [
+            (k, self._rows([pull.adapter.tensors])[0], pull.strength)
+            for k, pull in enumerate(pulls)
+            if pull is not None
+        ]
+        self._optimizer = self._adamw()
+
+    def steps(self, count: int, on_step: OnStep) -> None:
+        """Take them. What was done stays done when `on_step` raises."""
+        try:
+            for _ in range(count):
+                for k, report in enumerate(self._step()):
+                    on_step(k, report)
+        finally:
+            self._stack.release()
+            self._give_back()
+
+    def _step(self) -> list[StepReport]:
+        upcoming = [trainer.upcoming() for trainer in self._trainers]
+        blocks_kst = torch.stack([blocks for blocks, _ in upcoming]).to(self._stack.device)
+        tokens = blocks_kst.shape[1] * self._trainers[0].context
+        self._gradients_kp.zero_()
+        losses_k = torch.zeros(len(upcoming), device=self._stack.device)
+        for peers, sequences in self._passes():
+            losses_k[peers] += self._backward(blocks_kst[peers, sequences], peers, tokens)
+        for k, target_p, strength in self._pulls:
+            self._gradients_kp[k].add_(self._values_kp[k] - target_p, alpha=strength)
+        norms_k = torch.linalg.vector_norm(self._gradients_kp, dim=1)
+        self._gradients_kp.mul_((self._clip_k / (norms_k + 1e-6)).clamp(max=1.0).unsqueeze(1))
+        norms, losses = norms_k.tolist(), losses_k.tolist()
+        self._update(norms, [rate for _, rate in upcoming])
+        reports = []
+        for trainer, loss, norm, (_, rate) in zip(self._trainers, losses, norms, upcoming, strict=True):
+            trainer.steps += 1
+            reports.append(StepReport(trainer.steps, loss, tokens, rate, norm, skipped=not math.isfinite(norm)))
+        return reports
+
+    def _passes(self) -> Iterator[tuple[slice, slice]]:
+        """Peers and sequences of one forward pass."""
+        options, length = self._trainers[0].options, self._trainers[0].context
+        most = POSITIONS.get(self._stack.device.type, POSITIONS_ELSEWHERE) // length
+        peers = min(len(self._trainers), max(1, most))
+        each = min(options.batch_size, max(1, most // peers))
+        for k in range(0, len(self._trainers), peers):
+            part = slice(k, k + peers)
+            self._stack.use(self._values_kp[part], self._gradients_kp[part])
+            for s in range(0, options.batch_size * options.accumulation, each):
+                yield part, slice(s, s + each)
+
+    def _backward(self, blocks_kst: Tensor, peers: slice, tokens: int) -> Tensor:
+        """Gradients of this part of the steps' mean losses are added up; its share of the means is returned."""
+        count = blocks_kst.shape[0]
+        blocks_bt = blocks_kst.flatten(0, 1)
+        with training_precision(self._stack.device):
+            returned = self._stack.returned(blocks_bt[:, :-1])
+            losses_n = self._stack.output.losses(returned.flatten(0, 1), blocks_bt[:, 1:].flatten())
+        (losses_n.sum() / tokens).backward()
+        return losses_n.detach().view(count, -1).sum(dim=1) / tokens
+
+    def _rows(self, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        return torch.stack([row_of(self._schema, tensors) for tensors in adapters]).to(self._stack.device)
+
+    def _adamw(self) -> torch.optim.AdamW:
+        """A group of one row for each peer, with the moments it has so far."""
+        options = [trainer.options for trainer in self._trainers]
+        groups: list[dict[str, Any]] = [
+            {"params": [row], "betas": own.betas, "weight_decay": own.weight_decay}
+            for row, own in zip(self._values_kp, options, strict=True)
+        ]
+        is_fused = self._stack.device.type in {"cpu", "cuda"}  # reads and writes a row once instead of a dozen times
+        optimizer = torch.optim.AdamW(groups, fused=is_fused or None)
+        for group, trainer in zip(groups, self._trainers, strict=True):
+            state = trainer.state(copy=False)
+            if state.moments:
+                optimizer.state[group["params"][0]] = {
+                    "step": torch.tensor(float(state.moment_steps), device=self._stack.device),
+                    FIRST: self._rows([state.moments[FIRST]])[0],
+                    SECOND: self._rows([state.moments[SECOND]])[0],
+                }
+        return optimizer
+
+    def _update(self, norms: Sequence[float], rates: Sequence[float]) -> None:
+        for k, group in enumerate(self._optimizer.param_groups):
+            group["lr"] = rates[k]
+            group["params"][0].grad = self._gradients_kp[k] if math.isfinite(norms[k]) else None
+        self._optimizer.step()
+
+    def _give_back(self) -> None:
+        for group, values_p, trainer in zip(
+            self._optimizer.param_groups, self._values_kp.cpu(), self._trainers, strict=True
+        ):
+            found = tensors_of(self._schema, values_p)
+            adapter = Adapter({name: t.clone(memory_format=torch.contiguous_format) for name, t in found.items()})
+            held = self._optimizer.state.get(group["params"][0])
+            moments = {kind: tensors_of(self._schema, held[kind]) for kind in (FIRST, SECOND)} if held else {}
+            moment_steps = int(held["step"]) if held else 0
+            trainer.load_state(TrainerState(adapter, moments, moment_steps, trainer.steps), copy=False)
