@@ -238,13 +238,13 @@ class Learner:
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:
         """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
-        return self._evaluate(split, self._adapter_of(which))
+        return self._evaluate(split, self.adapter(which))
 
     def generate(
         self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
     ) -> str:
         """How one of the models goes on after the prompt."""
-        write(self._adapted, self._adapter_of(which))
+        write(self._adapted, self.adapter(which))
         return continuation(
             self._base, self._adapted.model, prompt,
             max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
@@ -299,7 +299,8 @@ class Learner:
         changed = fingerprint != self._corpus.fingerprint
         self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
 
-    def _adapter_of(self, which: Which) -> Adapter:
+    def adapter(self, which: Which) -> Adapter:
+        """One of the models' adapters. OptionError for a twin's where there is none."""
         if which in ("local", "local_best") and self._twin is None:
             raise OptionError(f"there is no {which} model here", "start with --twin to train one")
         known: dict[Which, Callable[[], Adapter]] = {
