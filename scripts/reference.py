@@ -42,13 +42,21 @@ def main() -> int:
 
 def json_documents() -> str:
     """Every command's `data`."""
+    from p2pfinetune.cli.documents import Simulated
+    from p2pfinetune.reproduce.summary import Summary
     from peerd.demo.result import DemoResult
     from peerd.documents import DATA
 
+    kinds: dict[str, Any] = {f"peerd {command}": kind for command, kind in {**DATA, "demo": DemoResult}.items()}
+    kinds |= {"p2pfinetune simulate": Simulated, "p2pfinetune reproduce": Summary}
     lines: list[str] = []
-    for command, kind in {**DATA, "demo": DemoResult}.items():
-        lines += [f"### `peerd {command} --json`", ""]
+    for command, kind in kinds.items():
+        lines += [f"### `{command} --json`", ""]
         lines += ["A map of names to texts.", ""] if not is_struct(kind) else [*fields_of(kind), ""]
+    lines += [
+        "With `--ablate`: `setting`, `mix`, `model`, `ablation`, and `variants` of a `name` and a `summary` as above.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -85,6 +93,8 @@ def spelled(hint: Any) -> str:
         return " or ".join(spelled(a) for a in args)
     if origin is list:
         return f"[{spelled(args[0])}]"
+    if origin is tuple:
+        return "[" + ", ".join(spelled(a) for a in args) + "]"
     if origin is dict:
         return "{" + f"{spelled(args[0])}: {spelled(args[1])}" + "}"
     if hint is type(None):
@@ -108,12 +118,14 @@ def field_docstrings(kind: Any) -> dict[str, str]:
 def command_line() -> str:
     """Every command with its options."""
     from bootstrap.cli import app as bootstrap_app
+    from p2pfinetune.cli.app import build as build_learning
     from peerd.cli.app import build
 
     lines: list[str] = []
     groups: dict[str, Any] = {
         "peerd": typer.main.get_command(build()),
         "peerd-bootstrap": typer.main.get_command(bootstrap_app),
+        "p2pfinetune": typer.main.get_command(build_learning()),
     }
     for name, group in groups.items():
         for verb, command in group.commands.items():

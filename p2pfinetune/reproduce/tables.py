@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from p2pfinetune.reproduce.summary import SchemeSummary, Summary
+from p2pfinetune.reproduce.summary import SchemeSummary, Summary, rank
 
 NOTHING = "-"
 HEADINGS = (
@@ -52,6 +52,22 @@ def markdown(summary: Summary) -> str:
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     lines += ["", *(f"- {sentence}" for sentence in remarks(summary))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def ablation_markdown(what: str, summaries: Mapping[str, Summary]) -> str:
+    """Test perplexity by value (a row) and scheme (a column); in each row the lowest in bold."""
+    schemes = sorted({scheme.name for summary in summaries.values() for scheme in summary.schemes}, key=rank)
+    first = next(iter(summaries.values()), None)
+    heading = f"{first.setting} {first.mix}: test perplexity by {what}".replace(" :", ":") if first else what
+    lines = [f"### {heading}", "", "| " + " | ".join((what, *schemes)) + " |"]
+    lines.append("|---|" + "---:|" * len(schemes))
+    for name, summary in summaries.items():
+        by_name = {scheme.name: scheme for scheme in summary.schemes}
+        cells = [_perplexity(by_name[scheme]) if scheme in by_name else NOTHING for scheme in schemes]
+        winner = best(summary)
+        cells = [f"**{cell}**" if scheme == winner else cell for scheme, cell in zip(schemes, cells, strict=True)]
+        lines.append("| " + " | ".join((name.removeprefix(f"{what}-"), *cells)) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def title(summary: Summary) -> str:
@@ -116,7 +132,7 @@ def _cells(scheme: SchemeSummary, summary: Summary) -> list[str]:
     gain = "" if scheme.gain_nats_mean is None else f"{scheme.gain_nats_mean:+.4f}"
     return [
         scheme.name if scheme.seeds == summary.seeds else f"{scheme.name} ({len(scheme.seeds)} seeds)",
-        _with_spread(f"{scheme.perplexity_mean:.2f}", scheme.perplexity_std, ".2f"),
+        _perplexity(scheme),
         NOTHING if scheme.last_perplexity_mean is None else f"{scheme.last_perplexity_mean:.2f}",
         _with_spread(gain, scheme.gain_nats_std, ".4f"),
         _closed(scheme),
@@ -127,6 +143,10 @@ def _cells(scheme: SchemeSummary, summary: Summary) -> list[str]:
         f"{scheme.bytes / 1e6:.1f}",
         f"{scheme.seconds:,.0f}",
     ]
+
+
+def _perplexity(scheme: SchemeSummary) -> str:
+    return _with_spread(f"{scheme.perplexity_mean:.2f}", scheme.perplexity_std, ".2f")
 
 
 def _closed(scheme: SchemeSummary) -> str:

@@ -17,7 +17,16 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line.
 BROAD_EXCEPTS_ALLOWED = 6
 
-QUICK_MODULES = ("peerd", "peerd.cli", "peerd.api", "peerd.client", "peerd.status", "peerd.panels", "peerd.config")
+QUICK_MODULES = (
+    "peerd",
+    "peerd.cli",
+    "peerd.api",
+    "peerd.client",
+    "peerd.status",
+    "peerd.panels",
+    "peerd.config",
+    "p2pfinetune.cli",
+)
 
 
 def trees() -> list[tuple[Path, ast.Module]]:

@@ -1,0 +1,79 @@
+"""The JSON documents that `--json` prints, as types; docs/protocol.md is generated from them.
+
+`reproduce` prints `reproduce.summary.Summary`, or with --ablate what is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from p2pfinetune.reproduce.summary import Summary
+
+SCHEMA_VERSION = 1
+
+
+class Perplexities(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one peer on its test split, which nothing else has seen; null where there is no such model."""
+
+    base: float | None
+    personal: float | None
+    """The last adapter."""
+    best: float | None
+    """The adapter with the best guard loss."""
+    local: float | None
+    """The last adapter of the twin that never merges."""
+    local_best: float | None
+
+
+class SimulatedPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer at the end."""
+
+    name: str
+    tokens: int
+    """Of the test split."""
+    perplexity: Perplexities
+    merges: int
+    merges_refused: int
+    """By its guard."""
+
+
+class Simulated(msgspec.Struct, frozen=True, kw_only=True):
+    """`p2pfinetune simulate`."""
+
+    folder: str
+    seconds: float
+    bytes: int
+    """All peers' traffic."""
+    peers: list[SimulatedPeer]
+    plots: list[str]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of an ablation."""
+
+    name: str
+    """As rank-4."""
+    summary: Summary
+
+
+class Ablated(msgspec.Struct, frozen=True, kw_only=True):
+    """`p2pfinetune reproduce --ablate`."""
+
+    setting: str
+    mix: str
+    model: str
+    ablation: str
+    variants: list[Variant]
+
+
+def document(command: str, data: Any) -> dict[str, Any]:
+    """What `--json` prints when all went well."""
+    return {"schema_version": SCHEMA_VERSION, "command": command, "status": "ok", "data": msgspec.to_builtins(data)}
+
+
+def failure(command: str, code: str, message: str, hint: str) -> dict[str, Any]:
+    """What `--json` prints when something failed."""
+    error = {"code": code, "message": message, "hint": hint}
+    return {"schema_version": SCHEMA_VERSION, "command": command, "status": "error", "error": error}
