@@ -33,9 +33,12 @@ class AdapterStack:
         self.output = Output(self.model)
         self.kind = kind_of(adapted)
 
-    def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None) -> None:
-        """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once."""
-        schema = self.adapted.schema
+    def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None, schema: Schema | None = None) -> None:
+        """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once.
+
+        `schema` where the rank is not the live model's; alpha / rank stays as it is.
+        """
+        schema = schema or self.adapted.schema
         values = views(schema, values_kp)
         gradients = views(schema, gradients_kp) if gradients_kp is not None else {}
         for path, layer in self._layers.items():
