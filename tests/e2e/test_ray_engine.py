@@ -27,6 +27,7 @@ from p2pfinetune.simulation.topology import Topology
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(300),  # on a machine that is busy with other things
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None,
         reason="Ray is not installed, so simulations on a cluster are NOT tested: pip install 'peerd[ray]'",
@@ -80,12 +81,11 @@ def configured(texts, tiny_model):
 @pytest.fixture(scope="module")
 def machines():
     """Two nodes, and us joined to them; at the end all is stopped and removed."""
-    before = dict(os.environ)
-    os.environ |= ray_engine._environment(is_ours=True)
+    before, scratch = dict(os.environ), tempfile.mkdtemp(prefix="ray-")
+    os.environ |= ray_engine._environment(is_ours=True) | {"RAY_TMPDIR": scratch}
     from ray.cluster_utils import Cluster
 
-    scratch = tempfile.mkdtemp(prefix="ray-")
-    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": SMALL, "temp_dir": scratch}
+    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": SMALL}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         cluster.add_node(num_cpus=1, object_store_memory=SMALL)
