@@ -29,6 +29,8 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS_A_LINE = 6
 MAX_NUMBERS = 9  # peers: with more, the numbers in a heat map are too small to read
 MAX_TICKS = 16  # peers: with more, only categories are named
+WHITE_ABOVE = 0.18  # a weight whose colour is too dark for black letters
+GAMMA = 0.5  # of the colours of trust: with ten peers most weights are near 0.1 and have to be told apart
 EDGE = 0.06  # of the range of values, left free around a curve
 
 
@@ -40,8 +42,8 @@ def plot_run(folder: Path, formats: Sequence[str] = ("png",)) -> tuple[Path, ...
         figure = plt.figure(figsize=(COLUMN, 3.2 + 0.16 * ((len(run.peers) + 2) // 3)), layout="constrained")
         draw_peer_curves(figure, run)
         written = [*_save(figure, folder / "plots", "curves", formats, plt)]
-        matrices = trust_matrices(run)
-        if merged_rounds(matrices):
+        if any(line.is_merge for line in run.lines):
+            matrices = trust_matrices(run)
             written += _save(_trust_figure(plt, run, matrices, ""), folder / "plots", "trust", formats, plt)
     return tuple(written)
 
@@ -62,8 +64,8 @@ def plot_sweep(folder: Path, formats: Sequence[str] = ("png",)) -> tuple[Path, .
             written += _save(figure, folder / "plots", "bars", formats, plt)
         for scheme, runs in _by_scheme(sweep).items():
             first = next(iter(runs.values()))
-            matrices = mean_matrices([trust_matrices(run) for run in runs.values() if run.peers == first.peers])
-            if merged_rounds(matrices):
+            if any(line.is_merge for run in runs.values() for line in run.lines):
+                matrices = mean_matrices([trust_matrices(run) for run in runs.values() if run.peers == first.peers])
                 drawn = _trust_figure(plt, first, matrices, scheme)
                 written += _save(drawn, folder / "plots", f"trust-{scheme}", formats, plt)
     return tuple(written)
@@ -92,25 +94,50 @@ def mean_matrices(of_seeds: Sequence[Matrices]) -> Matrices:
 def draw_scheme_curves(figure: Any, sweep: Sweep, heading: str) -> None:
     """A line a scheme: mean over seeds, the band one standard deviation to either side."""
     axes = figure.add_subplot()
-    everything: list[npt.NDArray[np.float64]] = []
     by_scheme = _by_scheme(sweep)
     places = _places(list(by_scheme))
-    for scheme, runs in by_scheme.items():
-        curves = [guard_curve(run) for run in runs.values()]
-        rounds = [number for number in curves[0][0] if all(number in found for found, _ in curves)]
-        if not rounds:
-            continue
-        values = np.array([[dict(zip(*curve, strict=True))[number] for number in rounds] for curve in curves])
-        middle = values.mean(axis=0)
+    found = {scheme: _by_seed_and_round(runs) for scheme, runs in by_scheme.items()}
+    curves = {scheme: values for scheme, (rounds, values) in found.items() if rounds}
+    same_seeds = len({tuple(runs) for runs in by_scheme.values()}) == 1
+    parts = [curves] if same_seeds else [{scheme: values} for scheme, values in curves.items()]
+    spreads = {scheme: spread for part in parts for scheme, spread in spread_over_seeds(part).items()}
+    everything: list[npt.NDArray[np.float64]] = []
+    for scheme, values in curves.items():
+        rounds, middle, spread = found[scheme][0], values.mean(axis=0), spreads[scheme]
         style = _line_style(places[scheme], len(rounds))
         axes.plot(rounds, middle, label=scheme, **style)
-        if len(curves) > 1:
-            spread = values.std(axis=0, ddof=1)
-            axes.fill_between(rounds, middle - spread, middle + spread, color=style["color"], alpha=0.15, linewidth=0)
-        everything.append(middle)
+        axes.fill_between(rounds, middle - spread, middle + spread, color=style["color"], alpha=0.18, linewidth=0)
+        everything += [middle - spread, middle + spread]
     _label_curves(axes, everything)
+    if any(len(values) > 1 for values in curves.values()):
+        axes.set_xlabel("round (bands: one standard deviation over seeds)")
     axes.set_title(heading)
     _legend_below(figure, 2)
+
+
+def spread_over_seeds(curves: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
+    """Standard deviations by round of curves (seeds, rounds), without what a seed's text does to all schemes alike.
+
+    Each seed deals other text, which is harder or easier for every scheme; that says nothing of how schemes compare. So
+    the mean over schemes is taken out of each seed first (Cousineau 2005, with the factor of Morey 2008). Where not
+    every scheme has all seeds and rounds, it is the plain deviation; with one seed it is zero.
+    """
+    shapes = {values.shape for values in curves.values()}
+    if len(curves) > 1 and len(shapes) == 1:
+        stacked = np.stack(list(curves.values()))  # (schemes, seeds, rounds)
+        stacked = (stacked - stacked.mean(axis=0)) * np.sqrt(len(stacked) / (len(stacked) - 1))
+        curves = dict(zip(curves, stacked, strict=True))
+    return {
+        scheme: values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        for scheme, values in curves.items()
+    }
+
+
+def _by_seed_and_round(runs: Mapping[int, Run]) -> tuple[list[int], npt.NDArray[np.float64]]:
+    """The rounds that all seeds have, and the guard perplexities (seeds, rounds)."""
+    curves = [guard_curve(run) for run in runs.values()]
+    rounds = [number for number in curves[0][0] if all(number in found for found, _ in curves)]
+    return rounds, np.array([[dict(zip(*curve, strict=True))[number] for number in rounds] for curve in curves])
 
 
 def draw_peer_curves(figure: Any, run: Run) -> None:
@@ -169,21 +196,23 @@ def draw_bars(figure: Any, summary: Summary) -> None:
 def draw_trust(figure: Any, run: Run, matrices: Matrices, heading: str) -> None:
     """The first, the middle and the last merge on one scale from 0 to 1; grey where a peer did not merge."""
     import matplotlib as mpl
+    import matplotlib.colors
 
     order = _by_category(run)
     merged = merged_rounds(matrices)
     chosen = sorted({merged[0], merged[len(merged) // 2], merged[-1]})
     colours = mpl.colormaps["magma_r"].with_extremes(bad="#d9d9d9")
     panels = figure.subplots(1, len(chosen), squeeze=False)[0]
+    scale = mpl.colors.PowerNorm(GAMMA, vmin=0, vmax=1)
     image = None
     for k, (axes, number) in enumerate(zip(panels, chosen, strict=True)):
         matrix = matrices[number][np.ix_(order, order)]
-        image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, vmin=0, vmax=1)
+        image = axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, norm=scale)
         axes.set_title(f"round {number + 1}")
         _name_peers(axes, run, order, with_rows=k == 0)
         if len(order) <= MAX_NUMBERS:
             _write_numbers(axes, matrix)
-    figure.colorbar(image, ax=panels, shrink=0.8, label="trust weight", ticks=[0, 0.25, 0.5, 0.75, 1])
+    figure.colorbar(image, ax=panels, shrink=0.8, label="trust weight", ticks=[0, 0.05, 0.2, 0.5, 1])
     figure.supylabel("who trusts", fontsize=FONT)
     figure.supxlabel("whom", fontsize=FONT)
     if heading:
@@ -226,11 +255,11 @@ def _name_peers(axes: Any, run: Run, order: Sequence[int], *, with_rows: bool) -
 
 
 def _write_numbers(axes: Any, matrix: npt.NDArray[np.float64]) -> None:
-    """A weight in each cell, without the zero before the point."""
+    """A weight in each cell, without the zero before the point; nothing where it is less than a hundredth."""
     for (i, j), weight in np.ndenumerate(matrix):
         if not np.isnan(weight):
-            text = f"{weight:.1f}".removeprefix("0") if weight >= 0.05 else ""
-            axes.text(j, i, text, ha="center", va="center", color="#ffffff" if weight > 0.5 else "#000000")
+            text = f"{weight:.2f}".removeprefix("0") if weight >= 0.005 else ""
+            axes.text(j, i, text, ha="center", va="center", color="#ffffff" if weight > WHITE_ABOVE else "#000000")
 
 
 def _label_curves(axes: Any, curves: Sequence[npt.NDArray[np.float64]]) -> None:

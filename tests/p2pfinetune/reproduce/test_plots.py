@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from p2pfinetune.reproduce.folders import read_run
-from p2pfinetune.reproduce.plots import COLOURS, guard_curve, mean_matrices, plot_run, plot_sweep
+from p2pfinetune.reproduce.plots import COLOURS, guard_curve, mean_matrices, plot_run, plot_sweep, spread_over_seeds
 from p2pfinetune.reproduce.trust_matrices import merged_rounds, trust_matrices, write_trust_matrices
 
 Write = Callable[..., Path]
@@ -51,6 +51,27 @@ def test_a_curve_shows_rounds_that_all_peers_have_ended(write_run: Write, tmp_pa
 
     assert rounds == [1, 2]
     assert values == pytest.approx([math.exp(3.0 + 1.2 * math.exp(-number / 3)) for number in rounds])
+
+
+def test_bands_leave_out_what_a_seed_does_to_all_schemes_alike() -> None:
+    text = np.array([[0.0, 0.0], [50.0, 40.0], [9.0, 3.0]])
+    noise = np.array([[1.0, 0.5], [-1.0, -0.5], [0.0, 0.0]])
+
+    found = spread_over_seeds({"a": 30.0 + text + noise, "b": 20.0 + text - noise})
+
+    assert found["a"] == pytest.approx(np.sqrt(2) * noise.std(axis=0, ddof=1))
+    assert found["b"] == pytest.approx(found["a"])
+
+
+def test_bands_are_plain_where_seeds_are_missing_and_nothing_with_one_seed() -> None:
+    found = spread_over_seeds({"a": np.array([[1.0], [3.0]]), "b": np.array([[7.0]])})
+
+    assert found["a"] == pytest.approx([np.sqrt(2)])
+    assert found["b"].tolist() == [0.0]
+
+
+def test_a_run_that_listens_to_nobody_gets_no_heat_map(write_run: Write, tmp_path: Path) -> None:
+    assert [path.name for path in plot_run(write_run(tmp_path / "run", [3.0] * 4, own=1.0))] == ["curves.png"]
 
 
 def test_no_two_colours_are_one() -> None:
