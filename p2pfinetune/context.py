@@ -5,19 +5,20 @@ Shapes: p positions, v entries of the vocabulary, c reference contexts, t tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from p2pfinetune.adapter import AdaptedModel, Adapter, write
+from p2pfinetune.batched.gradient import gradient_of
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.compute import measuring_precision, next_token_logits, rows_at_once, without_dropout
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import PADDING, POSITIONS, Evaluation, Measure, evaluate
+from p2pfinetune.evaluate import POSITIONS, Evaluation, Measure
 from p2pfinetune.names import PeerId
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
@@ -48,6 +49,8 @@ class SplitContext:
     on_measured: Callable[[], None] = lambda: None
     """Called after each adapter that was run."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    stack: AdapterStack | None = None
+    """What several adapters are run on together; made when it is first needed."""
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
 
     @property
@@ -57,17 +60,29 @@ class SplitContext:
 
     def evaluation(self, adapter: Adapter) -> Evaluation:
         """Of this very object, measured at most once."""
-        known = self._evaluations.get(id(adapter))
-        if known is None:
-            write(self.adapted, adapter)
-            known = (adapter, evaluate(self.adapted.model, self.measure, self.device))
-            self._evaluations[id(adapter)] = known  # holding the adapter keeps its id from being used again
-            self.on_measured()
-        return known[1]
+        self._measure([adapter])
+        return self._evaluations[id(adapter)][1]
 
     def loss(self, adapter: Adapter) -> float:
         """Mean cross-entropy in nats a token."""
         return self.evaluation(adapter).loss
+
+    def losses(self, adapters: Sequence[Adapter]) -> list[float]:
+        """Of each, measured together."""
+        self._measure(adapters)
+        return [self._evaluations[id(adapter)][1].loss for adapter in adapters]
+
+    def _measure(self, adapters: Sequence[Adapter]) -> None:
+        fresh = list({id(a): a for a in adapters if id(a) not in self._evaluations}.values())
+        found = evaluate_together(self.adapted, fresh, self.measure, self.device, stack=self._stacked())
+        for adapter, evaluation in zip(fresh, found, strict=True):
+            self._evaluations[id(adapter)] = (adapter, evaluation)  # holding it keeps its id from being used again
+            self.on_measured()
+
+    def _stacked(self) -> AdapterStack:
+        if self.stack is None:
+            self.stack = AdapterStack(self.adapted)
+        return self.stack
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> Tensor:
         """(p, v) on the CPU, fp32."""
@@ -90,17 +105,6 @@ class SplitContext:
 
     def gradient(self, adapter: Adapter) -> Adapter:
         """Of the mean loss over the trust split, dropout off."""
-        write(self.adapted, adapter)
-        model: Any = self.adapted.model
-        parameters = self.adapted.parameters
-        totals = {name: torch.zeros_like(parameter, device="cpu") for name, parameter in parameters.items()}
-        with without_dropout(model):
-            for batch in self.measure.batches:
-                targets = batch.targets_bt.to(self.device).flatten()
-                with measuring_precision(self.device):
-                    logits = next_token_logits(model, batch.inputs_bt.to(self.device)).flatten(0, 1)
-                loss = functional.cross_entropy(logits.float(), targets, ignore_index=PADDING, reduction="sum")
-                for name, part in zip(totals, torch.autograd.grad(loss, list(parameters.values())), strict=True):
-                    totals[name] += part.cpu()
+        found = gradient_of(self._stacked(), adapter, self.measure)
         self.on_measured()
-        return Adapter({name: total / self.measure.tokens for name, total in totals.items()})
+        return found

@@ -16,13 +16,15 @@ from typing import Any, Literal
 
 from p2pfinetune import guard
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, network_digest, write
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
 from p2pfinetune.collaborate import collaborate
 from p2pfinetune.context import SplitContext
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
-from p2pfinetune.evaluate import Evaluation, Measure, evaluate, measure_of
+from p2pfinetune.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.generate import continuation
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
 from p2pfinetune.merge import RULES, MergeRule
@@ -45,7 +47,7 @@ class LearnerOptions:
 
     spec: AdapterSpec = field(default_factory=AdapterSpec)
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    trust: str = "validation"
+    trust: str = "mixture"
     trust_options: Mapping[str, Any] = field(default_factory=dict)
     merge: str = "factor-mean"
     merge_options: Mapping[str, Any] = field(default_factory=dict)
@@ -126,9 +128,10 @@ class Learner:
         group: str,
         reference: TokenSplit | None = None,
         adapted: AdaptedModel | None = None,
+        stack: AdapterStack | None = None,
         start: Adapter | None = None,
     ) -> None:
-        """`adapted`: a live model to share with other learners of this base and spec, for simulations of many peers.
+        """`adapted` and `stack`: a live model to share with other learners of this base and spec, for simulations.
 
         `start`: begin with other weights than the seeded ones, as the paper's code does.
         """
@@ -137,6 +140,7 @@ class Learner:
         self._rule = RULES.make(options.merge, options.merge_options)
         self._scheme = _scheme(options, self._rule)
         self._adapted = adapted or attach(base, options.spec)
+        self._stack = stack or AdapterStack(self._adapted)
         initial = self._adapted.initial
         self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
         self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
@@ -325,14 +329,14 @@ class Learner:
         return self._measures[split]
 
     def _evaluate(self, split: Split, adapter: Adapter) -> Evaluation:
-        write(self._adapted, adapter)
-        return evaluate(self._adapted.model, self._measure(split), self._base.device)
+        measure = self._measure(split)
+        return evaluate_together(self._adapted, [adapter], measure, self._base.device, stack=self._stack)[0]
 
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: _Progress) -> SplitContext:
-        reference = self._reference or self._corpus.trust
-        device = self._base.device
-        measure = self._measure("trust")
-        return SplitContext(self._adapted, device, measure, reference, shares, progress.advance, self._last_row)
+        return SplitContext(
+            self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
+            progress.advance, self._last_row, self._stack,
+        )  # fmt: skip
 
     def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
         best, tolerance = self.best_guard, self.options.tolerance

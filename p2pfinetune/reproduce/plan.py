@@ -52,9 +52,9 @@ def small(setting: SettingText, model: str) -> SimulationConfig:
         setting=setting,
         adapter=AdapterChoice(rank=8, alpha=16),
         training=TrainingChoice(lr=4e-3, batch_size=8, context=64),
-        rounds=TOTAL_STEPS // 5,
-        steps=5,
-        warmup_rounds=3,
+        rounds=TOTAL_STEPS // 10,
+        steps=10,
+        warmup_rounds=2,
     )
 
 

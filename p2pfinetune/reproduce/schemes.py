@@ -32,7 +32,7 @@ _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
 
 SCHEMES: Mapping[str, Change] = MappingProxyType(
     {
-        "local": _unguarded("local"),
+        "local": {**_unguarded("local"), "merge_until": 0.0},
         "fedavg": _unguarded("uniform"),
         "theoretical": _unguarded("oracle"),
         "weight-similarity": _unguarded("weight-similarity"),
@@ -43,7 +43,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "default": {"guarded": True},  # whatever the daemon does unless told otherwise
         "validation-guarded": {"trust": "validation", "guarded": True},
         "fedavg-guarded": {"trust": "uniform", "guarded": True},
-        "local-faithful": _faithful("local"),
+        "local-faithful": {**_faithful("local"), "merge_until": 0.0},
         "fedavg-faithful": _faithful("uniform"),
         "theoretical-faithful": _faithful("oracle"),
         "weight-similarity-faithful": _faithful("weight-similarity", faithful=True),

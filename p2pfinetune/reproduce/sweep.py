@@ -93,12 +93,16 @@ def _run_apart(
             )
             _pass_on(queue, by_number, tell)
             for future in done:
-                if error := future.result():
-                    raise LearningError(*error)
+                _raise(future.result())
         pool.shutdown()
     except BaseException:
         _end(pool)
         raise
+
+
+def _raise(error: tuple[str, str] | None) -> None:
+    if error is not None:
+        raise LearningError(*error)
 
 
 def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:

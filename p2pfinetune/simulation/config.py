@@ -83,7 +83,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Rounds without merging at the start: the paper merges for the first time after its fourth 25 steps."""
     merge_until: Part = 1.0
     """The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning"."""
-    trust: str = "validation"
+    trust: str = "mixture"
     trust_options: dict[str, Any] = {}
     merge: str = "factor-mean"
     merge_options: dict[str, Any] = {}

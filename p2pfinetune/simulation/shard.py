@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfinetune.adapter import attach, initial_adapter
+from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.batches import derived_seed
 from p2pfinetune.errors import CheckpointError
@@ -45,6 +46,7 @@ class Shard:
         self._config, self._population = config, population
         spec = config.spec()
         self._adapted = attach(base, spec)
+        self._stack = AdapterStack(self._adapted)
         shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in self._adapted.initial.pairs()}
         self._learners: dict[PeerId, Learner] = {}
         for peer in peers:
@@ -60,6 +62,7 @@ class Shard:
                 group="simulation",
                 reference=population.reference,
                 adapted=self._adapted,
+                stack=self._stack,
                 start=start,
             )
         self._reports: dict[PeerId, TrainReport] = {}
@@ -74,7 +77,7 @@ class Shard:
         learners = [self._learners[peer] for peer in peers]
         own: list[LocalTrainer] = [learner.trainers[0] for learner in learners]
         twins = [twin for learner in learners for twin in learner.trainers[1:]]
-        reports = train_together([*own, *twins], self._config.steps)
+        reports = train_together([*own, *twins], self._config.steps, stack=self._stack)
         for learner, mine in zip(learners, reports, strict=False):  # the twins' come behind
             self._reports[learner.me] = learner.trained(mine)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +40,10 @@ class TrustContext(Protocol):
 
     def loss(self, adapter: Adapter) -> float:
         """Mean cross-entropy in nats a token."""
+        ...
+
+    def losses(self, adapters: Sequence[Adapter]) -> list[float]:
+        """`loss` of each, in one go."""
         ...
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> Tensor:

@@ -26,16 +26,17 @@ PAPER_SHARPNESS = 10.0  # arXiv 2404.09753, authors' code: softmax(-10 d)
 class PredictionSimilarity(TrustScheme):
     """Trust adapters that predict the same next tokens as mine on the same contexts (strategy 3 of arXiv 2404.09753).
 
-    sharpness: a peer at the mean distance weighs e^-sharpness of my own weight, one at half of it e^-(sharpness/2).
+    My own adapter counts as no nearer than my nearest neighbour's, so that this one weighs as much as mine.
+    sharpness: a peer at the mean distance weighs e^(sharpness/2) times less than one at half of it.
     top: how many of the likeliest tokens of a position are compared.
     faithful: the paper's form: raw logits of last positions, rest zero, distances divided by their sum, sharpness 10.
     Peers that predict exactly alike, or a single one alone, get a uniform row. A `threshold` is in units of the score.
     """
 
     faithful: bool = False
-    # Measured with the nano base on two kinds of text: the distance in units of the mean one is 0.6 to 0.9 for the own
-    # kind after the first round, 0.2 to 0.7 later, and 1 to 1.4 for the other.
-    sharpness: float = 3.0
+    # Adapters of one kind of text measure 0.6 to 0.9 of the mean distance, others 1 to 1.4. While the own distance
+    # counted as zero, no sharpness worked: at 3 strangers weighed a third, at 10 nobody but me (docs/LOG.md).
+    sharpness: float = 10.0
     top: int = 100  # of the paper
 
     def __post_init__(self) -> None:
@@ -45,7 +46,7 @@ class PredictionSimilarity(TrustScheme):
             raise ValueError("top is one or more")
 
     def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
-        """-sharpness times the distance over the mean one (paper: over the sum); zero for me, -inf where not finite."""
+        """-sharpness times the distance over the mean one (paper: over the sum); -inf where not finite."""
         distances = self._distances(me, adapters, context)
         others = [d for peer, d in distances.items() if peer != me and math.isfinite(d)]
         total = math.fsum(others)
@@ -53,6 +54,8 @@ class PredictionSimilarity(TrustScheme):
             return {peer: 0.0 if math.isfinite(d) else -math.inf for peer, d in distances.items()}
         scale = total if self.faithful else total / len(others)
         sharpness = PAPER_SHARPNESS if self.faithful else self.sharpness
+        if not self.faithful:
+            distances[me] = min(others)  # my distance to myself is zero whatever I am like: it says nothing
         return {peer: -sharpness * d / scale for peer, d in distances.items()}
 
     def _distances(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:

@@ -37,7 +37,7 @@ class Validation(TrustScheme):
 
     def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
         """-(loss - own loss) / temperature, or -perplexity; an adapter without a finite loss is excluded."""
-        losses = {peer: context.loss(adapter) for peer, adapter in adapters.items()}
+        losses = dict(zip(adapters, context.losses(list(adapters.values())), strict=True))
         if self.faithful:
             return {peer: -math.exp(loss) if loss < LARGEST_EXPONENT else -math.inf for peer, loss in losses.items()}
         reference = losses[me] if math.isfinite(losses[me]) else 0.0

@@ -317,14 +317,17 @@ def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Le
     runs: list[str] = []
 
     def counting(evaluate: Any, name: str) -> Any:
-        return lambda *given: (runs.append(name), evaluate(*given))[1]
+        return lambda model, adapters, *rest, **named: (
+            runs.extend([name] * len(adapters)),
+            evaluate(model, adapters, *rest, **named),
+        )[1]
 
     teacher = make(corpus(seed=1), FRIEND)
     teacher.train(4)
     learner = make(trust="validation")
     learner.train(1)
-    monkeypatch.setattr(context, "evaluate", counting(context.evaluate, "trust"))
-    monkeypatch.setattr(module, "evaluate", counting(module.evaluate, "guard"))
+    monkeypatch.setattr(context, "evaluate_together", counting(context.evaluate_together, "trust"))
+    monkeypatch.setattr(module, "evaluate_together", counting(module.evaluate_together, "guard"))
     seen: list[tuple[int, int]] = []
 
     ended = learner.collaborate({FRIEND: update(teacher)}, on_progress=lambda done, total: seen.append((done, total)))

@@ -13,7 +13,7 @@ from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import RULES
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES
-from p2pfinetune.trust.mixture import Mixture, _slopes
+from p2pfinetune.trust.mixture import Mixture, _product_slopes, _slopes
 
 ME = PeerId("me")
 PEERS = (ME, PeerId("friend"), PeerId("stranger"))
@@ -41,6 +41,9 @@ class Bowl:
 
     def loss(self, adapter: Adapter) -> float:
         return float(self._loss(adapter.tensors))
+
+    def losses(self, adapters: list[Adapter]) -> list[float]:
+        return [self.loss(adapter) for adapter in adapters]
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError
@@ -77,6 +80,24 @@ def test_slopes_are_the_derivatives_of_the_merged_loss(seed: int, raw: tuple[flo
         assert slopes[peer] == pytest.approx(rise / (2 * step), rel=2e-2, abs=2e-2)
 
 
+@given(seed=st.integers(0, 200), raw=st.tuples(*[st.floats(0.1, 1.0)] * 3))
+@settings(max_examples=25, deadline=None)
+def test_product_slopes_are_the_derivatives_of_the_loss_of_the_summed_products(
+    seed: int, raw: tuple[float, float, float]
+) -> None:
+    adapters, bowl = world(seed)
+    weights = {peer: part / math.fsum(raw) for peer, part in zip(PEERS, raw, strict=True)}
+    products = {p: a.tensors["x.lora_B"] @ a.tensors["x.lora_A"] for p, a in adapters.items()}
+    goal = bowl.target.tensors["x.lora_B"] @ bowl.target.tensors["x.lora_A"]
+    residual = sum(w * products[p] for p, w in weights.items()) - goal
+    raw_slopes = {p: float((residual.double() * products[p]).sum()) for p in PEERS}
+    mean = sum(weights[p] * raw_slopes[p] for p in PEERS)
+
+    slopes = _product_slopes(weights, adapters, bowl)
+
+    assert slopes == pytest.approx({p: raw_slopes[p] - mean for p in PEERS}, rel=1e-3, abs=1e-3)
+
+
 @given(seed=st.integers(0, 200))
 @settings(max_examples=25, deadline=None)
 def test_small_steps_never_make_the_merge_worse_than_the_uniform_one(seed: int) -> None:
@@ -110,7 +131,7 @@ def test_a_newcomer_can_rise_from_the_floor() -> None:
     newcomer = PeerId("stranger")
     started = Bowl(adapters[newcomer], last_row={ME: 0.5, PeerId("friend"): 0.5})
 
-    row = Mixture(eta=0.3, steps=60).row(ME, adapters, started)
+    row = Mixture(eta=0.3, steps=100).row(ME, adapters, started)
 
     assert row.weights[newcomer] > 0.5
 
