@@ -127,7 +127,7 @@ def test_a_row_goes_on_from_the_last_one() -> None:
 
 
 def test_a_newcomer_can_rise_from_the_floor() -> None:
-    adapters, bowl = world(5)
+    adapters, _ = world(5)
     newcomer = PeerId("stranger")
     started = Bowl(adapters[newcomer], last_row={ME: 0.5, PeerId("friend"): 0.5})
 

@@ -23,7 +23,10 @@ from p2pfinetune.simulation.run import simulate
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
 
-WORDS = {"a": "fox dog jumps over quick brown lazy the mind".split(), "b": "def return add a b ( ) : + not".split()}
+WORDS = {
+    "a": ["fox", "dog", "jumps", "over", "quick", "lazy", "the"],
+    "b": ["def", "return", "add", "(", ")", ":", "+"],
+}
 
 
 @pytest.fixture(scope="session")
