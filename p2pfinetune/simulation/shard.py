@@ -119,7 +119,9 @@ class Shard:
         for which in asked:
             adapter = learner.adapter(which)
             known[id(adapter)] = found[which] = known.get(id(adapter)) or learner.evaluate("test", which)
-        losses = {which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)}
+        losses: dict[str, float | None] = {
+            which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)
+        }
         return Tested(found["personal"].tokens, losses)
 
     def save(self, folder: Path) -> None:
