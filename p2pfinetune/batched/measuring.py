@@ -1,14 +1,15 @@
 """Score several adapters on one split: what `write` and `evaluate` give one by one, within float tolerance.
 
 Small passes hold several adapters, large ones one, whose factors are then added to the weights for the length of a
-product. Only positions with something to predict reach the output layer, and that in chunks.
+product. Where the model allows it nothing is padded (`packing`); elsewhere, padding does not reach the output layer.
 
-Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions that count.
+Shapes: k adapters of a pass, p numbers of one, w windows, b of a padded batch, t tokens, n positions that count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,13 +18,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from p2pfinetune.adapter import AdaptedModel, Adapter
+from p2pfinetune.batched.packing import Pack, packed, packs_of, returned
 from p2pfinetune.batched.stack import AdapterStack, Schema, row_of
 from p2pfinetune.compute import measuring_precision
 from p2pfinetune.evaluate import PADDING, Batch, Evaluation, Measure
 from p2pfinetune.guard import token_mean
 
-POSITIONS = {"cpu": 512}  # of a pass over several adapters; with more of them, one at a time is as quick or quicker
+POSITIONS = {"cpu": 1024}  # of a pass, of all its adapters together; above, a processor's cache is too small
 POSITIONS_ELSEWHERE = 1 << 15
+
+Scored = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""Sums of losses by adapter and window, and the document of each window."""
 
 
 def evaluate_together(
@@ -46,34 +51,50 @@ def evaluate_together(
     sums_kd = np.zeros((len(adapters), len(measure.per_document_tokens)), np.float64)
     with torch.inference_mode(), measuring_precision(device):
         try:
-            for batch in measure.batches:
-                for part in _parts(len(adapters), batch, device):
+            for score, positions in _passes(stack, measure):
+                at_once = max(1, _most(device) // positions)
+                for part in (slice(k, k + at_once) for k in range(0, len(adapters), at_once)):
                     stack.use(values_kp[part], schema=schema)
-                    losses_kb = _losses(stack, batch, len(values_kp[part]), device)
-                    np.add.at(sums_kd[part], (slice(None), batch.documents_b), losses_kb)
+                    losses_kw, documents_w = score(len(values_kp[part]))
+                    np.add.at(sums_kd[part], (slice(None), documents_w), losses_kw)
         finally:
             stack.release()
     tokens = measure.per_document_tokens
     return [Evaluation(token_mean(row / tokens, tokens), measure.tokens, row / tokens, tokens) for row in sums_kd]
 
 
-def _parts(count: int, batch: Batch, device: torch.device) -> list[slice]:
-    """The adapters of each pass."""
-    at_once = max(1, POSITIONS.get(device.type, POSITIONS_ELSEWHERE) // batch.inputs_bt.numel())
-    return [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+def _most(device: torch.device) -> int:
+    return POSITIONS.get(device.type, POSITIONS_ELSEWHERE)
 
 
-def _losses(stack: AdapterStack, batch: Batch, adapters: int, device: torch.device) -> NDArray[np.float64]:
-    """Sum over the positions of each window, (k, b)."""
-    targets_bt = batch.targets_bt.to(device)
+def _passes(stack: AdapterStack, measure: Measure) -> Iterator[tuple[Callable[[int], Scored], int]]:
+    """What to call with the number of adapters in the stack, and the positions of one adapter."""
+    if stack.device.type == "cpu" and stack.packs:
+        with packed(stack.model):
+            for pack in packs_of(measure, _most(stack.device)):
+                yield partial(_packed_losses, stack, pack), len(pack.inputs_n)
+    else:
+        for batch in measure.batches:
+            yield partial(_padded_losses, stack, batch), batch.inputs_bt.numel()
+
+
+def _packed_losses(stack: AdapterStack, pack: Pack, adapters: int) -> Scored:
+    hidden = returned(stack.model, pack, adapters)
+    losses_n = stack.output.losses(hidden.flatten(0, 1), pack.targets_n.repeat(adapters)).double()
+    losses_kn = losses_n.view(adapters, -1).numpy()
+    starts = np.cumsum((0, *pack.lengths[:-1]))
+    return np.add.reduceat(losses_kn, starts, axis=1), pack.documents_w
+
+
+def _padded_losses(stack: AdapterStack, batch: Batch, adapters: int) -> Scored:
+    targets_bt = batch.targets_bt.to(stack.device)
     is_real_bt = targets_bt != PADDING
-    returned = stack.returned(batch.inputs_bt.to(device).repeat(adapters, 1)).unflatten(0, (adapters, -1))
+    hidden = stack.returned(batch.inputs_bt.to(stack.device).repeat(adapters, 1)).unflatten(0, (adapters, -1))
     targets_n = targets_bt[is_real_bt]
-    found = stack.output.losses(returned[:, is_real_bt].flatten(0, 1), targets_n.repeat(adapters))
-    losses_kbt = torch.zeros((adapters, *targets_bt.shape), dtype=torch.float32, device=device)
+    found = stack.output.losses(hidden[:, is_real_bt].flatten(0, 1), targets_n.repeat(adapters))
+    losses_kbt = torch.zeros((adapters, *targets_bt.shape), dtype=torch.float32, device=stack.device)
     losses_kbt[:, is_real_bt] = found.view(adapters, -1)
-    sums: NDArray[np.float64] = losses_kbt.cpu().double().sum(dim=2).numpy()
-    return sums
+    return losses_kbt.cpu().double().sum(dim=2).numpy(), batch.documents_b
 
 
 def _rows(own: Schema, adapters: Sequence[Adapter]) -> tuple[Schema, Tensor]:

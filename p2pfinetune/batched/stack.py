@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from p2pfinetune.adapter import AdaptedModel
 from p2pfinetune.batched.layers import Factors, StackedLinear
 from p2pfinetune.batched.output import Output
+from p2pfinetune.batched.packing import can_pack
 
 Schema = Mapping[str, tuple[int, ...]]
 
@@ -32,6 +34,11 @@ class AdapterStack:
         self.model, self._layers = _tree(adapted, self._tape)
         self.output = Output(self.model)
         self.kind = kind_of(adapted)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether this model can be run without padding; see `packing`."""
+        return can_pack(self.model)
 
     def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None, schema: Schema | None = None) -> None:
         """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once.
