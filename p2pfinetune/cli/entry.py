@@ -19,6 +19,7 @@ FAILED, MISUSED = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.life
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json = given[0] if given and given[0] in app.NAMES else "", "--json" in given
     try:

@@ -191,7 +191,11 @@ def child_command() -> list[str]:
 
 
 def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The daemon's environment; torch reads its thread count when it is imported, 0 leaves the choice to it."""
+    """The daemon's environment; torch reads its thread count when it is imported, 0 leaves the choice to it.
+
+    Threads that wait for one another sleep instead of spinning: beside other busy processes, which is where a niced
+    worker lives, spinning made a training step take a hundred times as long (docs/LOG.md).
+    """
     quiet = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}
-    return {**environment, **quiet, **counts}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **environment, **quiet, **counts}
