@@ -9,7 +9,16 @@ from p2pfinetune.trust import SCHEMES
 
 
 def test_file_names_are_public_names() -> None:
-    expected = {"local", "oracle", "prediction-similarity", "uniform", "validation", "weight-similarity"}
+    expected = {
+        "first-order",
+        "local",
+        "mixture",
+        "oracle",
+        "prediction-similarity",
+        "uniform",
+        "validation",
+        "weight-similarity",
+    }
 
     assert set(SCHEMES.names()) == expected
 
