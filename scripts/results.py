@@ -1,7 +1,7 @@
 """Make docs/reproduction/results.md anew: `python scripts/results.py RUNS`, RUNS being the --out of `reproduce`.
 
-Between `<!-- results: SETTING-MIX MODEL -->` and `<!-- end -->` come the table of that sweep and two pictures, which are
-copied beside the page. What stands outside the marks, the commands and what the figures mean, is written by people.
+Between `<!-- results: SETTING-MIX MODEL -->` and `<!-- end -->` come the table of that sweep and its pictures, which
+are copied beside the page. What stands outside the marks, the commands and what the figures mean, is written by people.
 """
 
 from __future__ import annotations
