@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from p2pfinetune.adapter import AdaptedModel, Adapter
 from p2pfinetune.batched.packing import Pack, packed, packs_of, returned
-from p2pfinetune.batched.stack import AdapterStack, Schema, row_of
+from p2pfinetune.batched.stack import AdapterStack, Schema, rows_of
 from p2pfinetune.compute import measuring_precision
 from p2pfinetune.evaluate import PADDING, Batch, Evaluation, Measure
 from p2pfinetune.guard import token_mean
 
-POSITIONS = {"cpu": 1024}  # of a pass, of all its adapters together; above, a processor's cache is too small
+POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together; as many as `evaluate` runs at once
 POSITIONS_ELSEWHERE = 1 << 15
 
 Scored = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -56,7 +56,8 @@ def evaluate_together(
                 for part in (slice(k, k + at_once) for k in range(0, len(adapters), at_once)):
                     stack.use(values_kp[part], schema=schema)
                     losses_kw, documents_w = score(len(values_kp[part]))
-                    np.add.at(sums_kd[part], (slice(None), documents_w), losses_kw)
+                    for sums_d, losses_w in zip(sums_kd[part], losses_kw, strict=True):
+                        np.add.at(sums_d, documents_w, losses_w)
         finally:
             stack.release()
     tokens = measure.per_document_tokens
@@ -101,7 +102,7 @@ def _rows(own: Schema, adapters: Sequence[Adapter]) -> tuple[Schema, Tensor]:
     """The adapters as rows of one matrix, with zeros up to the largest rank, and the schema of that rank."""
     rank = max(a.shape[0] for adapter in adapters for _, a, _ in adapter.pairs())
     schema = {name: (rank, shape[1]) if name.endswith(".lora_A") else (shape[0], rank) for name, shape in own.items()}
-    return schema, torch.stack([row_of(schema, _widened(schema, adapter)) for adapter in adapters])
+    return schema, rows_of(schema, [_widened(schema, adapter) for adapter in adapters])
 
 
 def _widened(schema: Schema, adapter: Adapter) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ Shapes: k peers, p numbers of an adapter.
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -79,8 +79,28 @@ def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
     }
 
 
+def rows_of(schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The tensors of some adapters, or of their moments, as a new matrix."""
+    rows_kp = torch.empty(len(adapters), sum(shape[0] * shape[1] for shape in schema.values()))
+    for name, tensor in views(schema, rows_kp).items():
+        held = torch.stack([tensors[name] for tensors in adapters])
+        tensor.copy_(held if name.endswith("A") else held.mT)
+    return rows_kp
+
+
+def apart(schema: Schema, rows_kp: Tensor) -> list[dict[str, Tensor]]:
+    """The other way round, as a copy on the CPU; a tensor's copies of all adapters lie in one piece of memory."""
+    found = views(schema, rows_kp.detach().cpu())
+    own = {
+        name: t.clone(memory_format=torch.contiguous_format) if name.endswith("A") else t.mT.contiguous()
+        for name, t in found.items()
+    }
+    split = {name: tensor.unbind() for name, tensor in own.items()}
+    return [{name: tensors[k] for name, tensors in split.items()} for k in range(len(rows_kp))]
+
+
 def row_of(schema: Schema, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The tensors of one adapter, or of its moments, as a new row."""
+    """The tensors of one adapter as a new row."""
     return torch.cat([(tensors[name] if name.endswith("A") else tensors[name].mT).reshape(-1) for name in schema])
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.adapter import Adapter
-from p2pfinetune.batched.stack import AdapterStack, draws_noise, kind_of, row_of, tensors_of
+from p2pfinetune.batched.stack import AdapterStack, apart, draws_noise, kind_of, rows_of
 from p2pfinetune.compute import training_precision
 from p2pfinetune.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
 
@@ -146,7 +146,7 @@ class _Run:
         return losses_n.detach().view(count, -1).sum(dim=1) / tokens
 
     def _rows(self, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        return torch.stack([row_of(self._schema, tensors) for tensors in adapters]).to(self._stack.device)
+        return rows_of(self._schema, adapters).to(self._stack.device)
 
     def _adamw(self) -> torch.optim.AdamW:
         """A group of one row for each peer, with the moments it has so far."""
@@ -157,14 +157,14 @@ class _Run:
         ]
         is_fused = self._stack.device.type in {"cpu", "cuda"}  # reads and writes a row once instead of a dozen times
         optimizer = torch.optim.AdamW(groups, fused=is_fused or None)
-        for group, trainer in zip(groups, self._trainers, strict=True):
-            state = trainer.state(copy=False)
-            if state.moments:
-                optimizer.state[group["params"][0]] = {
-                    "step": torch.tensor(float(state.moment_steps), device=self._stack.device),
-                    FIRST: self._rows([state.moments[FIRST]])[0],
-                    SECOND: self._rows([state.moments[SECOND]])[0],
-                }
+        states = [trainer.state(copy=False) for trainer in self._trainers]
+        begun = [k for k, state in enumerate(states) if state.moments]
+        if not begun:
+            return optimizer
+        first_kp, second_kp = (self._rows([states[k].moments[kind] for k in begun]) for kind in (FIRST, SECOND))
+        for k, first_p, second_p in zip(begun, first_kp, second_kp, strict=True):
+            steps = torch.tensor(float(states[k].moment_steps), device=self._stack.device)
+            optimizer.state[groups[k]["params"][0]] = {"step": steps, FIRST: first_p, SECOND: second_p}
         return optimizer
 
     def _update(self, norms: Sequence[float], rates: Sequence[float]) -> None:
@@ -174,12 +174,14 @@ class _Run:
         self._optimizer.step()
 
     def _give_back(self) -> None:
-        for group, values_p, trainer in zip(
-            self._optimizer.param_groups, self._values_kp.cpu(), self._trainers, strict=True
-        ):
-            found = tensors_of(self._schema, values_p)
-            adapter = Adapter({name: t.clone(memory_format=torch.contiguous_format) for name, t in found.items()})
-            held = self._optimizer.state.get(group["params"][0])
-            moments = {kind: tensors_of(self._schema, held[kind]) for kind in (FIRST, SECOND)} if held else {}
-            moment_steps = int(held["step"]) if held else 0
-            trainer.load_state(TrainerState(adapter, moments, moment_steps, trainer.steps), copy=False)
+        held = [self._optimizer.state.get(group["params"][0], {}) for group in self._optimizer.param_groups]
+        begun = [k for k, state in enumerate(held) if state]
+        moments: list[dict[str, dict[str, Tensor]]] = [{} for _ in held]
+        for kind in (FIRST, SECOND) if begun else ():
+            parts = apart(self._schema, torch.stack([held[k][kind] for k in begun]))
+            for k, tensors in zip(begun, parts, strict=True):
+                moments[k][kind] = tensors
+        for k, (trainer, tensors) in enumerate(zip(self._trainers, apart(self._schema, self._values_kp), strict=True)):
+            adapter = Adapter({name: tensor.clone() for name, tensor in tensors.items()})  # may outlive the others
+            moment_steps = int(held[k]["step"]) if held[k] else 0
+            trainer.load_state(TrainerState(adapter, moments[k], moment_steps, trainer.steps), copy=False)
