@@ -47,7 +47,7 @@ class LearnerOptions:
 
     spec: AdapterSpec = field(default_factory=AdapterSpec)
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    trust: str = "mixture"
+    trust: str = "prediction-similarity"
     trust_options: Mapping[str, Any] = field(default_factory=dict)
     merge: str = "factor-mean"
     merge_options: Mapping[str, Any] = field(default_factory=dict)

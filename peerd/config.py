@@ -31,7 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Find peers on the local network by mDNS."""
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     """Addresses to listen on."""
-    trust: str = "mixture"
+    trust: str = "prediction-similarity"
     """Trust scheme; see docs/how-to."""
     trust_options: dict[str, Any] = {}
     """Options of the trust scheme."""

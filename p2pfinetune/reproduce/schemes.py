@@ -40,7 +40,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "prediction-similarity": _unguarded("prediction-similarity"),
         "first-order": _unguarded("first-order"),
         "mixture": _unguarded("mixture"),
-        "default": {"guarded": True},  # whatever the daemon does unless told otherwise
+        "default": {"guarded": True, "public_reference": False},  # whatever the daemon does unless told otherwise
         "validation-guarded": {"trust": "validation", "guarded": True},
         "fedavg-guarded": {"trust": "uniform", "guarded": True},
         "local-faithful": {**_faithful("local"), "merge_until": 0.0},

@@ -83,10 +83,12 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Rounds without merging at the start: the paper merges for the first time after its fourth 25 steps."""
     merge_until: Part = 1.0
     """The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning"."""
-    trust: str = "mixture"
+    trust: str = "prediction-similarity"
     trust_options: dict[str, Any] = {}
     merge: str = "factor-mean"
     merge_options: dict[str, Any] = {}
+    public_reference: bool = True
+    """Prediction similarity on the setting's public text, as in the paper; false: on each peer's own trust split."""
     guarded: bool = True
     """False: every merge is taken, as in the paper."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05

@@ -60,7 +60,7 @@ class Shard:
                 config.learner_options(peer),
                 me=peer,
                 group="simulation",
-                reference=population.reference,
+                reference=population.reference if config.public_reference else None,
                 adapted=self._adapted,
                 stack=self._stack,
                 start=start,
