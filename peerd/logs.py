@@ -29,7 +29,7 @@ class OneLine(logging.Formatter):
         when = self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ")
         part = record.name.removeprefix("peerd.")
         message = escaped(record.getMessage())
-        given = {name: value for name, value in vars(record).items() if name not in PLAIN}
+        given = {name: value for name, value in vars(record).items() if name not in PLAIN and name[0] != "_"}
         fields = "".join(f" {name}={field(value)}" for name, value in given.items())
         traceback = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         return f"{when} {record.levelname.lower():<7} {part}: {message}{fields}{traceback}"

@@ -18,7 +18,8 @@ from p2pfinetune.reproduce.tables import markdown, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction" / "results.md"
 MARK = re.compile(
-    r"(<!-- results: (?P<setting>[a-z-]+) (?P<model>[\w.-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
+    r"(?P<begin><!-- results: (?P<setting>[a-z-]+) (?P<model>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)",
+    re.DOTALL,
 )
 PICTURES = ("bars", "curves", "trust-default")
 
@@ -26,7 +27,7 @@ PICTURES = ("bars", "curves", "trust-default")
 def main() -> int:
     """Rewrite the page; a sweep that RUNS does not hold keeps the table it has."""
     runs = Path(sys.argv[1])
-    PAGE.write_text(MARK.sub(lambda found: found[1] + part(runs, found) + found[4], PAGE.read_text()))
+    PAGE.write_text(MARK.sub(lambda found: found["begin"] + part(runs, found) + found["end"], PAGE.read_text()))
     return 0
 
 

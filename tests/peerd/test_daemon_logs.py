@@ -29,6 +29,12 @@ def test_fields_follow_the_message(written):
     )
 
 
+def test_what_other_libraries_add_for_themselves_is_no_field(written):
+    line = written("round finished", round=3, _ray_timestamp_ns=17)
+
+    assert line.endswith(" round finished round=3")
+
+
 def test_strangers_can_neither_forge_a_line_nor_write_a_long_one(written):
     line = written("heard %s", "\x1b[2Ja\n2026 error: forged", who="\x1b[31mred\nforged" + "x" * 1000)
 
