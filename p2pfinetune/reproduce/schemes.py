@@ -14,7 +14,7 @@ from p2pfinetune.simulation.topology import Topology
 
 Change = Mapping[str, Any]
 
-DITTO_PULL = 0.1  # lambda of Ditto (Li et al., 2021); chosen on development seeds among 0.01, 0.1 and 1
+DITTO_PULL = 0.1  # lambda of Ditto (Li et al., 2021); a round number, not tuned
 TOP_K = 3  # of the paper's code, the own adapter counted
 
 
