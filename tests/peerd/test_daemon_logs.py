@@ -30,7 +30,7 @@ def test_fields_follow_the_message(written):
 
 
 def test_what_other_libraries_add_for_themselves_is_no_field(written):
-    line = written("round finished", round=3, _ray_timestamp_ns=17)
+    line = written("round finished", round=3, _of_a_library=17)
 
     assert line.endswith(" round finished round=3")
 
