@@ -9,6 +9,7 @@ from peerd.wire.keys import PeerKey
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # starting daemons takes seconds of CPU time each
 
 ROUNDS = 4
+STEPS = 80  # of a round: a second at least, so that a look in every fifth of one finds it training
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def poor(town):
 def twin(town, poor):
     """Runs through; its only bootstrap node is dead, which must not matter."""
     nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD8C3E8c8sFpJ8TbvNjKniZFpCugjiD6HaGootVHnWU1R"
-    home = town.home("twin", rounds=ROUNDS, steps_per_round=12, bootstrap=(nobody,))
+    home = town.home("twin", rounds=ROUNDS, steps_per_round=STEPS, bootstrap=(nobody,))
     PeerKey.load_or_create(home.paths.identity)
     return home.start()
 
@@ -32,7 +33,7 @@ def twin(town, poor):
 @pytest.fixture(scope="module")
 def killed(town, twin):
     """The same identity, text and options."""
-    home = town.home("killed", rounds=ROUNDS, steps_per_round=12)
+    home = town.home("killed", rounds=ROUNDS, steps_per_round=STEPS)
     shutil.copy2(twin.paths.identity, home.paths.identity)
     home.change(data=twin.config.data)
     return home.start()
@@ -44,7 +45,7 @@ def numbers(records):
 
 
 def test_a_killed_daemon_ends_with_the_state_of_its_twin(twin, killed, is_gone):
-    killed.until(lambda status: status.round == 2 and status.worker.state == "training")
+    killed.until(lambda status: 2 <= status.round <= ROUNDS and status.worker.state == "training")
     (worker,) = killed.children()
     killed.kill()
     assert killed.paths.socket.exists()  # stale
