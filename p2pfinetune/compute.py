@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -58,20 +57,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def next_token_logits(model: Any, inputs_bt: Tensor, places: list[int] | None = None) -> Tensor:
-    """(b, t, vocabulary), or at some places of t only: the output layer of a small model is a third of its work.
-
-    Rows may be padded on the right: a causal model never looks there, so no mask is needed.
-    """
-    if places is None:
-        logits: Tensor = model(input_ids=inputs_bt, use_cache=False).logits
-        return logits
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        return next_token_logits(model, inputs_bt)[:, places]
-    kept: Tensor = model(
-        input_ids=inputs_bt, use_cache=False, logits_to_keep=torch.tensor(places, device=inputs_bt.device)
-    ).logits
-    return kept
+def next_token_logits(model: Any, inputs_bt: Tensor) -> Tensor:
+    """(b, t, vocabulary). Rows may be padded on the right: a causal model never looks there, so no mask is needed."""
+    logits: Tensor = model(input_ids=inputs_bt, use_cache=False).logits
+    return logits
 
 
 def token_losses(logits_nv: Tensor, targets_n: Tensor) -> Tensor:

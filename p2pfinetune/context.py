@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, write
+from p2pfinetune.adapter import AdaptedModel, Adapter
 from p2pfinetune.batched.gradient import gradient_of
 from p2pfinetune.batched.measuring import evaluate_together
-from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.compute import measuring_precision, next_token_logits, rows_at_once, without_dropout
+from p2pfinetune.batched.stack import AdapterStack, row_of
+from p2pfinetune.compute import measuring_precision, rows_at_once
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import POSITIONS, Evaluation, Measure
+from p2pfinetune.evaluate import POSITIONS, Evaluation, Measure, divided
 from p2pfinetune.names import PeerId
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
@@ -52,6 +52,7 @@ class SplitContext:
     stack: AdapterStack | None = None
     """What several adapters are run on together; made when it is first needed."""
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
+    _divided: dict[int, list[Measure]] = field(default_factory=dict)
 
     @property
     def initial(self) -> Adapter:
@@ -93,18 +94,24 @@ class SplitContext:
         contexts_ct = reference_contexts(self.reference, count, REFERENCE_LENGTH)
         length = contexts_ct.shape[1]
         places = [length - 1] if last_only else sorted({length - 1 - i * length // each for i in range(each)})
-        write(self.adapted, adapter)
         rows = min(max(1, POSITIONS // length), rows_at_once(length, vocabulary))
-        with torch.inference_mode(), without_dropout(self.adapted.model), measuring_precision(self.device):
-            found = [
-                next_token_logits(self.adapted.model, part.to(self.device), places).flatten(0, 1).float().cpu()
-                for part in contexts_ct.split(rows)
-            ]
+        stack = self._stacked()
+        with torch.inference_mode(), measuring_precision(self.device):
+            try:
+                stack.use(row_of(adapter.schema, adapter.tensors).unsqueeze(0).to(self.device), schema=adapter.schema)
+                found = [
+                    stack.output.logits(stack.returned(part.to(self.device))[:, places].flatten(0, 1)).float().cpu()
+                    for part in contexts_ct.split(rows)
+                ]
+            finally:
+                stack.release()
         self.on_measured()
         return torch.cat(found)
 
-    def gradient(self, adapter: Adapter) -> Adapter:
-        """Of the mean loss over the trust split, dropout off."""
-        found = gradient_of(self._stacked(), adapter, self.measure)
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
+        """Of the mean loss over each part of the trust split, dropout off, and the tokens of the part."""
+        if parts not in self._divided:
+            self._divided[parts] = divided(self.measure, parts)
+        found = [(gradient_of(self._stacked(), adapter, part), part.tokens) for part in self._divided[parts]]
         self.on_measured()
         return found

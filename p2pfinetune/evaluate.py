@@ -1,4 +1,4 @@
-"""Mean cross-entropy per document, measured often and on little text: every adapter of every round passes here.
+"""Mean cross-entropy per window, measured often and on little text: every adapter of every round passes here.
 
 A document is cut into windows of `context` tokens, each predicted token counts once, and windows of similar length run
 together. Which windows are measured depends only on the split and the limits, so that losses of two adapters are
@@ -30,19 +30,16 @@ CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """Losses of one adapter on one split. A document that is too short to predict anything is not among them."""
+    """Losses of one adapter on one split. A document that is too short to predict anything has no window."""
 
     loss: float
     """Mean over all measured tokens, in nats."""
     tokens: int
-    per_document: NDArray[np.float64]
-    """Mean over the measured tokens of each document, in the order of the split."""
-    per_document_tokens: NDArray[np.int64]
-
-    @property
-    def documents(self) -> int:
-        """How many documents were measured."""
-        return len(self.per_document)
+    per_window: NDArray[np.float64]
+    """Mean over the tokens of each window, in the order of the split: the pairs in which adapters are compared."""
+    per_window_tokens: NDArray[np.int64]
+    documents: int
+    """How many documents the windows are of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +49,8 @@ class Batch:
     inputs_bt: Tensor
     targets_bt: Tensor
     """PADDING where there is nothing to predict."""
-    documents_b: NDArray[np.int64]
+    windows_b: NDArray[np.int64]
+    """Which window of the measure each row is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,12 +58,13 @@ class Measure:
     """What is measured of a split, ready to run."""
 
     batches: tuple[Batch, ...]
-    per_document_tokens: NDArray[np.int64]
+    per_window_tokens: NDArray[np.int64]
+    documents: int
 
     @property
     def tokens(self) -> int:
         """Predicted tokens."""
-        return int(self.per_document_tokens.sum())
+        return int(self.per_window_tokens.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +78,60 @@ class Window:
 
 def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: int = 0) -> Measure:
     """The windows of a split in batches; with `max_tokens`, a random but fixed choice of windows up to so many."""
-    windows = _limited(list(_windows(split, context)), max_tokens)
-    windows.sort(key=lambda window: (window.start - window.stop, window.start))
-    counts = np.zeros(split.documents, np.int64)
-    for window in windows:
-        counts[window.document] += window.stop - window.start
-    measured = np.flatnonzero(counts)
-    position = {int(document): i for i, document in enumerate(measured)}
-    batches = tuple(_batch(split, group, position) for group in _grouped(windows, vocabulary))
-    return Measure(batches, counts[measured])
+    windows = sorted(_limited(list(_windows(split, context)), max_tokens), key=lambda window: window.start)
+    position = {window: i for i, window in enumerate(windows)}
+    by_length = sorted(windows, key=lambda window: (window.start - window.stop, window.start))
+    batches = tuple(_batch(split, group, position) for group in _grouped(by_length, vocabulary))
+    tokens = np.array([window.stop - window.start for window in windows], np.int64)
+    return Measure(batches, tokens, len({window.document for window in windows}))
+
+
+def divided(measure: Measure, parts: int) -> list[Measure]:
+    """The same windows as up to `parts` measures of about as many windows each, which lie side by side in the split."""
+    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    most = 0
+    for batch in measure.batches:
+        most = max(most, batch.inputs_bt.numel())
+        for number, inputs_t, targets_t in zip(batch.windows_b, batch.inputs_bt, batch.targets_bt, strict=True):
+            size = int(measure.per_window_tokens[number])
+            rows[int(number)] = inputs_t[:size], targets_t[:size]
+    if parts < 2 or len(rows) < 2:
+        return [measure]
+    return [_part(measure, rows, group, most) for group in np.array_split(np.arange(len(rows)), min(parts, len(rows)))]
+
+
+def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArray[np.int64], most: int) -> Measure:
+    """The windows of a group, longest first, in batches of up to `most` places."""
+    tokens = measure.per_window_tokens[group]
+    left = sorted(range(len(group)), key=lambda i: -tokens[i])
+    batches = []
+    while left:
+        longest = int(tokens[left[0]])
+        chosen = [i for i in left[: max(1, most // longest)] if tokens[i] >= SIMILAR * longest]
+        left = left[len(chosen) :]
+        inputs_bt = torch.zeros((len(chosen), longest), dtype=torch.int64)
+        targets_bt = torch.full((len(chosen), longest), PADDING, dtype=torch.int64)
+        for row, i in enumerate(chosen):
+            inputs_bt[row, : tokens[i]], targets_bt[row, : tokens[i]] = rows[int(group[i])]
+        batches.append(Batch(inputs_bt, targets_bt, np.array(chosen, np.int64)))
+    return Measure(tuple(batches), tokens, measure.documents)
 
 
 def evaluate(model: Any, measure: Measure, device: torch.device) -> Evaluation:
     """Run the model as it is now over the measure, with every dropout off."""
-    sums = np.zeros(len(measure.per_document_tokens), np.float64)
+    sums = np.zeros(len(measure.per_window_tokens), np.float64)
     with torch.inference_mode(), without_dropout(model), measuring_precision(device):
         for batch in measure.batches:
             losses_bt = _losses(model, batch, device)
-            np.add.at(sums, batch.documents_b, losses_bt.double().sum(dim=1).numpy())
-    tokens = measure.per_document_tokens
-    per_document = sums / tokens
-    return Evaluation(token_mean(per_document, tokens), measure.tokens, per_document, tokens)
+            sums[batch.windows_b] = losses_bt.double().sum(dim=1).numpy()
+    return evaluation_of(measure, sums)
+
+
+def evaluation_of(measure: Measure, sums: NDArray[np.float64]) -> Evaluation:
+    """From the sum of the losses of each window."""
+    tokens = measure.per_window_tokens
+    per_window = sums / tokens
+    return Evaluation(token_mean(per_window, tokens), measure.tokens, per_window, tokens, measure.documents)
 
 
 def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
@@ -149,7 +181,7 @@ def _grouped(windows: list[Window], vocabulary: int) -> Iterator[list[Window]]:
         place += len(group)
 
 
-def _batch(split: TokenSplit, windows: list[Window], position: dict[int, int]) -> Batch:
+def _batch(split: TokenSplit, windows: list[Window], position: dict[Window, int]) -> Batch:
     longest = windows[0].stop - windows[0].start
     inputs_bt = np.zeros((len(windows), longest), np.int64)
     targets_bt = np.full((len(windows), longest), PADDING, np.int64)
@@ -157,5 +189,5 @@ def _batch(split: TokenSplit, windows: list[Window], position: dict[int, int]) -
         size = window.stop - window.start
         inputs_bt[row, :size] = split.tokens[window.start - 1 : window.stop - 1]
         targets_bt[row, :size] = split.tokens[window.start : window.stop]
-    documents_b = np.array([position[window.document] for window in windows], np.int64)
-    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), documents_b)
+    windows_b = np.array([position[window] for window in windows], np.int64)
+    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), windows_b)

@@ -25,36 +25,62 @@ class Verdict:
     """Empty when accepted, else one of the fixed words of this module."""
     own: float
     merged: float
-    worsened: int
-    """Documents on which the merge is worse than the own adapter; for people, it decides nothing."""
+    on_credit: bool
+    """Accepted within the doubt though it measured worse than the own adapter; `own` is owed from now on."""
 
 
-def verdict(own: Losses, merged: Losses, tokens: NDArray[np.int64], best: float, tolerance: float) -> Verdict:
+def verdict(
+    own: Losses,
+    merged: Losses,
+    tokens: NDArray[np.int64],
+    best: float,
+    tolerance: float,
+    *,
+    doubt: float = 0.0,
+    owed: float = math.inf,
+) -> Verdict:
     """Accept where the merge is no worse than the own adapter and at most `tolerance` above the best ever reached.
 
-    `own` and `merged` hold the mean loss of the same documents in the same order and `tokens` how many tokens each mean
-    is over. Both conditions are about the mean over tokens, so the pairing removes how hard a document is. `tolerance`
+    `own` and `merged` hold the mean loss of the same windows in the same order and `tokens` how many tokens each mean
+    is over. The conditions are about the mean over tokens, so the pairing removes how hard a window is. `tolerance`
     is in nats a token, in total and not per round; `best` is infinite before anything was measured.
+
+    No worse means: by no more than `doubt` standard errors of the paired difference. A merge often costs a little at
+    once and pays off after some rounds of training from it. Such credit is given only where the own adapter is better
+    than `owed`, its loss at the last credit, so what was given up is regained first and credits cannot add up.
     """
     if not own.shape == merged.shape == tokens.shape or tokens.sum() <= 0:
-        raise ValueError(
-            "own and merged losses are paired over the same documents, of which there is at least one token"
-        )
-    if math.isnan(best) or not tolerance >= 0.0:
-        raise ValueError("best is a number or infinite, tolerance is zero or positive")
+        raise ValueError("own and merged losses are paired over the same windows, of which there is at least one token")
+    if math.isnan(best) or math.isnan(owed) or not (tolerance >= 0.0 and doubt >= 0.0):
+        raise ValueError("best and owed are numbers or infinite, tolerance and doubt are zero or positive")
     own_mean, merged_mean = token_mean(own, tokens), token_mean(merged, tokens)
+    credit = doubt * standard_error(merged - own, tokens) if doubt and own_mean < owed else 0.0
+    reason = _reason(own_mean + credit, merged_mean, best, tolerance)
     return Verdict(
-        accepted=not (reason := _reason(own_mean, merged_mean, best, tolerance)),
+        accepted=not reason,
         reason=reason,
         own=own_mean,
         merged=merged_mean,
-        worsened=int(np.count_nonzero(merged > own)),
+        on_credit=not reason and merged_mean > own_mean,
     )
 
 
-def token_mean(per_document: Losses, tokens: NDArray[np.int64]) -> float:
-    """Mean over all tokens of losses given per document: the one formula, so that equal losses are equal to the bit."""
-    return float(per_document @ tokens) / max(int(tokens.sum()), 1)
+def token_mean(per_window: Losses, tokens: NDArray[np.int64]) -> float:
+    """Mean over all tokens of losses given per window: the one formula, so that equal losses are equal to the bit."""
+    return float(per_window @ tokens) / max(int(tokens.sum()), 1)
+
+
+def standard_error(differences: Losses, tokens: NDArray[np.int64]) -> float:
+    """Of the mean over tokens of differences given per window; zero for a single window, of which nothing is known.
+
+    The ratio estimator of survey sampling: windows are drawn, and their tokens come with them (Cochran 1977, 6.3).
+    """
+    n = len(differences)
+    if n < 2 or not np.isfinite(differences).all():
+        return 0.0
+    shares = tokens / tokens.sum()
+    deviations = shares * (differences - differences @ shares)
+    return math.sqrt(n / (n - 1) * float(deviations @ deviations))
 
 
 def has_drifted(loss: float, best: float, tolerance: float) -> bool:

@@ -55,6 +55,8 @@ class LearnerOptions:
     """Also train a twin that never merges; it costs a second training."""
     tolerance: float = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
+    doubt: float = 2.0
+    """Standard errors by which a merge may measure worse than the own adapter; see `guard.verdict`."""
     max_norm: float = 0.0
     """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
     trust_tokens: int = 4096
@@ -67,8 +69,8 @@ class LearnerOptions:
     """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
 
     def __post_init__(self) -> None:
-        if not self.tolerance >= 0.0 or not self.max_norm >= 0.0 or min(self.trust_tokens, self.guard_tokens) < 0:
-            raise OptionError("tolerance, max_norm and limits of tokens are zero or positive")
+        if not min(self.tolerance, self.doubt, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
+            raise OptionError("tolerance, doubt, max_norm and limits of tokens are zero or positive")
         if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
             raise OptionError("twin_pull is zero or positive, and needs a twin")
 
@@ -153,6 +155,7 @@ class Learner:
             trainer.set_adapter(start or initial)
         self._own = self._personal = self._best = self._twin_best = start or initial
         self._last_row: Mapping[PeerId, float] = {}
+        self._owed = math.inf
         self._measures: dict[Split, Measure] = {}
         self._guard_base = self._evaluate("guard", initial).loss
         self.best_guard = self._best_local = self._guard_base
@@ -276,8 +279,9 @@ class Learner:
         """Everything but the best adapter, which `save_best` writes, in one file."""
         twin = self._twin.state() if self._twin is not None else None
         memory = Memory(
-            self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local, self._last_row
-        )
+            self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local, self._last_row,
+            self._owed,
+        )  # fmt: skip
         save_memory(path, self.network, self._corpus.fingerprint, memory)
 
     def restore(self, path: Path) -> None:
@@ -287,7 +291,7 @@ class Learner:
         if self._twin is not None and memory.twin is not None:
             self._twin.load_state(memory.twin)
         self._own, self._personal, self._twin_best = memory.own, memory.personal, memory.twin_best
-        self._last_row = memory.last_row
+        self._last_row, self._owed = memory.last_row, memory.owed
         if self._twin is not None and self.options.twin_pull:
             self._twin.pull_towards(self._personal, self.options.twin_pull)
         changed = fingerprint != self._corpus.fingerprint
@@ -342,8 +346,12 @@ class Learner:
         best, tolerance = self.best_guard, self.options.tolerance
         outcome = _Outcome(own, on_guard.loss, "", moments_fit=True)
         if merged is not own:
-            losses = self._evaluate("guard", merged).per_document
-            judged = guard.verdict(on_guard.per_document, losses, on_guard.per_document_tokens, best, tolerance)
+            losses = self._evaluate("guard", merged).per_window
+            judged = guard.verdict(
+                on_guard.per_window, losses, on_guard.per_window_tokens, best, tolerance,
+                doubt=self.options.doubt, owed=self._owed,
+            )  # fmt: skip
+            self._owed = judged.own if judged.on_credit else self._owed
             outcome = replace(outcome, reason=judged.reason)
             if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
                 outcome = _Outcome(merged, judged.merged, "", moments_fit=not self._rule.resets_moments)

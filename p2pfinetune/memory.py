@@ -33,12 +33,16 @@ class Memory:
     best_local: float
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     """Where a scheme that goes on from its last row begins."""
+    owed: float = math.inf
+    """The own guard loss at the last credit of the guard."""
 
 
 def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -> None:
     """Write one file."""
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
     values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
+    if math.isfinite(memory.owed):
+        values["owed"] = memory.owed
     _put("trainer", memory.trainer, values, groups)
     if memory.twin is not None:
         _put("twin", memory.twin, values, groups)
@@ -62,7 +66,8 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
         twin_best = Adapter(groups["twin_best"]) if with_twin else own
         best_local = float(values["best_local"]) if with_twin else math.inf
         last_row = {PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()}
-        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row)
+        owed = float(values.get("owed", math.inf))
+        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row, owed)
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error

@@ -21,14 +21,13 @@ from p2pfinetune.adapter import AdaptedModel, Adapter
 from p2pfinetune.batched.packing import Pack, packed, packs_of, returned
 from p2pfinetune.batched.stack import AdapterStack, Schema, rows_of
 from p2pfinetune.compute import measuring_precision
-from p2pfinetune.evaluate import PADDING, Batch, Evaluation, Measure
-from p2pfinetune.guard import token_mean
+from p2pfinetune.evaluate import PADDING, Batch, Evaluation, Measure, evaluation_of
 
 POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together; as many as `evaluate` runs at once
 POSITIONS_ELSEWHERE = 1 << 15
 
 Scored = tuple[NDArray[np.float64], NDArray[np.int64]]
-"""Sums of losses by adapter and window, and the document of each window."""
+"""Sums of losses by adapter and window, and which window of the measure each is."""
 
 
 def evaluate_together(
@@ -48,20 +47,18 @@ def evaluate_together(
     stack = stack if stack is not None else AdapterStack(adapted)
     schema, values_kp = _rows(adapted.schema, adapters)
     values_kp = values_kp.to(device)
-    sums_kd = np.zeros((len(adapters), len(measure.per_document_tokens)), np.float64)
+    sums_kw = np.zeros((len(adapters), len(measure.per_window_tokens)), np.float64)
     with torch.inference_mode(), measuring_precision(device):
         try:
             for score, positions in _passes(stack, measure):
                 at_once = max(1, _most(device) // positions)
                 for part in (slice(k, k + at_once) for k in range(0, len(adapters), at_once)):
                     stack.use(values_kp[part], schema=schema)
-                    losses_kw, documents_w = score(len(values_kp[part]))
-                    for sums_d, losses_w in zip(sums_kd[part], losses_kw, strict=True):
-                        np.add.at(sums_d, documents_w, losses_w)
+                    losses_kw, windows_w = score(len(values_kp[part]))
+                    sums_kw[part, windows_w] = losses_kw
         finally:
             stack.release()
-    tokens = measure.per_document_tokens
-    return [Evaluation(token_mean(row / tokens, tokens), measure.tokens, row / tokens, tokens) for row in sums_kd]
+    return [evaluation_of(measure, sums_w) for sums_w in sums_kw]
 
 
 def _most(device: torch.device) -> int:
@@ -84,7 +81,7 @@ def _packed_losses(stack: AdapterStack, pack: Pack, adapters: int) -> Scored:
     losses_n = stack.output.losses(hidden.flatten(0, 1), pack.targets_n.repeat(adapters)).double()
     losses_kn = losses_n.view(adapters, -1).numpy()
     starts = np.cumsum((0, *pack.lengths[:-1]))
-    return np.add.reduceat(losses_kn, starts, axis=1), pack.documents_w
+    return np.add.reduceat(losses_kn, starts, axis=1), pack.windows_w
 
 
 def _padded_losses(stack: AdapterStack, batch: Batch, adapters: int) -> Scored:
@@ -95,7 +92,7 @@ def _padded_losses(stack: AdapterStack, batch: Batch, adapters: int) -> Scored:
     found = stack.output.losses(hidden[:, is_real_bt].flatten(0, 1), targets_n.repeat(adapters))
     losses_kbt = torch.zeros((adapters, *targets_bt.shape), dtype=torch.float32, device=stack.device)
     losses_kbt[:, is_real_bt] = found.view(adapters, -1)
-    return losses_kbt.cpu().double().sum(dim=2).numpy(), batch.documents_b
+    return losses_kbt.cpu().double().sum(dim=2).numpy(), batch.windows_b
 
 
 def _rows(own: Schema, adapters: Sequence[Adapter]) -> tuple[Schema, Tensor]:

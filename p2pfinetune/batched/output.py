@@ -31,6 +31,15 @@ class Output:
         if self._head is not None:
             model.set_output_embeddings(nn.Identity())
 
+    def logits(self, returned_nd: Tensor) -> Tensor:
+        """(n, v) of positions that were chosen from what the model returned; no gradient."""
+        if self._head is None:
+            return returned_nd
+        kind = returned_nd.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self._head.weight.dtype
+        found: Tensor = self._head(returned_nd.to(dtype))
+        return found
+
     def losses(self, returned_nd: Tensor, targets_n: Tensor) -> Tensor:
         """Cross-entropy of each position in nats, fp32, with a gradient where one is recorded."""
         if self._head is None:

@@ -39,15 +39,16 @@ class Pack:
     places_n: Tensor
     """Of each token in its window."""
     lengths: tuple[int, ...]
-    documents_w: NDArray[np.int64]
+    windows_w: NDArray[np.int64]
+    """Which window of the measure each is."""
 
 
 def packs_of(measure: Measure, most: int) -> list[Pack]:
     """The windows of a measure in packs of up to `most` positions, or of one window that is longer."""
     windows = [
-        (inputs[targets != PADDING], targets[targets != PADDING], document)
+        (inputs[targets != PADDING], targets[targets != PADDING], number)
         for batch in measure.batches
-        for inputs, targets, document in zip(batch.inputs_bt, batch.targets_bt, batch.documents_b, strict=True)
+        for inputs, targets, number in zip(batch.inputs_bt, batch.targets_bt, batch.windows_b, strict=True)
     ]
     groups: list[list[tuple[Tensor, Tensor, int]]] = []
     room = 0
@@ -67,7 +68,7 @@ def _pack(windows: Sequence[tuple[Tensor, Tensor, int]]) -> Pack:
         targets_n=torch.cat([targets for _, targets, _ in windows]),
         places_n=torch.cat([torch.arange(length) for length in lengths]),
         lengths=lengths,
-        documents_w=np.array([document for _, _, document in windows], np.int64),
+        windows_w=np.array([number for _, _, number in windows], np.int64),
     )
 
 

@@ -53,8 +53,8 @@ class TrustContext(Protocol):
         """
         ...
 
-    def gradient(self, adapter: Adapter) -> Adapter:
-        """Gradient of the loss with respect to the adapter."""
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
+        """Gradients of the loss with respect to the adapter, on up to `parts` parts of the split, and their tokens."""
         ...
 
 

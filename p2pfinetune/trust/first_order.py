@@ -30,7 +30,8 @@ class FirstOrder(TrustScheme):
 
     def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
         """Minus the predicted rise of the loss over the own one, in units of the temperature."""
-        own, gradient = adapters[me], context.gradient(adapters[me])
+        own = adapters[me]
+        ((gradient, _),) = context.gradients(own)
         return {peer: _finite(-_rise(gradient, theirs, own) / self.temperature) for peer, theirs in adapters.items()}
 
 

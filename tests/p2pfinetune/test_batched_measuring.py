@@ -49,8 +49,8 @@ def assert_equal(together: list[Evaluation], alone: list[Evaluation]) -> None:
     for left, right in zip(together, alone, strict=True):
         assert left.tokens == right.tokens
         assert left.loss == pytest.approx(right.loss, abs=2e-5)
-        np.testing.assert_allclose(left.per_document, right.per_document, atol=5e-5)
-        np.testing.assert_array_equal(left.per_document_tokens, right.per_document_tokens)
+        np.testing.assert_allclose(left.per_window, right.per_window, atol=5e-5)
+        np.testing.assert_array_equal(left.per_window_tokens, right.per_window_tokens)
 
 
 @pytest.mark.parametrize(

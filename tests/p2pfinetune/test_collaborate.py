@@ -37,7 +37,7 @@ class World:
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError
 
-    def gradient(self, adapter: Adapter) -> Adapter:
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
         raise NotImplementedError
 
 

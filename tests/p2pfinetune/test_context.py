@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
-from p2pfinetune.compute import next_token_logits
 from p2pfinetune.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.evaluate import evaluate, measure_of
@@ -97,10 +96,22 @@ def test_the_gradient_is_the_slope_of_the_loss(adapted: AdaptedModel, split: Tok
     def away(sign: float) -> Adapter:
         return here.plus(Adapter({n: sign * 3.0 * step * t for n, t in direction.tensors.items()}))
 
-    slope = float((context.gradient(here).vector() * (3.0 * direction.vector())).sum())
+    slope = float((context.gradients(here)[0][0].vector() * (3.0 * direction.vector())).sum())
 
     measured = (context.loss(away(1.0)) - context.loss(away(-1.0))) / (2 * step)
     assert slope == pytest.approx(measured, rel=0.05)
+
+
+def test_the_gradient_is_the_mean_of_those_of_its_parts(adapted: AdaptedModel, split: TokenSplit) -> None:
+    context, here = context_of(adapted, split), some_adapter(adapted, 1)
+
+    parts = context.gradients(here, 4)
+
+    ((whole, tokens),) = context.gradients(here)
+    assert len(parts) == 4
+    assert sum(count for _, count in parts) == tokens
+    mean = sum((gradient.vector() * count for gradient, count in parts), torch.zeros(())) / tokens
+    torch.testing.assert_close(mean, whole.vector(), atol=1e-5, rtol=1e-4)
 
 
 def test_poisoned_adapters_get_an_answer_that_is_not_finite_and_no_exception(
@@ -109,16 +120,3 @@ def test_poisoned_adapters_get_an_answer_that_is_not_finite_and_no_exception(
     poisoned = Adapter({n: torch.full_like(t, 1e30) for n, t in adapted.initial.tensors.items()})
 
     assert not math.isfinite(context_of(adapted, split).loss(poisoned))
-
-
-def test_a_model_that_cannot_keep_some_places_gives_the_same_logits(adapted: AdaptedModel, split: TokenSplit) -> None:
-    class Plain(torch.nn.Module):
-        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> object:
-            return adapted.model(input_ids=input_ids, use_cache=use_cache)
-
-    contexts = reference_contexts(split, 3, 20)
-
-    with torch.no_grad():
-        plain, sparing = (next_token_logits(model, contexts, [3, 19]) for model in (Plain(), adapted.model))
-
-    torch.testing.assert_close(plain, sparing)

@@ -1,4 +1,4 @@
-"""Losses per document, against one document and one token at a time."""
+"""Losses per window, against one document and one token at a time."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from p2pfinetune.adapter import AdapterSpec, attach, write
 from p2pfinetune.compute import CHUNK, rows_at_once, seeded, token_losses, without_dropout
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import PADDING, POSITIONS, evaluate, measure_of
+from p2pfinetune.evaluate import PADDING, POSITIONS, divided, evaluate, measure_of
 from p2pfinetune.models import Base
 
 CPU = torch.device("cpu")
@@ -45,10 +45,10 @@ def test_losses_are_those_of_each_document_alone(tiny_base: Base) -> None:
     found = evaluate(tiny_base.model, measure(split), CPU)
 
     expected = [slow_losses(tiny_base.model, split.document(i)) for i in range(split.documents)]
-    expected = [losses for losses in expected if losses]
+    windows = [losses[i : i + CONTEXT] for losses in expected for i in range(0, len(losses), CONTEXT)]
     assert found.documents == 6
-    assert found.per_document == pytest.approx([np.mean(losses) for losses in expected], rel=1e-5)
-    assert found.per_document_tokens.tolist() == [len(losses) for losses in expected]
+    assert found.per_window == pytest.approx([np.mean(losses) for losses in windows], rel=1e-5)
+    assert found.per_window_tokens.tolist() == [len(losses) for losses in windows]
     assert found.tokens == sum(len(losses) for losses in expected)
     assert found.loss == pytest.approx(np.mean(np.concatenate(expected)), rel=1e-5)
 
@@ -60,7 +60,7 @@ def test_padding_changes_nothing_in_other_families_either(base_of: Any, family: 
     found = evaluate(model, measure(split), CPU)
 
     expected = [np.mean(slow_losses(model, split.document(i))) for i in range(3)]
-    assert found.per_document == pytest.approx(expected, rel=1e-4)
+    assert found.per_window == pytest.approx(expected, rel=1e-4)
 
 
 def test_windows_of_similar_length_run_together() -> None:
@@ -86,7 +86,19 @@ def test_a_limit_chooses_the_same_windows_every_time() -> None:
 
 
 def test_a_limit_spreads_over_the_documents() -> None:
-    assert len(measure(text(*[30] * 40), 200).per_document_tokens) >= 10
+    assert measure(text(*[30] * 40), 200).documents >= 10
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8, 99])
+def test_parts_of_a_measure_hold_its_windows_in_order(tiny_base: Base, parts: int) -> None:
+    whole = measure(text(5, 40, 1, 17, 16, 2, 0, 33))
+
+    found = divided(whole, parts)
+
+    assert len(found) == min(parts, len(whole.per_window_tokens))
+    together = np.concatenate([evaluate(tiny_base.model, part, CPU).per_window for part in found])
+    np.testing.assert_allclose(together, evaluate(tiny_base.model, whole, CPU).per_window, rtol=1e-5)
+    assert all(part.tokens > 0 for part in found)
 
 
 def test_a_limit_below_one_window_still_measures_one() -> None:
@@ -111,7 +123,7 @@ def test_every_dropout_is_off_while_measuring() -> None:
 
     first, second = (evaluate(adapted.model, measure(text(40, 20)), CPU) for _ in range(2))
 
-    assert first.per_document.tolist() == second.per_document.tolist()
+    assert first.per_window.tolist() == second.per_window.tolist()
     assert adapted.model.training
     with torch.no_grad():
         noisy = [adapted.model(input_ids=torch.ones(1, 8, dtype=torch.long)).logits for _ in range(2)]

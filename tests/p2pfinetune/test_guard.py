@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.guard import has_drifted, verdict
+from p2pfinetune.guard import has_drifted, standard_error, verdict
 
 TOKENS = np.array([10, 30])
 
@@ -36,11 +36,10 @@ def test_a_merge_worse_than_the_own_adapter_is_refused() -> None:
     assert judged.reason == "worse-than-own"
 
 
-def test_the_mean_is_over_tokens_so_a_long_document_counts_more() -> None:
+def test_the_mean_is_over_tokens_so_a_long_window_counts_more() -> None:
     judged = verdict(losses(2.0, 2.0), losses(1.8, 2.1), TOKENS, math.inf, 1.0)
 
     assert judged.reason == "worse-than-own"
-    assert judged.worsened == 1
 
 
 def test_a_merge_better_than_a_drifted_own_adapter_but_far_above_the_best_is_refused() -> None:
@@ -87,6 +86,65 @@ def test_nothing_accepted_is_worse_than_own_or_above_best(pairs, best, tolerance
 
     assert judged.accepted == (judged.merged <= judged.own and judged.merged <= best + tolerance)
     assert judged.accepted == (judged.reason == "")
+
+
+EVEN = np.array([20, 20, 20, 20])
+OWN = losses(2.0, 3.0, 2.0, 3.0)
+UNSURE = OWN + losses(0.2, -0.1, 0.2, -0.1)  # 0.05 worse on average, with a standard error of 0.087
+SURE = OWN + losses(0.05, 0.04, 0.06, 0.05)
+
+
+def test_a_merge_that_measures_worse_within_the_doubt_is_taken_on_credit() -> None:
+    judged = verdict(OWN, UNSURE, EVEN, math.inf, 1.0, doubt=1.0)
+
+    assert (judged.accepted, judged.on_credit) == (True, True)
+    assert judged.merged > judged.own
+
+
+def test_a_merge_that_is_surely_worse_gets_no_credit() -> None:
+    assert verdict(OWN, SURE, EVEN, math.inf, 1.0, doubt=1.0).reason == "worse-than-own"
+
+
+def test_there_is_no_credit_before_the_last_one_is_regained() -> None:
+    assert verdict(OWN, UNSURE, EVEN, math.inf, 1.0, doubt=1.0, owed=2.5).reason == "worse-than-own"
+    assert verdict(OWN, UNSURE, EVEN, math.inf, 1.0, doubt=1.0, owed=2.501).accepted
+
+
+def test_a_merge_that_is_no_worse_needs_no_credit() -> None:
+    judged = verdict(OWN, OWN - 0.1, EVEN, math.inf, 1.0, doubt=1.0, owed=1.0)
+
+    assert (judged.accepted, judged.on_credit) == (True, False)
+
+
+def test_one_window_leaves_no_room_for_doubt() -> None:
+    assert not verdict(losses(2.0), losses(2.001), np.array([50]), math.inf, 1.0, doubt=9.0).accepted
+
+
+def test_credit_does_not_stretch_the_tolerance() -> None:
+    assert verdict(OWN, UNSURE, EVEN, 2.5, 0.04, doubt=1.0).reason == "above-best"
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=4, max_size=4), st.floats(0, 3))
+def test_own_losses_fall_from_credit_to_credit_so_that_credits_cannot_add_up(steps, doubt) -> None:
+    owed, given_at = math.inf, []
+    for step in (*steps, *reversed(steps)):
+        own = OWN + step
+        judged = verdict(own, own + (UNSURE - OWN), EVEN, math.inf, 9.0, doubt=doubt, owed=owed)
+        if judged.on_credit:
+            owed = judged.own
+            given_at.append(judged.own)
+
+    assert given_at == sorted(set(given_at), reverse=True)
+
+
+def test_the_standard_error_is_that_of_a_mean_where_windows_are_equal() -> None:
+    differences = losses(0.2, -0.1, 0.3, 0.0)
+
+    assert standard_error(differences, EVEN) == pytest.approx(differences.std(ddof=1) / 2)
+
+
+def test_the_standard_error_of_what_is_not_finite_is_no_excuse() -> None:
+    assert standard_error(losses(0.1, math.inf), TOKENS) == 0.0
 
 
 def test_losses_that_are_not_paired_are_a_bug() -> None:

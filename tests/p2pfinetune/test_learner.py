@@ -121,6 +121,22 @@ def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[
     assert ended.guard_personal == ended.guard_own
 
 
+def test_credit_of_the_guard_outlives_a_restart(make: Callable[..., Learner], tmp_path: Path) -> None:
+    learner = make(trust="uniform", doubt=1e6, tolerance=9.0)
+    learner.train(2)
+    on_credit = learner.collaborate({STRANGER: random_update(learner, 0.3)})
+    assert on_credit.accepted
+    assert on_credit.guard_personal > on_credit.guard_own
+
+    learner.save(tmp_path / "it")
+    again = make(trust="uniform", doubt=1e6, tolerance=9.0)
+    again.restore(tmp_path / "it")
+    for one in (learner, again):  # no step of training since, so nothing is regained
+        refused = one.collaborate({STRANGER: random_update(learner, 0.3)})
+
+        assert (refused.accepted, refused.reason) == (False, "worse-than-own")
+
+
 def test_an_update_that_breaks_the_arithmetic_is_survived(make: Callable[..., Learner]) -> None:
     learner = make(trust="uniform")
     learner.train(1)

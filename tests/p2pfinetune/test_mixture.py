@@ -13,7 +13,7 @@ from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import RULES
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES
-from p2pfinetune.trust.mixture import Mixture, _product_slopes, _slopes
+from p2pfinetune.trust.mixture import Mixture
 
 ME = PeerId("me")
 PEERS = (ME, PeerId("friend"), PeerId("stranger"))
@@ -48,9 +48,10 @@ class Bowl:
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError
 
-    def gradient(self, adapter: Adapter) -> Adapter:
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
         live = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors.items()}
-        return Adapter(dict(zip(live, torch.autograd.grad(self._loss(live), list(live.values())), strict=True)))
+        found = Adapter(dict(zip(live, torch.autograd.grad(self._loss(live), list(live.values())), strict=True)))
+        return [(found, 10)] * parts  # every part says the same, so there is no doubt
 
 
 def world(seed: int) -> tuple[dict[PeerId, Adapter], Bowl]:
@@ -69,7 +70,7 @@ def test_slopes_are_the_derivatives_of_the_merged_loss(seed: int, raw: tuple[flo
     weights = {peer: part / math.fsum(raw) for peer, part in zip(PEERS, raw, strict=True)}
     step = 1e-3
 
-    slopes = _slopes(weights, adapters, bowl)
+    slopes = Mixture()._slopes(weights, adapters, bowl)
 
     towards = {
         peer: {p: (1 - step) * w + step * (p == peer) for p, w in weights.items()} for peer in PEERS
@@ -93,7 +94,7 @@ def test_product_slopes_are_the_derivatives_of_the_loss_of_the_summed_products(
     raw_slopes = {p: float((residual.double() * products[p]).sum()) for p in PEERS}
     mean = sum(weights[p] * raw_slopes[p] for p in PEERS)
 
-    slopes = _product_slopes(weights, adapters, bowl)
+    slopes = Mixture(of="products")._slopes(weights, adapters, bowl)
 
     assert slopes == pytest.approx({p: raw_slopes[p] - mean for p in PEERS}, rel=1e-3, abs=1e-3)
 
@@ -143,3 +144,43 @@ def test_a_slope_that_is_not_finite_leaves_the_start() -> None:
     row = SCHEMES.make("mixture").row(ME, adapters, nowhere)
 
     assert row.weights == pytest.approx(dict.fromkeys(PEERS, 1 / 3))
+
+
+@dataclass(frozen=True)
+class Parted(Bowl):
+    """Two parts of equal size, each with a target of its own."""
+
+    second: Adapter = field(default_factory=lambda: adapter(98))
+
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
+        both = [Bowl(target).gradients(adapter)[0][0] for target in (self.target, self.second)]
+        if parts == 1:
+            mean = {name: (t + both[1].tensors[name]) / 2 for name, t in both[0].tensors.items()}
+            return [(Adapter(mean), 20)]
+        return [(gradient, 10) for gradient in both]
+
+
+def test_parts_of_the_split_that_disagree_move_nothing() -> None:
+    adapters = {peer: adapter(60 + i) for i, peer in enumerate(PEERS)}
+    friend, stranger = adapters[PeerId("friend")], adapters[PeerId("stranger")]
+    torn = Parted(target=friend, second=stranger)  # one part is for the friend and the other for the stranger
+
+    cautious = Mixture(confidence=3.0).row(ME, adapters, torn)
+    bold = Mixture(confidence=0.0).row(ME, adapters, torn)
+
+    assert cautious.weights == pytest.approx(dict.fromkeys(PEERS, 1 / 3))
+    assert bold.weights != pytest.approx(dict.fromkeys(PEERS, 1 / 3), abs=0.05)
+
+
+def test_parts_that_agree_move_as_far_as_one_pass_over_all() -> None:
+    adapters, bowl = world(3)
+
+    assert Mixture(confidence=3.0).row(ME, adapters, bowl).weights == pytest.approx(
+        Mixture(confidence=0.0).row(ME, adapters, bowl).weights
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"confidence": -1.0}, {"confidence": math.nan}, {"parts": 1}])
+def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        Mixture(**wrong)
