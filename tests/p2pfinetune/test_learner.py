@@ -110,7 +110,7 @@ def test_a_merge_that_helps_is_what_the_next_round_starts_from(make: Callable[..
 
 
 def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[..., Learner]) -> None:
-    learner = make(trust="uniform")
+    learner = make(trust="uniform", doubt=0.0)
     learner.train(2)
 
     ended = learner.collaborate({STRANGER: random_update(learner, 1.0)})
