@@ -34,13 +34,12 @@ class Mixture(TrustScheme):
     With w = softmax(z) and g_j = dL/dw_j, one backward pass of the merge by w gives all g_j as inner products, and a
     step is z <- z - eta g (Kivinen and Warmuth 1997; no Jacobian of the softmax). The row of the last round is where it
     starts. Its cost does not grow with the number of peers but for the inner products.
-    A slope is taken off the mean one on each of some parts of the split; only what exceeds its standard error moves a
-    weight, so that a small split does not choose among peers that it cannot tell apart.
     eta: the length of a step; a peer whose slope is a tenth of a nat above another's loses a factor of e^(eta / 10).
     steps: gradient steps a round; four times as many in the first.
     of: what is mixed, "factors" A and B (the factor mean) or "products" BA; as the merge rule has it.
     floor: the part of the start that is spread evenly, so that a newcomer can rise.
-    confidence: standard errors that a slope is shortened by; 0 takes slopes as they are, in one pass.
+    confidence: standard errors that a slope, less the mean one, is shortened by before it moves a weight, so that a
+    small split does not choose among peers that it cannot tell apart; 0 takes slopes as they are, in one pass.
     parts: of the split, for the standard error.
     """
 
@@ -48,7 +47,7 @@ class Mixture(TrustScheme):
     eta: float = 10.0
     steps: int = 2
     floor: float = 0.02
-    confidence: float = 1.0
+    confidence: float = 0.0  # shortened slopes were no better but on one setting of three (docs/LOG.md)
     parts: int = 8
     of: Literal["factors", "products"] = "factors"
 

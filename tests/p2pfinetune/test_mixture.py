@@ -70,7 +70,7 @@ def test_slopes_are_the_derivatives_of_the_merged_loss(seed: int, raw: tuple[flo
     weights = {peer: part / math.fsum(raw) for peer, part in zip(PEERS, raw, strict=True)}
     step = 1e-3
 
-    slopes = Mixture()._slopes(weights, adapters, bowl)
+    slopes = Mixture(confidence=1.0)._slopes(weights, adapters, bowl)
 
     towards = {
         peer: {p: (1 - step) * w + step * (p == peer) for p, w in weights.items()} for peer in PEERS
@@ -94,7 +94,7 @@ def test_product_slopes_are_the_derivatives_of_the_loss_of_the_summed_products(
     raw_slopes = {p: float((residual.double() * products[p]).sum()) for p in PEERS}
     mean = sum(weights[p] * raw_slopes[p] for p in PEERS)
 
-    slopes = Mixture(of="products")._slopes(weights, adapters, bowl)
+    slopes = Mixture(of="products", confidence=1.0)._slopes(weights, adapters, bowl)
 
     assert slopes == pytest.approx({p: raw_slopes[p] - mean for p in PEERS}, rel=1e-3, abs=1e-3)
 
