@@ -132,7 +132,7 @@ def test_a_round_trains_shares_scores_and_merges(bench, tmp_path, tiny_model):
     assert isinstance(admitted, messages.Admitted)
     assert merged.row.keys() == {ME, BOB}
     assert sum(merged.row.values()) == pytest.approx(1.0)
-    assert merged.guard_personal <= merged.guard_own
+    assert merged.guard_personal <= merged.guard_base
     assert [note.done for note in bench.notes if note.activity == "training"] == [0, 1, 2, 3, 4]
     assert bench.notes[-1].activity == "collaborating"
 
