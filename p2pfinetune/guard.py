@@ -26,7 +26,7 @@ class Verdict:
     own: float
     merged: float
     on_credit: bool
-    """Accepted within the doubt though it measured worse than the own adapter; `own` is owed from now on."""
+    """Accepted though it measured worse than the own adapter; the loss `own` is owed from now on."""
 
 
 def verdict(
@@ -36,7 +36,7 @@ def verdict(
     best: float,
     tolerance: float,
     *,
-    doubt: float = 0.0,
+    credit: float = 0.0,
     owed: float = math.inf,
 ) -> Verdict:
     """Accept where the merge is no worse than the own adapter and at most `tolerance` above the best ever reached.
@@ -45,17 +45,16 @@ def verdict(
     is over. The conditions are about the mean over tokens, so the pairing removes how hard a window is. `tolerance`
     is in nats a token, in total and not per round; `best` is infinite before anything was measured.
 
-    No worse means: by no more than `doubt` standard errors of the paired difference. A merge often costs a little at
-    once and pays off after some rounds of training from it. Such credit is given only where the own adapter is better
-    than `owed`, its loss at the last credit, so what was given up is regained first and credits cannot add up.
+    No worse means: by no more than `credit`, in nats a token. A merge often costs a little at once and pays off after
+    some rounds of training from it. Credit is given only where the own adapter is better than `owed`, its loss at the
+    last credit, so what was given up is regained first and credits cannot add up.
     """
     if not own.shape == merged.shape == tokens.shape or tokens.sum() <= 0:
         raise ValueError("own and merged losses are paired over the same windows, of which there is at least one token")
-    if math.isnan(best) or math.isnan(owed) or not (tolerance >= 0.0 and doubt >= 0.0):
-        raise ValueError("best and owed are numbers or infinite, tolerance and doubt are zero or positive")
+    if math.isnan(best) or math.isnan(owed) or not (tolerance >= 0.0 and credit >= 0.0):
+        raise ValueError("best and owed are numbers or infinite, tolerance and credit are zero or positive")
     own_mean, merged_mean = token_mean(own, tokens), token_mean(merged, tokens)
-    credit = doubt * standard_error(merged - own, tokens) if doubt and own_mean < owed else 0.0
-    reason = _reason(own_mean + credit, merged_mean, best, tolerance)
+    reason = _reason(own_mean + (credit if own_mean < owed else 0.0), merged_mean, best, tolerance)
     return Verdict(
         accepted=not reason,
         reason=reason,

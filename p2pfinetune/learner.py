@@ -55,8 +55,8 @@ class LearnerOptions:
     """Also train a twin that never merges; it costs a second training."""
     tolerance: float = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    doubt: float = 2.0
-    """Standard errors by which a merge may measure worse than the own adapter; see `guard.verdict`."""
+    credit: float = 0.01
+    """How much worse than the own adapter, in nats a token, a merge may measure; see `guard.verdict`."""
     max_norm: float = 0.0
     """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
     trust_tokens: int = 4096
@@ -69,8 +69,8 @@ class LearnerOptions:
     """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
 
     def __post_init__(self) -> None:
-        if not min(self.tolerance, self.doubt, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
-            raise OptionError("tolerance, doubt, max_norm and limits of tokens are zero or positive")
+        if not min(self.tolerance, self.credit, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
+            raise OptionError("tolerance, credit, max_norm and limits of tokens are zero or positive")
         if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
             raise OptionError("twin_pull is zero or positive, and needs a twin")
 
@@ -231,9 +231,11 @@ class Learner:
         self._last_row = row.weights if neighbours else self._last_row
         on_guard = self._evaluate("guard", own)
         progress.advance()
+        # a merge that is taken on credit measures worse: what training alone came to is not lost for it
+        is_best = self.options.guarded and self._note_best(own, on_guard.loss)
         outcome = self._decide(own, merged, on_guard)
         self._go_on_from(outcome)
-        is_best = self._note_best(outcome)
+        is_best = self._note_best(outcome.personal, outcome.loss) or is_best
         guard_local = self._note_local()
         loss_trust = context.loss(outcome.personal)
         progress.finish()
@@ -349,7 +351,7 @@ class Learner:
             losses = self._evaluate("guard", merged).per_window
             judged = guard.verdict(
                 on_guard.per_window, losses, on_guard.per_window_tokens, best, tolerance,
-                doubt=self.options.doubt, owed=self._owed,
+                credit=self.options.credit, owed=self._owed,
             )  # fmt: skip
             self._owed = judged.own if judged.on_credit else self._owed
             outcome = replace(outcome, reason=judged.reason)
@@ -367,10 +369,10 @@ class Learner:
         if not outcome.moments_fit:
             self._trainer.reset_moments()
 
-    def _note_best(self, outcome: _Outcome) -> bool:
-        if not outcome.loss < self.best_guard:
+    def _note_best(self, adapter: Adapter, loss: float) -> bool:
+        if not loss < self.best_guard:
             return False
-        self._best, self.best_guard = outcome.personal, outcome.loss
+        self._best, self.best_guard = adapter, loss
         return True
 
     def _note_local(self) -> float | None:

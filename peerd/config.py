@@ -69,8 +69,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rounds without a better guard loss before training rests."""
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    doubt: Annotated[float, msgspec.Meta(ge=0)] = 2.0
-    """Standard errors by which a merge may measure worse than the own adapter, until that is regained; 0: none."""
+    credit: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    """How much worse than the own adapter, in nats a token, a merge may measure, until that is regained."""
     trust_tokens: Annotated[int, msgspec.Meta(ge=0)] = 4096
     """Most tokens of the trust split that an adapter is scored on; 0: all."""
     guard_tokens: Annotated[int, msgspec.Meta(ge=0)] = 8192

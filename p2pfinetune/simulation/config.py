@@ -92,7 +92,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     guarded: bool = True
     """False: every merge is taken, as in the paper."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    doubt: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0
+    credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.01
     trust_tokens: NotNegative = 4096
     guard_tokens: NotNegative = 8192
     twin: bool = False
@@ -150,7 +150,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             twin=self.twin,
             twin_pull=self.twin_pull,
             tolerance=self.tolerance,
-            doubt=self.doubt,
+            credit=self.credit,
             trust_tokens=self.trust_tokens,
             guard_tokens=self.guard_tokens,
             guarded=self.guarded,

@@ -325,7 +325,7 @@ def learner_options(config: Config) -> Any:
         merge=config.merge,
         twin=config.twin,
         tolerance=config.tolerance,
-        doubt=config.doubt,
+        credit=config.credit,
         trust_tokens=config.trust_tokens,
         guard_tokens=config.guard_tokens,
     )

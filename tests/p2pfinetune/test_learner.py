@@ -110,7 +110,7 @@ def test_a_merge_that_helps_is_what_the_next_round_starts_from(make: Callable[..
 
 
 def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[..., Learner]) -> None:
-    learner = make(trust="uniform", doubt=0.0)
+    learner = make(trust="uniform", credit=0.0)
     learner.train(2)
 
     ended = learner.collaborate({STRANGER: random_update(learner, 1.0)})
@@ -122,14 +122,15 @@ def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[
 
 
 def test_credit_of_the_guard_outlives_a_restart(make: Callable[..., Learner], tmp_path: Path) -> None:
-    learner = make(trust="uniform", doubt=1e6, tolerance=9.0)
+    learner = make(trust="uniform", credit=9.0, tolerance=9.0)
     learner.train(2)
     on_credit = learner.collaborate({STRANGER: random_update(learner, 0.3)})
     assert on_credit.accepted
     assert on_credit.guard_personal > on_credit.guard_own
+    assert on_credit.best_guard == on_credit.guard_own == learner.evaluate("guard", "best").loss
 
     learner.save(tmp_path / "it")
-    again = make(trust="uniform", doubt=1e6, tolerance=9.0)
+    again = make(trust="uniform", credit=9.0, tolerance=9.0)
     again.restore(tmp_path / "it")
     for one in (learner, again):  # no step of training since, so nothing is regained
         refused = one.collaborate({STRANGER: random_update(learner, 0.3)})
