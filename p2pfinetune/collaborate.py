@@ -23,9 +23,23 @@ def collaborate(
 
     The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic.
     """
-    adapters = {**neighbours, me: own}
-    row = scheme.row(me, adapters, context, allowed)
+    row = scheme.row(me, {**neighbours, me: own}, context, allowed)
+    return row, merged_by(row, me, own, neighbours, rule)
+
+
+def merged_by(
+    row: TrustRow, me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule
+) -> Adapter:
+    """The merge by a row; the very object `own` where nobody else weighs anything."""
     heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
     if heard.keys() == {me}:
-        return row, own
-    return row, rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own)
+        return own
+    adapters = {**neighbours, me: own}
+    return rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own)
+
+
+def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:
+    """The row on the way from my own adapter to it: `part` 1 is the row itself, 0 all weight on me."""
+    weights = {peer: part * weight for peer, weight in row.weights.items()}
+    weights[me] += 1.0 - part
+    return TrustRow(weights)

@@ -19,7 +19,7 @@ from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, netw
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
-from p2pfinetune.collaborate import collaborate
+from p2pfinetune.collaborate import collaborate, held_back, merged_by
 from p2pfinetune.context import SplitContext
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
@@ -38,6 +38,8 @@ from p2pfinetune.update import LoraUpdate, encode_update, inspect
 Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 
 RETURNED = "returned-to-best"
+HELD_BACK = (0.5, 0.25)
+"""Parts of the way to a refused merge that are tried, as a line search does: who never moves drifts away from all."""
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
 
 
@@ -55,7 +57,7 @@ class LearnerOptions:
     """Also train a twin that never merges; it costs a second training."""
     tolerance: float = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    credit: float = 0.01
+    credit: float = 0.0
     """How much worse than the own adapter, in nats a token, a merge may measure; see `guard.verdict`."""
     max_norm: float = 0.0
     """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
@@ -234,6 +236,12 @@ class Learner:
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
         outcome = self._decide(own, merged, on_guard)
+        for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
+            nearer = held_back(row, self.me, part)
+            tried = self._decide(own, merged_by(nearer, self.me, own, neighbours, self._rule), on_guard)
+            if not tried.reason:
+                row, outcome = nearer, tried
+                break
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
         guard_local = self._note_local()

@@ -69,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rounds without a better guard loss before training rests."""
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    credit: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    credit: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """How much worse than the own adapter, in nats a token, a merge may measure, until that is regained."""
     trust_tokens: Annotated[int, msgspec.Meta(ge=0)] = 4096
     """Most tokens of the trust split that an adapter is scored on; 0: all."""

@@ -92,7 +92,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     guarded: bool = True
     """False: every merge is taken, as in the paper."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.01
+    credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     trust_tokens: NotNegative = 4096
     guard_tokens: NotNegative = 8192
     twin: bool = False

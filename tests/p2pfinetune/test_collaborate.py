@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from p2pfinetune.adapter import Adapter
-from p2pfinetune.collaborate import collaborate
+from p2pfinetune.collaborate import collaborate, held_back, merged_by
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES, TrustContext
@@ -98,3 +98,19 @@ def test_an_update_in_my_own_name_does_not_replace_mine() -> None:
     _, merged = collaborate(ME, OWN, others, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
 
     assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.25, 1.0])
+def test_a_row_that_is_held_back_lies_between_me_and_the_row(part: float) -> None:
+    row = TrustRow({ME: 0.2, FRIEND: 0.8})
+
+    nearer = held_back(row, ME, part)
+
+    assert nearer.weights == pytest.approx({ME: 1.0 - 0.8 * part, FRIEND: 0.8 * part})
+    assert row.weights[ME] == 0.2
+
+
+def test_a_row_held_back_altogether_is_the_own_adapter() -> None:
+    nobody = held_back(TrustRow({ME: 0.2, FRIEND: 0.8}), ME, 0.0)
+
+    assert merged_by(nobody, ME, OWN, NEIGHBOURS, RULES.make("factor-mean")) is OWN

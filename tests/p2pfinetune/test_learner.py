@@ -121,6 +121,20 @@ def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[
     assert ended.guard_personal == ended.guard_own
 
 
+def test_a_merge_that_goes_too_far_is_taken_part_of_the_way(make: Callable[..., Learner]) -> None:
+    teacher = make(corpus(seed=1), FRIEND)
+    teacher.train(8)
+    far = LoraUpdate(Adapter({n: 32.0 * t for n, t in update(teacher).delta.tensors.items()}))
+    learner = make(trust="uniform")
+    learner.train(1)
+
+    ended = learner.collaborate({FRIEND: far})
+
+    assert ended.accepted
+    assert ended.row.weights[FRIEND] in (0.25, 0.125)  # of the half that uniform trust gives
+    assert ended.guard_personal <= ended.guard_own
+
+
 def test_credit_of_the_guard_outlives_a_restart(make: Callable[..., Learner], tmp_path: Path) -> None:
     learner = make(trust="uniform", credit=9.0, tolerance=9.0)
     learner.train(2)
