@@ -13,6 +13,7 @@ from p2pfinetune.batches import derived_seed
 from p2pfinetune.errors import OptionError
 from p2pfinetune.learner import LearnerOptions
 from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.trainer import TrainingOptions
@@ -102,6 +103,8 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     topology: Topology = Topology()
     timing: Timing = Timing()
     churn: Churn = Churn()
+    attack: Attack = Attack()
+    """Hostile peers beside those that the text is for."""
     seed: NotNegative = 0
 
     def __post_init__(self) -> None:
@@ -110,6 +113,8 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         names = [peer.name for peer in self.peers]
         if len(set(names)) < len(names):
             raise OptionError("two peers have the same name")
+        if self.attack.attackers and self.timing.kind != "lock-step":
+            raise OptionError("attackers see what all others say before they speak", 'choose timing kind "lock-step"')
         if len({len(peer.shares) for peer in self.peers}) > 1:
             raise OptionError("either every peer declares its shares, over the same categories, or none does")
 

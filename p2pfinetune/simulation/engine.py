@@ -10,12 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Round
+from p2pfinetune.simulation.attacks import corrupted
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.shard import Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
+
+FIRST = "first"  # a folder: what each peer published first, which attackers may play back
 
 Key = tuple[PeerId, Round]
 Held = Mapping[Key, Any]
@@ -59,6 +65,9 @@ class LocalEngine:
 
     def __init__(self, config: SimulationConfig, population: Population, base: Base) -> None:
         self._shard = Shard(config, population, population.peers, base)
+        self._attack, self._seed = config.attack, config.seed
+        self._first: dict[PeerId, Tensor] = {}
+        self._published = 0
 
     def train(self, peers: Sequence[PeerId]) -> None:
         """Together, on one stack of adapters."""
@@ -66,7 +75,14 @@ class LocalEngine:
 
     def publish(self, peers: Sequence[PeerId]) -> dict[PeerId, Any]:
         """The bytes themselves."""
-        return {peer: self._shard.publish(peer) for peer in peers}
+        said = {peer: self._shard.publish(peer) for peer in peers}
+        if not self._attack.attackers:
+            return said
+        self._published += 1  # in lock-step, a wave is a round
+        deltas = {peer: self._shard.delta(peer) for peer in peers}
+        self._first = {**deltas, **self._first}
+        lies = corrupted(self._attack, deltas, self._first, self._published, self._seed)
+        return said | {peer: self._shard.encode(lie) for peer, lie in lies.items()}
 
     def size_of(self, handle: Any) -> int:
         """Bytes of one update."""
@@ -81,13 +97,21 @@ class LocalEngine:
         return {peer: self._shard.test(peer) for peer in peers}
 
     def save(self, folder: Path, held: Held) -> None:
-        """The shard and the updates."""
+        """The shard and the updates, and what attackers remember."""
         self._shard.save(folder)
         save_held(folder, held)
+        if self._published:
+            (folder / FIRST).mkdir()
+            now = Round(self._published)
+            save_held(folder / FIRST, {(peer, now): delta.numpy().tobytes() for peer, delta in self._first.items()})
 
     def restore(self, folder: Path) -> dict[Key, Any]:
         """The other half of `save`."""
         self._shard.restore(folder)
+        if (folder / FIRST).is_dir():
+            for (peer, published), delta in load_held(folder / FIRST).items():
+                self._published = published
+                self._first[peer] = torch.frombuffer(bytearray(delta), dtype=torch.float32)
         return load_held(folder)
 
 

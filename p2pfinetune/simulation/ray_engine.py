@@ -212,6 +212,10 @@ class RayEngine:
         population: Population,
         digest: Digest,
     ) -> None:
+        if config.attack.attackers:
+            raise OptionError(
+                "attackers see all peers at once, which no machine of a cluster does", "use the local engine"
+            )
         self._ray = ray
         count = len(processes)
         self._shards = {population.peers[number::count]: process for number, process in enumerate(processes)}

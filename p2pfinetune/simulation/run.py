@@ -16,6 +16,7 @@ from typing import Any
 from p2pfinetune.errors import OptionError
 from p2pfinetune.models import Base, load_base
 from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.attacks import with_attackers
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
 from p2pfinetune.simulation.population import Population
@@ -57,7 +58,7 @@ def simulate(
     if record.is_complete:
         return folder
     base = base_of(config.model, config.device)
-    population = population or population_of(config)
+    population = with_attackers(population or population_of(config), config.attack, config.seed)
     _check(config, population)
     record.describe(population)
     graph = neighbours(config.topology, population.peers, config.seed)

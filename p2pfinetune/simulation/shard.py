@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from p2pfinetune.adapter import attach, initial_adapter
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.batches import derived_seed
+from p2pfinetune.codec import CODECS
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.evaluate import Evaluation
 from p2pfinetune.learner import Learner, TrainReport, Which
+from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.simulation.config import SimulationConfig
@@ -26,6 +30,8 @@ from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.timetable import Visit
 from p2pfinetune.trainer import LocalTrainer
 from p2pfinetune.update import LoraUpdate
+
+NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 
 REPORTED: tuple[Which, ...] = ("base", "personal", "best")
 OF_THE_TWIN: tuple[Which, ...] = ("local", "local_best")
@@ -84,6 +90,16 @@ class Shard:
     def publish(self, peer: PeerId) -> bytes:
         """What its neighbours fetch."""
         return self._learners[peer].encode(self._config.codec)
+
+    def delta(self, peer: PeerId) -> Tensor:
+        """How far it has come from the seeded start, as one vector."""
+        return self._learners[peer].own().minus(self._adapted.initial).vector()
+
+    def encode(self, delta_p: Tensor) -> bytes:
+        """An update that somebody made up. No codec writes what is not finite, so the end of the bytes is made by hand."""
+        told = adapter_of(delta_p.nan_to_num(), self._adapted.initial)
+        blob = CODECS.make(self._config.codec).encode(told.tensors)
+        return blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER
 
     def merge(self, visit: Visit, blobs: Mapping[PeerId, bytes]) -> dict[str, Any]:
         """End a peer's round with what it heard; the line of `metrics.jsonl` but for bytes."""

@@ -14,6 +14,8 @@ from p2pfinetune.names import PeerId, TrustRow
 
 RANK, IN, OUT = 3, 7, 9
 every_rule = pytest.mark.parametrize("rule", [RULES.make(name) for name in RULES.names()], ids=RULES.names())
+MEANS = ("core-svd", "factor-mean")  # the others leave something out
+every_mean = pytest.mark.parametrize("rule", [RULES.make(name) for name in MEANS], ids=MEANS)
 weights_st = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5).filter(lambda w: sum(w) > 0.1)
 
 
@@ -119,7 +121,7 @@ def test_equal_adapters_merge_to_themselves(rule: MergeRule, weights: list[float
     assert distance(merged, same) <= 1e-5 * same.norm()
 
 
-@every_rule
+@every_mean
 @given(weights=weights_st, seed=st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
 def test_peers_that_share_their_a_get_it_back_with_the_mean_of_b(
@@ -243,7 +245,7 @@ def test_core_svd_is_never_further_from_the_products_than_the_factor_mean() -> N
     adapters, row = {p: adapter(i) for i, p in enumerate(peers(4))}, row_of([4, 3, 2, 1])
     own = adapters[PeerId("peer0")]
 
-    errors = {name: product_error(row, adapters, RULES.make(name).merge(row, adapters, own)) for name in RULES.names()}
+    errors = {name: product_error(row, adapters, RULES.make(name).merge(row, adapters, own)) for name in MEANS}
 
     assert 0.0 < errors["core-svd"] < errors["factor-mean"]
 

@@ -1,0 +1,28 @@
+"""Coordinate-wise median."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfinetune.merge._base import MergeRule
+from p2pfinetune.merge._vectors import adapter_of, vectors
+from p2pfinetune.merge.trimmed_mean import middle_mean
+from p2pfinetune.names import PeerId, TrustRow
+
+if TYPE_CHECKING:
+    from p2pfinetune.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinateMedian(MergeRule):
+    """The weighted median of each entry (Yin et al. 2018, arXiv 1803.01498): half of the weight lies on either side.
+
+    No entry leaves the range of the honest peers while these hold more than half of the weight; a single entry is
+    where it breaks down, since what all entries together say is not looked at.
+    """
+
+    def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
+        """The mean of the lower and the upper median where the weights divide evenly."""
+        return adapter_of(middle_mean(*vectors(row, adapters), trimmed=0.5), own)

@@ -1,0 +1,52 @@
+"""Norms clipped to the median."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfinetune.merge._base import MergeRule
+from p2pfinetune.merge._vectors import adapter_of, vectors
+from p2pfinetune.names import PeerId, TrustRow
+
+if TYPE_CHECKING:
+    from p2pfinetune.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormClipping(MergeRule):
+    """The weighted mean of adapters none of which counts as longer than the median one.
+
+    An adapter's length is the Frobenius norm of all its products BA, what it does to the model; a longer one has its B
+    shortened. It bounds what scaling brings and nothing else: a sign that is turned stays turned.
+    """
+
+    def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
+        """Lengths are found from the factors; no product is formed."""
+        import torch
+
+        lengths = {peer: length(adapters[peer]) for peer, weight in row.weights.items() if weight > 0.0}
+        median = float(torch.tensor(sorted(lengths.values()), dtype=torch.float64).quantile(0.5))
+        clipped = {
+            peer: _shortened(adapters[peer], median / found) if found > median else adapters[peer]
+            for peer, found in lengths.items()
+        }
+        if len(clipped) == 1:
+            return next(iter(clipped.values()))
+        vectors_np, weights_n = vectors(row, clipped)
+        return adapter_of(weights_n @ vectors_np, own)
+
+
+def length(adapter: Adapter) -> float:
+    """Frobenius norm of all products: ||BA||^2 is the inner product of B^T B and A A^T."""
+    total = 0.0
+    for _, a, b in adapter.pairs():
+        wide_a, wide_b = a.double(), b.double()
+        total += float(((wide_b.T @ wide_b) * (wide_a @ wide_a.T)).sum())
+    return max(total, 0.0) ** 0.5
+
+
+def _shortened(adapter: Adapter, factor: float) -> Adapter:
+    tensors = adapter.tensors.items()
+    return type(adapter)({n: (t.double() * factor).float() if n.endswith(".lora_B") else t for n, t in tensors})

@@ -1,0 +1,187 @@
+"""Hostile peers of a simulation: what they publish instead of what they learnt. Pure functions of values.
+
+Attackers are further peers beside the honest ones, whose text and training are left as they are, so that the same
+network without them is the same simulation with `attackers = 0`. They know everything: all honest updates of a wave
+before they speak. Updates are deltas from the seeded start. Nobody can lie about predictions or losses here: all trust
+is measured by the one who trusts, on its own text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pfinetune.batches import derived_seed
+from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.errors import OptionError
+from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.population import Population
+
+PREFIX = "attacker-"
+
+
+class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many attackers there are and what they do."""
+
+    kind: str = "sign-flip"
+    """sign-flip, scaled, gaussian, inner-product, little-is-enough, mimic, garbage, not-finite, replay or sybil."""
+    attackers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    strength: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """Of the kind; 0: what `STRENGTH` says."""
+    honest_for: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Publish so many rounds honestly first, to be trusted."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise OptionError(f"there is no attack {self.kind!r}", f"choose one of {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What an attacker sees before it speaks; p entries of a delta."""
+
+    own_p: Tensor
+    """What it learnt itself, as an honest peer would have published it."""
+    honest_np: Tensor
+    """What the honest peers publish in this wave, sorted by name; at least one."""
+    first_np: Tensor
+    """What they published first."""
+    strength: float
+    seed: int
+
+
+def _sign_flip(scene: Scene) -> Tensor:
+    return -scene.strength * scene.own_p
+
+
+def _scaled(scene: Scene) -> Tensor:
+    return scene.strength * scene.own_p
+
+
+def _gaussian(scene: Scene) -> Tensor:
+    noise = torch.randn(scene.own_p.shape, generator=torch.Generator().manual_seed(scene.seed), dtype=scene.own_p.dtype)
+    return noise * scene.strength * scene.own_p.square().mean().sqrt()
+
+
+def _inner_product(scene: Scene) -> Tensor:
+    """Xie et al. 2020, arXiv 1903.03936: against the mean of the honest."""
+    return -scene.strength * scene.honest_np.mean(dim=0)
+
+
+def _little_is_enough(scene: Scene) -> Tensor:
+    """Baruch et al. 2019, arXiv 1902.06156: inside the spread of the honest, always on the same side."""
+    spread = scene.honest_np.std(dim=0, correction=0)
+    return scene.honest_np.mean(dim=0) - scene.strength * spread
+
+
+def _mimic(scene: Scene) -> Tensor:
+    """Karimireddy et al. 2022, arXiv 2006.09365: copies one honest peer, which is over-represented then."""
+    return scene.honest_np[0]
+
+
+def _garbage(scene: Scene) -> Tensor:
+    """Its text is noise (`with_attackers`); it publishes what it learnt."""
+    return scene.own_p
+
+
+def _not_finite(scene: Scene) -> Tensor:
+    return torch.full_like(scene.own_p, torch.nan)
+
+
+def _replay(scene: Scene) -> Tensor:
+    """Somebody else's first update, again and again."""
+    return scene.first_np[0]
+
+
+def _sybil(scene: Scene) -> Tensor:
+    """All attackers say the same, near one honest peer and pulled away from where it goes."""
+    return scene.honest_np[0] - scene.strength * scene.honest_np.mean(dim=0)
+
+
+KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
+    {
+        "sign-flip": _sign_flip,
+        "scaled": _scaled,
+        "gaussian": _gaussian,
+        "inner-product": _inner_product,
+        "little-is-enough": _little_is_enough,
+        "mimic": _mimic,
+        "garbage": _garbage,
+        "not-finite": _not_finite,
+        "replay": _replay,
+        "sybil": _sybil,
+    }
+)
+STRENGTH: Mapping[str, float] = MappingProxyType(
+    {
+        "sign-flip": 1.0,
+        "scaled": 10.0,
+        "gaussian": 1.0,  # of the root mean square of an honest delta
+        "inner-product": 1.0,
+        "little-is-enough": 1.5,  # standard deviations
+        "sybil": 2.0,
+    }
+)
+
+
+def with_attackers(population: Population, attack: Attack, seed: int) -> Population:
+    """The same honest peers, and attackers behind them; each holds the text of an honest one, or noise."""
+    texts, shares = dict(population.texts), dict(population.shares)
+    honest = population.peers
+    for number in range(attack.attackers):
+        model = honest[number % len(honest)]
+        peer = PeerId(f"{PREFIX}{number + 1}")
+        if peer in texts:
+            raise OptionError(f"a peer is called {peer}", "name it otherwise: attackers are called so")
+        corpus = population.texts[model]
+        texts[peer] = _noise(corpus, derived_seed("garbage", seed, number)) if attack.kind == "garbage" else corpus
+        if model in shares:
+            shares[peer] = shares[model]
+    return replace(population, texts=texts, shares=shares)
+
+
+def is_attacker(peer: PeerId) -> bool:
+    """By its name, which `with_attackers` gave it."""
+    return peer.startswith(PREFIX)
+
+
+def _noise(corpus: Corpus, seed: int) -> Corpus:
+    """Tokens of the same text, shuffled over all documents: garbage with the right letters."""
+    dice = np.random.default_rng(seed)
+
+    def shuffled(split: TokenSplit) -> TokenSplit:
+        return TokenSplit(dice.permutation(np.asarray(split.tokens)), split.starts)
+
+    return replace(
+        corpus,
+        train=shuffled(corpus.train),
+        trust=shuffled(corpus.trust),
+        guard=shuffled(corpus.guard),
+        test=shuffled(corpus.test),
+    )
+
+
+def corrupted(
+    attack: Attack, deltas: Mapping[PeerId, Tensor], first: Mapping[PeerId, Tensor], published: int, seed: int
+) -> dict[PeerId, Tensor]:
+    """What the attackers say in the wave of that number, from 1; nothing where they are honest still.
+
+    `deltas` is what everybody of the wave learnt, `first` what they published first.
+    """
+    attackers: Sequence[PeerId] = sorted(peer for peer in deltas if is_attacker(peer))
+    honest = sorted(peer for peer in deltas if not is_attacker(peer))
+    if not honest or published <= attack.honest_for:
+        return {}
+    honest_np = torch.stack([deltas[peer] for peer in honest])
+    first_np = torch.stack([first.get(peer, deltas[peer]) for peer in honest])
+    act = KINDS[attack.kind]
+    strength = attack.strength or STRENGTH.get(attack.kind, 0.0)
+    seeds = {peer: derived_seed("attack", seed, published, peer) for peer in attackers}
+    return {peer: act(Scene(deltas[peer], honest_np, first_np, strength, seeds[peer])) for peer in attackers}
