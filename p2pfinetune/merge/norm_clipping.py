@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def length(adapter: Adapter) -> float:
     for _, a, b in adapter.pairs():
         wide_a, wide_b = a.double(), b.double()
         total += float(((wide_b.T @ wide_b) * (wide_a @ wide_a.T)).sum())
-    return max(total, 0.0) ** 0.5
+    return math.sqrt(max(total, 0.0))
 
 
 def _shortened(adapter: Adapter, factor: float) -> Adapter:

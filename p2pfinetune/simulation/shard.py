@@ -96,7 +96,7 @@ class Shard:
         return self._learners[peer].own().minus(self._adapted.initial).vector()
 
     def encode(self, delta_p: Tensor) -> bytes:
-        """An update that somebody made up. No codec writes what is not finite, so the end of the bytes is made by hand."""
+        """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
         told = adapter_of(delta_p.nan_to_num(), self._adapted.initial)
         blob = CODECS.make(self._config.codec).encode(told.tensors)
         return blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER
