@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pfinetune.errors import LearningError
+from p2pfinetune.names import PeerId
 from peerd import __version__, documents
 from peerd.errors import PeerdError, UsageError
 from peerd.event_stream import MAX_WATCHERS, EventStream
@@ -57,6 +58,7 @@ ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "POST /v1/generate": (documents.GenerateAsked, documents.Generated),
     "POST /v1/export": (documents.ExportAsked, documents.Exported),
     "POST /v1/test": (None, documents.TestLosses),
+    "POST /v1/unban": (documents.UnbanAsked, documents.Unbanned),
 }
 """Type of the request's body and of the answer's, by endpoint of the control socket."""
 
@@ -92,6 +94,10 @@ class DaemonView(Protocol):
         """The fields of documents.TestLosses. Raises WorkerError."""
         ...
 
+    async def lift_ban(self, peer: PeerId) -> None:
+        """Hear of a banned peer again."""
+        ...
+
     def request_stop(self, reason: str) -> None:
         """Begin to stop; returns at once."""
         ...
@@ -118,6 +124,7 @@ def application(view: DaemonView) -> Starlette:
         "/v1/generate": interface.generate,
         "/v1/export": interface.export,
         "/v1/test": interface.test,
+        "/v1/unban": interface.unban,
     }
     routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in readers.items()]
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in doers.items()]
@@ -143,7 +150,8 @@ class _Interface:
         return answer(documents.Health(ok=health.ok, reasons=health.reasons), 200 if health.ok else 503)
 
     async def peers(self, _: Request) -> Response:
-        return answer(documents.PeersNow(peers=self._view.status().neighbours))
+        now = self._view.status()
+        return answer(documents.PeersNow(peers=now.neighbours, banned=now.banned))
 
     async def trust(self, _: Request) -> Response:
         return answer(trust_now(self._view.status(), self._view.rounds(HISTORY)))
@@ -203,6 +211,13 @@ class _Interface:
 
     async def test(self, _: Request) -> Response:
         return answer(msgspec.convert(await self._view.test_losses(), documents.TestLosses))
+
+    async def unban(self, request: Request) -> Response:
+        asked = await _body(request, documents.UnbanAsked)
+        if asked.peer_id not in {banned.peer_id for banned in self._view.status().banned}:
+            raise UsageError(f"{asked.peer_id[:60]!r} is not banned", "who is: peerd peers")
+        await self._view.lift_ban(PeerId(asked.peer_id))
+        return answer(documents.Unbanned(peer_id=asked.peer_id))
 
     def watched(self, change: int) -> None:
         """Count watchers."""

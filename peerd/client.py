@@ -28,7 +28,7 @@ from peerd import documents
 from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import holder
 from peerd.paths import Paths
-from peerd.status import NeighbourNow, RoundRecord, Status
+from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 
 HOST = "peerd"  # the only host that the daemon answers to
 QUICK_SECONDS = 10.0  # the daemon's loop is never held for long; a machine that swaps may be
@@ -60,6 +60,10 @@ def _generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> _R
 def _export(folder: str | os.PathLike[str]) -> _Request:
     asked = documents.ExportAsked(folder=str(Path(folder).expanduser().absolute()))
     return _Request("POST", "/v1/export", msgspec.json.encode(asked), SLOW_SECONDS)
+
+
+def _unban(peer_id: str) -> _Request:
+    return _Request("POST", "/v1/unban", msgspec.json.encode(documents.UnbanAsked(peer_id=peer_id)))
 
 
 def _stop(reason: str) -> _Request:
@@ -103,6 +107,14 @@ class Client:
     def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
         return self._ask(_PEERS, documents.PeersNow).peers
+
+    def banned(self) -> list[BannedNow]:
+        """Peers of which nothing is wanted for now."""
+        return self._ask(_PEERS, documents.PeersNow).banned
+
+    def unban(self, peer_id: str) -> None:
+        """Lift the ban of a peer. UsageError where it is not banned."""
+        self._ask(_unban(peer_id), documents.Unbanned)
 
     def trust(self) -> documents.TrustNow:
         """The last trust row, with history."""
@@ -236,6 +248,14 @@ class AsyncClient:
     async def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
         return (await self._ask(_PEERS, documents.PeersNow)).peers
+
+    async def banned(self) -> list[BannedNow]:
+        """Peers of which nothing is wanted for now."""
+        return (await self._ask(_PEERS, documents.PeersNow)).banned
+
+    async def unban(self, peer_id: str) -> None:
+        """Lift the ban of a peer. UsageError where it is not banned."""
+        await self._ask(_unban(peer_id), documents.Unbanned)
 
     async def trust(self) -> documents.TrustNow:
         """The last trust row, with history."""

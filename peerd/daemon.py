@@ -139,7 +139,16 @@ class Daemon:
             unix=time.time,
         )
         self._performer.latest.losses = losses_of(self._journal.records[-1] if self._journal.records else None)
-        begun = begin_node(config, self._key.peer_id, self._began_at, self._remembered, store.seen(), self._journal)
+        begun = begin_node(
+            config,
+            self._key.peer_id,
+            self._began_at,
+            self._remembered,
+            store.seen(),
+            self._journal,
+            store.bans(),
+            time.time(),
+        )
         self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill)
         self._text = TextWatch(
@@ -214,6 +223,7 @@ class Daemon:
             worker=self._worker,
             status=self.status,
             stop=self._ending.begin,
+            clock=self._clock,
         )
         await serve(application(view), self._paths.socket, self._api_stop)
 

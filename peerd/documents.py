@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.status import SCHEMA_VERSION, NeighbourNow, RoundRecord, Status
+from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, RoundRecord, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
@@ -17,6 +17,7 @@ class PeersNow(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd peers`."""
 
     peers: list[NeighbourNow]
+    banned: list[BannedNow] = []
 
 
 class TrustPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +123,18 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
 
 
+class UnbanAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/unban."""
+
+    peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Unbanned(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd unban`: whose ban is lifted."""
+
+    peer_id: str
+
+
 class StopAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/stop."""
 
@@ -188,6 +201,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 DATA: dict[str, Any] = {
     "start": Started,
     "stop": Stopped,
+    "unban": Unbanned,
     "status": Status,
     "peers": PeersNow,
     "trust": TrustNow,

@@ -17,7 +17,7 @@ from typing import TypeVar
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
 from peerd.status import RoundRecord
-from peerd.store._port import Blobs, Checkpoint, KnownPeer, Store
+from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.worker.parent import Pauses
 
 Result = TypeVar("Result")
@@ -100,6 +100,14 @@ class Journal:
     async def count_refusal(self, peer: PeerId, reason: str) -> None:
         """For good."""
         await self._may(self._store.count_refusal, peer, reason)
+
+    async def ban(self, ban: KeptBan) -> None:
+        """So that a restart lets nobody in again."""
+        await self._may(self._store.save_ban, ban)
+
+    async def lift_ban(self, peer: PeerId) -> None:
+        """As if there had been none."""
+        await self._may(self._store.lift_ban, peer)
 
     async def forget(self, digests: tuple[Digest, ...]) -> None:
         """Delete blobs, but never what a restart needs."""

@@ -87,6 +87,11 @@ class Network:
         """Dial."""
         return DOWN if self._transport is None else await self._transport.connect(peer, addresses)
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close the connections to a peer."""
+        if self._transport is not None:
+            await self._transport.disconnect(peer)
+
     async def publish(self, message: bytes) -> Failed | None:
         """Gossip."""
         return DOWN if self._transport is None else await self._transport.publish(message)

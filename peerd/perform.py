@@ -19,11 +19,14 @@ from peerd.config import Config
 from peerd.core.effects import (
     Admit,
     AnyEffect,
+    Ban,
     Collaborate,
     CountRefusal,
     Dial,
+    Disconnect,
     Fetch,
     Forget,
+    LiftBan,
     Note,
     Publish,
     Remember,
@@ -51,7 +54,7 @@ from peerd.journal import Journal
 from peerd.net.transport import Connected, Fetched
 from peerd.network import Network
 from peerd.status import RoundRecord
-from peerd.store._port import KnownPeer
+from peerd.store._port import KeptBan, KnownPeer
 from peerd.wire.envelope import seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, Announcement
@@ -133,6 +136,16 @@ class Performer:
                 _log.log(level, "%s", effect.message, extra={"peer": effect.peer} if effect.peer else None)
             case CountRefusal():
                 await self._journal.count_refusal(effect.peer, effect.reason)
+            case Ban():
+                until = self._unix() + effect.seconds
+                kept = KeptBan(
+                    peer=effect.peer, until_unix=until, seconds=effect.seconds, bans=effect.bans, reason=effect.reason
+                )
+                await self._journal.ban(kept)
+            case LiftBan():
+                await self._journal.lift_ban(effect.peer)
+            case Disconnect():
+                await self._network.disconnect(effect.peer)
             case Stop():
                 return None  # the shell's own business
             case _:

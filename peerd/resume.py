@@ -11,6 +11,7 @@ from p2pfinetune.names import Digest, PeerId, Refusal, Round
 from peerd.config import Config
 from peerd.core.events import Losses, WorkerStarted
 from peerd.core.node import begin
+from peerd.core.offences import Standing
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
 from peerd.core.state import Moved
@@ -18,7 +19,7 @@ from peerd.errors import StoreError
 from peerd.journal import Journal
 from peerd.paths import Paths
 from peerd.status import RoundRecord
-from peerd.store._port import KnownPeer
+from peerd.store._port import KeptBan, KnownPeer
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement, PeerRecord
 from peerd.worker.messages import Open, Opened
@@ -74,8 +75,10 @@ def begin_node(
     known: Sequence[KnownPeer],
     seen: Mapping[PeerId, tuple[int, int]],
     journal: Journal,
+    bans: Sequence[KeptBan] = (),
+    unix: float = 0.0,
 ) -> Moved:
-    """The core as the run before left it."""
+    """The core as the run before left it. `unix` is the time of `at`, for bans."""
     last = journal.records[-1] if journal.records else None
     return begin(
         msgspec.convert(config, Settings, from_attributes=True),
@@ -85,7 +88,14 @@ def begin_node(
         seen,
         own_announcement(journal.envelope),
         last.row if last is not None else None,
+        {ban.peer: standing_of(ban, at, unix) for ban in bans},
     )
+
+
+def standing_of(ban: KeptBan, at: float, unix: float) -> Standing:
+    """On the clock of this run. A clock that was set back since makes a ban no longer than it was meant to be."""
+    left = min(ban.until_unix - unix, ban.seconds)
+    return Standing(at=at, bans=ban.bans, until=at + left, reason=ban.reason)
 
 
 def own_announcement(envelope: bytes | None) -> Announcement | None:

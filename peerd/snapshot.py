@@ -17,6 +17,7 @@ from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.net.transport import PeerTraffic
 from peerd.status import (
+    BannedNow,
     HealthNow,
     LoopNow,
     LossNow,
@@ -82,7 +83,25 @@ def snapshot(node: Node, parts: Parts) -> Status:
         model=config.model,
         trust_scheme=config.trust,
         refused=dict(node.refused),
+        banned=banned(node, parts),
     )
+
+
+def banned(node: Node, parts: Parts) -> list[BannedNow]:
+    """Whose ban ends last comes first."""
+    names = {peer: known.name for peer, known in node.neighbours.items()}
+    shown = [
+        BannedNow(
+            peer_id=peer,
+            name=names.get(peer, ""),
+            seconds=round(standing.until - parts.at, 1),
+            bans=standing.bans,
+            reason=standing.reason,
+        )
+        for peer, standing in node.standings.items()
+        if standing.is_banned(parts.at)
+    ]
+    return sorted(shown, key=lambda one: (-one.seconds, one.peer_id))
 
 
 def neighbours(node: Node, parts: Parts) -> list[NeighbourNow]:

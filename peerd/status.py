@@ -45,6 +45,20 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
 
 
+class BannedNow(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer of which nothing is wanted for now."""
+
+    peer_id: PeerId
+    name: str
+    """Empty where it never said one, or not in this run."""
+    seconds: float
+    """Until the ban ends by itself."""
+    bans: int
+    """How often it has been banned, this time included; the next one is longer."""
+    reason: str
+    """The last offence."""
+
+
 class TrafficNow(msgspec.Struct, frozen=True, kw_only=True):
     """Since the daemon started."""
 
@@ -103,6 +117,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     trust_scheme: str
     refused: dict[str, int]
     """Refusals by reason, all peers together."""
+    banned: list[BannedNow] = []
+    """Whose ban ends last comes first."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from p2pfinetune.names import PeerId
+from peerd.core.events import BanLifted
 from peerd.errors import WorkerError
 from peerd.journal import Journal
 from peerd.paths import Paths
@@ -43,9 +45,10 @@ class View:
         worker: Worker,
         status: Callable[[], Status],
         stop: Callable[[str], None],
+        clock: Callable[[], float],
     ) -> None:
         self._paths, self._shell, self._journal, self._worker = paths, shell, journal, worker
-        self._status, self._stop = status, stop
+        self._status, self._stop, self._clock = status, stop, clock
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
 
     def status(self) -> Status:
@@ -78,6 +81,10 @@ class View:
         """On the test split."""
         found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestLosses))
         return {name: value for name, value in found.items() if name not in {"id", "type"}}
+
+    async def lift_ban(self, peer: PeerId) -> None:
+        """Hear of a banned peer again."""
+        await self._shell.tell(BanLifted(at=self._clock(), peer=peer))
 
     def request_stop(self, reason: str) -> None:
         """Begin to stop."""

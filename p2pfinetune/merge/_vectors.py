@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from p2pfinetune.adapter import Adapter
 
 
+ROUNDING = 1e-9  # of a weight
+
+
 def vectors(row: TrustRow, adapters: Mapping[PeerId, Adapter]) -> tuple[Tensor, Tensor]:
     """(n, p) adapters and (n,) weights in fp64, in the order of the names, so that no other order matters."""
     import torch
@@ -38,3 +41,18 @@ def squared_distances(vectors_np: Tensor) -> Tensor:
     import torch
 
     return torch.stack([(vectors_np - vector_p).square().sum(dim=1) for vector_p in vectors_np])
+
+
+def middle_mean(vectors_np: Tensor, weights_n: Tensor, *, trimmed: float) -> Tensor:
+    """(p,) of each entry, the mean over the middle of the sorted values; for 0.5 the median.
+
+    Sorted values lie side by side on [0, 1], each as wide as its weight; what is inside [trimmed, 1 - trimmed] counts.
+    """
+    values_np, order_np = vectors_np.sort(dim=0)
+    ends_np = weights_n[order_np].cumsum(dim=0)
+    begins_np = ends_np - weights_n[order_np]
+    low, high = trimmed, 1.0 - trimmed
+    if high - low < ROUNDING:  # so narrow that it would fall between two values
+        low, high = 0.5 - ROUNDING, 0.5 + ROUNDING
+    inside_np = (ends_np.clamp(max=high) - begins_np.clamp(min=low)).clamp(min=0.0)
+    return (values_np * inside_np).sum(dim=0) / inside_np.sum(dim=0)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfinetune.merge._base import MergeRule
-from p2pfinetune.merge._vectors import adapter_of, vectors
-from p2pfinetune.merge.trimmed_mean import middle_mean
+from p2pfinetune.merge._vectors import adapter_of, middle_mean, vectors
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:

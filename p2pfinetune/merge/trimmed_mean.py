@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfinetune.merge._base import MergeRule
-from p2pfinetune.merge._vectors import adapter_of, vectors
+from p2pfinetune.merge._vectors import adapter_of, middle_mean, vectors
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from p2pfinetune.adapter import Adapter
-
-ROUNDING = 1e-9  # of a weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +30,3 @@ class TrimmedMean(MergeRule):
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """A peer at the edge counts with the part of its weight that is inside."""
         return adapter_of(middle_mean(*vectors(row, adapters), trimmed=self.trimmed), own)
-
-
-def middle_mean(vectors_np: Tensor, weights_n: Tensor, *, trimmed: float) -> Tensor:
-    """(p,) of each entry, the mean over the middle of the sorted values; for 0.5 the median.
-
-    Sorted values lie side by side on [0, 1], each as wide as its weight; what is inside [trimmed, 1 - trimmed] counts.
-    """
-    values_np, order_np = vectors_np.sort(dim=0)
-    ends_np = weights_n[order_np].cumsum(dim=0)
-    begins_np = ends_np - weights_n[order_np]
-    low, high = trimmed, 1.0 - trimmed
-    if high - low < ROUNDING:  # so narrow that it would fall between two values
-        low, high = 0.5 - ROUNDING, 0.5 + ROUNDING
-    inside_np = (ends_np.clamp(max=high) - begins_np.clamp(min=low)).clamp(min=0.0)
-    return (values_np * inside_np).sum(dim=0) / inside_np.sum(dim=0)

@@ -1,4 +1,4 @@
-"""Commands that ask the daemon to do something: stop, generate, export."""
+"""Commands that ask the daemon to do something: stop, unban, generate, export."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.named import chosen
 from peerd.cli.output import complain, finish, say, say_bold
 from peerd.client import Client
 from peerd.errors import PeerdError, UsageError
@@ -35,6 +36,19 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
     seconds = round(time.monotonic() - begun, 2)
     data = documents.Stopped(stopped=True, seconds=seconds)
     finish("stop", data, as_json, lambda: say(f"Stopped after {seconds:.1f} s. Go on any time with: peerd start"))
+
+
+def unban(
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="Its name or the end of its id.", show_default=False)],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lift the ban of a peer: what it sends is looked at again."""
+    with Client(home) as client:
+        banned = client.banned()
+        found = chosen(peer, [(one.name, one.peer_id) for one in banned], "banned")
+        client.unban(found)
+    finish("unban", documents.Unbanned(peer_id=found), as_json, lambda: say(f"The ban of {found} is lifted"))
 
 
 def generate(

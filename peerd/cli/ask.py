@@ -10,12 +10,10 @@ import typer
 from peerd import documents
 from peerd.cli import show
 from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.named import chosen
 from peerd.cli.output import finish
 from peerd.cli.quick import look
 from peerd.client import Client
-from peerd.errors import UsageError
-
-MIN_ENDING = 4  # characters of an id that are not a slip of the finger
 
 
 def status(home: Home = None, as_json: AsJson = False) -> None:
@@ -46,8 +44,8 @@ def trust(
     """Show whom my model listens to, what that rests on, and how it came about."""
     with Client(home) as client:
         found = client.trust()
-    chosen = _chosen(found, peer) if peer else found
-    finish("trust", chosen, as_json, lambda: show.one_trusted(chosen) if peer else show.trust(chosen))
+    shown = _chosen(found, peer) if peer else found
+    finish("trust", shown, as_json, lambda: show.one_trusted(shown) if peer else show.trust(shown))
 
 
 def rounds(
@@ -62,11 +60,5 @@ def rounds(
 
 
 def _chosen(found: documents.TrustNow, asked: str) -> documents.TrustNow:
-    matching = [peer for peer in found.row if asked in {peer.name, peer.peer_id}]
-    if not matching and len(asked) >= MIN_ENDING:
-        matching = [peer for peer in found.row if peer.peer_id.endswith(asked)]
-    if len(matching) != 1:
-        known = ", ".join(show.name_of(peer.name, peer.peer_id) for peer in found.row) or "nobody yet"
-        what = "is not in my last trust row" if not matching else "is the name of several peers; give the end of an id"
-        raise UsageError(f"{asked!r} {what}", f"in it: {known}")
-    return msgspec.structs.replace(found, row=matching)
+    peer_id = chosen(asked, [(peer.name, peer.peer_id) for peer in found.row], "in my last trust row")
+    return msgspec.structs.replace(found, row=[peer for peer in found.row if peer.peer_id == peer_id])

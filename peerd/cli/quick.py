@@ -47,7 +47,8 @@ def _status(home: Path | None) -> Any:
 
 def _peers(home: Path | None) -> documents.PeersNow:
     with Client(home) as client:
-        return documents.PeersNow(peers=client.peers())
+        now = client.status()
+        return documents.PeersNow(peers=now.neighbours, banned=now.banned)
 
 
 def _identity(home: Path | None) -> documents.Identity:
@@ -62,7 +63,7 @@ def _paths(home: Path | None) -> dict[str, str]:
 
 LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any], None]]] = {
     "status": (_status, show.status),
-    "peers": (_peers, lambda found: show.peers(found.peers)),
+    "peers": (_peers, lambda found: show.peers(found.peers, found.banned)),
     "id": (_identity, show.identity),
     "paths": (_paths, lambda found: facts(list(found.items()))),
 }

@@ -9,7 +9,7 @@ from peerd import documents
 from peerd.cli.output import facts, say, say_bold, table
 from peerd.config import Config
 from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
-from peerd.status import NeighbourNow, RoundRecord, Status
+from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 from peerd.words import advice, headline, verdict
 
 BAR_WIDTH = 24  # characters
@@ -70,8 +70,20 @@ def _worker_line(now: Status) -> str:
     return ", ".join(parts)
 
 
-def peers(found: list[NeighbourNow]) -> None:
-    """A table of peers."""
+def peers(found: list[NeighbourNow], banned: list[BannedNow]) -> None:
+    """A table of peers, and one of those that are shut out."""
+    _known_peers(found, is_alone=not banned)
+    if banned:
+        say()
+        say_bold("Banned: nothing of them is taken until then. To lift it: peerd unban NAME")
+        columns = [("peer", "text"), ("id", "id"), ("ends in", "seconds"), ("bans", "number"), ("last offence", "text")]
+        named = [(printable(b.name, MAX_NAME) or "(no name)", b) for b in banned]
+        table(columns, [(name, b.peer_id, b.seconds, b.bans, printable(b.reason)) for name, b in named])
+
+
+def _known_peers(found: list[NeighbourNow], *, is_alone: bool) -> None:
+    if not found and not is_alone:
+        return
     if not found:
         say("No peer found yet. To find some: peerd start --bootstrap MULTIADDR, --peer MULTIADDR or --lan")
         return

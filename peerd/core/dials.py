@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from peerd.core.dice import backoff
-from peerd.core.effects import AnyEffect, Dial
+from peerd.core.effects import AnyEffect, Dial, Disconnect
 from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound, Ticked
 from peerd.core.limits import (
     DIAL_BACKOFF_SECONDS,
@@ -17,7 +17,7 @@ from peerd.core.limits import (
     STEADY_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
-from peerd.core.state import Moved, Node, put, welcome
+from peerd.core.state import Moved, Node, is_banned, put, welcome
 
 
 def start(node: Node) -> Moved:
@@ -51,7 +51,8 @@ def running(node: Node) -> int:
 def is_due(node: Node, known: Neighbour) -> bool:
     """Whether a peer may be dialled now."""
     idle = not known.connected and known.dialling_since is None
-    return idle and bool(known.addresses) and node.at >= known.dial_not_before
+    wanted = idle and bool(known.addresses) and not is_banned(node, known.peer)
+    return wanted and node.at >= known.dial_not_before
 
 
 def found(node: Node, event: PeerFound) -> Moved:
@@ -70,8 +71,9 @@ def connected(node: Node, event: PeerConnected) -> Moved:
     if event.peer == node.me:
         return node, []
     node, known = welcome(node, event.peer, connected=True)
+    shut_out: list[AnyEffect] = [Disconnect(peer=event.peer)] if is_banned(node, event.peer) else []
     if known is None:
-        return node, []
+        return node, shut_out
     addresses = known.addresses
     if known.dialling_since is not None:  # the other end of an inbound connection is no address to dial
         addresses = proven_first((event.address,), addresses)
@@ -79,7 +81,7 @@ def connected(node: Node, event: PeerConnected) -> Moved:
     known = replace(known, connected=True, connected_at=since, addresses=addresses, dialling_since=None)
     soon = max(node.at + SETTLE_SECONDS, node.repeated_at + MIN_REPEAT_SECONDS)
     node = replace(node, repeat_at=min(node.repeat_at, soon), alone_is_said=False)
-    return put(node, known), []
+    return put(node, known), shut_out
 
 
 def disconnected(node: Node, event: PeerDisconnected) -> Moved:

@@ -105,6 +105,27 @@ class CountRefusal(Effect, frozen=True, kw_only=True):
     reason: str
 
 
+class Ban(Effect, frozen=True, kw_only=True):
+    """Keep on disk that nothing is wanted of a peer for so long. No answer."""
+
+    peer: PeerId
+    seconds: float
+    bans: int
+    reason: str
+
+
+class Disconnect(Effect, frozen=True, kw_only=True):
+    """Close the connections to a peer. Answer: PeerDisconnected, where there were any."""
+
+    peer: PeerId
+
+
+class LiftBan(Effect, frozen=True, kw_only=True):
+    """Forget a ban on disk. No answer."""
+
+    peer: PeerId
+
+
 class Stop(Effect, frozen=True, kw_only=True):
     """Leave: checkpoint is already durable; close network, worker and store."""
 
@@ -112,5 +133,19 @@ class Stop(Effect, frozen=True, kw_only=True):
 
 
 AnyEffect = (
-    Train | Publish | Repeat | Fetch | Admit | Collaborate | Dial | Remember | Forget | Note | CountRefusal | Stop
+    Train
+    | Publish
+    | Repeat
+    | Fetch
+    | Admit
+    | Collaborate
+    | Dial
+    | Remember
+    | Forget
+    | Note
+    | CountRefusal
+    | Ban
+    | LiftBan
+    | Disconnect
+    | Stop
 )

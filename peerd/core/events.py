@@ -175,6 +175,12 @@ class TextChanged(Event, frozen=True, kw_only=True):
     fingerprint: str
 
 
+class BanLifted(Event, frozen=True, kw_only=True):
+    """A person wants to hear of a peer again."""
+
+    peer: PeerId
+
+
 class Ticked(Event, frozen=True, kw_only=True):
     """Time has passed: deadlines, staleness, dials and retries are looked at. The shell ticks about once a second."""
 
@@ -207,6 +213,7 @@ AnyEvent = (
     | Collaborated
     | CollaborationFailed
     | TextChanged
+    | BanLifted
     | Ticked
     | StopAsked
 )

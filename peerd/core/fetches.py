@@ -21,7 +21,7 @@ from peerd.core.limits import (
     REMEMBER_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, Transfer, Update
-from peerd.core.state import Moved, Node, discard, has_worker, put, refuse
+from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse
 from peerd.wire.messages import Announcement
 
 
@@ -78,7 +78,7 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
     others = sorted(
         (other.lot * spread % 1.0, other.peer)
         for other in node.neighbours.values()
-        if other.connected and other.latest is not None and other.peer != known.peer
+        if other.connected and other.latest is not None and other.peer != known.peer and not is_banned(node, other.peer)
     )
     chosen = tuple(peer for _, peer in others[:MAX_OTHER_HOLDERS])
     if known.connected:

@@ -13,14 +13,14 @@ from peerd.core.limits import (
     STRANGERS_A_SECOND,
 )
 from peerd.core.neighbours import Neighbour, clean_name, proven_first
-from peerd.core.state import Moved, Node, put, refuse, welcome
+from peerd.core.state import Moved, Node, is_banned, put, refuse, welcome
 from peerd.wire.messages import Announcement
 
 
 def heard(node: Node, event: AnnouncementHeard) -> Moved:
     """Take the announcement for the newest of its peer, or refuse it."""
     said = event.announcement
-    if said.peer == node.me or node.network is None:
+    if said.peer == node.me or node.network is None or is_banned(node, said.peer):
         return node, []  # what comes before the worker has named the network is repeated by its sender
     known = node.neighbours.get(said.peer)
     if known is not None and known.latest == said:
@@ -90,6 +90,6 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
 
 def message_refused(node: Node, event: MessageRefused) -> Moved:
     """Bytes that never became a message."""
-    if event.peer == node.me:
+    if event.peer == node.me or is_banned(node, event.peer):
         return node, []
     return refuse(node, event.peer, event.reason)

@@ -9,10 +9,10 @@ from peerd.core import dials
 from peerd.core.circle import awaited
 from peerd.core.effects import Admit, AnyEffect, Collaborate, Dial, Fetch, Forget, Publish, Train
 from peerd.core.fetches import running
-from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN
+from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN, MAX_STANDINGS
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Collecting, Resting, Starting, Stopping, Training
-from peerd.core.state import Node, needed
+from peerd.core.state import Node, is_banned, needed
 from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
 
 
@@ -25,6 +25,7 @@ def _bounds(node: Node) -> Iterator[str]:
     for what, size, limit in (
         ("known peers", len(node.neighbours), MAX_KNOWN_PEERS),
         ("orders of peers that left", len(node.seen), MAX_SEEN),
+        ("standings", len(node.standings), MAX_STANDINGS),
         ("blobs to delete", len(node.garbage), MAX_GARBAGE),
         ("refusal words", len(node.refused), MAX_REASONS),
         ("fetches at once", running(node), MAX_FETCHES),
@@ -84,6 +85,10 @@ def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
         yield "a job for a worker that is not there"
     for effect in effects:
         match effect:
+            case Fetch(peer=peer) | Dial(peer=peer) | Admit(peer=peer) if is_banned(node, peer):
+                yield "something is wanted of a banned peer"
+            case Collaborate(candidates=candidates) if any(is_banned(node, c.peer) for c in candidates):
+                yield "a banned peer takes part in a merge"
             case Fetch(holders=holders) if not holders or node.me in holders or len(set(holders)) < len(holders):
                 yield "a fetch from nobody, from myself, or twice from one"
             case Dial(peer=peer, addresses=addresses) if not addresses or peer == node.me:

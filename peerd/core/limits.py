@@ -39,5 +39,12 @@ STRANGERS_A_SECOND = 4.0
 COUNTED_BURST = 50.0  # refusals written to disk at once; beyond, they are counted in memory only
 COUNTED_A_SECOND = 5.0
 
+BAN_AT = 11.0  # weighed offences: four that no honest peer commits, or a burst of half a hundred that it might
+OFFENCES_HALVE_SECONDS = 600.0  # half of an offence is forgotten after so long
+BAN_SECONDS = 600.0  # the first ban
+BAN_GROWTH = 4.0  # each further one is so many times longer
+MAX_BAN_SECONDS = 86_400.0
+MAX_STANDINGS = 512  # offenders kept in mind
+
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
 MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

@@ -18,6 +18,7 @@ from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
     AnnouncementHeard,
     AnyEvent,
+    BanLifted,
     BlobFetched,
     Collaborated,
     CollaborationFailed,
@@ -38,11 +39,12 @@ from peerd.core.events import (
     WorkerDied,
     WorkerStarted,
 )
-from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN, REPEAT_SECONDS
+from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN, MAX_STANDINGS, REPEAT_SECONDS
 from peerd.core.neighbours import Neighbour, Order, proven_first
+from peerd.core.offences import Standing, worth_keeping
 from peerd.core.phases import Stopping
 from peerd.core.settings import Settings
-from peerd.core.state import Moved, Node, needed
+from peerd.core.state import Moved, Node, lifted, needed
 from peerd.wire.messages import Announcement, PeerRecord
 
 __all__ = ["Node", "begin", "step"]
@@ -56,8 +58,12 @@ def begin(
     seen: Mapping[PeerId, Order] | None = None,
     own: Announcement | None = None,
     row: Mapping[PeerId, float] | None = None,
+    standings: Mapping[PeerId, Standing] | None = None,
 ) -> Moved:
-    """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before."""
+    """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before.
+
+    `standings`: bans of the runs before, on the clock of this one.
+    """
     orders = dict(list((seen or {}).items())[-MAX_SEEN:])
     neighbours: dict[PeerId, Neighbour] = {}
     for record in known_peers:
@@ -72,6 +78,7 @@ def begin(
             dial_not_before=at,
         )
     node = Node(settings=settings, me=me, at=at, neighbours=neighbours, seen=orders, own=own, row=dict(row or {}))
+    node = replace(node, standings=worth_keeping(standings or {}, at, MAX_STANDINGS))
     return dials.start(replace(node, repeat_at=at + REPEAT_SECONDS))
 
 
@@ -129,6 +136,8 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return round.collaboration_failed(node, event)
         case TextChanged():
             return round.text_changed(node, event)
+        case BanLifted():
+            return lifted(node, event.peer)
         case Ticked():
             return chosen_anew(dials.expire(fetches.expire(dials.reconciled(node, event)))), []
         case StopAsked():

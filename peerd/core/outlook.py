@@ -81,5 +81,6 @@ def next_deadline(node: Node) -> float | None:
         if known.transfer is None and known.latest is not None and known.fetch_not_before > node.at:
             times.append(known.fetch_not_before)
         if not known.connected and known.addresses and known.dialling_since is None:
-            times.append(known.dial_not_before)
+            standing = node.standings.get(known.peer)
+            times.append(max(known.dial_not_before, standing.until if standing is not None else known.dial_not_before))
     return min(times, default=None)

@@ -10,16 +10,18 @@ from msgspec.structs import replace
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.bucket import Bucket
 from peerd.core.dice import roll
-from peerd.core.effects import AnyEffect, CountRefusal
+from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, LiftBan, Note
 from peerd.core.limits import (
     COUNTED_A_SECOND,
     COUNTED_BURST,
     MAX_GARBAGE,
     MAX_KNOWN_PEERS,
     MAX_SEEN,
+    MAX_STANDINGS,
     STRANGER_BURST,
 )
 from peerd.core.neighbours import Neighbour, Order, counted
+from peerd.core.offences import Standing, offended, weight, worth_keeping
 from peerd.core.phases import AnyPhase, Merging, Starting, Stopping
 from peerd.core.settings import Settings
 from peerd.wire.messages import Announcement
@@ -64,6 +66,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Blobs to delete as soon as nothing needs them."""
     strangers: Bucket = Bucket(level=STRANGER_BURST, filled_at=0.0)
     countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
+    standings: Mapping[PeerId, Standing] = {}
+    """Of peers that offended lately, whether or not they are neighbours."""
     refused: Mapping[str, int] = {}
     """Refusals of this run by reason, all peers together."""
     dropped: int = 0
@@ -86,16 +90,62 @@ def put(node: Node, neighbour: Neighbour) -> Node:
     return replace(node, neighbours={**node.neighbours, neighbour.peer: neighbour})
 
 
+def is_banned(node: Node, peer: PeerId) -> bool:
+    """Whether nothing of this peer is wanted now."""
+    standing = node.standings.get(peer)
+    return standing is not None and standing.is_banned(node.at)
+
+
 def refuse(node: Node, peer: PeerId, reason: str) -> Moved:
-    """Count a refusal; on disk too, unless somebody floods us with reasons to write."""
+    """Count a refusal; on disk too, unless somebody floods us with reasons to write. One too many bans the peer."""
     node = replace(node, refused=counted(node.refused, reason))
+    node, bans = _held_against(node, peer, reason)
     known = node.neighbours.get(peer)
     if known is not None:
         node = put(node, replace(known, refused=counted(known.refused, reason)))
     rest = node.countable.take(node.at, COUNTED_BURST, COUNTED_A_SECOND)
     if rest is None:
+        return node, bans
+    return replace(node, countable=rest), [CountRefusal(peer=peer, reason=reason), *bans]
+
+
+def _held_against(node: Node, peer: PeerId, reason: str) -> Moved:
+    before = node.standings.get(peer, Standing())
+    if not weight(reason) and peer not in node.standings:
         return node, []
-    return replace(node, countable=rest), [CountRefusal(peer=peer, reason=reason)]
+    after = offended(before, node.at, reason)
+    node = replace(node, standings=worth_keeping({**node.standings, peer: after}, node.at, MAX_STANDINGS))
+    if after.bans == before.bans:
+        return node, []
+    seconds = after.until - node.at
+    minutes = f"{seconds / 60:.0f} minutes"
+    note = Note(level="warning", message=f"a peer is banned for {minutes} ({reason})", peer=peer)
+    return _shut_out(node, peer), [
+        Ban(peer=peer, seconds=seconds, bans=after.bans, reason=reason),
+        Disconnect(peer=peer),
+        note,
+    ]
+
+
+def lifted(node: Node, peer: PeerId) -> Moved:
+    """A ban ends by hand, and what led to it is forgotten."""
+    if peer not in node.standings:
+        return node, []
+    standings = {other: standing for other, standing in node.standings.items() if other != peer}
+    note = Note(level="info", message="the ban of a peer is lifted", peer=peer)
+    return replace(node, standings=standings), [LiftBan(peer=peer), note]
+
+
+def _shut_out(node: Node, peer: PeerId) -> Node:
+    """Nothing that it said or sent is used any more. What is on its way comes to nothing by itself."""
+    known = node.neighbours.get(peer)
+    if known is None:
+        return node
+    node = put(node, replace(known, latest=None, admitted=None, transfer=None))
+    gone = [known.admitted.digest] if known.admitted is not None else []
+    if known.transfer is not None:
+        gone.append(known.transfer.announcement.blob)
+    return discard(node, gone)
 
 
 def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbour | None]:

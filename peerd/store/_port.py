@@ -37,6 +37,18 @@ class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
     last_good_unix: float
 
 
+class KeptBan(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is wanted of a peer until then."""
+
+    peer: PeerId
+    until_unix: float
+    seconds: float
+    """How long it was meant to last: a clock that was set back makes no ban longer."""
+    bans: int
+    """How often the peer has been banned, this time included."""
+    reason: str
+
+
 class Store(Protocol):
     """Rows."""
 
@@ -86,6 +98,18 @@ class Store(Protocol):
 
     def refusals(self) -> dict[PeerId, dict[str, int]]:
         """Counts by peer and reason."""
+        ...
+
+    def save_ban(self, ban: KeptBan) -> None:
+        """Bounded: those that ended longest ago fall out. Durable."""
+        ...
+
+    def lift_ban(self, peer: PeerId) -> None:
+        """Forget it, and that there ever was one. Durable."""
+        ...
+
+    def bans(self) -> list[KeptBan]:
+        """Those that have ended, too: the next one is longer."""
         ...
 
     def close(self) -> None:

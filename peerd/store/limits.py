@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_ROUNDS = 10_000  # months of rounds, about 300 bytes each
+MAX_BANS = 512  # as many offenders as the core keeps in mind
 MAX_PEERS = 128  # good peers remembered; some times a neighbourhood
 MAX_SEEN = 1024  # newest sequence numbers; as many as the core keeps
 MAX_REFUSED_PEERS = 512

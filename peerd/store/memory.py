@@ -11,11 +11,14 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from p2pfinetune.names import Digest, PeerId
 from peerd.errors import StoreError
 from peerd.status import RoundRecord
-from peerd.store._port import Checkpoint, KnownPeer
+from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.limits import (
+    MAX_BANS,
     MAX_PARTIALS,
     MAX_PEERS,
     MAX_REASON,
@@ -40,6 +43,7 @@ class MemoryStore:
         self._peers: dict[PeerId, KnownPeer] = {}
         self._seen: dict[PeerId, tuple[int, int]] = {}
         self._refusals: dict[PeerId, dict[str, int]] = {}
+        self._bans: dict[PeerId, KeptBan] = {}
 
     def reopened(self) -> MemoryStore:
         """The store of the next process."""
@@ -47,6 +51,7 @@ class MemoryStore:
         store._next = store._limit = self._limit
         store._announcement, store._checkpoint = self._announcement, self._checkpoint
         store._rounds, store._peers, store._seen = dict(self._rounds), dict(self._peers), dict(self._seen)
+        store._bans = dict(self._bans)
         store._refusals = {peer: dict(counts) for peer, counts in self._refusals.items()}
         return store
 
@@ -100,6 +105,17 @@ class MemoryStore:
 
     def refusals(self) -> dict[PeerId, dict[str, int]]:
         return {peer: dict(sorted(counts.items())) for peer, counts in sorted(self._refusals.items())}
+
+    def save_ban(self, ban: KeptBan) -> None:
+        self._bans[ban.peer] = replace(ban, reason=ban.reason[:MAX_REASON])
+        ranked = sorted(self._bans.values(), key=lambda kept: (-kept.until_unix, kept.peer))
+        self._bans = {kept.peer: kept for kept in ranked[:MAX_BANS]}
+
+    def lift_ban(self, peer: PeerId) -> None:
+        self._bans.pop(peer, None)
+
+    def bans(self) -> list[KeptBan]:
+        return sorted(self._bans.values(), key=lambda kept: (-kept.until_unix, kept.peer))
 
     def close(self) -> None:
         pass

@@ -12,5 +12,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE refusal (peer TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
            PRIMARY KEY (peer, reason)) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE ban (peer TEXT PRIMARY KEY, until_unix REAL NOT NULL, seconds REAL NOT NULL,
+           bans INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(MIGRATIONS)

@@ -18,9 +18,10 @@ import msgspec
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
 from peerd.status import RoundRecord
-from peerd.store._port import Checkpoint, KnownPeer
+from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.limits import (
+    MAX_BANS,
     MAX_PEERS,
     MAX_REASON,
     MAX_REASONS,
@@ -129,6 +130,27 @@ class SqliteStore:
             ):
                 counts.setdefault(PeerId(peer), {})[reason] = count
         return counts
+
+    def save_ban(self, ban: KeptBan) -> None:
+        with self._writing() as database:
+            row = (ban.peer, ban.until_unix, ban.seconds, ban.bans, ban.reason[:MAX_REASON])
+            database.execute("INSERT OR REPLACE INTO ban VALUES (?, ?, ?, ?, ?)", row)
+            database.execute(
+                "DELETE FROM ban WHERE peer NOT IN (SELECT peer FROM ban ORDER BY until_unix DESC, peer LIMIT ?)",
+                (MAX_BANS,),
+            )
+
+    def lift_ban(self, peer: PeerId) -> None:
+        with self._writing() as database:
+            database.execute("DELETE FROM ban WHERE peer = ?", (peer,))
+
+    def bans(self) -> list[KeptBan]:
+        with self._reading() as database:
+            rows = database.execute("SELECT * FROM ban ORDER BY until_unix DESC, peer").fetchall()
+        return [
+            KeptBan(peer=PeerId(peer), until_unix=until, seconds=seconds, bans=bans, reason=reason)
+            for peer, until, seconds, bans, reason in rows
+        ]
 
     def close(self) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
 from peerd.status import RoundRecord
 from peerd.store import limits
-from peerd.store._port import Blobs, Checkpoint, KnownPeer, Store
+from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.blobs import FileBlobs
 from peerd.store.memory import MemoryBlobs, MemoryStore
 from peerd.store.sqlite import SqliteStore
@@ -309,3 +309,41 @@ def test_forgotten_blobs_are_gone_and_absent_ones_are_no_error(blobs: Blobs) -> 
     blobs.delete([digest, Digest("b" * 64)])
 
     assert blobs.size(digest) is None
+
+
+def ban(number: int, until: float = 1000.0, bans: int = 1) -> KeptBan:
+    return KeptBan(peer=peer(number), until_unix=until, seconds=600.0, bans=bans, reason="norm")
+
+
+def test_bans_survive_a_crash_the_last_to_end_first(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_ban(ban(1, 100.0))
+    store.save_ban(ban(2, 300.0))
+    store.save_ban(ban(1, 200.0, bans=2))
+
+    assert reopen().bans() == [ban(2, 300.0), ban(1, 200.0, bans=2)]
+
+
+def test_a_lifted_ban_is_gone_and_lifting_none_is_no_error(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_ban(ban(1))
+    store.lift_ban(peer(1))
+    store.lift_ban(peer(2))
+
+    assert reopen().bans() == []
+
+
+def test_a_crowd_of_bans_is_bounded_and_the_longest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerd.store.sqlite.MAX_BANS", 3)
+    monkeypatch.setattr("peerd.store.memory.MAX_BANS", 3)
+    for number in range(10):
+        store.save_ban(ban(number, float(number)))
+
+    assert [kept.peer for kept in store.bans()] == [peer(9), peer(8), peer(7)]
+    assert limits.MAX_BANS >= 256
+
+
+def test_what_a_stranger_was_banned_for_is_cut_to_size(store: Store) -> None:
+    store.save_ban(KeptBan(peer=peer(1), until_unix=1.0, seconds=1.0, bans=1, reason="x" * 500))
+
+    assert store.bans()[0].reason == "x" * limits.MAX_REASON

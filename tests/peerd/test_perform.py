@@ -25,7 +25,7 @@ from peerd.errors import StoreError, WorkerError
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
 from peerd.perform import Performer
-from peerd.store._port import KnownPeer
+from peerd.store._port import KeptBan, KnownPeer
 from peerd.store.memory import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.keys import PeerKey
@@ -74,6 +74,9 @@ class FakeNetwork:
 
     async def connect(self, *arguments):
         return self.outcome
+
+    async def disconnect(self, peer):
+        self.story.append(f"hung up on {peer}")
 
     def traffic(self):
         return {BOB: PeerTraffic(100, 50)}
@@ -132,6 +135,20 @@ def bench(tmp_path):
     found = Bench(tmp_path)
     yield found
     found.journal.close()
+
+
+def test_a_ban_is_kept_by_the_clock_on_the_wall_and_lifted_again(bench):
+    assert bench.perform(effects.Ban(peer=BOB, seconds=600.0, bans=2, reason="norm")) is None
+    assert bench.store.bans() == [KeptBan(peer=BOB, until_unix=1600.0, seconds=600.0, bans=2, reason="norm")]
+
+    bench.perform(effects.LiftBan(peer=BOB))
+
+    assert bench.store.bans() == []
+
+
+def test_who_is_shut_out_is_hung_up_on(bench):
+    assert bench.perform(effects.Disconnect(peer=BOB)) is None
+    assert bench.story == [f"hung up on {BOB}"]
 
 
 def merged(bench, **changes):

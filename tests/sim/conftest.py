@@ -23,8 +23,9 @@ from peerd.core.node import begin, step
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
 from peerd.core.state import Node
+from peerd.resume import standing_of
 from peerd.status import RoundRecord
-from peerd.store._port import Checkpoint, KnownPeer
+from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.memory import MemoryStore
 from peerd.wire.messages import Announcement, PeerRecord
 
@@ -139,6 +140,7 @@ class World:
             known_peers=[PeerRecord(peer=known.peer, addresses=known.addresses) for known in peer.store.peers()],
             seen=peer.store.seen(),
             own=None if own is None else msgspec.json.decode(own, type=Announcement),
+            standings={ban.peer: standing_of(ban, self.now, self.now) for ban in peer.store.bans()},
         )
         self.perform(peer, effects)
         self.start_worker(peer)
@@ -285,6 +287,17 @@ class World:
                 peer.notes.append(effect.message)
             case do.CountRefusal():
                 peer.store.count_refusal(effect.peer, effect.reason)
+            case do.Ban():
+                until = self.now + effect.seconds
+                ban = KeptBan(
+                    peer=effect.peer, until_unix=until, seconds=effect.seconds, bans=effect.bans, reason=effect.reason
+                )
+                peer.store.save_ban(ban)
+            case do.LiftBan():
+                peer.store.lift_ban(effect.peer)
+            case do.Disconnect():
+                if effect.peer in self.peers:
+                    self.cut(peer, self.peers[effect.peer])
             case do.Stop():
                 self.crash(peer)
             case _:

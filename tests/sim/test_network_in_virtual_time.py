@@ -265,6 +265,7 @@ def test_garbage_updates_are_refused_counted_and_used_by_nobody(world: Any) -> N
     for peer in honest:
         assert liar.id not in peer.merged
         assert peer.store.refusals()[liar.id]["not-finite"] >= 1
+        assert [ban.peer for ban in peer.store.bans()] in ([], [liar.id])
         assert peer.round >= 6
         assert peer.merged == {other.id for other in honest} - {peer.id}
 
@@ -313,6 +314,7 @@ def test_a_flood_from_one_peer_is_cut_off_and_counted(world: Any) -> None:
     steps = network.steps
     network.run(55.0)
 
-    assert victim.node.refused["rate"] > 4_000
+    assert victim.node.refused["rate"] >= 50
     assert victim.store.refusals()[flooder.id]["rate"] < 200
+    assert [ban.peer for ban in victim.store.bans()] == [flooder.id]
     assert network.steps - steps < 6_000

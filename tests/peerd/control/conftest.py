@@ -20,6 +20,7 @@ from peerd.errors import WorkerError
 from peerd.paths import Paths
 from peerd.serve import serve
 from peerd.status import (
+    BannedNow,
     HealthNow,
     LoopNow,
     LossNow,
@@ -46,6 +47,7 @@ class FakeView:
         self.stop_reasons: list[str] = []
         self.exported: list[str] = []
         self.broken = ""
+        self.banned: list[BannedNow] = []
         self.bob_name = "bob"
         self._done = 0
         self._rounds: list[RoundRecord] = []
@@ -88,7 +90,11 @@ class FakeView:
             model="nano",
             trust_scheme="validation",
             refused={} if self.alone else {"norm": 2, "stale": 1},
+            banned=self.banned,
         )
+
+    async def lift_ban(self, peer: PeerId) -> None:
+        self.banned = [one for one in self.banned if one.peer_id != peer]
 
     def _neighbours(self, last: RoundRecord | None) -> list[NeighbourNow]:
         row = last.row if last else {}

@@ -16,6 +16,9 @@ from peerd.cli.options import documented
 from peerd.config import Config
 from peerd.errors import StoreError, UsageError
 from peerd.paths import Paths
+from peerd.status import BannedNow
+
+EVE = "12D3KooWEveEveEveEveEveEveEveEveEveEveEveEveEveEve33"
 
 
 @pytest.fixture
@@ -66,6 +69,26 @@ def test_stop_waits_until_the_daemon_has_ended(daemon: Any, say: Any, view: Any)
     assert msgspec.convert(json.loads(out)["data"], documents.Stopped).stopped
     assert lock.holder(daemon.paths.lock) is None
     assert say("stop", "--home", daemon.paths.home)[0] == 3
+
+
+def test_a_ban_is_shown_and_lifted_by_name(daemon: Any, say: Any, view: Any) -> None:
+    view.banned = [BannedNow(peer_id=EVE, name="eve", seconds=540.0, bans=2, reason="norm")]
+    _, shown, _ = say("peers", "--home", daemon.paths.home)
+
+    code, out, _ = say("unban", "eve", "--home", daemon.paths.home)
+
+    assert "Banned" in shown
+    assert "norm" in shown
+    assert (code, out.strip()) == (0, f"The ban of {EVE} is lifted")
+    assert view.banned == []
+
+
+def test_only_who_is_banned_can_be_let_in_again(daemon: Any, say: Any) -> None:
+    code, _, err = say("unban", "bob", "--home", daemon.paths.home)
+
+    assert code == 2
+    assert "'bob' is not banned" in err
+    assert "banned: nobody" in err
 
 
 def test_generate_shows_three_models(daemon: Any, say: Any) -> None:

@@ -17,8 +17,8 @@ from peerd.cli import main
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.status import Status
 
-ASKING = ("status", "peers", "trust", "rounds", "id", "stop", "generate", "export", "dashboard")
-ARGUMENTS = {"generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
+ASKING = ("status", "peers", "trust", "rounds", "id", "stop", "unban", "generate", "export", "dashboard")
+ARGUMENTS = {"unban": ["eve"], "generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""How a peer stands: offences are weighed and fade; too many of them ban the peer, each time for longer.
+
+A ban is about one peer id, and ids are cheap; what a crowd of new ids can do is bounded elsewhere (strangers'
+announcements, connections of one address). It spares work and traffic with one that keeps offending, and is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from p2pfinetune.names import PeerId
+from peerd.core.limits import BAN_AT, BAN_GROWTH, BAN_SECONDS, MAX_BAN_SECONDS, OFFENCES_HALVE_SECONDS
+
+WEIGHTS: Mapping[str, float] = {
+    "other-network": 0.0,  # gossip of a neighbouring network: no fault
+    "replay": 0.2,  # gossip comes late; a flood of it is one all the same
+    "rate": 0.2,  # an impatient peer, until it is a flood
+    "unknown-codec": 1.0,  # perhaps a newer version
+    "banned": 0.0,  # or a ban would never end
+    "inspection-failed": 0.0,  # our worker's trouble
+}
+USUAL_WEIGHT = (
+    3.0  # what cannot happen to an honest peer: a wrong signature, bytes that are no update, numbers not finite
+)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one peer. Times are monotonic seconds."""
+
+    offences: float = 0.0
+    """Weighed and faded, as of `at`."""
+    at: float = 0.0
+    bans: int = 0
+    """How often it has been banned; a ban that was lifted by hand does not count."""
+    until: float = float("-inf")
+    """Banned up to this time."""
+    reason: str = ""
+    """The last offence before the ban."""
+
+    def is_banned(self, at: float) -> bool:
+        """Whether nothing of this peer is wanted."""
+        return at < self.until
+
+
+def weight(reason: str) -> float:
+    """Of one offence."""
+    return WEIGHTS.get(reason, USUAL_WEIGHT)
+
+
+def faded(standing: Standing, at: float) -> float:
+    """What is left of the offences."""
+    return float(standing.offences * 0.5 ** (max(0.0, at - standing.at) / OFFENCES_HALVE_SECONDS))
+
+
+def offended(standing: Standing, at: float, reason: str) -> Standing:
+    """After one more offence; banned where that was one too many."""
+    offences = faded(standing, at) + weight(reason)
+    if standing.is_banned(at) or offences < BAN_AT:
+        return replace(standing, offences=offences, at=at)
+    return Standing(offences=0.0, at=at, bans=standing.bans + 1, until=at + ban_seconds(standing.bans), reason=reason)
+
+
+def ban_seconds(bans: int) -> float:
+    """Of the next ban after so many."""
+    return min(MAX_BAN_SECONDS, BAN_SECONDS * BAN_GROWTH ** min(bans, 32))
+
+
+def worth_keeping(standings: Mapping[PeerId, Standing], at: float, most: int) -> dict[PeerId, Standing]:
+    """At most so many: who is banned first, then who was, then who offended most."""
+    if len(standings) <= most:
+        return dict(standings)
+    ranked = sorted(
+        standings.items(), key=lambda entry: (entry[1].is_banned(at), entry[1].bans, faded(entry[1], at), entry[0])
+    )
+    return dict(ranked[-most:])
