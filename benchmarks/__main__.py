@@ -8,6 +8,7 @@ python -m benchmarks.batched_training                 peers trained in one pass 
 python -m benchmarks.rows --data DIR                  rows of validation trust, exact and at first order
 python -m benchmarks.validation_row                   what scoring the candidate adapters of a peer costs
 python -m benchmarks.row_sampling --data DIR          how much text a validation row needs for the same final perplexity
+python -m benchmarks.attacks --data DIR               what attackers do to honest peers, by scheme and defence
 python -m p2pfinetune.nano.report --data DIR          bits per byte of the embedded model
 """
 
