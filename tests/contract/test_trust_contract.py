@@ -32,8 +32,11 @@ class TinyAdapter:
     def pairs(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         yield "layer", self.tensors["layer.lora_A"], self.tensors["layer.lora_B"]
 
+    def vector(self) -> torch.Tensor:
+        return torch.cat([self.tensors[name].flatten() for name in sorted(self.tensors)])
+
     def norm(self) -> float:
-        return float(torch.linalg.vector_norm(torch.cat([t.flatten() for t in self.tensors.values()])))
+        return float(torch.linalg.vector_norm(self.vector()))
 
     def minus(self, other: "TinyAdapter") -> "TinyAdapter":
         return TinyAdapter({name: tensor - other.tensors[name] for name, tensor in self.tensors.items()})
@@ -66,10 +69,11 @@ class TinyWorld:
     def losses(self, adapters: list[TinyAdapter]) -> list[float]:
         return [self.loss(adapter) for adapter in adapters]
 
-    def gradient(self, adapter: TinyAdapter) -> TinyAdapter:
+    def gradients(self, adapter: TinyAdapter, parts: int = 1) -> list[tuple[TinyAdapter, int]]:
         live = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors.items()}
         loss = -self.logits(TinyAdapter(live)).log_softmax(1)[:, 3].mean()
-        return TinyAdapter(dict(zip(live, torch.autograd.grad(loss, list(live.values())), strict=True)))
+        found = TinyAdapter(dict(zip(live, torch.autograd.grad(loss, list(live.values())), strict=True)))
+        return [(found, 1)] * parts
 
 
 def people(count: int, seed: int) -> tuple[PeerId, dict[PeerId, TinyAdapter], TinyWorld]:

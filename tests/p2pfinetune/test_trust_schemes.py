@@ -52,7 +52,7 @@ class Told:
         self.asked_last_only.append(last_only)
         return self.predictions[self._owner(adapter)]
 
-    def gradient(self, adapter: Adapter) -> Adapter:
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
         raise NotImplementedError
 
     def _owner(self, adapter: Adapter) -> PeerId:
