@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.reproduce.plan import Task, small
-from p2pfinetune.reproduce.summary import wilson
+from p2pfinetune.reproduce.schemes import applied
+from p2pfinetune.reproduce.summary import better_and_worse, wilson
 from p2pfinetune.reproduce.sweep import Told, sweep
 from p2pfinetune.simulation.attacks import KINDS, Attack, is_attacker
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
@@ -47,7 +48,6 @@ ATTACKS: Mapping[str, Attack] = {
     **{kind: Attack(kind=kind) for kind in KINDS},
     FARMING: Attack(kind="sign-flip", strength=5.0, honest_for=4),
 }
-THRESHOLD = 1.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def task(start: SimulationConfig, arm: str, kind: str, attackers: int, seed: int) -> Task:
     """One simulation."""
-    change = {"trust": "local", "guarded": False, "merge_until": 0.0} if arm == "local" else dict(ARMS[arm])
     attack = msgspec.structs.replace(ATTACKS[kind], attackers=attackers) if attackers else Attack()
-    config = msgspec.structs.replace(start, seed=seed, attack=attack, **change)
+    config = applied(start, arm) if arm == "local" else msgspec.structs.replace(start, **ARMS[arm])
+    config = msgspec.structs.replace(config, seed=seed, attack=attack)
     return Task(config, arm, seed, Path(f"{kind}-{attackers}") / f"seed-{seed}" / arm)
 
 
@@ -132,11 +132,11 @@ def summarise(out: Path, wanted: Sequence[tuple[str, str, int]], seeds: range) -
         peaceful = statistics.fmean(a - means[arm, "none", 0, seed] for a, seed in zip(alone, seeds, strict=True))
         gain = statistics.fmean(a - loss for a, loss in zip(alone, nats, strict=True))
         pairs = [
-            math.exp(loss - known["local", "none", 0, seed][peer])
+            (known["local", "none", 0, seed][peer], loss)
             for seed in seeds
             for peer, loss in known[arm, kind, n, seed].items()
         ]
-        worse = sum(ratio > THRESHOLD for ratio in pairs)
+        _, worse = better_and_worse(pairs)
         rows.append(
             Found(
                 arm,

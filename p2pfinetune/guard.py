@@ -69,19 +69,6 @@ def token_mean(per_window: Losses, tokens: NDArray[np.int64]) -> float:
     return float(per_window @ tokens) / max(int(tokens.sum()), 1)
 
 
-def standard_error(differences: Losses, tokens: NDArray[np.int64]) -> float:
-    """Of the mean over tokens of differences given per window; zero for a single window, of which nothing is known.
-
-    The ratio estimator of survey sampling: windows are drawn, and their tokens come with them (Cochran 1977, 6.3).
-    """
-    n = len(differences)
-    if n < 2 or not np.isfinite(differences).all():
-        return 0.0
-    shares = tokens / tokens.sum()
-    deviations = shares * (differences - differences @ shares)
-    return math.sqrt(n / (n - 1) * float(deviations @ deviations))
-
-
 def has_drifted(loss: float, best: float, tolerance: float) -> bool:
     """Whether an adapter is so far above the best ever reached that the best should be returned to."""
     return not loss <= best + tolerance  # a NaN has drifted too

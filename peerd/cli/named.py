@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peerd.cli.show import name_of
 from peerd.errors import UsageError
-from peerd.render import MAX_NAME, printable, short_id
 
 MIN_ENDING = 4  # characters of an id that are not a slip of the finger
 
@@ -18,5 +18,5 @@ def chosen(asked: str, known: Sequence[tuple[str, str]], where: str) -> str:
     if len(matching) == 1:
         return matching[0]
     what = f"is not {where}" if not matching else "is the name of several peers; give the end of an id"
-    named = ", ".join(printable(name, MAX_NAME) or short_id(peer_id) for name, peer_id in known) or "nobody"
+    named = ", ".join(name_of(name, peer_id) for name, peer_id in known) or "nobody"
     raise UsageError(f"{asked!r} {what}", f"{where}: {named}")

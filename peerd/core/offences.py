@@ -19,7 +19,6 @@ WEIGHTS: Mapping[str, float] = {
     "replay": 0.2,  # gossip comes late; a flood of it is one all the same
     "rate": 0.2,  # an impatient peer, until it is a flood
     "unknown-codec": 1.0,  # perhaps a newer version
-    "banned": 0.0,  # or a ban would never end
     "inspection-failed": 0.0,  # our worker's trouble
 }
 USUAL_WEIGHT = (

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.guard import has_drifted, standard_error, verdict
+from p2pfinetune.guard import has_drifted, verdict
+from p2pfinetune.trust.mixture import standard_error
 
 TOKENS = np.array([10, 30])
 
