@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +29,17 @@ def test_links_between_documents_lead_somewhere() -> None:
     ]
 
     assert broken == []
+
+
+@pytest.mark.parametrize("document", ["docs/threat-model.md", "docs/reliability.md"])
+def test_every_test_that_a_document_names_exists(document: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / document).read_text())
+
+    assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in _text_of(ROOT / file)] == []
+
+
+def _text_of(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 def test_the_how_to_of_a_trust_scheme_works_as_printed(tmp_path: Path) -> None:
