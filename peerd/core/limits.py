@@ -34,6 +34,8 @@ MIN_REPEAT_SECONDS = 5.0  # however many peers connect
 
 ANNOUNCEMENT_BURST = 10.0  # announcements of one peer at once
 ANNOUNCEMENTS_A_SECOND = 0.5  # of one peer in the long run; an honest one sends one a round
+OWN_BURST = 5.0  # own updates at once, and a second: half of what others take, so that quick rounds are no offence
+OWN_A_SECOND = 0.25
 STRANGER_BURST = 64.0  # first announcements of unknown peers at once
 STRANGERS_A_SECOND = 4.0
 COUNTED_BURST = 50.0  # refusals written to disk at once; beyond, they are counted in memory only

@@ -18,7 +18,7 @@ from peerd.core.events import (
     WorkerDied,
     WorkerStarted,
 )
-from peerd.core.limits import MAX_MERGE_DEATHS, REPEAT_SECONDS
+from peerd.core.limits import MAX_MERGE_DEATHS, OWN_A_SECOND, OWN_BURST, REPEAT_SECONDS
 from peerd.core.patience import exhausted, judged, why_rest
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Training
 from peerd.core.state import Moved, Node, discard
@@ -69,8 +69,11 @@ def trained(node: Node, event: Trained) -> Moved:
 
 
 def _publish(node: Node, round_: Round) -> Moved:
-    phase = Publishing(round=round_, began_at=node.at)
-    return replace(node, phase=phase, round=round_), [Publish(round=round_)]
+    node = replace(node, round=round_)
+    rest = node.speech.take(node.at, OWN_BURST, OWN_A_SECOND)
+    if rest is None:  # rounds of a second or two: others would take so many announcements for a flood
+        return _collect(node, round_)
+    return replace(node, phase=Publishing(round=round_, began_at=node.at), speech=rest), [Publish(round=round_)]
 
 
 def published(node: Node, event: Published) -> Moved:

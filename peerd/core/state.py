@@ -18,6 +18,7 @@ from peerd.core.limits import (
     MAX_KNOWN_PEERS,
     MAX_SEEN,
     MAX_STANDINGS,
+    OWN_BURST,
     STRANGER_BURST,
 )
 from peerd.core.neighbours import Neighbour, Order, counted
@@ -60,6 +61,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """My last announcement."""
     own_before: Digest | None = None
     """The blob of the one before: somebody may still be fetching it."""
+    speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)
+    """Own updates that others would still take from me."""
     repeated_at: float = -1e9
     repeat_at: float = 0.0
     garbage: tuple[Digest, ...] = ()

@@ -10,6 +10,8 @@ import pytest
 from peerd.config import Config
 from peerd.core import effects as do
 from peerd.core import events as on
+from peerd.core.bucket import Bucket
+from peerd.core.limits import ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND
 from peerd.core.outlook import next_deadline, sentence, state
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
@@ -51,6 +53,25 @@ def test_a_trained_round_is_published(playbook: Any) -> None:
     play.worker()
 
     assert play.trained() == [do.Publish(round=1)]
+
+
+def test_quick_rounds_are_not_announced_oftener_than_others_listen(playbook: Any) -> None:
+    play = playbook(patience=1000)
+    play.worker()
+    spoken = []
+    for _ in range(400):
+        play.at += 0.5
+        if play.trained() == [do.Publish(round=play.node.round)]:
+            spoken.append(play.at)
+            play.published()
+        play.collaborated()
+    heard = Bucket(level=ANNOUNCEMENT_BURST, filled_at=0.0)
+    for at in spoken:
+        heard = heard.take(at, ANNOUNCEMENT_BURST / 2, ANNOUNCEMENTS_A_SECOND / 2)
+        assert heard is not None
+
+    assert play.node.round == 401  # no round waits for it
+    assert len(spoken) > 40
 
 
 def test_an_answer_for_another_round_is_ignored(playbook: Any) -> None:
