@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import MergeRule
-from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.names import PeerId, Refusal, TrustRow
+from p2pfinetune.neighbourhood import copies, norm_outliers
 from p2pfinetune.trust import TrustContext, TrustScheme
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of hearing the neighbours."""
+
+    row: TrustRow
+    merged: Adapter
+    refused: Mapping[PeerId, Refusal]
+    """Whose updates stand out from all others; they weigh nothing."""
+    copies: tuple[tuple[PeerId, PeerId], ...]
+    """Pairs of which one copied the other, me included."""
 
 
 def collaborate(
@@ -18,13 +32,18 @@ def collaborate(
     rule: MergeRule,
     context: TrustContext,
     allowed: frozenset[PeerId] | None = None,
-) -> tuple[TrustRow, Adapter]:
+) -> Heard:
     """The row over me and all neighbours, and the merge by it; the very object `own` where nobody else weighs anything.
 
-    The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic.
+    Outliers are neither scored nor merged. The rule sees only peers that weigh something, so that one who is not
+    listened to cannot disturb the arithmetic.
     """
-    row = scheme.row(me, {**neighbours, me: own}, context, allowed)
-    return row, merged_by(row, me, own, neighbours, rule)
+    adapters = {**neighbours, me: own}
+    deltas = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
+    refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
+    permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
+    row = scheme.row(me, adapters, context, frozenset(permitted))
+    return Heard(row, merged_by(row, me, own, neighbours, rule), refused, copies(deltas))
 
 
 def merged_by(

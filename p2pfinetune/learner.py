@@ -107,6 +107,10 @@ class Collaboration:
     guard_local: float | None
     best_guard: float
     new_best: bool
+    refused: Mapping[PeerId, str]
+    """Updates that were left out beside the others, with the reason; see `neighbourhood`."""
+    copies: tuple[tuple[PeerId, PeerId], ...]
+    """Pairs of peers, me included, one of which copied the other."""
 
 
 def default_max_norm(adapter: Adapter) -> float:
@@ -229,13 +233,14 @@ class Learner:
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
         neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
-        row, merged = collaborate(self.me, own, neighbours, self._scheme, self._rule, context, allowed)
+        heard = collaborate(self.me, own, neighbours, self._scheme, self._rule, context, allowed)
+        row = heard.row
         self._last_row = row.weights if neighbours else self._last_row
         on_guard = self._evaluate("guard", own)
         progress.advance()
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
-        outcome = self._decide(own, merged, on_guard)
+        outcome = self._decide(own, heard.merged, on_guard)
         for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
             nearer = held_back(row, self.me, part)
             tried = self._decide(own, merged_by(nearer, self.me, own, neighbours, self._rule), on_guard)
@@ -251,6 +256,7 @@ class Learner:
             row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=loss_trust,
             guard_base=self._guard_base, guard_own=on_guard.loss, guard_personal=outcome.loss, guard_local=guard_local,
             best_guard=self.best_guard, new_best=is_best,
+            refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
         )  # fmt: skip
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:

@@ -43,6 +43,8 @@ class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
     update_age_seconds: float | None
     refused: dict[str, int]
     """What I did not take from it, by reason."""
+    copy_of: PeerId | None = None
+    """Whose update its own was a copy of in my last merge; perhaps mine."""
 
 
 class TrustNow(msgspec.Struct, frozen=True, kw_only=True):

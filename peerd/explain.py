@@ -44,6 +44,7 @@ def _trusted(peer: PeerId, weight: float, status: Status, rounds: Sequence[Round
         update_round=status.round if mine else known.round if known else None,
         update_age_seconds=known.age_seconds if known else None,
         refused=known.refused if known else {},
+        copy_of=known.copy_of if known else None,
     )
 
 

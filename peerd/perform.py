@@ -259,6 +259,8 @@ class Performer:
             reason=answer.reason,
             losses=losses,
             best_guard=answer.best_guard,
+            refused=answer.refused,
+            copies=tuple(answer.copies),
         )
 
     async def _update_files(self, effect: Collaborate) -> list[UpdateFile]:

@@ -127,6 +127,7 @@ def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
         refused=dict(known.refused),
+        copy_of=known.copy_of,
     )
 
 

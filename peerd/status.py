@@ -43,6 +43,8 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     refused: dict[str, int]
+    copy_of: PeerId | None = None
+    """Whose update its own was a copy of in my last merge; perhaps mine."""
 
 
 class BannedNow(msgspec.Struct, frozen=True, kw_only=True):

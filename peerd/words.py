@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from p2pfinetune.names import PeerId
+from peerd.render import printable, short_id
 from peerd.status import Status
 
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
@@ -33,6 +37,16 @@ def advice(status: Status) -> list[str]:
             "(or --peer MULTIADDR, or --lan to look on this network)"
         )
     return asked
+
+
+def refusals(counts: Mapping[str, int]) -> str:
+    """How often what was refused; empty where nothing was."""
+    return ", ".join(f"{printable(reason)} {count}" for reason, count in sorted(counts.items()))
+
+
+def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:
+    """Whose copy an update was; empty where it was none."""
+    return f"copy of {printable(names.get(copy_of, '')) or short_id(copy_of)}" if copy_of is not None else ""
 
 
 def _compared(mine: float, other: float) -> str:

@@ -124,6 +124,8 @@ class Shard:
             "reason": done.reason,
             "heard": {peer: visit.hears[peer] for peer in updates},
             "row": dict(done.row.weights) if updates else None,
+            "refused": dict(done.refused),
+            "copies": [list(pair) for pair in done.copies],
         }
 
     def test(self, peer: PeerId) -> Tested:

@@ -10,7 +10,7 @@ from peerd.cli.output import facts, say, say_bold, table
 from peerd.config import Config
 from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
-from peerd.words import advice, headline, verdict
+from peerd.words import advice, copied, headline, refusals, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds
@@ -31,7 +31,7 @@ def status(now: Status) -> None:
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             ("peers", _peer_line(now)),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
-            ("refused", ", ".join(f"{printable(r)} {n}" for r, n in sorted(now.refused.items())) or "nothing"),
+            ("refused", refusals(now.refused) or "nothing"),
             ("worker", _worker_line(now)),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),
@@ -88,7 +88,8 @@ def _known_peers(found: list[NeighbourNow], *, is_alone: bool) -> None:
         say("No peer found yet. To find some: peerd start --bootstrap MULTIADDR, --peer MULTIADDR or --lan")
         return
     columns = [("peer", "text"), ("id", "id"), ("link", "text"), ("trust", "percent"), ("round", "number")]
-    columns += [("latest", "seconds"), ("in", "bytes"), ("out", "bytes"), ("refused", "text")]
+    columns += [("latest", "seconds"), ("in", "bytes"), ("out", "bytes"), ("refused", "text"), ("note", "text")]
+    names = {p.peer_id: p.name for p in found}
     ranked = sorted(found, key=lambda peer: (-peer.trust, not peer.connected, peer.peer_id))
     table(
         columns,
@@ -102,7 +103,8 @@ def _known_peers(found: list[NeighbourNow], *, is_alone: bool) -> None:
                 p.age_seconds,
                 p.bytes_in,
                 p.bytes_out,
-                ", ".join(f"{reason} {count}" for reason, count in sorted(p.refused.items())) or "none",
+                refusals(p.refused) or "none",
+                copied(p.copy_of, names) or "none",
             )
             for p in ranked
         ],
@@ -120,10 +122,12 @@ def trust(found: documents.TrustNow) -> None:
     say(f"  {_guard_sentence(found)}")
     say()
     width = max(len(_label(peer)) for peer in found.row)
+    names = {peer.peer_id: peer.name for peer in found.row}
     for peer in found.row:
         age = f"update {duration(peer.update_age_seconds)} old" if peer.update_age_seconds is not None else ""
-        refused = ", ".join(f"{reason} {count}" for reason, count in sorted(peer.refused.items()))
-        notes = ", ".join(note for note in (age, f"refused: {refused}" if refused else "") if note)
+        refused = refusals(peer.refused)
+        found_notes = (age, f"refused: {refused}" if refused else "", copied(peer.copy_of, names))
+        notes = ", ".join(note for note in found_notes if note)
         line = f"{_label(peer):<{width}}  {share(peer.weight):>5}  {bar(peer.weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
         say(f"  {line}".rstrip())
 

@@ -160,6 +160,10 @@ class Collaborated(Event, frozen=True, kw_only=True):
     """Why the guard refused; empty where it accepted or there was nobody to merge with."""
     losses: Losses
     best_guard: float
+    refused: Mapping[PeerId, str] = {}
+    """Updates that the worker left out, with the reason: each was fine by itself, and odd beside the others."""
+    copies: tuple[tuple[PeerId, PeerId], ...] = ()
+    """Pairs of which one copied the other, me included."""
 
 
 class CollaborationFailed(Event, frozen=True, kw_only=True):

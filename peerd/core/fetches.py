@@ -152,6 +152,15 @@ def refused(node: Node, event: UpdateRefused) -> Moved:
     return refuse(node, event.peer, event.reason)
 
 
+def set_aside(node: Node, peer: PeerId, reason: str) -> Moved:
+    """The update that my last merge had from a peer was odd beside the others: it is used no more."""
+    known = node.neighbours.get(peer)
+    if known is not None and known.admitted is not None and not known.is_fresh:
+        digest = known.admitted.digest
+        node = discard(put(node, _without(replace(known, admitted=None), digest)), [digest])
+    return refuse(node, peer, reason)
+
+
 def _without(known: Neighbour, digest: Digest) -> Neighbour:
     """Give up `latest` where it names this very blob; a newer one may still be tried."""
     said: Announcement | None = known.latest

@@ -63,6 +63,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     admitted: Update | None = None
     used: Order = (-1, -1)
     """The order that my last merge took from this peer."""
+    copy_of: PeerId | None = None
+    """Whose update its own was a copy of in my last merge; told, not held against it."""
     strikes: int = 0
     """Updates refused in a row: corrupt, of a wrong size, or refused by the worker."""
     missed: int = 0

@@ -18,6 +18,7 @@ WEIGHTS: Mapping[str, float] = {
     "other-network": 0.0,  # gossip of a neighbouring network: no fault
     "replay": 0.2,  # gossip comes late; a flood of it is one all the same
     "rate": 0.2,  # an impatient peer, until it is a flood
+    "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
     "unknown-codec": 1.0,  # perhaps a newer version
     "inspection-failed": 0.0,  # our worker's trouble
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
-from p2pfinetune.names import Round
+from p2pfinetune.names import PeerId, Round
 from peerd.core import fetches
 from peerd.core.circle import awaited, candidates
-from peerd.core.effects import Collaborate, Note, Publish, Train
+from peerd.core.effects import AnyEffect, Collaborate, Note, Publish, Train
 from peerd.core.events import (
     Collaborated,
     CollaborationFailed,
@@ -21,7 +23,7 @@ from peerd.core.events import (
 from peerd.core.limits import MAX_MERGE_DEATHS, OWN_A_SECOND, OWN_BURST, REPEAT_SECONDS
 from peerd.core.patience import exhausted, judged, why_rest
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Training
-from peerd.core.state import Moved, Node, discard
+from peerd.core.state import Moved, Node, discard, put
 
 
 def worker_started(node: Node, event: WorkerStarted) -> Moved:
@@ -150,7 +152,39 @@ def collaborated(node: Node, event: Collaborated) -> Moved:
     if not isinstance(node.phase, Merging) or node.phase.round != event.round:
         return node, []
     node = replace(node, row=dict(event.row), merge_deaths=0, round_seconds=node.at - node.round_began_at)
-    return begin(judged(node, event.losses.guard_personal), Round(event.round + 1))
+    node, refusals = _compared(node, event)
+    node, effects = begin(judged(node, event.losses.guard_personal), Round(event.round + 1))
+    return node, refusals + effects
+
+
+def _compared(node: Node, event: Collaborated) -> Moved:
+    """What the updates said of each other: outliers are set aside, copies remembered until the next merge."""
+    merged = {known.peer for known in node.neighbours.values() if known.peer in event.row}
+    copied = copies_of(node, event.copies)
+    for peer in merged:
+        node = put(node, replace(node.neighbours[peer], copy_of=copied.get(peer)))
+    effects: list[AnyEffect] = []
+    for peer, reason in sorted(event.refused.items()):
+        node, counted = fetches.set_aside(node, peer, reason)
+        effects += counted
+    return node, effects
+
+
+def copies_of(node: Node, pairs: Iterable[tuple[PeerId, PeerId]]) -> dict[PeerId, PeerId]:
+    """Copier to original. I copy nobody; of two others, the one whose update was heard later is the likelier copy."""
+
+    def heard(peer: PeerId) -> tuple[float, PeerId]:
+        known = node.neighbours.get(peer)
+        if known is None or known.admitted is None:
+            return (node.at if peer != node.me else float("-inf"), peer)
+        return (known.admitted.heard_at, peer)
+
+    found: dict[PeerId, PeerId] = {}
+    for pair in pairs:
+        original, copier = sorted(pair, key=heard)
+        if copier not in found or heard(original) < heard(found[copier]):
+            found[copier] = original
+    return found
 
 
 def collaboration_failed(node: Node, event: CollaborationFailed) -> Moved:

@@ -20,6 +20,7 @@ class Peers(Panel):
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """Most trusted first."""
         ranked = sorted(status.neighbours, key=lambda peer: (-peer.trust, not peer.connected, peer.peer_id))
+        names = {status.peer_id: "me", **{peer.peer_id: peer.name for peer in status.neighbours}}
         return Table(
             columns=[
                 Column(label="peer"),
@@ -31,6 +32,7 @@ class Peers(Panel):
                 Column(label="received", unit="bytes"),
                 Column(label="sent", unit="bytes"),
                 Column(label="refused"),
+                Column(label="note"),
             ],
             rows=[
                 [
@@ -43,6 +45,7 @@ class Peers(Panel):
                     peer.bytes_in,
                     peer.bytes_out,
                     ", ".join(f"{reason} {count}" for reason, count in sorted(peer.refused.items())) or "none",
+                    f"copy of {names.get(peer.copy_of) or peer.copy_of}" if peer.copy_of else "",
                 ]
                 for peer in ranked
             ],

@@ -226,6 +226,8 @@ class Jobs:
             guard_own=merged.guard_own,
             guard_personal=merged.guard_personal,
             guard_local=merged.guard_local,
+            refused=dict(merged.refused),
+            copies=list(merged.copies),
         )
 
     def _updates(self, held: Held, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:

@@ -191,6 +191,10 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
     guard_own: float
     guard_personal: float
     guard_local: float | None
+    refused: dict[PeerId, str] = {}
+    """Updates left out, with the reason: each was fine by itself, and odd beside the others."""
+    copies: list[tuple[PeerId, PeerId]] = []
+    """Pairs of which one copied the other, me included."""
 
 
 class Generated(Answer, frozen=True, kw_only=True, tag=True):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from p2pfinetune.adapter import Adapter
-from p2pfinetune.collaborate import collaborate, held_back, merged_by
+from p2pfinetune.collaborate import Heard, collaborate, held_back, merged_by
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES, TrustContext
@@ -41,34 +41,34 @@ class World:
         raise NotImplementedError
 
 
-def round_of(scheme: str, allowed: frozenset[PeerId] | None = None) -> tuple[TrustRow, Adapter]:
+def round_of(scheme: str, allowed: frozenset[PeerId] | None = None) -> Heard:
     context: TrustContext = World({ME: (1.0, 0.0), FRIEND: (1.0, 0.0), STRANGER: (0.0, 1.0)})
     return collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), RULES.make("factor-mean"), context, allowed)
 
 
 def test_the_merge_follows_the_row() -> None:
-    row, merged = round_of("uniform")
+    heard = round_of("uniform")
 
-    assert row.weights == pytest.approx(dict.fromkeys((ME, FRIEND, STRANGER), 1 / 3))
-    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(3.0)
+    assert heard.row.weights == pytest.approx(dict.fromkeys((ME, FRIEND, STRANGER), 1 / 3))
+    assert float(heard.merged.tensors["x.lora_B"][0, 0]) == pytest.approx(3.0)
 
 
 def test_a_mask_reaches_the_row_and_the_merge() -> None:
-    row, merged = round_of("uniform", frozenset({FRIEND}))
+    heard = round_of("uniform", frozenset({FRIEND}))
 
-    assert row.weights == pytest.approx({ME: 0.5, FRIEND: 0.5, STRANGER: 0.0})
-    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
+    assert heard.row.weights == pytest.approx({ME: 0.5, FRIEND: 0.5, STRANGER: 0.0})
+    assert float(heard.merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
 
 
 def test_listening_to_nobody_gives_the_own_adapter_itself() -> None:
-    assert round_of("local")[1] is OWN
+    assert round_of("local").merged is OWN
 
 
 def test_without_neighbours_the_own_adapter_stays() -> None:
-    row, merged = collaborate(ME, OWN, {}, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+    heard = collaborate(ME, OWN, {}, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
 
-    assert row.weights == {ME: 1.0}
-    assert merged is OWN
+    assert heard.row.weights == {ME: 1.0}
+    assert heard.merged is OWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,18 +86,18 @@ def test_the_rule_never_sees_a_peer_that_weighs_nothing(scheme: str) -> None:
     rule = Recording()
     context = World({ME: (1.0, 0.0), FRIEND: (1.0, 0.0), STRANGER: (0.0, 1.0)})
 
-    row, _ = collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), rule, context)
+    heard = collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), rule, context)
 
-    assert row.weights[STRANGER] == 0.0
+    assert heard.row.weights[STRANGER] == 0.0
     assert rule.seen == [{FRIEND: 0.5, ME: 0.5}]
 
 
 def test_an_update_in_my_own_name_does_not_replace_mine() -> None:
     others = {ME: adapter(9.0), FRIEND: adapter(2.0)}
 
-    _, merged = collaborate(ME, OWN, others, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
+    heard = collaborate(ME, OWN, others, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())
 
-    assert float(merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
+    assert float(heard.merged.tensors["x.lora_B"][0, 0]) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.25, 1.0])
