@@ -51,9 +51,16 @@ class Network:
     """The port to other peers, as the rest of the daemon sees it."""
 
     def __init__(
-        self, make: Callable[[], Transport], tell: Tell, *, clock: Clock, pauses: Pauses | None = None
+        self,
+        make: Callable[[], Transport],
+        tell: Tell,
+        *,
+        clock: Clock,
+        unix: Clock,
+        pauses: Pauses | None = None,
     ) -> None:
-        self._make, self._tell, self._clock = make, tell, clock
+        """`clock` counts monotonic seconds; `unix` is what people set, and peers compare."""
+        self._make, self._tell, self._clock, self._unix = make, tell, clock, unix
         self._pauses = pauses or Pauses()
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
@@ -171,7 +178,7 @@ class Network:
                 opened = open_announcement(message)
                 if isinstance(opened, Refusal):
                     return MessageRefused(at=at, peer=via, reason=opened.reason)
-                return AnnouncementHeard(at=at, announcement=opened, via=via)
+                return AnnouncementHeard(at=at, announcement=opened, via=via, age_seconds=self._unix() - opened.time)
             case Down():
                 return None
 

@@ -53,6 +53,7 @@ from peerd.errors import StoreError, WorkerError
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Fetched
 from peerd.network import Network
+from peerd.resume import own_announcement
 from peerd.status import RoundRecord
 from peerd.store._port import KeptBan, KnownPeer
 from peerd.wire.envelope import seal
@@ -198,13 +199,20 @@ class Performer:
             codec=self._config.codec,
             size=encoded.size,
             blob=blob,
+            time=self._now(),
             name=self._config.name,
             addresses=fitting(self._network.addresses),
         )
 
     async def _repeat(self) -> None:
-        if self._journal.envelope is not None:
-            await self._speak(self._journal.envelope)
+        """What is on disk keeps its time: the number is what must never be used for anything else."""
+        own = own_announcement(self._journal.envelope)
+        if own is not None:
+            await self._speak(seal(self._key, msgspec.structs.replace(own, time=self._now())))
+
+    def _now(self) -> int:
+        """Unix seconds, as an announcement says them."""
+        return max(0, int(self._unix()))
 
     async def _speak(self, envelope: bytes) -> None:
         """What is not heard now is repeated later, so a failure is no event."""

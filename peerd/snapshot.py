@@ -12,6 +12,7 @@ from peerd import __version__
 from peerd.config import Config
 from peerd.core import outlook
 from peerd.core.events import Losses
+from peerd.core.intake import strange_clocks
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
@@ -30,6 +31,7 @@ from peerd.status import (
 
 STUCK_SECONDS = 900.0  # without a finished round, whatever the last one took
 STUCK_ROUNDS = 10.0  # in units of what the last round took
+SHOWN_AS_MINUTES = 120.0  # seconds
 LONELY_SECONDS = 60.0  # dialling takes up to 15 s an address, and the first pauses are short
 
 
@@ -133,7 +135,13 @@ def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
 
 def health(node: Node, parts: Parts) -> HealthNow:
     """What is wrong, in sentences that say what to do."""
-    reasons = [*_worker_trouble(parts), *parts.troubles, *_stuck(node, parts), *_loneliness(node, parts)]
+    reasons = [
+        *_worker_trouble(parts),
+        *parts.troubles,
+        *_stuck(node, parts),
+        *_clocks(node),
+        *_loneliness(node, parts),
+    ]
     return HealthNow(ok=not reasons, reasons=reasons)
 
 
@@ -151,6 +159,16 @@ def _stuck(node: Node, parts: Parts) -> list[str]:
     if waits or seconds <= allowed:
         return []
     return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. The log says why: peerd paths"]
+
+
+def _clocks(node: Node) -> list[str]:
+    count, seconds = strange_clocks(node)
+    if not count:
+        return []
+    apart = f"{abs(seconds) / 60:.0f} minutes" if abs(seconds) >= SHOWN_AS_MINUTES else f"{abs(seconds):.0f} seconds"
+    side = "ahead of" if seconds > 0 else "behind"
+    where = f"about {apart} {side} those of {count} peers"
+    return [f"This machine's clock is {where}, so nothing of them is taken: check this machine's clock"]
 
 
 def _loneliness(node: Node, parts: Parts) -> list[str]:

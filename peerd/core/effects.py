@@ -29,7 +29,7 @@ class Publish(Effect, frozen=True, kw_only=True):
 
 
 class Repeat(Effect, frozen=True, kw_only=True):
-    """Gossip the last recorded announcement again, byte for byte, for peers that came late. No answer."""
+    """Gossip the last recorded announcement again, sealed anew with the present time, for late peers. No answer."""
 
 
 class Fetch(Effect, frozen=True, kw_only=True):

@@ -81,6 +81,8 @@ class AnnouncementHeard(Event, frozen=True, kw_only=True):
 
     announcement: Announcement
     via: PeerId
+    age_seconds: float = 0.0
+    """Since it says it was sealed, by this machine's clock; negative where it comes from the future."""
 
 
 class MessageRefused(Event, frozen=True, kw_only=True):

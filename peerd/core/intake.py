@@ -9,6 +9,9 @@ from peerd.core.limits import (
     ANNOUNCEMENT_BURST,
     ANNOUNCEMENTS_A_SECOND,
     FOREIGN_SECONDS,
+    MAX_AGE_SECONDS,
+    MAX_AHEAD_SECONDS,
+    MIN_STRANGE_CLOCKS,
     STRANGER_BURST,
     STRANGERS_A_SECOND,
 )
@@ -16,58 +19,100 @@ from peerd.core.neighbours import Neighbour, clean_name, proven_first
 from peerd.core.state import Moved, Node, is_banned, put, refuse, welcome
 from peerd.wire.messages import Announcement
 
+STALE, FROM_THE_FUTURE = "stale", "from-the-future"
+UNTIMELY = (STALE, FROM_THE_FUTURE)
+
 
 def heard(node: Node, event: AnnouncementHeard) -> Moved:
-    """Take the announcement for the newest of its peer, or refuse it."""
+    """Take the announcement for the newest of its peer, or refuse it.
+
+    The signature has been verified. Then, in this order: network, replay, freshness, codec, size, quota; before all of
+    them how often its peer may speak, since even refusals cost something.
+    """
     said = event.announcement
     if said.peer == node.me or node.network is None or is_banned(node, said.peer):
         return node, []  # what comes before the worker has named the network is repeated by its sender
     known = node.neighbours.get(said.peer)
-    if known is not None and known.latest == said:
-        return node, []  # gossip brings the same message many times
     if known is None:
-        return _from_stranger(node, said)
-    return _from_known(node, known, said)
+        return _from_stranger(node, event)
+    if known.latest is not None and said.repeats(known.latest):
+        return _clock_noted(node, known, event), []  # gossip brings the same message many times
+    return _from_known(node, known, event)
 
 
-def _from_stranger(node: Node, said: Announcement) -> Moved:
+def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
+    """Only an announcement without a fault is worth an entry in the table."""
+    said = event.announcement
     rest = node.strangers.take(node.at, STRANGER_BURST, STRANGERS_A_SECOND)
     if rest is None:
         return replace(node, dropped=node.dropped + 1), []
     node = replace(node, strangers=rest)
-    if said.network != node.network:
-        return refuse(node, said.peer, "other-network")
+    unknown = Neighbour(peer=said.peer, lot=0.0, seen=node.seen.get(said.peer, (-1, -1)))
+    if reason := _why_not(node, unknown, event):
+        return refuse(node, said.peer, reason)
     node, known = welcome(node, said.peer, connected=False)
     if known is None:
         return replace(node, dropped=node.dropped + 1), []
-    return _from_known(node, known, said)
+    return _from_known(node, known, event)
 
 
-def _from_known(node: Node, known: Neighbour, said: Announcement) -> Moved:
+def _from_known(node: Node, known: Neighbour, event: AnnouncementHeard) -> Moved:
     rest = known.bucket.take(node.at, ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND)
     if rest is None:
         return refuse(node, known.peer, "rate")
     known = replace(known, bucket=rest)
-    reason = _why_not(node, known, said)
+    reason = _why_not(node, known, event)
     if not reason:
-        return put(node, _taken(node, known, said)), []
+        return put(node, replace(_taken(node, known, event.announcement), clock_off=0.0)), []
     if reason == "other-network":
         known = replace(known, dial_not_before=node.at + FOREIGN_SECONDS)
+    if reason in UNTIMELY:
+        known = replace(known, clock_off=event.age_seconds)
     return refuse(put(node, known), known.peer, reason)
 
 
-def _why_not(node: Node, known: Neighbour, said: Announcement) -> str:
+def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
+    said = event.announcement
     if said.network != node.network:
         return "other-network"
-    order = said.order
-    if order < known.seen:
+    if said.order < known.seen:
         return "replay"
-    if known.latest is not None and order == known.latest.order:
+    if known.latest is not None and said.order == known.latest.order:
         return "equivocation"  # two announcements under one number
+    if untimely := why_untimely(event.age_seconds):
+        return untimely
     largest = node.max_blob_bytes.get(said.codec)
     if largest is None:
         return "unknown-codec"
     return "oversize" if said.size > largest else ""
+
+
+def why_untimely(age_seconds: float) -> str:
+    """Sealed too long ago, or in the future; empty where it is neither."""
+    if age_seconds > MAX_AGE_SECONDS:
+        return STALE
+    return FROM_THE_FUTURE if age_seconds < -MAX_AHEAD_SECONDS else ""
+
+
+def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node:
+    """What was taken already does no harm whenever it comes; but a clock that was set shows in repetitions, too."""
+    off = event.age_seconds if why_untimely(event.age_seconds) else 0.0
+    if bool(off) == bool(known.clock_off):
+        return node
+    return put(node, replace(known, clock_off=off))
+
+
+def strange_clocks(node: Node) -> tuple[int, float]:
+    """How many connected peers' clocks differ from mine alike, and by how many seconds mine is ahead; (0, 0) for few.
+
+    Where most peers agree with each other and not with me, the wrong clock is mine.
+    """
+    connected = [known for known in node.neighbours.values() if known.connected]
+    for sign in (1.0, -1.0):
+        off = sorted(known.clock_off for known in connected if known.clock_off * sign > 0.0)
+        if len(off) >= MIN_STRANGE_CLOCKS and 2 * len(off) > len(connected):
+            return len(off), off[len(off) // 2]
+    return 0, 0.0
 
 
 def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:

@@ -38,6 +38,9 @@ OWN_BURST = 5.0  # own updates at once, and a second: half of what others take, 
 OWN_A_SECOND = 0.25
 STRANGER_BURST = 64.0  # first announcements of unknown peers at once
 STRANGERS_A_SECOND = 4.0
+MAX_AGE_SECONDS = 300.0  # of an announcement: what Flower allows; gossip takes seconds, and each is repeated in 30 s
+MAX_AHEAD_SECONDS = 60.0  # from the future: what hivemind allows, for clocks that nobody sets
+MIN_STRANGE_CLOCKS = 2  # connected peers whose clocks all differ alike before mine is called wrong
 COUNTED_BURST = 50.0  # refusals written to disk at once; beyond, they are counted in memory only
 COUNTED_A_SECOND = 5.0
 

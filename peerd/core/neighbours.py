@@ -77,6 +77,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     dialling_since: float | None = None
     dial_attempt: int = 0
     dial_not_before: float = 0.0
+    clock_off: float = 0.0
+    """Seconds by which my clock is ahead of its one, where too far to take its announcements; 0 where it is not."""
     refused: Mapping[str, int] = {}
 
     @property

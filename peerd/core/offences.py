@@ -16,8 +16,13 @@ from peerd.core.limits import BAN_AT, BAN_GROWTH, BAN_SECONDS, MAX_BAN_SECONDS, 
 
 WEIGHTS: Mapping[str, float] = {
     "other-network": 0.0,  # gossip of a neighbouring network: no fault
+    "version": 0.0,  # an older or a newer peerd
+    "stale": 0.0,  # a wrong clock, theirs or mine, is no attack
+    "from-the-future": 0.0,
+    "throttled": 0.0,  # it has offended already, and this is what came of it
     "replay": 0.2,  # gossip comes late; a flood of it is one all the same
     "rate": 0.2,  # an impatient peer, until it is a flood
+    "quota": 0.2,
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
     "unknown-codec": 1.0,  # perhaps a newer version
     "inspection-failed": 0.0,  # our worker's trouble

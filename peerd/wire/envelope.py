@@ -13,7 +13,7 @@ from peerd.wire.framing import pack, unpack, unpack_plain
 from peerd.wire.keys import PeerKey, verify
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, VERSION, Announcement
 
-DOMAIN = b"peerd announcement, version 1\x00"  # so that a signature made for anything else never counts here
+DOMAIN = b"peerd announcement, version 2\x00"  # so that a signature made for anything else never counts here
 
 
 def seal(key: PeerKey, announcement: Announcement) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 
-VERSION = 1
+VERSION = 2  # 2: announcements say when they were sealed
 MAX_ANNOUNCEMENT_BYTES = 4096  # signed envelope included; gossip is for announcements, payloads go over streams
 MAX_NAME = 64  # characters of a display name
 MAX_ADDRESSES = 8  # a device has some interfaces, not hundreds
@@ -37,6 +37,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
     size: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
     """Bytes of the blob."""
     blob: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    time: Count
+    """Unix seconds of the sealing, by the sender's clock. A repetition says everything again but with a new time."""
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     """Display name chosen by the sender: untrusted, for people only."""
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
@@ -46,6 +48,10 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
     def order(self) -> tuple[int, int]:
         """Newer announcements of one peer compare greater."""
         return (self.epoch, self.sequence)
+
+    def repeats(self, other: Announcement) -> bool:
+        """The same again, whenever it was sealed."""
+        return self == msgspec.structs.replace(other, time=self.time)
 
 
 class BlobRequest(msgspec.Struct, frozen=True, kw_only=True, tag="blob-request", forbid_unknown_fields=True):

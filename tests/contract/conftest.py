@@ -96,6 +96,7 @@ class Peer:
                 codec="bf16",
                 size=len(blob),
                 blob=digest,
+                time=1,
             ),
         )
 

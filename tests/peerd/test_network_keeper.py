@@ -54,7 +54,7 @@ def told_by(*transports, until):
 
     async def scenario():
         made = [make() for make in left]
-        network = Network(lambda: made.pop(0), tell, clock=lambda: 5.0, pauses=Pauses(first=0.0))
+        network = Network(lambda: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0))
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
             await enough.wait()
@@ -109,7 +109,7 @@ def test_a_first_start_that_fails_is_an_error():
 
 def test_without_a_back_end_everything_fails_as_a_value():
     async def scenario():
-        network = Network(FakeTransport, lambda event: None, clock=lambda: 0.0)
+        network = Network(FakeTransport, lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0)
         return [
             await network.publish(b""),
             await network.connect(BOB, ()),

@@ -105,7 +105,7 @@ class Recording(MemoryStore):
 
 class Bench:
     def __init__(self, folder):
-        self.folder, self.story = folder, []
+        self.folder, self.story, self.now = folder, [], 1000.0
         self.store, self.blobs = Recording(self.story), MemoryBlobs(folder / "shelf")
         self.worker, self.network, self.key = FakeWorker(), FakeNetwork(self.story), PeerKey(b"a" * 32)
         self.journal = Journal(self.store, self.blobs, pauses=Pauses(first=0.0))
@@ -116,7 +116,7 @@ class Bench:
             worker=self.worker,
             network=self.network,
             clock=lambda: 7.0,
-            unix=lambda: 1000.0,
+            unix=lambda: self.now,
         )
         self.performer.network_digest = Digest("a" * 64)
 
@@ -240,15 +240,27 @@ def test_a_network_that_is_down_does_not_stop_publishing(bench):
     assert isinstance(bench.perform(effects.Publish(round=Round(3))), Published)
 
 
-def test_a_repetition_is_the_same_bytes(bench):
+def test_a_repetition_says_the_same_under_the_same_number_with_the_present_time(bench):
     assert bench.perform(effects.Repeat()) is None
     assert "spoken" not in bench.story
     bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
     bench.perform(effects.Publish(round=Round(3)))
-    first = bench.network.message
+    first, kept = open_announcement(bench.network.message), bench.store.announcement()
+    bench.now += 4000.0
     bench.perform(effects.Repeat())
 
-    assert bench.network.message == first
+    again = open_announcement(bench.network.message)
+    assert (first.time, again.time) == (1000, 5000)
+    assert again.repeats(first)
+    assert bench.store.announcement() == kept
+
+
+def test_a_clock_before_1970_is_no_reason_to_be_silent(bench):
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+    bench.now = -7200.0
+    bench.perform(effects.Publish(round=Round(3)))
+
+    assert open_announcement(bench.network.message).time == 0
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,26 @@ def test_nobody_at_a_given_address_is_unhealthy_after_a_minute():
 
 def test_troubles_of_other_parts_are_passed_on():
     assert snapshot(node(), parts(troubles=["The disk is full."])).health.reasons == ["The disk is full."]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(3600.0, "about 60 minutes ahead of those of 2 peers"), (-90.0, "about 90 seconds behind")]
+)
+def test_a_wrong_clock_is_said_plainly(ahead, words):
+    peers = {peer: Neighbour(peer=peer, lot=0.0, connected=True, clock_off=ahead) for peer in (BOB, EVE)}
+    (reason,) = snapshot(node(neighbours=peers), parts()).health.reasons
+
+    assert words in reason
+    assert "check this machine's clock" in reason
+
+
+def test_one_peer_with_another_clock_is_no_trouble_of_mine():
+    peers = {BOB: Neighbour(peer=BOB, lot=0.0, connected=True, clock_off=3600.0)}
+
+    assert snapshot(node(neighbours=peers), parts()).health.ok
+
+
+def test_who_copied_whom_is_shown():
+    peers = {BOB: Neighbour(peer=BOB, lot=0.0, connected=True, copy_of=ME)}
+
+    assert snapshot(node(neighbours=peers), parts()).neighbours[0].copy_of == ME

@@ -13,11 +13,20 @@ from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Announcement
 
 KEY = PeerKey(bytes(range(32)))
 ANNOUNCEMENT = Announcement(
-    network="a" * 64, peer=KEY.peer_id, epoch=1, sequence=2, round=3, codec="bf16", size=4, blob="b" * 64, name="Ada"
+    network="a" * 64,
+    peer=KEY.peer_id,
+    epoch=1,
+    sequence=2,
+    round=3,
+    codec="bf16",
+    size=4,
+    blob="b" * 64,
+    time=1_700_000_000,
+    name="Ada",
 )
 
 
-def sealed(payload: bytes, *, version: object = 1, signature: bytes | None = None) -> bytes:
+def sealed(payload: bytes, *, version: object = 2, signature: bytes | None = None) -> bytes:
     return msgpack.packb([version, payload, KEY.sign(DOMAIN + payload) if signature is None else signature])
 
 
@@ -34,9 +43,9 @@ def test_the_bytes_on_the_wire_are_these():
 
     envelope = seal(KEY, ANNOUNCEMENT)
 
-    assert len(envelope) == 355
-    assert envelope[:5].hex() == "9301c5011c"
-    assert hashlib.sha256(envelope).hexdigest() == "8400db6f8d4c6a091df519780fc352648f0c89e5a900cbaf6b54d8c37b31f01d"
+    assert len(envelope) == 365
+    assert envelope[:5].hex() == "9302c50126"
+    assert hashlib.sha256(envelope).hexdigest() == "8963cf435f5e9e001eaf4c6b5a1a3ae7a35040202c7ba41cfb5e102a35231a91"
 
 
 def test_the_longest_announcement_fits():
@@ -49,6 +58,7 @@ def test_the_longest_announcement_fits():
         codec="c" * 32,
         size=2**40,
         blob="b" * 64,
+        time=2**53,
         name="\N{GRINNING FACE}" * 64,
         addresses=("/ip6/2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/tcp/65535/p2p/" + KEY.peer_id,) * 8,
     )
@@ -74,11 +84,11 @@ def test_what_would_be_too_long_is_not_sealed():
         (bytes(MAX_ANNOUNCEMENT_BYTES + 1), "oversize"),
         (seal(KEY, ANNOUNCEMENT)[:-1], "malformed"),
         (seal(KEY, ANNOUNCEMENT) + b"\0", "malformed"),
-        (msgpack.packb([1, b"x"]), "bad-envelope"),
+        (msgpack.packb([2, b"x"]), "bad-envelope"),
         (msgpack.packb({"version": 1}), "bad-envelope"),
         (msgpack.packb([True, b"x", bytes(64)]), "bad-envelope"),
-        (msgpack.packb([1, "x", bytes(64)]), "bad-envelope"),
-        (sealed(msgpack.packb(fields()), version=2), "version"),
+        (msgpack.packb([2, "x", bytes(64)]), "bad-envelope"),
+        (sealed(msgpack.packb(fields()), version=1), "version"),
         (sealed(msgpack.packb(fields()), version=-1), "version"),
         (sealed(msgpack.packb(fields()), signature=bytes(64)), "signature"),
         (sealed(msgpack.packb(fields()), signature=b""), "signature"),
@@ -90,6 +100,10 @@ def test_what_would_be_too_long_is_not_sealed():
         (sealed(msgpack.packb(fields(round=-1))), "bad-message"),
         (sealed(msgpack.packb(fields(round=1.0))), "bad-message"),
         (sealed(msgpack.packb(fields(sequence=2**53 + 1))), "bad-message"),
+        (sealed(msgpack.packb(fields(time=-1))), "bad-message"),
+        (sealed(msgpack.packb(fields(time=1.5))), "bad-message"),
+        (sealed(msgpack.packb(fields(time=2**53 + 1))), "bad-message"),
+        (sealed(msgpack.packb({k: v for k, v in fields().items() if k != "time"})), "bad-message"),
         (sealed(msgpack.packb(fields(size=0))), "bad-message"),
         (sealed(msgpack.packb(fields(size=2**41))), "bad-message"),
         (sealed(msgpack.packb(fields(blob="B" * 64))), "bad-message"),

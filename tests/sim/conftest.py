@@ -31,6 +31,7 @@ from peerd.wire.messages import Announcement, PeerRecord
 
 NETWORK = Digest("a" * 64)
 SIZE = 20_000
+EPOCH_SECONDS = 1_700_000_000.0  # of the virtual time's beginning
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class Peer:
         self.longest_round = 0.0
         self.merged: set[PeerId] = set()
         self.notes: list[str] = []
+        self.clock_ahead = 0.0  # seconds, of the time that people set
         self.guard: Callable[[int], float] = lambda round_: 3.0 * 0.97**round_
 
     @property
@@ -240,7 +242,12 @@ class World:
         self.answer(
             peer,
             self.dice.uniform(*self.faults.delay_seconds),
-            lambda at: on.AnnouncementHeard(at=at, announcement=announcement, via=via),
+            lambda at: on.AnnouncementHeard(
+                at=at,
+                announcement=announcement,
+                via=via,
+                age_seconds=EPOCH_SECONDS + at + peer.clock_ahead - announcement.time,
+            ),
         )
 
     def answer(
@@ -268,7 +275,8 @@ class World:
             case do.Publish():
                 self.answer(peer, 0.5, lambda at: self.publish(peer, effect.round, at), worker=True)
             case do.Repeat():
-                self.gossip(peer.id, self.announced[peer.id])
+                sealed = int(max(0.0, EPOCH_SECONDS + self.now + peer.clock_ahead))
+                self.gossip(peer.id, msgspec.structs.replace(self.announced[peer.id], time=sealed))
             case do.Fetch():
                 self.fetch(peer, effect)
             case do.Admit():
@@ -336,6 +344,8 @@ class World:
     def announcement(self, peer: str, sequence: int, **fields: Any) -> Announcement:
         blob = Digest(hashlib.sha256(f"{peer} {fields.get('epoch', 1)} {sequence}".encode()).hexdigest())
         usual = {"network": NETWORK, "epoch": 1, "round": 1, "codec": "bf16", "size": SIZE, "blob": blob}
+        ahead = self.peers[PeerId(peer)].clock_ahead if peer in self.peers else 0.0
+        usual |= {"time": int(EPOCH_SECONDS + self.now + ahead)}
         usual |= {"addresses": (f"/sim/{peer}",), "name": peer}
         return Announcement(peer=PeerId(peer), sequence=sequence, **(usual | fields))
 

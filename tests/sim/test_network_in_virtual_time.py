@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from peerd.core import events as on
+from peerd.core.intake import strange_clocks
 from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN
 from peerd.core.settings import Settings
 
@@ -318,3 +319,43 @@ def test_a_flood_from_one_peer_is_cut_off_and_counted(world: Any) -> None:
     assert victim.store.refusals()[flooder.id]["rate"] < 200
     assert [ban.peer for ban in victim.store.bans()] == [flooder.id]
     assert network.steps - steps < 6_000
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+def test_a_clock_that_jumps_by_an_hour_bans_nobody_and_rounds_go_on(world: Any, seconds: float) -> None:
+    settings = Settings(collect_seconds=10.0, max_neighbours=8, staleness_seconds=100.0)
+    network = world(16, 5, settings).start().run(120.0)
+    jumper, *others = everybody(network)
+    jumper.clock_ahead = seconds
+    network.run(240.0)
+    for peer in everybody(network):
+        peer.merged.clear()
+    before = {peer.id: peer.round for peer in everybody(network)}
+    network.run(500.0)
+
+    assert all(peer.round >= before[peer.id] + 5 for peer in everybody(network))
+    assert all(peer.longest_round <= longest_allowed(network, peer) for peer in everybody(network))
+    assert not jumper.merged  # alone
+    assert not any(jumper.id in peer.merged for peer in others)
+    assert all({other.id for other in others} - {peer.id} <= peer.merged for peer in others)
+    assert strange_clocks(jumper.node)[0] == len(others)
+    assert not any(strange_clocks(peer.node)[0] for peer in others)
+    assert not any(peer.store.bans() for peer in everybody(network))
+
+
+def test_a_clock_that_is_set_right_again_brings_everybody_back(world: Any) -> None:
+    network = world(17, 4).start().run(100.0)
+    jumper, *others = everybody(network)
+    for number in range(40):  # and a clock that is set to and fro meanwhile
+        ahead = 3600.0 if number % 2 == 0 else -3600.0
+        network.later(5.0 * number, lambda ahead=ahead: setattr(jumper, "clock_ahead", ahead))
+    network.later(200.0, lambda: setattr(jumper, "clock_ahead", 0.0))
+    network.run(300.0)
+    for peer in everybody(network):
+        peer.merged.clear()
+    network.run(420.0)
+
+    assert {other.id for other in others} == jumper.merged
+    assert all(jumper.id in peer.merged for peer in others)
+    assert strange_clocks(jumper.node) == (0, 0.0)
+    assert not any(peer.store.bans() for peer in everybody(network))

@@ -44,7 +44,7 @@ def blob_protocol(network: Digest) -> str:
 
 def gossip_topic(network: Digest) -> str:
     """Of one network."""
-    return f"peerd/{network}/announcements/1"
+    return f"peerd/{network}/announcements/2"
 
 
 class Node:

@@ -20,7 +20,14 @@ ME = PeerId("peer-me")
 
 def said(peer: str = "peer-one", sequence: int = 1, **fields: Any) -> Announcement:
     """What a peer announces; the blob's digest ends in the sequence number unless it is given."""
-    usual: dict[str, Any] = {"network": NETWORK, "epoch": 1, "round": Round(sequence), "codec": "bf16", "size": 500}
+    usual: dict[str, Any] = {
+        "network": NETWORK,
+        "epoch": 1,
+        "round": Round(sequence),
+        "codec": "bf16",
+        "size": 500,
+        "time": 1,
+    }
     usual["blob"] = Digest(peer.encode().hex().rjust(40, "0")[:40] + f"{sequence:024x}")
     return Announcement(peer=PeerId(peer), sequence=sequence, **(usual | fields))
 
