@@ -21,7 +21,7 @@ import msgspec
 
 from p2pfinetune.data.corpus import glance
 from p2pfinetune.names import Digest
-from peerd import __version__, logs
+from peerd import __version__, faults, logs
 from peerd.api import application
 from peerd.config import Config
 from peerd.core.events import AnyEvent, PeerFound, WorkerDied
@@ -95,6 +95,8 @@ async def run(
     sys.setswitchinterval(SWITCH_SECONDS)
     with hold(paths.lock, version=__version__, socket=paths.socket):
         handlers = logs.set_up(paths.log)
+        if armed := faults.warning():
+            _log.warning("%s", armed)
         try:
             await Daemon(paths, config, ready or (lambda _: None), outside or Outside()).run()
         except* PeerdError as group:
@@ -163,7 +165,8 @@ class Daemon:
         if self._outside.signals:
             self._ending.listen()
         try:
-            self._tidy()
+            with faults.around("start.tidy"):
+                self._tidy()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._loop_watch.run(), name="loop watch")
@@ -245,7 +248,8 @@ class Daemon:
             await self._join(opened)
         elif opened.network != self._performer.network_digest:
             raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")
-        await self._tell(worker_started(opened, self._journal, self._shell.node.settings, self._clock()))
+        with faults.around("handover.open"):
+            await self._tell(worker_started(opened, self._journal, self._shell.node.settings, self._clock()))
         if is_first:
             self._ready(self.status())
 
@@ -254,8 +258,9 @@ class Daemon:
         for sentence in opened.report:
             _log.info("text: %s", sentence)
         self._performer.network_digest = opened.network
-        self._tasks.create_task(self._network.run(self._listening.set), name="network")
-        await self._listening.wait()
+        with faults.around("start.network"):
+            self._tasks.create_task(self._network.run(self._listening.set), name="network")
+            await self._listening.wait()
         _log.info("listening", extra={"addresses": ", ".join(self._network.addresses), "network": opened.network})
         methods = [(name, METHODS.make(name)) for name in METHODS.names()]
         self._tasks.create_task(discover(methods, self._surroundings(opened), self._found), name="discovery")

@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from peerd.errors import AlreadyRunning, StoreError
+from peerd.faults import around
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
 MAX_TEXT = 4096  # bytes; the holder is a few short fields
@@ -36,10 +37,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
     """Keep the lock while the body runs. Raises AlreadyRunning, with who and since when."""
     with _open(path) as file:
-        if not _lock(file, PATIENCE_SECONDS):
-            raise already_running(_text(file))
-        me = Holder(pid=os.getpid(), version=version, started_unix=time.time(), socket=str(socket))
-        _write(file, msgspec.json.encode(me))
+        with around("start.lock"):
+            if not _lock(file, PATIENCE_SECONDS):
+                raise already_running(_text(file))
+            me = Holder(pid=os.getpid(), version=version, started_unix=time.time(), socket=str(socket))
+            _write(file, msgspec.json.encode(me))
         try:
             yield me
         finally:

@@ -50,6 +50,7 @@ from peerd.core.events import (
     UpdateRefused,
 )
 from peerd.errors import StoreError, WorkerError
+from peerd.faults import around
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Fetched
 from peerd.network import Network
@@ -163,7 +164,8 @@ class Performer:
         if not isinstance(answer, Stepped):
             self._worker.restart(why(answer))
             return None
-        await self._journal.training_saved(effect.round, Path(answer.checkpoint))
+        with around("handover.training"):
+            await self._journal.training_saved(effect.round, Path(answer.checkpoint))
         self.latest.steps = answer.steps
         losses = Losses(train=answer.loss_train, guard_own=answer.guard_own)
         self._note_losses(losses)
@@ -188,7 +190,8 @@ class Performer:
 
     async def _announcement(self, effect: Publish, encoded: Encoded) -> Announcement:
         assert self.network_digest is not None
-        blob = await self._journal.adopt(Path(encoded.path))
+        with around("handover.update"):
+            blob = await self._journal.adopt(Path(encoded.path))
         epoch, sequence = await self._journal.next_order()
         return Announcement(
             network=self.network_digest,
@@ -216,7 +219,8 @@ class Performer:
 
     async def _speak(self, envelope: bytes) -> None:
         """What is not heard now is repeated later, so a failure is no event."""
-        failed = await self._network.publish(envelope)
+        with around("announcement.speak"):
+            failed = await self._network.publish(envelope)
         if failed is not None:
             _log.debug("the announcement was not sent", extra={"reason": failed.reason, "detail": failed.detail})
 
@@ -255,7 +259,8 @@ class Performer:
         losses = merged_losses(answer, self.latest.losses.train)
         record = self._record(effect, answer, losses)
         best = Path(answer.best) if answer.best is not None else None
-        await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
+        with around("handover.merge"):
+            await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
         self._note_recorded(losses)
         shown = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
         _log.info("round finished", extra={**shown, "guard": round(answer.guard_personal, 4)})

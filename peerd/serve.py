@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from peerd.credentials import peer_uid
 from peerd.errors import AlreadyRunning, StoreError
 from peerd.event_stream import ABORT
+from peerd.faults import around
 from peerd.paths import make_private
 
 PRIVATE_UMASK = 0o177  # a socket is made with mode 0600, not narrowed to it a moment later
@@ -124,8 +125,9 @@ def bind(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(PRIVATE_UMASK)
     try:
-        listener.bind(str(path))
-        listener.listen(MAX_CONNECTIONS)
+        with around("start.socket"):
+            listener.bind(str(path))
+            listener.listen(MAX_CONNECTIONS)
     except OSError as error:
         listener.close()
         raise StoreError(f"cannot make the socket {path}: {error.strerror or error}") from error

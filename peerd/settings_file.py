@@ -14,6 +14,7 @@ import tomli_w
 
 from peerd.config import Config
 from peerd.errors import StoreError, UsageError
+from peerd.faults import around
 
 HEADER = (
     "# Options of `peerd start`, remembered. Every one can be given on the command line, which wins and is kept here.\n"
@@ -73,16 +74,20 @@ def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".toml")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+            with around("config.write"):
+                file.write(text)
+                file.flush()
+            with around("config.sync"):
+                os.fsync(file.fileno())
+        with around("config.rename"):
+            Path(name).replace(path)
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with around("config.folder_sync"):
+            os.fsync(folder)
     finally:
         os.close(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peerd import documents, settings_file
+from peerd import documents, faults, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import complain, fail, write_document
@@ -31,6 +32,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the 
 
 def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False, **typed: Any) -> None:
     """Start the daemon. Options are remembered: give them once, then only `peerd start`."""
+    faults.arm(os.environ)
     paths = Paths.of(home)
     if (running := holder(paths.lock)) is not None:
         raise already_running(running)

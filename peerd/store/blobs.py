@@ -21,6 +21,7 @@ from pathlib import Path
 
 from p2pfinetune.names import Digest
 from peerd.errors import StoreError
+from peerd.faults import around
 from peerd.store.limits import MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
@@ -67,10 +68,12 @@ class FileBlobs:
                 self._make_room()
             with self._partial(digest).open("ab") as file:
                 try:
-                    file.write(data)
-                    file.flush()
+                    with around("blob.append"):
+                        file.write(data)
+                        file.flush()
                 except OSError:
-                    os.truncate(self._partial(digest), held)  # a torn write must not shift what comes after it
+                    with around("blob.truncate"):
+                        os.truncate(self._partial(digest), held)  # a torn write must not shift what comes after it
                     raise
 
     def complete_partial(self, digest: Digest) -> bool:
@@ -79,13 +82,14 @@ class FileBlobs:
             if not partial.exists():
                 return False
             if _digest_of(partial) != digest:
-                partial.unlink()
+                with around("blob.drop"):
+                    partial.unlink()
                 return False
             self._settle(partial, digest)
             return True
 
     def drop_partial(self, digest: Digest) -> None:
-        with self._lock, _disk(self._folder):
+        with self._lock, _disk(self._folder), around("blob.drop"):
             self._partial(digest).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Digest:
@@ -93,32 +97,27 @@ class FileBlobs:
         with self._lock, _disk(self._folder):
             if self._is_whole(digest):
                 return digest
-            handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")
-            temporary = Path(name)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
+            with self._temporary() as temporary:
+                with around("blob.write"):
+                    temporary.write_bytes(data)
                 self._settle(temporary, digest)
-            finally:
-                temporary.unlink(missing_ok=True)
         return digest
 
     def adopt(self, path: Path) -> Digest:
         with self._lock, _disk(self._folder):
             digest = _digest_of(path)
-            if self._is_whole(digest):
-                path.unlink()
-                return digest
-            try:
-                self._settle(path, digest)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")  # from another file system
-                os.close(handle)
-                shutil.copyfile(path, name)
-                self._settle(Path(name), digest)
-                path.unlink()
+            if not self._is_whole(digest):
+                try:
+                    self._settle(path, digest)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    with self._temporary() as temporary:  # from another file system
+                        with around("blob.copy"):
+                            shutil.copyfile(path, temporary)
+                        self._settle(temporary, digest)
+            with around("blob.let_go"):
+                path.unlink(missing_ok=True)
             return digest
 
     def path(self, digest: Digest) -> Path:
@@ -128,7 +127,8 @@ class FileBlobs:
             if not file.exists():
                 raise StoreError(f"the blob {digest} is not in {self._folder}")
             if _digest_of(file) != digest:
-                file.replace(file.with_suffix(".damaged"))
+                with around("blob.aside"):
+                    file.replace(file.with_suffix(".damaged"))
                 raise StoreError(f"the blob {digest} in {self._folder} was damaged on disk; it was set aside")
         return file
 
@@ -140,13 +140,15 @@ class FileBlobs:
                 if not ours or not entry.is_file() or (ours[1] in wanted and ours[2] != ".damaged"):
                     continue
                 freed += entry.stat().st_size
-                entry.unlink()
+                with around("blob.sweep"):
+                    entry.unlink()
         return freed
 
     def delete(self, digests: Iterable[Digest]) -> None:
         with self._lock, _disk(self._folder):
             for digest in digests:
-                self._file(digest).unlink(missing_ok=True)
+                with around("blob.delete"):
+                    self._file(digest).unlink(missing_ok=True)
 
     def _file(self, digest: Digest) -> Path:
         if not NAME.fullmatch(digest):
@@ -162,15 +164,34 @@ class FileBlobs:
 
     def _settle(self, file: Path, digest: Digest) -> None:
         """Make a finished file durable under its digest."""
-        with file.open("rb") as opened:
+        with file.open("rb") as opened, around("blob.sync"):
             os.fsync(opened.fileno())
-        file.replace(self._file(digest))
-        _sync_folder(self._folder)
+        target = self._file(digest)
+        try:
+            with around("blob.rename"):
+                file.replace(target)
+            with around("blob.folder_sync"):
+                sync_folder(self._folder)
+        except OSError:
+            if not file.exists():
+                target.replace(file)  # whoever tries again looks for it there
+            raise
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """An empty file in the folder that is gone afterwards, unless it was moved."""
+        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")  # mode 0600
+        os.close(handle)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def _make_room(self) -> None:
         partials = sorted(self._folder.glob("*.partial"), key=lambda partial: partial.stat().st_mtime_ns)
         for oldest in partials[: max(0, len(partials) - MAX_PARTIALS + 1)]:
-            oldest.unlink()
+            with around("blob.drop"):
+                oldest.unlink()
 
 
 def _digest_of(path: Path) -> Digest:
@@ -178,7 +199,8 @@ def _digest_of(path: Path) -> Digest:
         return Digest(hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names in it durable: files that were made, renamed or removed."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from peerd.errors import StoreError
+from peerd.faults import around
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.schema import MIGRATIONS, VERSION
 
@@ -28,7 +29,8 @@ def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
         moved = _set_aside(path)
         notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
     try:
-        path.touch(mode=0o600)
+        with around("database.create"):
+            path.touch(mode=0o600)
         connection = _connect(path)
         _migrate(connection, epoch)
     except (sqlite3.Error, OSError) as error:
@@ -108,14 +110,16 @@ def _set_aside(path: Path) -> Path:
     for suffix in ("", *SIDE_FILES):
         part = path.with_name(path.name + suffix)
         if part.exists():
-            part.replace(moved.with_name(moved.name + suffix))
+            with around("database.aside"):
+                part.replace(moved.with_name(moved.name + suffix))
     return moved
 
 
 def _migrate(connection: sqlite3.Connection, epoch: int) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.execute("BEGIN IMMEDIATE")
+        with around("database.migrate.begin"):
+            connection.execute("BEGIN IMMEDIATE")
         for statement in statements:
             connection.execute(statement)
         if number == 1:
@@ -123,8 +127,10 @@ def _migrate(connection: sqlite3.Connection, epoch: int) -> None:
                 "INSERT INTO document VALUES ('sequence', ?)", (sealed(msgspec.json.encode((epoch, 0))),)
             )
         connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the version stands in the file's header, for older programs
+        with around("database.migrate.commit"):
+            connection.execute("COMMIT")
+    with around("database.tidy"):  # the version then stands in the file's header, for older programs
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -17,6 +17,7 @@ import msgspec
 
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
+from peerd.faults import around
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.checksum import sealed, unsealed
@@ -61,7 +62,7 @@ class SqliteStore:
 
     def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
         body = sealed(msgspec.json.encode(checkpoint))
-        with self._writing() as database:
+        with self._writing("checkpoint") as database:
             database.execute("INSERT OR REPLACE INTO document VALUES ('checkpoint', ?)", (body,))
             if record is not None:
                 row = (record.round, sealed(msgspec.json.encode(record)))
@@ -80,7 +81,7 @@ class SqliteStore:
         return [msgspec.json.decode(body, type=RoundRecord) for body in bodies if body is not None]
 
     def save_peer(self, peer: KnownPeer) -> None:
-        with self._writing() as database:
+        with self._writing("peer") as database:
             row = (peer.peer, "\n".join(peer.addresses), peer.last_good_unix)
             database.execute("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", row)
             database.execute(
@@ -97,7 +98,7 @@ class SqliteStore:
         ]
 
     def save_seen(self, peer: PeerId, epoch: int, sequence: int) -> None:
-        with self._writing() as database:
+        with self._writing("seen") as database:
             row = database.execute("SELECT epoch, sequence FROM seen WHERE peer = ?", (peer,)).fetchone()
             newest = max((epoch, sequence), (-1, -1) if row is None else (row[0], row[1]))
             database.execute("INSERT OR REPLACE INTO seen (peer, epoch, sequence) VALUES (?, ?, ?)", (peer, *newest))
@@ -112,7 +113,7 @@ class SqliteStore:
 
     def count_refusal(self, peer: PeerId, reason: str) -> None:
         word = reason[:MAX_REASON]
-        with self._writing() as database:
+        with self._writing("refusal") as database:
             words = {word for (word,) in database.execute("SELECT reason FROM refusal WHERE peer = ?", (peer,))}
             if word not in words and len(words) >= MAX_REASONS - 1:
                 word = "other"
@@ -132,7 +133,7 @@ class SqliteStore:
         return counts
 
     def save_ban(self, ban: KeptBan) -> None:
-        with self._writing() as database:
+        with self._writing("ban") as database:
             row = (ban.peer, ban.until_unix, ban.seconds, ban.bans, ban.reason[:MAX_REASON])
             database.execute("INSERT OR REPLACE INTO ban VALUES (?, ?, ?, ?, ?)", row)
             database.execute(
@@ -141,7 +142,7 @@ class SqliteStore:
             )
 
     def lift_ban(self, peer: PeerId) -> None:
-        with self._writing() as database:
+        with self._writing("unban") as database:
             database.execute("DELETE FROM ban WHERE peer = ?", (peer,))
 
     def bans(self) -> list[KeptBan]:
@@ -157,7 +158,7 @@ class SqliteStore:
             self._connection.close()
 
     def _save_document(self, name: str, body: bytes) -> None:
-        with self._writing() as database:
+        with self._writing(name) as database:
             database.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (name, sealed(body)))
 
     def _document(self, name: str) -> bytes | None:
@@ -177,14 +178,16 @@ class SqliteStore:
                 raise StoreError(f"cannot read {self._path}: {error}", advice(error)) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, name: str) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it or nothing."""
         with self._lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                with around(f"rows.{name}.begin"):
+                    self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-                self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+                with around(f"rows.{name}.commit"):
+                    self._connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
                 raise StoreError(f"cannot write {self._path}: {error}", advice(error)) from error
             finally:
                 if self._connection.in_transaction:  # it failed; a full disk has ended it already

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError, UsageError
+from peerd.faults import around
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -106,18 +107,22 @@ def _create(path: Path, seed: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(seed)
-            file.flush()
-            os.fsync(file.fileno())
+            with around("identity.write"):
+                file.write(seed)
+                file.flush()
+            with around("identity.sync"):
+                os.fsync(file.fileno())
         try:
-            os.link(name, path)
+            with around("identity.link"):
+                os.link(name, path)
         except FileExistsError:
             return  # another process made one in the meantime, and that one stands
     finally:
         Path(name).unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with around("identity.folder_sync"):
+            os.fsync(folder)
     finally:
         os.close(folder)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, NoReturn, Protocol
 
 from p2pfinetune.errors import LearningError
+from peerd import faults
 from peerd.errors import PeerdError
 from peerd.worker import pipes
 from peerd.worker.jobs import Between, Jobs
@@ -79,7 +80,9 @@ class Child:
                 job = self._later.popleft() if self._later else self._arrived.get()
                 if isinstance(job, Close):
                     break
-                self._say(self._answer(job))
+                answer = self._answer(job)
+                with faults.around("worker.answer"):
+                    self._say(answer)
         except Leaving as leaving:
             job = leaving.job
         self._say(Closed(id=job.id))
@@ -178,6 +181,7 @@ def main(make_jobs: MakeJobs = Jobs) -> int:
     for ours in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when we leave, not the terminal
         signal.signal(ours, signal.SIG_IGN)
     os.nice(NICENESS)
+    faults.arm(os.environ)
     return Child(incoming, outgoing, make_jobs).run()
 
 

@@ -19,6 +19,7 @@ from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
+from peerd.faults import around
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -81,6 +82,13 @@ class Held:
         """A path that nothing has used; the daemon moves the file away."""
         self.files += 1
         return self.scratch / f"{os.getpid()}-{self.files}.{kind}"
+
+    def saved(self) -> Path:
+        """All that training needs to go on, in a new file."""
+        path = self.new_file("checkpoint")
+        with around("worker.checkpoint"):
+            self.learner.save(path)
+        return path
 
 
 class Jobs:
@@ -177,8 +185,7 @@ class Jobs:
             )
             self._progress(done)
             self._between(BETWEEN_STEPS)
-        checkpoint = held.new_file("checkpoint")
-        held.learner.save(checkpoint)
+        checkpoint = held.saved()
         return Stepped(
             id=job.id,
             checkpoint=str(checkpoint),
@@ -190,7 +197,8 @@ class Jobs:
     def _encode(self, job: Encode) -> Encoded:
         held = self._held()
         blob, path = held.learner.encode(job.codec), held.new_file("update")
-        path.write_bytes(blob)
+        with around("worker.update"):
+            path.write_bytes(blob)
         return Encoded(id=job.id, path=str(path), size=len(blob))
 
     def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
@@ -208,11 +216,11 @@ class Jobs:
 
         updates = self._updates(held, job)
         merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
-        checkpoint = held.new_file("checkpoint")
-        held.learner.save(checkpoint)
+        checkpoint = held.saved()
         best = held.new_file("best") if merged.new_best else None
         if best is not None:
-            held.learner.save_best(best)
+            with around("worker.best"):
+                held.learner.save_best(best)
         return Merged(
             id=job.id,
             checkpoint=str(checkpoint),

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from p2pfinetune import errors as learning_errors
+from peerd import faults
 from peerd.errors import PeerdError, UsageError, WorkerError
 from peerd.status import WorkerNow
 from peerd.worker.life import Life, OnProgress
@@ -164,7 +165,8 @@ class Worker:
 
     async def _live(self, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
         """One process from start to end; returns why it ended."""
-        self._life = life = await Life.begin(self._command, self._environment)
+        environment = faults.of_successor(self._environment) if self._restarts else self._environment
+        self._life = life = await Life.begin(self._command, environment)
         try:
             async with asyncio.TaskGroup() as tasks:
                 end = tasks.create_task(life.run(), name="worker")
