@@ -35,8 +35,9 @@ from peerd.net.transport import BlobShelf, Found, Transport
 from peerd.network import Network
 from peerd.paths import Paths
 from peerd.perform import Performer
-from peerd.resume import begin_node, losses_of, open_job, own_announcement, worker_started
+from peerd.resume import begin_node, measured, open_job, own_announcement, worker_started
 from peerd.serve import serve
+from peerd.settings_file import UNFINISHED
 from peerd.shell import Finished, Shell
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Status
@@ -45,7 +46,7 @@ from peerd.store.sqlite import SqliteStore
 from peerd.text_watch import TextWatch
 from peerd.view import View
 from peerd.wire.addresses import Address, parse_address
-from peerd.wire.keys import PeerKey
+from peerd.wire.keys import PeerKey, unfinished
 from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
 from peerd.worker.parent import Worker
@@ -140,7 +141,8 @@ class Daemon:
             clock=self._clock,
             unix=time.time,
         )
-        self._performer.latest.losses = losses_of(self._journal.records[-1] if self._journal.records else None)
+        latest, last = self._performer.latest, self._journal.records[-1] if self._journal.records else None
+        latest.losses, latest.steps = measured(last, self._journal.checkpoint)
         begun = begin_node(
             config,
             self._key.peer_id,
@@ -215,6 +217,8 @@ class Daemon:
         """What a killed run left half done."""
         for left in self._paths.scratch.iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        for left in (*unfinished(self._paths.identity), *self._paths.config.parent.glob(UNFINISHED)):
+            left.unlink(missing_ok=True)
         own = own_announcement(self._journal.envelope)
         self._journal.sweep(own.blob if own is not None else None)
 

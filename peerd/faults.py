@@ -36,7 +36,14 @@ STEPS: Final = frozenset(
     {
         *("blob.write", "blob.sync", "blob.rename", "blob.folder_sync", "blob.copy", "blob.let_go", "blob.aside"),
         *("blob.append", "blob.truncate", "blob.drop", "blob.delete", "blob.sweep"),
-        *("database.create", "database.aside", "database.tidy", "database.migrate.begin", "database.migrate.commit"),
+        *(
+            "database.create",
+            "database.rename",
+            "database.aside",
+            "database.tidy",
+            "database.migrate.begin",
+            "database.migrate.commit",
+        ),
         *(f"rows.{name}.{step}" for name in TRANSACTIONS for step in ("begin", "commit")),
         *("config.write", "config.sync", "config.rename", "config.folder_sync"),
         *("identity.write", "identity.sync", "identity.link", "identity.folder_sync"),

@@ -45,14 +45,16 @@ class Journal:
         self._disk.shutdown(wait=True)
         self._store.close()
 
-    async def training_saved(self, round_: Round, file: Path) -> None:
-        """The own training of a round is in `file`: keep it."""
+    async def training_saved(self, round_: Round, file: Path, steps: int, loss_train: float) -> None:
+        """The own training of a round is in `file`: keep it, and what its record will say of it."""
         blob = await self._must(self._blobs.adopt, file)
         before = self.checkpoint
         await self._replace(
             Checkpoint(
                 round=round_,
                 trained=True,
+                steps=steps,
+                loss_train=loss_train,
                 blob=blob,
                 best_guard=before.best_guard if before else None,
                 best_blob=before.best_blob if before else None,

@@ -165,7 +165,8 @@ class Performer:
             self._worker.restart(why(answer))
             return None
         with around("handover.training"):
-            await self._journal.training_saved(effect.round, Path(answer.checkpoint))
+            file = Path(answer.checkpoint)
+            await self._journal.training_saved(effect.round, file, answer.steps, answer.loss_train)
         self.latest.steps = answer.steps
         losses = Losses(train=answer.loss_train, guard_own=answer.guard_own)
         self._note_losses(losses)

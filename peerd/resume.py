@@ -19,7 +19,7 @@ from peerd.errors import StoreError
 from peerd.journal import Journal
 from peerd.paths import Paths
 from peerd.status import RoundRecord
-from peerd.store._port import KeptBan, KnownPeer
+from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement, PeerRecord
 from peerd.worker.messages import Open, Opened
@@ -104,10 +104,16 @@ def own_announcement(envelope: bytes | None) -> Announcement | None:
     return None if isinstance(opened, Refusal) else opened
 
 
-def losses_of(record: RoundRecord | None) -> Losses:
-    """What the last round measured, to be shown until the next one."""
-    if record is None:
-        return Losses()
+def measured(record: RoundRecord | None, kept: Checkpoint | None) -> tuple[Losses, int]:
+    """What the last round measured, to be shown until the next one; and the steps of the round that is under way."""
+    losses = losses_of(record) if record is not None else Losses()
+    if kept is None or not kept.trained:
+        return losses, 0
+    return msgspec.structs.replace(losses, train=kept.loss_train), kept.steps
+
+
+def losses_of(record: RoundRecord) -> Losses:
+    """What a round measured."""
     return Losses(
         train=record.loss_train,
         trust=record.loss_trust,

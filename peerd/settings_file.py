@@ -13,9 +13,12 @@ import msgspec
 import tomli_w
 
 from peerd.config import Config
+from peerd.durable import sync_folder
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around
 
+UNFINISHED = ".config-*.toml"
+"""Beside the file, where a start was killed while it wrote."""
 HEADER = (
     "# Options of `peerd start`, remembered. Every one can be given on the command line, which wins and is kept here.\n"
 )
@@ -84,12 +87,8 @@ def _replace(path: Path, text: str) -> None:
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with around("config.folder_sync"):
-            os.fsync(folder)
-    finally:
-        os.close(folder)
+    with around("config.folder_sync"):
+        sync_folder(path.parent)
 
 
 def _as_option(message: str) -> str:

@@ -23,6 +23,10 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     round: Round
     trained: bool
     """True after the own training of `round`, False at the start of `round` (after the merge of the one before)."""
+    steps: int = 0
+    """Of that training, for the record of the round."""
+    loss_train: float | None = None
+    """Likewise."""
     blob: Digest
     best_guard: float | None = None
     best_blob: Digest | None = None

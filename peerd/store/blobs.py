@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from p2pfinetune.names import Digest
+from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
 from peerd.store.limits import MAX_PARTIALS
@@ -197,15 +198,6 @@ class FileBlobs:
 def _digest_of(path: Path) -> Digest:
     with path.open("rb") as file:
         return Digest(hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in it durable: files that were made, renamed or removed."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

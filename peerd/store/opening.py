@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
 from peerd.store.checksum import sealed, unsealed
@@ -29,13 +30,30 @@ def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
         moved = _set_aside(path)
         notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
     try:
-        with around("database.create"):
-            path.touch(mode=0o600)
+        if not path.exists():
+            _create(path, epoch)
         connection = _connect(path)
         _migrate(connection, epoch)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open the database {path}: {error}", advice(error)) from error
     return connection, notice
+
+
+def _create(path: Path, epoch: int) -> None:
+    """Whole or not at all: an empty one would look damaged to the next start."""
+    fresh = path.with_name(path.name + ".new")
+    with around("database.create"):
+        for left in (fresh, *(fresh.with_name(fresh.name + suffix) for suffix in SIDE_FILES)):
+            left.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+    connection = _connect(fresh)
+    try:
+        _migrate(connection, epoch)
+    finally:
+        connection.close()
+    with around("database.rename"):
+        fresh.replace(path)
+        sync_folder(path.parent)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2pfinetune.names import PeerId
+from peerd.durable import sync_folder
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around
 
@@ -101,6 +102,11 @@ def load_group_key(path: Path) -> str:
     return text
 
 
+def unfinished(path: Path) -> list[Path]:
+    """Seeds beside the key that a start left which was killed while it made one."""
+    return list(path.parent.glob(f".{path.name}.*"))
+
+
 def _create(path: Path, seed: bytes) -> None:
     """Durable and never half there: written beside, fsynced, then linked into place unless another was first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,12 +125,8 @@ def _create(path: Path, seed: bytes) -> None:
             return  # another process made one in the meantime, and that one stands
     finally:
         Path(name).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with around("identity.folder_sync"):
-            os.fsync(folder)
-    finally:
-        os.close(folder)
+    with around("identity.folder_sync"):
+        sync_folder(path.parent)
 
 
 def _read(path: Path) -> bytes:

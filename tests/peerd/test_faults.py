@@ -200,7 +200,6 @@ def test_whatever_the_store_does_for_good_stands_between_two_points():
 
     assert sorted(naked) == [
         "store/blobs.py: Path(name).unlink(missing_ok=True)",  # cleaning up what nobody has heard of
-        "store/blobs.py: os.fsync(handle)",  # in sync_folder, whose calls are covered
         "store/blobs.py: target.replace(file)",  # cleaning up
     ]
 

@@ -1,0 +1,138 @@
+"""Lives of the light daemon, and what must hold of a home whatever happened to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from peerd.paths import Paths
+from peerd.store.sqlite import SqliteStore
+
+
+class Light:
+    """The place that daemons are forked from."""
+
+    def __init__(self, folder):
+        self.folder, self.made = folder, 0
+        (folder / "text").mkdir()
+        script = str(Path(__file__).parent / "light.py")
+        self.process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+
+    def home(self, **options):
+        self.made += 1
+        return LightHome(self, self.folder / str(self.made), options)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+class LightHome:
+    """One daemon's folder, over its lives."""
+
+    def __init__(self, light, folder, options):
+        self.light, self.folder, self.options, self.paths = light, folder, options, Paths.of(folder)
+
+    def live(self, fault="", **more):
+        """One life; its exit code."""
+        order = {"home": str(self.folder), "fault": fault, **self.options, **more}
+        self.light.process.stdin.write(json.dumps(order) + "\n")
+        self.light.process.stdin.flush()
+        return int(self.light.process.stdout.readline())
+
+    def said(self):
+        return self.folder.with_suffix(".out").read_text()
+
+    def reached(self):
+        """How often each point was, in lives with `*=trace`."""
+        words = [line.split() for line in self.said().splitlines()]
+        return Counter(word[1] for word in words if len(word) == 2 and word[0] == "reached")
+
+    def spoken(self):
+        """(epoch, sequence) of every announcement that any life spread, in order."""
+        told = self.folder.with_suffix(".spoken")
+        lines = told.read_text().splitlines() if told.exists() else []
+        return [tuple(json.loads(line)[:2]) for line in lines]
+
+    def end_state(self):
+        """What two runs of the same rounds must have in common."""
+        store = SqliteStore(self.paths.database, epoch=1)
+        try:
+            records = [
+                (
+                    r.round,
+                    r.loss_train,
+                    r.loss_trust,
+                    r.guard_own,
+                    r.guard_personal,
+                    r.row.values(),
+                    r.accepted,
+                    r.steps,
+                )
+                for r in store.rounds()
+            ]
+            return [tuple(map(str, record)) for record in records], store.checkpoint()
+        finally:
+            store.close()
+
+    def left(self):
+        """Names of the files in the home, but not of blobs."""
+        return {
+            str(file.relative_to(self.folder))
+            for file in self.folder.rglob("*")
+            if file.is_file() and file.parent != self.paths.blobs
+        }
+
+    def blobs(self):
+        return {file.name for file in self.paths.blobs.iterdir()}
+
+    def wrong(self, twin):
+        """Everything in which it is worse off than its twin, which nobody killed."""
+        found = []
+        spoken = self.spoken()
+        if spoken != sorted(set(spoken)):
+            found.append(f"sequence numbers {spoken}")
+        state, twins = self.end_state(), twin.end_state()
+        if state != twins:
+            found.append(f"ended with {state}\n   instead of {twins}")
+        if more := self.blobs() - twin.blobs():
+            found.append(f"orphan blobs {more}")
+        if more := self.left() - twin.left():
+            found.append(f"files left behind {more}")
+        kept = state[1]
+        if lost := {kept.blob, kept.best_blob} - self.blobs():
+            found.append(f"lost blobs {lost}")
+        return found
+
+    def remove(self):
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture(scope="module")
+def light():
+    # in memory where that can be: a killed process loses nothing that it wrote, and hundreds of lives wait for no disk
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="peerd-", dir=memory if os.access(memory, os.W_OK) else None))
+    found = Light(folder)
+    yield found
+    found.end()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def twin(light):
+    """Never killed, and says which points it reached."""
+    home = light.home()
+    assert home.live("*=trace@1+") == 0, home.said()
+    return home
