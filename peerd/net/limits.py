@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import threading
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Connected, Disconnected, Found, Happening, Heard, PeerTraffic
@@ -22,6 +24,32 @@ CONNECT_SECONDS = 15.0  # for all addresses of one peer together
 CHUNK_BYTES = 256 * 1024  # read from the shelf and written to it at one time
 MESSAGES_A_SECOND = 20.0  # gossip from one forwarder, lastingly
 MESSAGE_BURST = 200.0  # and at once: a late joiner is handed the last heartbeats' messages
+GOSSIP_BYTES_A_SECOND = 256 * 1024  # of one peer's gossip that are read; three times what its messages can come to
+GOSSIP_BYTES_BURST = 2 * 1024 * 1024
+MAX_MESSAGES_UNDER_WAY = 1024  # whose signature waits to be checked; 4 MB
+MAX_CONTROLS = 16  # IHAVE, IWANT, GRAFT and PRUNE of each kind in one gossip frame; there is one topic to speak of
+MAX_CONTROL_IDS = 64  # message ids in one of them: each may be answered with 4 KB
+MAX_BACK_OFFS = 1024  # peers that left the mesh of a topic, of whom is remembered when; the spent ones then go
+
+MAX_CONNECTIONS = 128  # in and out; some hundred kB each, and as many peers as a circle of neighbours ever needs
+MAX_INBOUND = 96  # so that strangers who take all they can get leave us places to dial from
+MAX_PENDING = 64  # inbound connections that have not proved who they are; beyond, the oldest of them gives way
+MAX_PENDING_PER_ADDRESS = 16
+MAX_CONNECTIONS_PER_ADDRESS = 48  # half of what there is: peer ids are free, addresses less so; a demo is 127.0.0.1
+IPV6_PREFIX = 64  # bits of an IPv6 address that stand for one place: who has one address there has them all
+UPGRADE_SECONDS = 8.0  # for TCP, Noise and yamux of an inbound connection together, over a slow line
+NEGOTIATE_SECONDS = 10.0  # until a new stream has said which protocol it is for
+WRITE_SECONDS = 60.0  # for a frame of 64 KB to leave, behind others; who reads slower is disconnected
+
+MAX_STREAMS_PER_PEER = 16  # inbound, at one time; an honest peer needs five
+MAX_STREAMS = 4096  # of all peers together; more than the places of all add up to, or a few could keep it full
+MAX_NEGOTIATION_BYTES = 1024  # one message of multistream-select; go-libp2p has the same
+STREAM_BUFFER_BYTES = 4 * 1024 * 1024  # the receive window of a stream that we opened: a fetch
+MAX_UNREAD_BYTES = 256 * 1024  # on all streams together that the peer opened, which carry requests and gossip only
+MAX_FRAME_BYTES = 256 * 1024  # of one yamux frame; others send at most 64 KB in one
+FRAMES_A_SECOND = 500.0  # of one connection that carry next to nothing: pings, new streams, window updates
+FRAME_BURST = 2000.0
+PAYING_FRAME_BYTES = 4096  # a frame of so much, sent or received, pays for a small one
 
 
 def worth_forwarding(message: bytes, network: Digest) -> bool:
@@ -45,12 +73,91 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more may pass at `now` (monotonic seconds)."""
-        self.level = max(0.0, self.level - (now - self.updated) * self.rate)
-        self.updated = now
+        self._drain(now)
         if self.level + 1.0 > self.burst:
             return False
         self.level += 1.0
         return True
+
+    def pause(self, now: float, amount: float = 1.0) -> float:
+        """Let `amount` pass; for how many seconds whoever brought it should rest."""
+        self._drain(now)
+        self.level += amount
+        return max(0.0, self.level - self.burst) / self.rate
+
+    def give_back(self, amount: float = 1.0) -> None:
+        """So much is not counted after all."""
+        self.level = max(0.0, self.level - amount)
+
+    def _drain(self, now: float) -> None:
+        self.level = max(0.0, self.level - (now - self.updated) * self.rate)
+        self.updated = now
+
+
+def place_of(address: str) -> str:
+    """Whose connections are counted together: one IPv4 address, or one IPv6 network as it is given to a customer."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False))
+
+
+Visit = TypeVar("Visit", bound=Hashable)
+
+
+class Doors(Generic[Visit]):
+    """Inbound connections by place. One is pending until it has proved who it is, then inside."""
+
+    def __init__(self, max_inside: int = MAX_INBOUND) -> None:
+        self._max_inside = max_inside
+        self._pending: OrderedDict[Visit, str] = OrderedDict()
+        self._inside: dict[Visit, str] = {}
+        self._places: Counter[str] = Counter()
+
+    @property
+    def pending(self) -> int:
+        """How many have not proved who they are."""
+        return len(self._pending)
+
+    @property
+    def inside(self) -> int:
+        """How many have."""
+        return len(self._inside)
+
+    def knock(self, visit: Visit, address: str) -> tuple[bool, Visit | None]:
+        """Whether it may come in, and who has to go for it: the oldest that still has not proved who it is."""
+        place = place_of(address)
+        waiting = sum(place == other for other in self._pending.values())
+        if (
+            len(self._inside) >= self._max_inside
+            or waiting >= MAX_PENDING_PER_ADDRESS
+            or self._places[place] >= MAX_CONNECTIONS_PER_ADDRESS
+        ):
+            return False, None
+        oldest = next(iter(self._pending)) if len(self._pending) >= MAX_PENDING else None
+        if oldest is not None:
+            self.leave(oldest)
+        self._pending[visit] = place
+        self._places[place] += 1
+        return True, oldest
+
+    def enter(self, visit: Visit) -> None:
+        """It has proved who it is."""
+        if (place := self._pending.pop(visit, None)) is not None:
+            self._inside[visit] = place
+
+    def leave(self, visit: Visit) -> None:
+        """It is gone; a second time nothing happens."""
+        place = self._pending.pop(visit, None) or self._inside.pop(visit, None)
+        if place is not None:
+            self._places[place] -= 1
+            if not self._places[place]:
+                del self._places[place]
 
 
 class TrafficLedger:

@@ -11,87 +11,99 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
 from google.protobuf.message import DecodeError
+from libp2p.exceptions import ParseError
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network import swarm
 from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.pubsub.pubsub import Pubsub
-from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.protocol_muxer import multiselect_communicator
+from libp2p.pubsub import pubsub
 from libp2p.stream_muxer.yamux import yamux
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from p2pfinetune.names import PeerId
-
-STREAM_BUFFER_BYTES = 4 * 1024 * 1024  # the receive window we grant a stream
-NOISE_MESSAGE_BYTES = 65_519  # what fits one Noise message: one yamux frame each instead of 65519 + 17 bytes
-MAX_STREAMS_PER_PEER = 32  # inbound, at one time
-MAX_PENDING_PER_ADDRESS = 16  # inbound connections of one IP address that are not authenticated yet
+from peerd.net import limits
+from peerd.net.libp2p import muxer
 
 log = logging.getLogger(__name__)
-_pending: Counter[str] = Counter()
-
-
-class _Window(bytearray):
-    """A receive buffer that refuses to grow past the granted window; 0.8.1 only logs a warning."""
-
-    def extend(self, data: Any) -> None:
-        if len(self) + len(data) > STREAM_BUFFER_BYTES + 2 * NOISE_MESSAGE_BYTES:
-            raise MuxedStreamError("the peer ignores the receive window")
-        super().extend(data)
-
-
-class _Windows(dict[int, bytearray]):
-    def __setitem__(self, stream: int, buffer: bytearray) -> None:
-        super().__setitem__(stream, buffer if isinstance(buffer, _Window) else _Window(buffer))
-
-
-class _GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.stream_buffers = _Windows()
-
-
-GUARDED_YAMUX: type[Any] = _GuardedYamux
 
 
 def install() -> None:
     """Patch the process; doing it again changes nothing. Call before the first host is made."""
-    yamux.MAX_MESSAGE_SIZE = NOISE_MESSAGE_BYTES
-    yamux.MAX_WINDOW_SIZE = STREAM_BUFFER_BYTES
+    yamux.MAX_MESSAGE_SIZE = muxer.NOISE_MESSAGE_BYTES
+    yamux.MAX_WINDOW_SIZE = limits.STREAM_BUFFER_BYTES
     swarm._HAPPY_EYEBALLS_DELAY = 0.0  # noqa: SLF001  # one address is dialled at a time: nothing to wait for
     swarm.Swarm._do_handle_inbound_connection = _handle_inbound  # noqa: SLF001  # this very version
+    multiselect_communicator.read_delim = _read_negotiation  # stock, it reads whatever length it is told
+    pubsub.maybe_consume_signed_record = _ignore_record  # 64 KB of addresses a peer, which nobody here looks up
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs a line for whatever a stranger sends
 
 
+async def _read_negotiation(reader: Any) -> bytes:
+    """A line of multistream-select. Raises ParseError."""
+    try:
+        line: bytes = await read_varint_prefixed_bytes_limited(reader, limits.MAX_NEGOTIATION_BYTES)
+    except MessageTooLarge as error:
+        raise ParseError(str(error)) from error
+    if not line.endswith(b"\n"):
+        raise ParseError("a line without its end")
+    return line[:-1]
+
+
+def _ignore_record(_message: Any, _host: Any, _peer: Any) -> bool:
+    return True
+
+
 async def _handle_inbound(self: Any, raw: Any, listened: Any, _failure: Any) -> None:
-    """As the original, but waits for the end of this connection instead of the swarm's.
+    """As the original, but by place, and waiting for the end of this connection instead of the swarm's.
 
     In 0.8.1 every accepted connection keeps one of the inbound slots for ever, so that after some hundred nobody can
     connect any more.
     """
+    doors: limits.Doors[Any] = vars(self).setdefault("peerd_doors", limits.Doors())
+    count: Callable[[str], None] = getattr(self, "peerd_count", _count_nothing)
     remote = raw.get_remote_address()
-    address = str(remote[0]) if remote else "?"
-    if _pending[address] >= MAX_PENDING_PER_ADDRESS:
-        await raw.close()
+    welcome, given_up = doors.knock(raw, str(remote[0]) if remote else "?")
+    if not welcome:
+        count("connections-refused")
+        await attempt(raw.close)
         return
+    if given_up is not None:
+        count("connections-given-up")
+        await attempt(given_up.close)
     connection, upgraded = RawConnection(raw, initiator=False), []
 
     async def upgrade() -> None:
         upgraded.append(await self.upgrade_inbound_raw_conn(connection, listened))
 
-    _pending[address] += 1
     try:
         failure = await attempt(upgrade)
+        if failure is None:
+            doors.enter(raw)
+            await upgraded[0].event_closed.wait()
+        else:
+            await attempt(connection.close)
     finally:
-        _forget_pending(address)
-    if failure is None:
-        await upgraded[0].event_closed.wait()
-    else:
-        await attempt(connection.close)
+        doors.leave(raw)
 
 
-def _forget_pending(address: str) -> None:
-    _pending[address] -= 1
-    if not _pending[address]:
-        del _pending[address]
+def _count_nothing(_what: str) -> None:
+    """A host of no limits of ours."""
+
+
+def guard_connections(host: Any, *, max_inbound: int, count: Callable[[str], None]) -> None:
+    """Its own doors, and nothing kept of who has left: 0.8.1 remembers a thousand peers with all they ever said."""
+    network = host.get_network()
+    network.peerd_doors, network.peerd_count = limits.Doors(max_inbound), count
+    network._inbound_limiter = trio.CapacityLimiter(max_inbound + limits.MAX_PENDING + 1)  # noqa: SLF001  # doors decide
+    host._schedule_identify = _identify_nobody  # noqa: SLF001  # up to 1 MB of an answer that nothing here asks for
+    host.remove_stream_handler(ID_PUSH)
+
+
+def _identify_nobody(_peer: Any, *, reason: str) -> None:
+    """Addresses come signed in announcements, and protocols are asked for by name."""
 
 
 def guard_streams(host: Any, count: Callable[[str], None]) -> None:
@@ -101,7 +113,7 @@ def guard_streams(host: Any, count: Callable[[str], None]) -> None:
 
     async def handler(stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
-        if open_streams[peer] >= MAX_STREAMS_PER_PEER:
+        if open_streams[peer] >= limits.MAX_STREAMS_PER_PEER:
             count("streams-refused")
             await attempt(stream.reset)
             return
@@ -120,48 +132,6 @@ def guard_streams(host: Any, count: Callable[[str], None]) -> None:
                 del open_streams[peer]
 
     host.get_network().set_stream_handler(handler)
-
-
-class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
-    """Pubsub whose tasks cannot end the service, whatever is inside a message; tells bytes by peer."""
-
-    def __init__(self, host: Any, router: Any, traffic: Callable[[Any, int, int], None], **options: Any) -> None:
-        super().__init__(host, router, **options)
-        self._traffic = traffic
-        self._under_way: set[bytes] = set()
-
-    async def run(self) -> None:
-        """As the original, every task guarded."""
-        original = self.manager.run_task
-
-        def run_task(function: Callable[..., Awaitable[None]], *arguments: Any, **options: Any) -> None:
-            async def guarded(*given: Any) -> None:
-                await attempt(function, *given)
-
-            original(guarded, *arguments, **options)
-
-        self.manager.run_task = run_task
-        await super().run()
-
-    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """As the original; a message that is being looked at already is not looked at again."""
-        if msg_forwarder != self.my_id:
-            self._traffic(msg_forwarder, msg.ByteSize(), 0)
-        name = self.get_message_id(msg)
-        if name in self._under_way:
-            return
-        self._under_way.add(name)
-        try:
-            await super().push_msg(msg_forwarder, msg)
-        finally:
-            self._under_way.discard(name)
-
-    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
-        """As the original, counted."""
-        written: bool = await super().write_msg(stream, rpc_msg)
-        if written and rpc_msg.publish:
-            self._traffic(stream.muxed_conn.peer_id, 0, rpc_msg.ByteSize())
-        return written
 
 
 async def attempt(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Exception | None:

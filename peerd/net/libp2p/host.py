@@ -26,7 +26,9 @@ from multiaddr.utils import get_network_addrs
 
 from p2pfinetune.names import PeerId, Refusal
 from peerd.errors import TransportError, UsageError
+from peerd.net import limits
 from peerd.net.libp2p import guards
+from peerd.net.libp2p.muxer import GuardedYamux
 from peerd.wire.addresses import EXAMPLE, Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
@@ -37,14 +39,16 @@ NETWORK_ERRORS = (BaseLibp2pError, OSError, EOFError, trio.TooSlowError, trio.Br
 """What a peer, or the way to it, makes the library raise."""
 
 
-def make_host(key: PeerKey, *, max_connections: int, psk: str | None, count: Callable[[str], None]) -> Any:
+def make_host(
+    key: PeerKey, *, max_connections: int, max_inbound: int, psk: str | None, count: Callable[[str], None]
+) -> Any:
     """Noise and yamux over TCP and nothing else: stock, plaintext is on offer too, and a peer may choose it."""
     guards.install()
     pair = create_new_key_pair(key.seed)
     host = new_host(
         key_pair=pair,
         sec_opt={NOISE: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
-        muxer_opt={YAMUX: guards.GUARDED_YAMUX},
+        muxer_opt={YAMUX: GuardedYamux},
         psk=psk,
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
@@ -53,16 +57,18 @@ def make_host(key: PeerKey, *, max_connections: int, psk: str | None, count: Cal
             low_watermark=0,
             min_connections=0,
             max_connections_per_peer=2,  # both may dial at the same moment
-            inbound_upgrade_timeout=5.0,
+            inbound_upgrade_timeout=limits.UPGRADE_SECONDS,
+            inbound_stream_protocol_negotiation_timeout=limits.NEGOTIATE_SECONDS,
             dial_timeout=DIAL_SECONDS,
         ),
         resource_manager=new_resource_manager(
-            limits=ResourceLimits(max_connections=4 * max_connections, max_streams=4096),
+            limits=ResourceLimits(max_connections=4 * max_connections, max_streams=limits.MAX_STREAMS),
             connection_limits=ConnectionLimits(max_established_per_peer=4, max_established_total=max_connections),
         ),
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # whoever asked decides when to ask again
     host.get_network().auto_connector.maybe_connect = _dial_nobody
+    guards.guard_connections(host, max_inbound=max_inbound, count=count)
     guards.guard_streams(host, count)
     return host
 

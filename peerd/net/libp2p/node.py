@@ -13,7 +13,6 @@ import trio
 from libp2p.abc import INotifee
 from libp2p.host.exceptions import StreamFailure
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.tools.anyio_service import background_trio_service
 
 from p2pfinetune.names import Digest, PeerId
@@ -21,14 +20,13 @@ from peerd.net import limits
 from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.frames import opened
-from peerd.net.libp2p.guards import GuardedPubsub
+from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.host import NETWORK_ERRORS, close, dial, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
-MAX_CONNECTIONS = 128
 GREETING_SECONDS = 10.0
 
 
@@ -68,14 +66,19 @@ class Node:
         self._key, self._network, self._shelf = key, network, shelf
         self._listen, self._psk, self._lan = tuple(listen), psk, lan
         self._inbox, self._ledger = inbox, ledger
-        self._buckets: OrderedDict[PeerId, limits.TokenBucket] = OrderedDict()
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
         self._greeted: dict[PeerId, trio.Event] = {}
         self._guests: Counter[PeerId] = Counter()
 
     async def run(self, stopping: trio.Event, *, task_status: Any) -> None:
         """Start, tell the addresses, and serve until asked to stop."""
-        self._host = make_host(self._key, max_connections=MAX_CONNECTIONS, psk=self._psk, count=self._count)
+        self._host = make_host(
+            self._key,
+            max_connections=limits.MAX_CONNECTIONS,
+            max_inbound=limits.MAX_INBOUND,
+            psk=self._psk,
+            count=self._count,
+        )
         self._make_gossip()
         self._make_blobs()
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
@@ -83,7 +86,7 @@ class Node:
         async with (
             running(self._host, self._listen) as addresses,
             background_trio_service(self._pubsub),
-            background_trio_service(self._router),
+            background_trio_service(self._pubsub.router),
             trio.open_nursery() as self._nursery,
         ):
             await self._pubsub.wait_until_ready()
@@ -151,23 +154,8 @@ class Node:
         return Connected(peer, str(answered.of(peer)) if answered else self._address_of(peer))
 
     def _make_gossip(self) -> None:
-        self._router = GossipSub(
-            protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
-            degree=6,
-            degree_low=4,
-            degree_high=12,
-            heartbeat_interval=1,  # seconds; the default of 120 leaves a newcomer deaf
-            max_messages_per_topic_per_second=200.0,  # the default of 10 counts forwarders and our own
-        )
         topic = gossip_topic(self._network)
-        self._pubsub = GuardedPubsub(
-            self._host,
-            self._router,
-            self._count_bytes,
-            strict_signing=True,
-            max_inbound_rpc_size=16 * MAX_ANNOUNCEMENT_BYTES,
-            allowed_topics={topic},
-        )
+        self._pubsub = GuardedPubsub(self._host, topic, traffic=self._count_bytes, count=self._count)
         self._pubsub.set_topic_validator(topic, self._hear, is_async_validator=False)
 
     def _make_blobs(self) -> None:
@@ -183,20 +171,10 @@ class Node:
         if len(data) > MAX_ANNOUNCEMENT_BYTES:
             self._count("messages-oversize")
             return False
-        if not self._bucket(via).take(trio.current_time()):
-            self._count("messages-too-many")
-            return False
         if bytes(message.from_id) == self._host.get_id().to_bytes():
             return False  # my own, come back
         self._inbox.put(Heard(data, via))
         return limits.worth_forwarding(data, self._network)
-
-    def _bucket(self, peer: PeerId) -> limits.TokenBucket:
-        bucket = self._buckets.pop(peer, None) or limits.TokenBucket(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
-        self._buckets[peer] = bucket
-        if len(self._buckets) > limits.MAX_KNOWN_PEERS:
-            self._buckets.popitem(last=False)
-        return bucket
 
     async def _reach(self, peer: PeerId) -> bool:
         if is_connected(self._host, peer):

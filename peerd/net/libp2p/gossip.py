@@ -1,0 +1,177 @@
+"""Gossip that a stranger cannot end, fill or keep busy: guards around Pubsub and GossipSub of py-libp2p 0.8.1."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+
+from p2pfinetune.names import PeerId
+from peerd.net import limits
+from peerd.net.libp2p.guards import attempt
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
+
+MAX_RPC_BYTES = 16 * MAX_ANNOUNCEMENT_BYTES  # one frame
+
+
+class Shares:
+    """What each peer may still say, by one measure; of so many peers, those heard of last."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._buckets: OrderedDict[PeerId, limits.TokenBucket] = OrderedDict()
+
+    def of(self, peer: Any) -> limits.TokenBucket:
+        """The same one however often it connects."""
+        name = PeerId(str(peer))
+        bucket = self._buckets.pop(name, None) or limits.TokenBucket(self._rate, self._burst)
+        self._buckets[name] = bucket
+        if len(self._buckets) > limits.MAX_KNOWN_PEERS:
+            self._buckets.popitem(last=False)
+        return bucket
+
+
+class PacedStream:
+    """A gossip stream of one peer, read no faster than its share: what waits, waits at the peer's end."""
+
+    def __init__(self, stream: Any, bucket: limits.TokenBucket) -> None:
+        self._stream, self._bucket = stream, bucket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, size: int) -> bytes:
+        """As the stream's own."""
+        data: bytes = await self._stream.read(size)
+        if pause := self._bucket.pause(trio.current_time(), len(data)):
+            await trio.sleep(pause)
+        return data
+
+
+class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
+    """Pubsub whose tasks cannot end the service, whatever is inside a message; tells bytes by peer."""
+
+    def __init__(
+        self,
+        host: Any,
+        topic: str,
+        *,
+        traffic: Callable[[Any, int, int], None],
+        count: Callable[[str], None],
+    ) -> None:
+        router = GuardedGossipSub(topic)
+        super().__init__(
+            host, router, strict_signing=True, max_inbound_rpc_size=MAX_RPC_BYTES, allowed_topics={topic}
+        )
+        self._traffic, self._count = traffic, count
+        self._messages = Shares(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
+        self._bytes = Shares(limits.GOSSIP_BYTES_A_SECOND, limits.GOSSIP_BYTES_BURST)
+        self._under_way: set[bytes] = set()
+
+    async def run(self) -> None:
+        """As the original, every task guarded."""
+        original = self.manager.run_task
+
+        def run_task(function: Callable[..., Awaitable[None]], *arguments: Any, **options: Any) -> None:
+            if function == self.push_msg and not self._may_speak(*arguments):
+                return
+
+            async def guarded(*given: Any) -> None:
+                await attempt(function, *given)
+
+            original(guarded, *arguments, **options)
+
+        self.manager.run_task = run_task
+        await super().run()
+
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """As the original, paced."""
+        await super().continuously_read_stream(PacedStream(stream, self._bytes.of(stream.muxed_conn.peer_id)))
+
+    def _may_speak(self, forwarder: Any, message: Any) -> bool:
+        """Asked before a signature is looked at: that is the dear part."""
+        if self._is_msg_seen(message):
+            return False
+        if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not self._messages.of(forwarder).take(
+            trio.current_time()
+        ):
+            self._count("messages-too-many")
+            return False
+        return True
+
+    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """As the original; a message that is being looked at already is not looked at again."""
+        if msg_forwarder != self.my_id:
+            self._traffic(msg_forwarder, msg.ByteSize(), 0)
+        name = self.get_message_id(msg)
+        if name in self._under_way:
+            return
+        self._under_way.add(name)
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        finally:
+            self._under_way.discard(name)
+
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """As the original, counted."""
+        written: bool = await super().write_msg(stream, rpc_msg)
+        if written and rpc_msg.publish:
+            self._traffic(stream.muxed_conn.peer_id, 0, rpc_msg.ByteSize())
+        return written
+
+
+class GuardedGossipSub(GossipSub):  # type: ignore[misc]  # libp2p is untyped here
+    """GossipSub that keeps nothing of topics that are not ours, and answers so much at a time."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
+            degree=6,
+            degree_low=4,
+            degree_high=12,
+            heartbeat_interval=1,  # seconds; the default of 120 leaves a newcomer deaf
+            max_messages_per_topic_per_second=200.0,  # the default of 10 counts forwarders and our own
+        )
+        self._topic = topic
+
+    async def handle_rpc(self, rpc: Any, sender_peer_id: Any) -> None:
+        """As the original, of what is worth it."""
+        trim(rpc.control, self._topic)
+        await super().handle_rpc(rpc, sender_peer_id)
+        self._forget_back_offs()
+
+    def _forget_back_offs(self) -> None:
+        """Stock, they stay for ever; a new identity costs nothing."""
+        left = self.back_off.get(self._topic, {})
+        if len(left) > limits.MAX_BACK_OFFS:
+            now = time.time()
+            lasting = [(until, peer) for peer, until in left.items() if until > now]
+            kept = sorted(lasting, key=lambda found: found[0])[-limits.MAX_BACK_OFFS // 2 :]
+            self.back_off[self._topic] = {peer: until for until, peer in kept}
+
+
+def trim(control: Any, topic: str) -> None:
+    """Leave of a control message what an honest peer may say: few entries, of our topic, each id once."""
+    for kind in ("ihave", "graft", "prune"):
+        entries = getattr(control, kind)
+        _keep(entries, [entry for entry in entries if entry.topicID == topic][: limits.MAX_CONTROLS])
+    _keep(control.iwant, list(control.iwant)[: limits.MAX_CONTROLS])
+    _keep(control.idontwant, list(control.idontwant)[: limits.MAX_CONTROLS])
+    for entry in (*control.ihave, *control.iwant, *control.idontwant):
+        ids = list(dict.fromkeys(entry.messageIDs))[: limits.MAX_CONTROL_IDS]
+        del entry.messageIDs[:]
+        entry.messageIDs.extend(ids)
+    for entry in control.prune:
+        del entry.peers[:]  # whom to dial instead: that is not for a stranger to say
+
+
+def _keep(entries: Any, kept: list[Any]) -> None:
+    copies = [entry.SerializeToString() for entry in kept]
+    del entries[:]
+    for copy in copies:
+        entries.add().ParseFromString(copy)

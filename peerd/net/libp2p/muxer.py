@@ -1,0 +1,93 @@
+"""yamux with its limits enforced: 0.8.1 announces windows and lets a peer ignore them, and has no bound on frames.
+
+What breaks a limit ends its connection. yamux itself does so at `trio.TooSlowError` and nothing else, hence `Abuse`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.yamux import yamux
+
+from peerd.net import limits
+
+NOISE_MESSAGE_BYTES = 65_519  # what fits one Noise message: one yamux frame each instead of 65519 + 17 bytes
+FAIRNESS = 32  # frames of one connection that are taken without giving way to others
+
+
+class Abuse(MuxedStreamError, trio.TooSlowError):  # type: ignore[misc]  # libp2p is untyped here
+    """A peer ignores what it was granted."""
+
+
+class Window(bytearray):
+    """What has come on one stream and is not read yet."""
+
+    def __init__(self, data: bytes | bytearray, muxer: GuardedYamux, number: int) -> None:
+        super().__init__(data)
+        self._muxer, self._number = muxer, number
+
+    def extend(self, data: Any) -> None:
+        """Raises Abuse where it is more than was granted."""
+        self._muxer.check_window(self._number, len(data))
+        super().extend(data)
+
+
+class _Windows(dict[int, bytearray]):
+    def __init__(self, muxer: GuardedYamux) -> None:
+        super().__init__()
+        self._muxer = muxer
+
+    def __setitem__(self, stream: int, buffer: bytearray) -> None:
+        super().__setitem__(stream, Window(buffer, self._muxer, stream))
+
+
+class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
+    """One connection: bounded bytes unread, bounded frames, small ones paced, and no waiting on who does not read."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.stream_buffers = _Windows(self)
+        self._small_frames = limits.TokenBucket(limits.FRAMES_A_SECOND, limits.FRAME_BURST)
+        self._taken = 0
+        self._read_unpaced = self.secured_conn.read
+        self.secured_conn.read = self._read_paced
+
+    def check_window(self, number: int, size: int) -> None:
+        """Whether a stream may hold `size` bytes more, by what its opener was granted. Raises Abuse."""
+        stream = self.streams.get(number)
+        if stream is None or size > stream.recv_window + NOISE_MESSAGE_BYTES:
+            raise Abuse("the peer ignores the receive window")
+        if not stream.is_initiator:
+            unread = sum(len(self.stream_buffers.get(n, b"")) for n, s in self.streams.items() if not s.is_initiator)
+            if unread + size > limits.MAX_UNREAD_BYTES + NOISE_MESSAGE_BYTES:
+                raise Abuse("the peer says more than anybody reads")
+
+    async def _read_paced(self, size: int | None = None) -> bytes:
+        """Headers are what is read in twelve bytes or less; a flood of them waits, and TCP holds its sender back."""
+        if size is not None and size <= yamux.HEADER_SIZE:
+            self._taken += 1
+            if pause := self._small_frames.pause(trio.current_time()):
+                await trio.sleep(pause)
+            elif self._taken % FAIRNESS == 0:
+                await trio.lowlevel.checkpoint()
+        data: bytes = await self._read_unpaced(size)
+        return data
+
+    async def _read_data_body(self, length: int) -> bytes:
+        if length > limits.MAX_FRAME_BYTES:
+            raise Abuse(f"a frame of {length} bytes")
+        if length >= limits.PAYING_FRAME_BYTES:
+            self._small_frames.give_back()
+        data: bytes = await super()._read_data_body(length)
+        return data
+
+    async def _write_frame(self, data: bytes) -> None:
+        if len(data) >= limits.PAYING_FRAME_BYTES:
+            self._small_frames.give_back()
+        with trio.move_on_after(limits.WRITE_SECONDS) as patience:
+            await super()._write_frame(data)
+        if patience.cancelled_caught:  # a frame cut short cannot be mended
+            await self.secured_conn.close()
+            raise MuxedStreamError("the peer does not read")
