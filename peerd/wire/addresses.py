@@ -17,7 +17,8 @@ from peerd.wire.keys import public_key_of
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES
 
 EXAMPLE = "/ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.?")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _MAX_HOST_NAME = 253  # RFC 1035
 _MAX_PORT = 65_535
 
@@ -63,8 +64,13 @@ def parse_address(text: str) -> Address | Refusal:
 
 
 def dialable(addresses: Iterable[str], peer: PeerId) -> tuple[Address, ...]:
-    """Those of what a stranger announced for `peer` that can be dialled: well-formed, no wildcard, nobody else's."""
+    """Those of what a stranger announced for `peer` that can be dialled: well-formed, no wildcard, nobody else's.
+
+    None where `peer` is no peer id.
+    """
     found: dict[Address, None] = {}
+    if public_key_of(peer) is None:  # a bootstrap node may name anything
+        return ()
     for text in addresses:
         address = parse_address(text)
         if isinstance(address, Refusal) or address.port == 0 or _is_wildcard(address):

@@ -29,6 +29,8 @@ def unpack(data: bytes, kind: type[Message], *, max_bytes: int) -> Message | Ref
     found = unpack_plain(data, max_bytes=max_bytes)
     if isinstance(found, Refusal):
         return found
+    if not isinstance(found, dict) or "type" not in found:  # msgspec takes a map without a tag for the kind it expects
+        return Refusal("bad-message", "no map with a type")
     try:
         return msgspec.convert(found, kind, strict=True)
     except msgspec.ValidationError as error:

@@ -50,6 +50,8 @@ def test_an_address_is_the_text_it_was_read_from(text):
         "/ip4/1.2.3.4/tcp/١",
         "/ip4/1.2.3.4/tcp/",
         "/dns/-x/tcp/1",
+        "/dns/a.-x/tcp/1",
+        "/dns/x-.a/tcp/1",
         "/dns/a b/tcp/1",
         "/unix/tmp/tcp/1",
         "x/ip4/1.2.3.4/tcp/1",
@@ -116,3 +118,8 @@ def test_a_good_address_of_a_person_is_taken():
     assert [str(a) for a in given_addresses([f" /ip4/10.0.0.1/tcp/1/p2p/{PEER} "], "--peer")] == [
         f"/ip4/10.0.0.1/tcp/1/p2p/{PEER}"
     ]
+
+
+@pytest.mark.parametrize("peer", ["nobody", PEER[:-1] + "0", PEER.replace("A", "\0"), PEER + "é", "Q" * 128])
+def test_nothing_is_dialled_for_a_name_that_is_no_peer_id(peer):
+    assert dialable(["/ip4/1.2.3.4/tcp/5"], peer) == ()

@@ -88,3 +88,8 @@ def test_a_length_within_the_limit_or_a_refusal(header, limit):
     length = body_length(header, max_bytes=limit)
 
     assert isinstance(length, Refusal) or 0 <= length <= limit
+
+
+def test_a_message_that_does_not_say_its_type_is_refused():
+    assert unpack(msgpack.packb({"status": "ok", "size": 1}), BlobReply, max_bytes=200).reason == "bad-message"
+    assert unpack(msgpack.packb([1]), BlobReply, max_bytes=200).reason == "bad-message"

@@ -134,6 +134,14 @@ def _listening(host: Any, expected: int) -> tuple[str, ...]:
     return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))
 
 
+def dialled(address: Address) -> Multiaddr | None:
+    """As the library writes it; None for a host name that only looks like one, such as `xn--c`."""
+    try:
+        return Multiaddr(address.transport)
+    except ValueError:
+        return None
+
+
 def is_connected(host: Any, peer: PeerId) -> bool:
     """Whether a live connection is there."""
     return any(not connection.is_closed for connection in host.get_network().get_connections(ID.from_string(peer)))
@@ -147,11 +155,13 @@ async def dial(host: Any, peer: PeerId, addresses: Iterable[Address]) -> Address
     network, name = host.get_network(), ID.from_string(peer)
     try:
         for address in addresses:
+            if (target := dialled(address)) is None:
+                continue
             network.unblock_peer(name)
             host.get_peerstore().clear_addrs(name)
             try:
                 with trio.fail_after(DIAL_SECONDS):
-                    await host.connect(PeerInfo(name, [Multiaddr(address.transport)]))
+                    await host.connect(PeerInfo(name, [target]))
             except NETWORK_ERRORS:
                 continue
             return address

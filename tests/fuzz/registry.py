@@ -1,0 +1,9 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+from tests.fuzz import messages, protocols, updates
+from tests.fuzz.target import Target
+
+MODULES = (messages, updates, protocols)
+TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -1,0 +1,176 @@
+"""Targets: the blobs of updates, one a codec. What is taken is finite, is of the schema exactly, and can be written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from random import Random
+
+import torch
+
+from p2pfinetune.codec import CODECS
+from p2pfinetune.codec._container import LENGTH_BYTES
+from p2pfinetune.names import Refusal
+from p2pfinetune.update import REASONS, LoraUpdate, inspect
+from tests.fuzz import mutate
+from tests.fuzz.target import Mutator, Target
+
+SCHEMA = {"m.q.lora_A": (2, 5), "m.q.lora_B": (70, 2), "m.v.lora_A": (2, 3), "m.v.lora_B": (4, 2)}
+MAX_NORM = 1e4
+KINDS = {"fp32": ("F32", 4), "bf16": ("BF16", 2)}
+WORDS = [b'"dtype"', b'"shape"', b'"data_offsets"', b'"__metadata__"', b'"F32"', b'"BF16"', b'"I8"', b'"F64"', b"NaN",
+         b"Infinity", b"[", b"{", b"true", b"-0", b"1e9", *(name.encode() for name in SCHEMA)]  # fmt: skip
+NAMES = ["dtype", "shape", "data_offsets", "__metadata__", *SCHEMA, *(f"{name}.scale" for name in SCHEMA)]
+
+
+def inspecting(codec_name: str) -> Callable[[bytes], None]:
+    """The target of one codec."""
+    codec = CODECS.make(codec_name)
+
+    def run(data: bytes) -> None:
+        found = inspect(data, codec_name, SCHEMA, max_norm=MAX_NORM)
+        if isinstance(found, Refusal):
+            assert found.reason in REASONS
+            assert len(found.detail) < 400
+            return
+        assert isinstance(found, LoraUpdate)
+        assert len(data) <= codec.max_bytes(SCHEMA)
+        check_container(data, codec_name)
+        tensors = found.delta.tensors
+        assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == SCHEMA
+        assert all(tensor.dtype == torch.float32 and bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+        assert found.delta.norm() <= MAX_NORM
+        again = codec.decode(codec.encode(tensors), SCHEMA)
+        assert not isinstance(again, Refusal)
+        for name, tensor in tensors.items():
+            assert bool(((again[name].double() - tensor.double()).abs() <= codec.error_bound(tensor)).all())
+
+    return run
+
+
+def check_container(data: bytes, codec_name: str) -> None:
+    """By a reader of our own making: nothing stands twice, nothing overlaps, nothing is left over."""
+    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    text = data[LENGTH_BYTES : LENGTH_BYTES + length].decode("utf-8")
+    header = json.loads(text, object_pairs_hook=mutate.Pairs, parse_constant=no_constant)
+    assert len({name for name, _ in header}) == len(header), "a tensor stands twice"
+    reached = 0
+    for name, entry in sorted(header, key=lambda pair: dict(pair[1])["data_offsets"]):
+        assert len({key for key, _ in entry}) == len(entry) == 3, f"{name}: a key stands twice"
+        fields = dict(entry)
+        begin, end = fields["data_offsets"]
+        assert begin == reached, f"{name} begins at {begin}, not at {reached}"
+        dtype, width = KINDS.get(codec_name) or (("F32", 4) if name.endswith(".scale") else ("I8", 1))
+        assert fields["dtype"] == dtype
+        assert end - begin == width * math.prod(fields["shape"])
+        reached = end
+    assert reached == len(data) - LENGTH_BYTES - length
+
+
+def no_constant(name: str) -> None:
+    """A constant that is not JSON."""
+    raise AssertionError(f"{name} was taken for JSON")
+
+
+def mutator() -> Mutator:
+    """The header as JSON, with its length; or the numbers behind it."""
+    header = mutate.framed(mutate.json_trees(NAMES, WORDS), width=LENGTH_BYTES, order="little")
+
+    def change(data: bytes, dice: Random) -> bytes:
+        if dice.random() < 0.2:
+            return permuted(data, dice)
+        return header(data, dice)
+
+    return change
+
+
+def permuted(data: bytes, dice: Random) -> bytes:
+    """The same tensors in another order, with other offsets: all right, unless one is moved once more."""
+    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    try:
+        entries = list(json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length]).items())
+        dice.shuffle(entries)
+        begin = 0
+        for _, entry in entries:
+            size = entry["data_offsets"][1] - entry["data_offsets"][0]
+            entry["data_offsets"] = [begin, begin + size]
+            begin += size * dice.choice((1, 1, 1, 1, 1, 1, 0))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return data
+    text = json.dumps(dict(entries), separators=(",", ":")).encode().ljust(length)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text + data[LENGTH_BYTES + length :]
+
+
+def seeding(codec_name: str) -> Callable[[], Iterator[bytes]]:
+    """Honest updates, and such as the format forbids."""
+
+    def seeds() -> Iterator[bytes]:
+        codec = CODECS.make(codec_name)
+        generator = torch.Generator().manual_seed(1)
+        tensors = {name: torch.randn(shape, generator=generator) for name, shape in SCHEMA.items()}
+        good = codec.encode(tensors)
+        yield good
+        yield codec.encode({name: torch.zeros_like(tensor) for name, tensor in tensors.items()})
+        yield codec.encode({name: tensor * 1e30 for name, tensor in tensors.items()})
+        yield good[:-1]
+        yield good + b"\0"
+        yield good[:-4] + b"\xff" * 4  # no number, in a float
+        yield b"\xff" * LENGTH_BYTES + good[LENGTH_BYTES:]
+        yield (100 * 2**20 + 1).to_bytes(LENGTH_BYTES, "little") + good[LENGTH_BYTES:]
+        yield from (with_header(good, text) for text in odd_headers(header_of(good)))
+
+    return seeds
+
+
+def header_of(blob: bytes) -> dict[str, dict[str, object]]:
+    """As the library wrote it."""
+    found: dict[str, dict[str, object]] = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    return found
+
+
+def with_header(blob: bytes, text: str) -> bytes:
+    """Padded to the old length where it is shorter."""
+    old = int.from_bytes(blob[:8], "little")
+    data = text.encode().ljust(old)
+    return len(data).to_bytes(8, "little") + data + blob[8 + old :]
+
+
+def odd_headers(header: dict[str, dict[str, object]]) -> Iterator[str]:
+    """Each breaks one rule of the container, and of its kind the smallest way to break it."""
+    names = list(header)
+    one = header[names[0]]
+
+    def write(changed: object) -> str:
+        return json.dumps(changed, separators=(",", ":"))
+
+    whole = write(header)
+    yield whole[:-1] + f",{json.dumps(names[0])}:{write(one)}" + "}"  # a name twice
+    shape = f'"shape":{write(one["shape"])}'
+    yield whole.replace(shape, f"{shape},{shape}", 1)  # a key twice
+    yield whole.replace(shape, '"shape":NaN', 1)
+    yield whole.replace(shape, '"shape":[true,5]', 1)
+    yield whole.replace(shape, '"shape":[-2,-5]', 1)
+    yield write({**header, names[0]: {**one, "shape": [5, 2]}})
+    yield write({**header, names[0]: {**one, "dtype": "F64"}})
+    yield write({**header, names[0]: {**one, "data_offsets": [0, 2**60]}})
+    yield write({name: header[name] for name in names[1:]})
+    yield write({**header, "__metadata__": {"a": "b"}})
+    by_size: dict[int, list[str]] = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]  # type: ignore[misc]
+        by_size.setdefault(end - begin, []).append(name)  # type: ignore[has-type]
+    for alike in by_size.values():
+        if len(alike) > 1:
+            yield write({**header, alike[0]: {**header[alike[0]], "data_offsets": header[alike[1]]["data_offsets"]}})
+    yield "[" * 200
+    yield "[]"
+    yield "1" * 5000
+
+
+TARGETS = tuple(
+    Target(
+        name=f"update-{name}", run=inspecting(name), seeds=seeding(name), max_bytes=4096, mutate=mutator(), words=WORDS
+    )
+    for name in CODECS.names()
+)
