@@ -33,7 +33,7 @@ from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
-from p2pfinetune.update import LoraUpdate, encode_update, inspect
+from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
 
 Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 
@@ -212,9 +212,9 @@ class Learner:
             skipped=sum(report.skipped for report in reports),
         )
 
-    def encode(self, codec: str) -> bytes:
+    def encode(self, codec: str, hide: Hide | None = None) -> bytes:
         """The adapter that the next collaboration calls own, as peers fetch it."""
-        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec))
+        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide)
 
     def admit(self, blob: bytes, codec: str) -> LoraUpdate | Refusal:
         """A peer's blob as an update, after every check."""

@@ -6,6 +6,7 @@ is a value only after every check, and what fails a check is a `Refusal` with on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +30,14 @@ class LoraUpdate:
         return initial.plus(self.delta)
 
 
-def encode_update(own: Adapter, initial: Adapter, codec: Codec) -> bytes:
-    """The bytes that others fetch; the same adapter always gives the same bytes."""
-    return codec.encode(own.minus(initial).tensors)
+Hide = Callable[[Adapter], Adapter]
+"""What happens to a delta before it is encoded, see `privacy.privatised`."""
+
+
+def encode_update(own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None) -> bytes:
+    """The bytes that others fetch; the same adapter always gives the same bytes, unless `hide` draws noise."""
+    delta = own.minus(initial)
+    return codec.encode((delta if hide is None else hide(delta)).tensors)
 
 
 def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) -> LoraUpdate | Refusal:

@@ -45,6 +45,19 @@ class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of the paper's 840,000 training tokens a peer; 1/70 is 12,000."""
 
 
+class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What peers publish is clipped and noised, as `peerd start --private-clip --private-noise` does; see `privacy`."""
+
+    clip: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """Norm of an update; 0: updates go out as they are."""
+    noise: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """Standard deviation in units of the sensitivity, which is twice the clip."""
+
+    def __post_init__(self) -> None:
+        if (self.clip > 0.0) != (self.noise > 0.0):
+            raise OptionError("private publishing needs both a clip and a noise", "give both, or neither")
+
+
 class AdapterChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The adapter."""
 
@@ -105,6 +118,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     churn: Churn = Churn()
     attack: Attack = Attack()
     """Hostile peers beside those that the text is for."""
+    privacy: Privacy = Privacy()
     seed: NotNegative = 0
 
     def __post_init__(self) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from p2pfinetune.adapter import attach, initial_adapter
+from p2pfinetune.adapter import Adapter, attach, initial_adapter
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.batches import derived_seed
@@ -25,6 +26,7 @@ from p2pfinetune.learner import Learner, TrainReport, Which
 from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.privacy import privatised
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.timetable import Visit
@@ -89,11 +91,19 @@ class Shard:
 
     def publish(self, peer: PeerId) -> bytes:
         """What its neighbours fetch."""
-        return self._learners[peer].encode(self._config.codec)
+        return self._learners[peer].encode(self._config.codec, lambda delta: self._hidden(peer, delta))
 
     def delta(self, peer: PeerId) -> Tensor:
-        """How far it has come from the seeded start, as one vector."""
-        return self._learners[peer].own().minus(self._adapted.initial).vector()
+        """How far it has come from the seeded start, as it publishes that, as one vector."""
+        return self._hidden(peer, self._learners[peer].own().minus(self._adapted.initial)).vector()
+
+    def _hidden(self, peer: PeerId, delta: Adapter) -> Adapter:
+        """Noise by the seed, since a simulation can be repeated: it hides nothing, and shows what hiding costs."""
+        privacy = self._config.privacy
+        if not privacy.clip:
+            return delta
+        dice = np.random.default_rng(derived_seed("privacy", self._config.seed, peer, self._learners[peer].steps))
+        return privatised(delta, privacy.clip, privacy.noise, dice.bytes)
 
     def encode(self, delta_p: Tensor) -> bytes:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
