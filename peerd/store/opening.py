@@ -31,6 +31,7 @@ def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
         notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
     try:
         if not path.exists():
+            _set_aside(path)  # a log without its database would be taken for that of the new one
             _create(path, epoch)
         connection = _connect(path)
         _migrate(connection, epoch)

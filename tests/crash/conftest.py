@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from peerd.paths import Paths
+from peerd.resume import own_announcement
 from peerd.store.sqlite import SqliteStore
 
 
@@ -97,23 +98,38 @@ class LightHome:
     def blobs(self):
         return {file.name for file in self.paths.blobs.iterdir()}
 
-    def wrong(self, twin):
-        """Everything in which it is worse off than its twin, which nobody killed."""
+    def broken(self, twin, files=()):
+        """What must never be, whatever the timing: a number used twice, rounds missing, things lost or left behind."""
         found = []
-        spoken = self.spoken()
+        spoken, (records, kept) = self.spoken(), self.end_state()
         if spoken != sorted(set(spoken)):
             found.append(f"sequence numbers {spoken}")
-        state, twins = self.end_state(), twin.end_state()
+        if [record[0] for record in records] != [record[0] for record in twin.end_state()[0]]:
+            found.append(f"rounds {records}")
+        if lost := {kept.blob, kept.best_blob, self.own_blob()} - self.blobs():
+            found.append(f"lost blobs {lost}")
+        if len(self.blobs()) > len(twin.blobs()) or any("." in name for name in self.blobs()):
+            found.append(f"orphans among blobs {self.blobs()}")
+        if more := self.left() - twin.left() - set(files):
+            found.append(f"files left behind {more}")
+        return found
+
+    def worse_than(self, twin):
+        """The same, and everything in which its end is not that of its twin to the bit."""
+        found, state, twins = self.broken(twin), self.end_state(), twin.end_state()
         if state != twins:
             found.append(f"ended with {state}\n   instead of {twins}")
         if more := self.blobs() - twin.blobs():
             found.append(f"orphan blobs {more}")
-        if more := self.left() - twin.left():
-            found.append(f"files left behind {more}")
-        kept = state[1]
-        if lost := {kept.blob, kept.best_blob} - self.blobs():
-            found.append(f"lost blobs {lost}")
         return found
+
+    def own_blob(self):
+        """Of the last announcement."""
+        store = SqliteStore(self.paths.database, epoch=1)
+        try:
+            return own_announcement(store.announcement()).blob
+        finally:
+            store.close()
 
     def remove(self):
         shutil.rmtree(self.folder)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "peerd" / "daemon"))
 from fake_learning import FakeLearning
 
 from p2pfinetune.names import Digest
-from peerd import faults
+from peerd import faults, shell
 from peerd.config import Config
 from peerd.core.events import BanLifted
 from peerd.daemon import Daemon, Outside
@@ -56,6 +56,8 @@ class Order(msgspec.Struct, kw_only=True):
     """The scratch folder is on another file system."""
     company: bool = False
     """A friend and a liar are on the network."""
+    later: float = 0.0
+    """Seconds by which its clock is ahead."""
     kill_after: float = 0.0
     """Seconds; 0: never."""
 
@@ -104,9 +106,12 @@ class Speaking(MemoryTransport):
 class Neighbour:
     """Another node that says one thing to everybody who comes: where its blob is, which may be no update at all."""
 
-    def __init__(self, wires, number, network, content):
+    def __init__(self, wires, number, network, content, nonsense):
+        self.nonsense = nonsense
         self.key, self.blobs = PeerKey(bytes([number]) * 32), MemoryBlobs()
         digest = self.blobs.put(content)
+        if nonsense:
+            self.blobs._blobs[digest] = bytes(len(content))  # not what it announces
         self.node = wires.node(self.key.peer_id, self.blobs, network)
         self.envelope = seal(
             self.key,
@@ -130,10 +135,17 @@ class Neighbour:
         async for happening in self.node.happenings():
             if isinstance(happening, Connected):
                 await self.node.publish(self.envelope)
+                while self.nonsense:
+                    self.nonsense -= 1
+                    await self.node.publish(f"nonsense {self.nonsense}".encode())
 
 
 async def live(order: Order) -> None:
     parent.Life = NearLife
+    shell.TICK_SECONDS = 0.05
+    if order.later:
+        now = time.time
+        time.time = lambda: now() + order.later
     paths = Paths.of(Path(order.home))
     config = Config(
         data=(str(paths.home.parent / "text"),),
@@ -162,13 +174,12 @@ async def live(order: Order) -> None:
             others = []
             if order.company:
                 await ready.wait()
-                found = [
-                    Neighbour(wires, n, Digest(daemon._performer.network_digest), c)
-                    for n, c in ((1, b"8.0"), (2, b"lie"))
-                ]
-                others = [tasks.create_task(other.run(daemon._found)) for other in found]
-                await until(daemon, lambda: daemon._shell.node.standings or daemon.status().banned)
-                await pardon(daemon, found[1].key.peer_id)
+                network = Digest(daemon._performer.network_digest)
+                friend, liar = Neighbour(wires, 1, network, b"8.0", 0), Neighbour(wires, 2, network, b"lie", 6)
+                others = [tasks.create_task(other.run(daemon._found)) for other in (friend, liar)]
+                await until(daemon, lambda: daemon.status().banned)
+                await daemon._shell.tell(BanLifted(at=daemon._clock(), peer=liar.key.peer_id))
+                await until(daemon, lambda: not daemon.status().banned)
             await until(daemon, lambda: daemon.status().state == "resting")
             daemon._ending.begin("the rounds are done")
             for other in others:
@@ -180,10 +191,6 @@ async def until(daemon, is_so):
     while not is_so():
         await anext(changes)
     await changes.aclose()
-
-
-async def pardon(daemon, peer):
-    await daemon._shell.tell(BanLifted(at=daemon._clock(), peer=peer))
 
 
 def keep_apart(paths):

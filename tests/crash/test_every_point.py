@@ -1,44 +1,142 @@
-"""Killed at every fault point, and again while it recovers, a daemon ends with the state of a twin that nobody killed."""
+"""Killed at every fault point, a daemon ends with the state of a twin that nobody killed. `test_random_kills` kills it while it recovers."""
 
 import pytest
+
+from peerd.faults import POINTS
+from peerd.store.sqlite import SqliteStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 KILLED = -9
+AFTER_OTHER_TROUBLE = {
+    # point: what has to go wrong before; each is killed there in a test below or in the one named
+    "blob.truncate": "blob.append.before=enospc",
+    "blob.aside": "a damaged blob",
+    "blob.sweep": "a kill",
+    "blob.write": "tests/crash/test_power_loss.py",
+    "database.aside": "a damaged database",
+}
 
 
-def killed_and_restarted(home, fault, twin):
-    """What is wrong with the end of it."""
-    code = home.live(fault)
-    if code != KILLED:
-        return [f"was not killed but ended with {code}: {home.said()[-2000:]}"]
-    code = home.live()
-    if code != 0:
-        return [f"did not start again ({code}): {home.said()[-2000:]}"]
-    return home.wrong(twin)
+@pytest.fixture(scope="module")
+def company(light):
+    """A twin among others: a friend, and a liar who is banned for it and pardoned."""
+    home = light.home(company=True)
+    assert home.live("*=trace@1+") == 0, home.said()
+    return home
 
 
-def all_wrong(light, twin, faults):
-    found = {}
-    for fault in faults:
-        home = light.home(**twin.options)
-        if wrong := killed_and_restarted(home, fault, twin):
-            found[fault] = wrong
-        home.remove()
-    return found
+@pytest.fixture(scope="module")
+def far(light):
+    """A twin whose worker writes to another file system."""
+    home = light.home(far=True)
+    assert home.live("*=trace@1+") == 0, home.said()
+    return home
 
 
 def occurrences(counts):
-    """Of every point the first one and one in the middle of the run."""
+    """Of every point the first time, and one in the middle of the run."""
     for point, count in sorted(counts.items()):
         yield f"{point}=kill@1"
         if count > 1:
             yield f"{point}=kill@{1 + count // 2}"
 
 
+def killed_and_restarted(home, fault):
+    """What went wrong before the end; empty where the next start went through."""
+    if (code := home.live(fault)) != KILLED:
+        return [f"was not killed but ended with {code}: {home.said()[-2000:]}"]
+    if (code := home.live()) != 0:
+        return [f"did not start again ({code}): {home.said()[-2000:]}"]
+    return []
+
+
+def all_wrong(light, twin, faults, look):
+    found = {}
+    for fault in faults:
+        home = light.home(**twin.options)
+        if wrong := killed_and_restarted(home, fault) or look(home, twin):
+            found[fault] = wrong
+        home.remove()
+    return "\n".join(f"{fault}: {what}" for fault, what in found.items())
+
+
+def worse(home, twin):
+    return home.worse_than(twin)
+
+
+def broken(home, twin):
+    return home.broken(twin)
+
+
 def test_killed_at_every_point_that_a_peer_alone_reaches(light, twin):
-    assert len(twin.reached()) > 50
+    assert not all_wrong(light, twin, occurrences(twin.reached()), worse)
 
-    wrong = all_wrong(light, twin, occurrences(twin.reached()))
 
-    assert not wrong, "\n".join(f"{fault}: {what}" for fault, what in wrong.items())
+def test_killed_while_it_copies_from_another_file_system(light, far):
+    faults = [fault for fault in occurrences(far.reached()) if fault.startswith("blob.")]
+
+    assert {"blob.copy.before=kill@1", "blob.let_go.after=kill@1"} <= set(faults)
+    assert not all_wrong(light, far, faults, worse)
+
+
+def test_killed_at_every_point_that_others_bring_about(light, twin, company):
+    """What is merged with whom depends on when it arrives, so that only what must never happen is looked for."""
+    more = {point: count for point, count in company.reached().items() if point not in twin.reached()}
+
+    assert {"blob.append.before", "rows.ban.commit.after", "rows.seen.begin.before"} <= set(more)
+    assert not all_wrong(light, company, occurrences(more), broken)
+
+
+def test_every_point_of_the_daemon_is_killed_at_somewhere(twin, far, company):
+    reached = {*twin.reached(), *far.reached(), *company.reached()}
+    ours = {point for point in POINTS if not point.startswith("worker.")}
+
+    assert {point.rpartition(".")[0] for point in ours - reached} == set(AFTER_OTHER_TROUBLE)
+
+
+def test_killed_while_it_sweeps_up_after_a_kill(light, twin):
+    for orphan in ("handover.update.after", "blob.folder_sync.after"):
+        for when in ("before", "after"):
+            home = light.home()
+            assert home.live(f"{orphan}=kill@2") == KILLED
+
+            assert not killed_and_restarted(home, f"blob.sweep.{when}=kill")
+            assert not worse(home, twin)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_mends_a_torn_write(light, company, when):
+    assert not all_wrong(light, company, [f"blob.append.before=enospc,blob.truncate.{when}=kill"], broken)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_sets_a_damaged_blob_aside(light, twin, when):
+    home = light.home()
+    assert home.live("rows.checkpoint.commit.after=kill@3") == KILLED
+    file = home.paths.blobs / home.end_state()[1].blob
+    file.write_bytes(bytes(len(file.read_bytes())))
+
+    assert not killed_and_restarted(home, f"blob.aside.{when}=kill")
+    assert home.live() == 0  # whose sweep takes it away
+    assert not home.broken(twin)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_sets_a_damaged_database_aside(light, twin, when):
+    home = light.home()
+    assert home.live("rows.checkpoint.commit.after=kill@3") == KILLED
+    home.paths.database.write_bytes(b"\xff" * 200 + home.paths.database.read_bytes()[200:])
+    home.options["later"] = 10.0  # a new database counts by the second in which it is made
+
+    assert not killed_and_restarted(home, f"database.aside.{when}=kill")
+    assert home.broken(twin, files={"state.db.bak"}) == []
+
+
+def test_who_was_banned_stays_banned_wherever_it_is_killed_after_the_ban(light, company):
+    home = light.home(company=True, rounds=1)
+    assert home.live("rows.ban.commit.after=kill,rows.unban.begin.before=kill") == KILLED
+    store = SqliteStore(home.paths.database, epoch=1)
+
+    assert len(store.bans()) == 1
+    store.close()

@@ -148,6 +148,32 @@ def test_a_second_damaged_database_does_not_replace_the_first(tmp_path: Path) ->
     assert (tmp_path / "state.db.bak2").read_bytes() == b"second"
 
 
+def test_a_log_without_its_database_is_not_taken_for_that_of_a_new_one(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", epoch=5)
+    store.save_announcement(b"announcement")
+    log = (tmp_path / "state.db-wal").read_bytes()
+    store.close()
+    (tmp_path / "state.db").unlink()
+    (tmp_path / "state.db-wal").write_bytes(log)
+
+    store = SqliteStore(tmp_path / "state.db", epoch=9)
+
+    assert store.announcement() is None
+    assert (tmp_path / "state.db.bak-wal").read_bytes() == log
+    store.close()
+
+
+def test_a_start_that_was_killed_while_it_made_the_database_is_no_damage(tmp_path: Path) -> None:
+    for left in ("state.db.new", "state.db.new-wal"):
+        (tmp_path / left).write_bytes(b"half")
+
+    store = SqliteStore(tmp_path / "state.db", epoch=9)
+
+    assert store.notice == ""
+    store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["state.db"]
+
+
 def test_a_flipped_bit_in_the_checkpoint_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     written(path)
