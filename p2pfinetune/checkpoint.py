@@ -43,17 +43,28 @@ def load_groups(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[s
     """Values and groups as saved. CheckpointError for a file that is missing, damaged, newer, or of another kind."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            meaning = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            meaning = _object(json.loads((file.metadata() or {}).get(KEY, "{}")))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", "remove it to start from the last good one") from error
     if meaning.get("kind") != kind:
         raise CheckpointError(f"{path} is no {kind} file of peerd")
     if meaning.get("version") != VERSION:
         found = meaning.get("version")
         raise CheckpointError(f"{path} has format {found}, this program reads {VERSION}", "use a newer peerd")
+    try:
+        values, aliases = _object(meaning["values"]), _object(meaning["aliases"])
+        tensors |= {key: tensors[original] for key, original in aliases.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not complete: {error}") from error
     groups: dict[str, dict[str, Tensor]] = {}
-    for key in (*tensors, *meaning["aliases"]):
+    for key, tensor in tensors.items():
         group, _, name = key.partition(BETWEEN)
-        groups.setdefault(group, {})[name] = tensors[meaning["aliases"].get(key, key)]
-    return meaning["values"], groups
+        groups.setdefault(group, {})[name] = tensor
+    return values, groups
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__} where an object should stand")  # noqa: TRY004  # of the file
+    return value

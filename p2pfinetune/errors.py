@@ -12,6 +12,11 @@ LearningError
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for bytes that are not what was expected: text that is no UTF-8 and deep nesting, too."""
+
 
 class LearningError(Exception):
     """Something the library needs from its user is missing or wrong; the message says what, and `hint` what to do."""

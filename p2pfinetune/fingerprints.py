@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from p2pfinetune.errors import ModelError
+from p2pfinetune.errors import UNREADABLE, ModelError
 from p2pfinetune.names import Digest
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
@@ -56,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
         )
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is damaged: {error}", "fetch the model again") from error
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ModelError(f"{folder} lacks {missing[0]}", "fetch the model again")
@@ -105,7 +105,7 @@ def _hash_file(path: Path) -> Iterable[StoredTensor]:
                 begin, end = entry["data_offsets"]
                 file.seek(8 + length + begin)
                 yield StoredTensor(name, tuple(entry["shape"]), entry["dtype"], _hash_range(file, end - begin))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is not a readable safetensors file: {error}", "fetch the model again") from error
 
 
@@ -129,7 +129,7 @@ def _identity(files: Sequence[Path]) -> str:
 
 
 def _remembered(kept: Path) -> tuple[StoredTensor, ...] | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError):  # a cache that cannot be read is no cache
+    with contextlib.suppress(OSError, *UNREADABLE):  # a cache that cannot be read is no cache
         return msgspec.json.decode(kept.read_bytes(), type=tuple[StoredTensor, ...])
     return None
 

@@ -69,7 +69,7 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
         owed = float(values.get("owed", math.inf))
         memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row, owed)
         return memory, str(values["fingerprint"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
 
 

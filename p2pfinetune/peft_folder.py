@@ -68,7 +68,7 @@ def import_folder(folder: Path) -> tuple[AdapterSpec, Adapter]:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         stored = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         needs = f"it needs {CONFIG} and {WEIGHTS}"
         raise ModelError(f"{folder} is not a readable PEFT folder: {error}", needs) from error
     _must_be_plain(folder, config)
@@ -84,7 +84,7 @@ def import_folder(folder: Path) -> tuple[AdapterSpec, Adapter]:
         spec = AdapterSpec(
             rank=int(config["r"]), alpha=_alpha(config), targets=paths, dropout=float(config.get("lora_dropout", 0.0))
         )
-    except (ValueError, KeyError, TypeError, OptionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, OptionError) as error:
         raise ModelError(f"{folder} is damaged: {error}") from error
     if any(a.shape[0] != spec.rank for _, a, _ in adapter.pairs()):
         raise ModelError(f"{folder}: the factors do not have the rank {spec.rank} of {CONFIG}")

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from p2pfinetune.errors import LearningError
+from p2pfinetune.errors import UNREADABLE, LearningError
 from p2pfinetune.names import PeerId
 from peerd import __version__, documents
 from peerd.errors import PeerdError, UsageError
@@ -282,13 +282,23 @@ def problem(code: str, message: str, hint: str = "", *, status: int) -> Response
     return answer(documents.Failure(error=documents.Problem(code=code, message=message, hint=hint)), status)
 
 
+async def bounded_body(request: Request, limit: int) -> bytes | None:
+    """The body, None where it is longer: its length may be announced wrongly, or not at all, so it is counted."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
 async def _body(request: Request, kind: type[Asked]) -> Asked:
-    size = request.headers.get("content-length", "")
-    if not size.isdigit() or int(size) > MAX_BODY:
-        raise UsageError(f"a request has a content-length of at most {MAX_BODY} bytes")
+    body = await bounded_body(request, MAX_BODY)
+    if body is None:
+        raise UsageError(f"a request has at most {MAX_BODY} bytes")
     try:
-        return msgspec.json.decode(await request.body() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except UNREADABLE as error:
         raise UsageError(f"the request is not understood: {error}") from error
 
 
@@ -307,8 +317,8 @@ async def _theirs(_: Request, error: Exception) -> Response:
 
 
 async def _unknown(request: Request, _: Exception) -> Response:
-    return problem("not-found", f"there is no {request.url.path}", status=404)
+    return problem("not-found", f"there is no {request.scope['path']}", status=404)
 
 
 async def _wrong_method(request: Request, _: Exception) -> Response:
-    return problem("method", f"{request.url.path} does not take {request.method}", status=405)
+    return problem("method", f"{request.scope['path']} does not take {request.method}", status=405)

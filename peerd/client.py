@@ -24,6 +24,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from p2pfinetune.errors import UNREADABLE
 from peerd import documents
 from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import holder
@@ -336,7 +337,7 @@ def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
         raise _error(body)
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PeerdError(
             f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
         ) from error
@@ -345,7 +346,7 @@ def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
 def _error(body: bytes) -> PeerdError:
     try:
         found = msgspec.json.decode(body, type=documents.Failure).error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return PeerdError(f"the daemon answered {body[:200]!r}")
     return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
 

@@ -28,7 +28,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peerd.api import HOST, page, problem
+from p2pfinetune.errors import UNREADABLE
+from peerd.api import HOST, bounded_body, page, problem
 from peerd.documents import DashboardOpened
 from peerd.errors import UsageError
 from peerd.serve import loopback, serve_on
@@ -86,10 +87,10 @@ def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx
     async def exchange(request: Request) -> Response:
         if request.headers.get("origin") not in _origins(port):
             return problem("forbidden", "this page is not the dashboard", status=403)
-        body = await _bounded_body(request)
+        body = await bounded_body(request, MAX_EXCHANGE_BODY) or b""
         try:
             session = gate.exchange(msgspec.json.decode(body, type=_Offer).token)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return problem("usage", "a token is expected", status=400)
         if session is None:
             return problem("forbidden", "this link was used already", "type again: peerd dashboard", status=403)
@@ -154,15 +155,6 @@ def _hosts(port: int) -> set[str]:
 
 def _origins(port: int) -> set[str]:
     return {f"http://{host}" for host in _hosts(port)}
-
-
-async def _bounded_body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_EXCHANGE_BODY:
-            return b""
-    return body
 
 
 async def _forward(upstream: httpx.AsyncClient, request: Request, streams: set[httpx.Response]) -> Response:

@@ -17,6 +17,7 @@ from typing import IO
 
 import msgspec
 
+from p2pfinetune.errors import UNREADABLE
 from peerd.errors import AlreadyRunning, StoreError
 from peerd.faults import around
 
@@ -95,7 +96,7 @@ def _text(file: IO[bytes]) -> Holder | None:
     file.seek(0)
     try:
         return msgspec.json.decode(file.read(MAX_TEXT), type=Holder)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None  # a daemon that is just starting has not written it yet
 
 

@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error}", _mend(path)) from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # endless digits and deep nesting, too
         raise UsageError(f"{path} is damaged: {error}", _mend(path)) from error
 
 

@@ -155,7 +155,7 @@ def _read_moved(path: Path) -> dict[Digest, Split]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {Digest(document): split for document, split in stored.items() if split in get_args(Split)}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 

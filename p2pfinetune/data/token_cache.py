@@ -95,10 +95,10 @@ def load(folder: Path) -> Stored | None:
         with (folder / "tokens.bin").open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != body["tokens_sha256"]:
                 return None
-    except (OSError, ValueError, KeyError, TypeError):
+        placed = {split: [entry[:2] for entry in body["splits"][split]] for split in SPLITS}  # names of files are left
+        return Stored(_map(folder / "tokens.bin", body), _digest([body["tokens_sha256"], placed]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    placed = {split: [entry[:2] for entry in body["splits"][split]] for split in SPLITS}  # names of files do not count
-    return Stored(_map(folder / "tokens.bin", body), _digest([body["tokens_sha256"], placed]))
 
 
 def _map(path: Path, body: Mapping[str, Any]) -> dict[Split, TokenSplit]:
@@ -110,6 +110,10 @@ def _map(path: Path, body: Mapping[str, Any]) -> dict[Split, TokenSplit]:
         starts = np.cumsum([0, *lengths], dtype=np.int64)
         splits[split] = TokenSplit(tokens[begin : begin + int(starts[-1])], starts)
         begin += int(starts[-1])
+        if any(length < 0 for length in lengths):
+            raise ValueError("a document of less than no tokens")
+    if begin != len(tokens):
+        raise ValueError(f"{len(tokens)} tokens, {begin} in the index")
     return splits
 
 

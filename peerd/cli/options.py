@@ -124,5 +124,5 @@ def _pair(text: str) -> tuple[str, Any]:
         raise UsageError(f"--trust-option: {text!r} is not KEY=VALUE", "for example: --trust-option top_k=3")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, value

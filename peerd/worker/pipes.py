@@ -12,6 +12,7 @@ from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from p2pfinetune.errors import UNREADABLE
 from peerd.worker.messages import AnyAnswer, AnyJob
 
 Message = TypeVar("Message", AnyJob, AnyAnswer)
@@ -42,7 +43,7 @@ class Wire(Generic[Message]):
         """The message in a frame's body."""
         try:
             return self._decoder.decode(body)  # type: ignore[no-any-return]
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise GarbledError(f"{len(body)} bytes are no message: {error}") from error
 
     def read(self, pipe: BinaryIO) -> Message | None:

@@ -222,7 +222,7 @@ def framed(inner: Mutator, *, width: int = 4, order: Any = "big", head: int = 0)
                 after = otherwise(after, dice)
             case _:
                 body = inner(body, dice)
-        claimed = len(body) if dice.random() < 0.9 else dice.choice(NUMBERS) % (1 << 8 * width)
+        claimed = (len(body) if dice.random() < 0.9 else dice.choice(NUMBERS)) % (1 << 8 * width)
         return before + claimed.to_bytes(width, order) + body + after
 
     return mutate
