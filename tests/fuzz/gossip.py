@@ -6,6 +6,7 @@ host is a real one that listens nowhere, behind our guards.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -32,7 +33,7 @@ from tests.fuzz.target import Target
 MULTISTREAM, MESHSUB = "/multistream/1.0.0", "/meshsub/1.2.0"
 TOPIC = gossip_topic(NETWORK)
 MAX_READ = 64 * 1024  # one gossip frame; the negotiation and all else ask for less
-PATIENCE_SECONDS = 30.0  # of virtual time; a gossip stream lasts for as long as the connection
+PATIENCE_SECONDS = 3.0  # of virtual time; a gossip stream lasts for as long as the connection
 WORDS = [MULTISTREAM.encode(), MESHSUB.encode(), TOPIC.encode(), hello_protocol(NETWORK).encode(), b"\x13", b"\n",
          blob_protocol(NETWORK).encode(), b"/ipfs/id/1.0.0", b"/ipfs/ping/1.0.0", b"\xff\xff\xff\xff\x0f"]  # fmt: skip
 
@@ -49,17 +50,31 @@ class _Inbox:
 
 def run_inbound(data: bytes) -> None:
     """The guard lets nothing out, the gossip services live on, and only bounded messages are handed up."""
-    script, inbox = Script.of(data), _Inbox()
-    stream = ScriptedStream(script)
+    stream, heard, counts = played(Script.of(data))
+    assert stream.asked <= MAX_READ
+    assert set(counts) <= {
+        "streams-failed", "malformed-frames", "messages-oversize", "messages-too-many", "blob-requests-malformed"
+    }  # fmt: skip
+    for happening in heard:
+        assert isinstance(happening, Heard)
+        assert len(happening.message) <= MAX_ANNOUNCEMENT_BYTES
+
+
+def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:
+    """The stream afterwards, what was handed up, and what was counted."""
+    inbox, counts, stream = _Inbox(), Counter[str](), ScriptedStream(script)
 
     async def main() -> None:
         ledger = limits.TrafficLedger()
         node: Any = Node(KEY, NETWORK, Shelf(CONTENT), listen=(), psk=None, lan=False, inbox=inbox, ledger=ledger)  # type: ignore[arg-type]
-        node._host = make_host(KEY, max_connections=4, psk=None, count=node._count)
+        node._host = make_host(KEY, max_connections=4, max_inbound=4, psk=None, count=node._count)
         node._make_gossip()
         node._make_blobs()
         node._host.set_stream_handler(hello_protocol(NETWORK), node._answer_hello)
-        async with background_trio_service(node._pubsub) as pubsub, background_trio_service(node._router) as router:
+        async with (
+            background_trio_service(node._pubsub) as pubsub,
+            background_trio_service(node._pubsub.router) as router,
+        ):
             await node._pubsub.wait_until_ready()
             await node._pubsub.subscribe(TOPIC)
             with trio.move_on_after(PATIENCE_SECONDS):
@@ -67,16 +82,11 @@ def run_inbound(data: bytes) -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert pubsub.is_running
             assert router.is_running
-        assert set(node.counts) <= {
-            "streams-failed", "malformed-frames", "messages-oversize", "messages-too-many", "blob-requests-malformed"
-        }  # fmt: skip
+        counts.update(node.counts)
 
     guards.install()
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    assert stream.asked <= MAX_READ
-    for happening in inbox.heard:
-        assert isinstance(happening, Heard)
-        assert len(happening.message) <= MAX_ANNOUNCEMENT_BYTES
+    return stream, inbox.heard, counts
 
 
 def spoken(*lines: str) -> bytes:

@@ -19,6 +19,7 @@ from peerd.wire.keys import PeerKey, peer_id_of, public_key_of, verify
 from peerd.wire.messages import (
     MAX_ADDRESSES,
     MAX_ANNOUNCEMENT_BYTES,
+    VERSION,
     Announcement,
     BlobReply,
     BlobRequest,
@@ -43,7 +44,7 @@ MAX_MESSAGE = 8192
 def announcement(**changes: Any) -> Announcement:
     """An honest one."""
     fields: dict[str, Any] = {
-        "network": NETWORK, "peer": KEY.peer_id, "epoch": 1_700_000_000, "sequence": 7, "round": 3, "codec": "bf16",
+        "network": NETWORK, "peer": KEY.peer_id, "epoch": 1_700_000_000, "sequence": 7, "time": 1_700_000_123, "round": 3, "codec": "bf16",
         "size": 123_456, "blob": BLOB, "name": "ada", "addresses": (f"/ip4/192.168.1.20/tcp/4001/p2p/{KEY.peer_id}",),
     }  # fmt: skip
     return Announcement(**{**fields, **changes})
@@ -78,7 +79,7 @@ def run_envelope(data: bytes) -> None:
         return
     assert len(data) <= MAX_ANNOUNCEMENT_BYTES
     version, payload, signature = msgpack.unpackb(data)
-    assert data == msgpack.packb([1, payload, signature]), "a second spelling of one envelope"
+    assert data == msgpack.packb([VERSION, payload, signature]), "a second spelling of one envelope"
     assert type(version) is int
     check_no_key_twice(payload)
     assert verify(opened.peer, signature, DOMAIN + payload)
@@ -203,7 +204,7 @@ def mutate_envelope(data: bytes, dice: Random) -> bytes:
     payload = _PAYLOAD(payload, dice)
     if dice.random() < 0.9:
         signature = dice.choice((KEY, KEY, KEY, OTHER_KEY)).sign(DOMAIN + payload)
-    return bytes(msgpack.packb([1, payload, signature]))
+    return bytes(msgpack.packb([VERSION, payload, signature]))
 
 
 _OUTER = mutate.msgpack_trees()
@@ -217,7 +218,8 @@ def envelopes() -> Iterator[bytes]:
     yield seal(OTHER_KEY, announcement(peer=OTHER_KEY.peer_id, name="", addresses=()))
     yield seal(KEY, announcement(addresses=(f"/ip4/192.168.1.20/tcp/4001/p2p/{KEY.peer_id}",) * 8))
     payload = pack(announcement())
-    yield signed(payload, version=2)
+    yield signed(payload, version=VERSION - 1)
+    yield signed(payload, version=VERSION + 1)
     yield signed(payload, version=True)
     yield signed(payload, key=OTHER_KEY)
     yield b"\xdc\0\3" + good[1:]  # a longer spelling
@@ -226,7 +228,7 @@ def envelopes() -> Iterator[bytes]:
     yield signed(payload[:-1])
 
 
-def signed(payload: bytes, *, version: int = 1, key: PeerKey = KEY) -> bytes:
+def signed(payload: bytes, *, version: int = VERSION, key: PeerKey = KEY) -> bytes:
     """An envelope around anything."""
     return bytes(msgpack.packb([version, payload, key.sign(DOMAIN + payload)]))
 
