@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from p2pfinetune.names import Refusal
+from peerd.api import MAX_BODY
 from peerd.net.transport import Heard
 from peerd.wire.envelope import open_announcement, seal
-from tests.fuzz import gossip, messages
+from tests.fuzz import control, gossip, messages
 from tests.fuzz.stream import Script
 
 
@@ -32,3 +33,7 @@ def test_an_announcement_that_is_changed_is_signed_again_and_some_of_those_open(
     reasons = {refusal.reason for refusal in found if isinstance(refusal, Refusal)}
     assert {"malformed", "bad-envelope", "bad-message", "signature"} <= reasons
     assert any(not isinstance(one, Refusal) for one in found)
+
+
+def test_a_request_that_is_longer_than_it_says_is_not_read_to_its_end() -> None:
+    control.run_control(b"POST /v1/stop\nhost: peerd\ncontent-length: 2\n\n" + b"a" * (2 * MAX_BODY))

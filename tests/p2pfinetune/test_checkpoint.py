@@ -50,3 +50,27 @@ def test_files_that_do_not_fit_are_named_with_what_to_do(tmp_path: Path) -> None
     ):
         with pytest.raises(CheckpointError, match=complaint):
             load_groups(path, "learner")
+
+
+@pytest.mark.parametrize(
+    "meaning",
+    [
+        [],
+        "[" * 9000,
+        {"values": [], "aliases": {}},
+        {"values": {}, "aliases": []},
+        {"values": {}},
+        {"aliases": {}},
+        {"values": {}, "aliases": {"a/x": "nowhere"}},
+        {"values": {}, "aliases": {"a/x": {}}},
+    ],
+    ids=lambda meaning: str(meaning)[:40],
+)
+def test_a_file_whose_meaning_is_damaged_is_named(tmp_path: Path, meaning: object) -> None:
+    text = meaning if isinstance(meaning, str) else json.dumps(meaning)
+    if isinstance(meaning, dict):
+        text = json.dumps({"version": 1, "kind": "learner", **meaning})
+    save_file({"a/y": torch.zeros(1)}, tmp_path / "file", metadata={"peerd": text})
+
+    with pytest.raises(CheckpointError, match=str(tmp_path / "file")):
+        load_groups(tmp_path / "file", "learner")

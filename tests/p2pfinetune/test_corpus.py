@@ -180,6 +180,28 @@ def test_a_damaged_cache_is_noticed_and_made_again(notes, tokenizer, tmp_path, d
     assert token_cache.load(folder) is not None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "uint9"},
+        {"type": []},
+        {"splits": []},
+        {"splits": {split: [["d", 4, "file"]] for split in SPLITS}},
+        {"splits": {split: [["d", -1, "file"]] for split in SPLITS}},
+        {"splits": {split: [["d"]] for split in SPLITS}},
+        {"splits": {split: [["d", 2**70, "file"]] for split in SPLITS}},
+    ],
+    ids=str,
+)
+def test_an_index_that_nobody_could_have_written_is_as_good_as_none(notes, tokenizer, tmp_path, changes):
+    made(notes, tokenizer, tmp_path)
+    (path,) = (tmp_path / "cache").glob("*/index.json")
+    body = {**json.loads(path.read_text())["index"], **changes}
+    path.write_text(json.dumps({"sha256": token_cache._digest(body), "index": body}))
+
+    assert token_cache.load(path.parent) is None
+
+
 def test_an_interrupted_write_leaves_no_half_corpus(notes, tokenizer, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_the_same_adapter_gives_the_same_bytes(tiny_base: Base, folder: Path, tm
     "changes",
     [
         {"peft_type": "IA3"}, {"use_dora": True}, {"use_rslora": True}, {"bias": "all"}, {"rank_pattern": {"q": 2}},
-        {"modules_to_save": ["lm_head"]}, {"lora_alpha": 1.5}, {"r": 5}, {"r": None},
+        {"modules_to_save": ["lm_head"]}, {"lora_alpha": 1.5}, {"r": 5}, {"r": None}, {"r": math.inf}, {"lora_alpha": math.inf}, {"lora_dropout": 10**400},
     ],
     ids=str,
 )  # fmt: skip
@@ -152,7 +153,9 @@ def test_foreign_tensors_are_an_error(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-@pytest.mark.parametrize("content", [None, b"", b"\x00\x01"], ids=["missing", "empty", "damaged"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x00\x01", b"[" * 9000], ids=["missing", "empty", "damaged", "nested"]
+)
 def test_a_damaged_folder_is_an_error_with_advice(folder: Path, name: str, content: bytes | None) -> None:
     if content is None:
         (folder / name).unlink()

@@ -99,7 +99,9 @@ def test_no_seed_of_ours_repeats_the_noise() -> None:
 
 @given(st.floats(0.05, 50.0), st.integers(1, 500), st.sampled_from([1e-3, 1e-5, 1e-8]))
 @settings(max_examples=60, deadline=None)
-def test_the_accountant_lies_between_the_exact_value_and_the_simple_bound(noise: float, count: int, delta: float) -> None:
+def test_the_accountant_lies_between_the_exact_value_and_the_simple_bound(
+    noise: float, count: int, delta: float
+) -> None:
     mu = math.sqrt(count) / noise
 
     found = epsilon([(noise, count)], delta)

@@ -102,6 +102,7 @@ def test_generating_and_exporting_reach_the_worker(daemon: Any, view: Any) -> No
         b'{"prompt": "' + b"a" * (MAX_BODY + 1) + b'"}',
         b'{"prompt": "' + b"a" * 40_000 + b'"}',
         b"[" * 100_000,
+        b'{"prompt": "\xff"}',
     ],
 )
 def test_a_request_that_is_not_understood_is_refused(daemon: Any, body: bytes) -> None:

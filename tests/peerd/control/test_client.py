@@ -135,7 +135,13 @@ def test_a_daemon_that_hangs_is_unhealthy_and_not_absent(mute: Path, monkeypatch
 
 @pytest.mark.parametrize(
     "answer",
-    [b"hello", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", b""],
+    [
+        b"hello",
+        b'HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{"peer_id":"\xff"}',
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n",
+        b"",
+    ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_and_no_crash(home: Path, answer: bytes) -> None:
     import threading

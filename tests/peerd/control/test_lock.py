@@ -66,7 +66,8 @@ def test_a_killed_daemon_leaves_no_lock_behind(tmp_path: Path, other: subprocess
         assert holder(tmp_path / "lock").version == "2"
 
 
-def test_a_lock_without_words_still_counts(tmp_path: Path, other: subprocess.Popen[str]) -> None:
-    (tmp_path / "lock").write_text("")
+@pytest.mark.parametrize("words", [b"", b'{"version": "\xff"}', b"[" * 9000])
+def test_a_lock_without_words_still_counts(tmp_path: Path, other: subprocess.Popen[str], words: bytes) -> None:
+    (tmp_path / "lock").write_bytes(words)
 
     assert "starting or stopping" in str(already_running(holder(tmp_path / "lock")))

@@ -37,7 +37,18 @@ def test_no_file_is_no_memory(tmp_path: Path) -> None:
     assert read(tmp_path / "config.toml") == {}
 
 
-@pytest.mark.parametrize("damage", [b"name = ", b"\xff\xfe\x00", b"rank = 0\n", b"ranks = 8\n", b'rank = "8"\n'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"name = ",
+        b"\xff\xfe\x00",
+        b"rank = 0\n",
+        b"ranks = 8\n",
+        b'rank = "8"\n',
+        b"data = " + b"[" * 9000,
+        b"rank = " + b"9" * 5000,
+    ],
+)
 def test_a_damaged_file_is_a_clear_error_and_is_kept(tmp_path: Path, damage: bytes) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(damage)

@@ -39,6 +39,8 @@ def test_a_frame_cut_short_is_the_end_of_the_pipe(kept):
         (pipes.MAX_FRAME_BYTES + 1).to_bytes(4, "big"),
         b"\x00\x00\x00\x01\xc1",
         b"\x00\x00\x00\x08\x81\xa4type\xa1X",
+        b"\x00\x00\x00\x11\x83\xa4type\xa5Close\xa2id\x01\xa1\xff",
+        b"\x00\x00\x00\x08\x81\xa4type\xa1\xff",
     ],
 )
 def test_bytes_that_are_no_message_are_not_believed(received):
