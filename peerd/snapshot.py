@@ -129,6 +129,7 @@ def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
         refused=dict(known.refused),
+        standing=outlook.standing(node, known.peer),
         copy_of=known.copy_of,
     )
 

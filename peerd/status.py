@@ -43,6 +43,8 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     refused: dict[str, int]
+    standing: str = "good"
+    """good | throttled (it offended: heard more rarely, dialled and fetched last) | banned"""
     copy_of: PeerId | None = None
     """Whose update its own was a copy of in my last merge; perhaps mine."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from p2pfinetune.names import PeerId
 from peerd.render import printable, short_id
-from peerd.status import Status
+from peerd.status import NeighbourNow, Status
 
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
@@ -47,6 +47,12 @@ def refusals(counts: Mapping[str, int]) -> str:
 def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:
     """Whose copy an update was; empty where it was none."""
     return f"copy of {printable(names.get(copy_of, '')) or short_id(copy_of)}" if copy_of is not None else ""
+
+
+def note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:
+    """What is odd about a peer; empty where nothing is."""
+    odd = ("" if peer.standing == "good" else printable(peer.standing), copied(peer.copy_of, names))
+    return ", ".join(part for part in odd if part)
 
 
 def _compared(mine: float, other: float) -> str:

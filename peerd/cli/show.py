@@ -10,7 +10,7 @@ from peerd.cli.output import facts, say, say_bold, table
 from peerd.config import Config
 from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
-from peerd.words import advice, copied, headline, refusals, verdict
+from peerd.words import advice, copied, headline, note, refusals, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds
@@ -104,7 +104,7 @@ def _known_peers(found: list[NeighbourNow], *, is_alone: bool) -> None:
                 p.bytes_in,
                 p.bytes_out,
                 refusals(p.refused) or "none",
-                copied(p.copy_of, names) or "none",
+                note(p, names) or "none",
             )
             for p in ranked
         ],

@@ -11,9 +11,9 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     level: float
     filled_at: float
 
-    def take(self, at: float, burst: float, per_second: float) -> Bucket | None:
-        """The bucket after one token was taken, None where it is empty."""
+    def take(self, at: float, burst: float, per_second: float, tokens: float = 1.0) -> Bucket | None:
+        """The bucket after so many tokens were taken, None where it holds fewer."""
         level = min(burst, self.level + max(0.0, at - self.filled_at) * per_second)
-        if level < 1.0:
+        if level < tokens:
             return None
-        return Bucket(level=level - 1.0, filled_at=at)
+        return Bucket(level=level - tokens, filled_at=at)

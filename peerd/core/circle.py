@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from p2pfinetune.names import PeerId
 from peerd.core.effects import Candidate
 from peerd.core.neighbours import Neighbour, Update
-from peerd.core.state import Node
+from peerd.core.state import Node, throttled
 
 
 def circle(node: Node) -> list[Neighbour]:
@@ -31,9 +31,10 @@ def _heard(node: Node) -> list[Neighbour]:
 
 
 def _best(node: Node, heard: list[Neighbour]) -> frozenset[PeerId]:
-    """Trusted first, then reliable, then spread by lot."""
+    """Good standing first, then trusted, then reliable, then spread by lot."""
     ranked = [
         (
+            throttled(node, known.peer),
             -node.row.get(known.peer, 0.0),
             known.unreliability,
             known.admitted is None,

@@ -17,7 +17,7 @@ from peerd.core.limits import (
     STEADY_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
-from peerd.core.state import Moved, Node, is_banned, put, welcome
+from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
 
 
 def start(node: Node) -> Moved:
@@ -28,7 +28,15 @@ def start(node: Node) -> Moved:
     if free <= 0:
         return node, effects
     due = [known for known in node.neighbours.values() if is_due(node, known)]
-    due.sort(key=lambda known: (known.dial_attempt, not known.remembered, known.dial_not_before, known.peer))
+    due.sort(
+        key=lambda known: (
+            throttled(node, known.peer),
+            known.dial_attempt,
+            not known.remembered,
+            known.dial_not_before,
+            known.peer,
+        )
+    )
     for known in _with_a_stranger(node, due)[:free]:
         node = put(node, replace(known, dialling_since=node.at))
         effects.append(Dial(peer=known.peer, addresses=known.addresses))

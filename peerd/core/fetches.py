@@ -21,7 +21,8 @@ from peerd.core.limits import (
     REMEMBER_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, Transfer, Update
-from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse
+from peerd.core.quota import charged, within_disk
+from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse, throttled
 from peerd.wire.messages import Announcement
 
 
@@ -32,17 +33,18 @@ def start(node: Node) -> Moved:
     if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
         return node, effects
     wanting = [known for known in circle(node) if wants(node, known)]
-    wanting.sort(key=lambda known: (known.unreliability, known.heard_at, known.peer))
+    wanting.sort(key=lambda known: (throttled(node, known.peer), known.unreliability, known.heard_at, known.peer))
     for known in wanting:
         said = known.latest
         holders = _holders(node, known)
-        if said is None or not holders or free <= 0:
+        rest = charged(node, known, said.size) if said is not None else None
+        if said is None or rest is None or not holders or free <= 0:
             continue
         timeout = timeout_seconds(node, said.size)
         transfer = Transfer(
             announcement=said, heard_at=known.heard_at, gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS
         )
-        node = put(node, replace(known, transfer=transfer))
+        node = put(node, replace(known, transfer=transfer, quota=rest))
         effects.append(
             Fetch(peer=known.peer, digest=said.blob, size=said.size, holders=holders, timeout_seconds=timeout)
         )
@@ -139,7 +141,7 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
     node = put(node, known)
     if old is not None and old.digest != update.digest:
         node = discard(node, [old.digest])
-    return _remembered(node, known)
+    return _remembered(within_disk(node), known)
 
 
 def refused(node: Node, event: UpdateRefused) -> Moved:

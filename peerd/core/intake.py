@@ -14,9 +14,11 @@ from peerd.core.limits import (
     MIN_STRANGE_CLOCKS,
     STRANGER_BURST,
     STRANGERS_A_SECOND,
+    THROTTLED_COST,
 )
 from peerd.core.neighbours import Neighbour, clean_name, proven_first
-from peerd.core.state import Moved, Node, is_banned, put, refuse, welcome
+from peerd.core.quota import charged
+from peerd.core.state import Moved, Node, is_banned, put, refuse, throttled, welcome
 from peerd.wire.messages import Announcement
 
 STALE, FROM_THE_FUTURE = "stale", "from-the-future"
@@ -57,9 +59,11 @@ def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
 
 
 def _from_known(node: Node, known: Neighbour, event: AnnouncementHeard) -> Moved:
-    rest = known.bucket.take(node.at, ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND)
+    is_slowed = throttled(node, known.peer)
+    cost = THROTTLED_COST if is_slowed else 1.0
+    rest = known.bucket.take(node.at, ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND, cost)
     if rest is None:
-        return refuse(node, known.peer, "rate")
+        return refuse(node, known.peer, "throttled" if is_slowed else "rate")
     known = replace(known, bucket=rest)
     reason = _why_not(node, known, event)
     if not reason:
@@ -84,7 +88,9 @@ def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
     largest = node.max_blob_bytes.get(said.codec)
     if largest is None:
         return "unknown-codec"
-    return "oversize" if said.size > largest else ""
+    if said.size > largest:
+        return "oversize"
+    return "quota" if charged(node, known, said.size) is None else ""
 
 
 def why_untimely(age_seconds: float) -> str:

@@ -12,6 +12,7 @@ from peerd.core.fetches import running
 from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN, MAX_STANDINGS
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Collecting, Resting, Starting, Stopping, Training
+from peerd.core.quota import held_at_most
 from peerd.core.state import Node, is_banned, needed
 from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
 
@@ -31,6 +32,7 @@ def _bounds(node: Node) -> Iterator[str]:
         ("fetches at once", running(node), MAX_FETCHES),
         ("dials at once", dials.running(node), MAX_DIALS),
         ("wanted peers", len(node.circle), node.settings.max_neighbours),
+        ("admitted updates", sum(k.admitted is not None for k in node.neighbours.values()), held_at_most(node)),
         ("trust row", len(node.row), node.settings.max_neighbours + 1),
     ):
         if size > limit:

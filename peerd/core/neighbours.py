@@ -59,6 +59,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     seen: Order = (-1, -1)
     """The newest order ever taken, earlier runs included."""
     bucket: Bucket = Bucket(level=ANNOUNCEMENT_BURST, filled_at=0.0)
+    quota: Bucket = Bucket(level=1.0, filled_at=0.0)
+    """Of bytes, as a part of what may be fetched of it in an hour."""
     transfer: Transfer | None = None
     admitted: Update | None = None
     used: Order = (-1, -1)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from p2pfinetune.names import PeerId
-from peerd.core.limits import BAN_AT, BAN_GROWTH, BAN_SECONDS, MAX_BAN_SECONDS, OFFENCES_HALVE_SECONDS
+from peerd.core.limits import BAN_AT, BAN_GROWTH, BAN_SECONDS, MAX_BAN_SECONDS, OFFENCES_HALVE_SECONDS, THROTTLE_AT
 
 WEIGHTS: Mapping[str, float] = {
     "other-network": 0.0,  # gossip of a neighbouring network: no fault
@@ -22,7 +22,7 @@ WEIGHTS: Mapping[str, float] = {
     "throttled": 0.0,  # it has offended already, and this is what came of it
     "replay": 0.2,  # gossip comes late; a flood of it is one all the same
     "rate": 0.2,  # an impatient peer, until it is a flood
-    "quota": 0.2,
+    "quota": 0.05,  # quick rounds of a large adapter; what is beyond is not fetched, which is enough
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
     "unknown-codec": 1.0,  # perhaps a newer version
     "inspection-failed": 0.0,  # our worker's trouble
@@ -71,6 +71,11 @@ def offended(standing: Standing, at: float, reason: str) -> Standing:
 def ban_seconds(bans: int) -> float:
     """Of the next ban after so many."""
     return min(MAX_BAN_SECONDS, BAN_SECONDS * BAN_GROWTH ** min(bans, 32))
+
+
+def is_throttled(standing: Standing, at: float) -> bool:
+    """Has offended so much that it is heard more rarely and served last."""
+    return not standing.is_banned(at) and faded(standing, at) >= THROTTLE_AT
 
 
 def worth_keeping(standings: Mapping[PeerId, Standing], at: float, most: int) -> dict[PeerId, Standing]:

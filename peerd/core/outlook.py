@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from p2pfinetune.names import PeerId
 from peerd.core.circle import awaited, circle, is_live
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Stopping, Training
-from peerd.core.state import Node
+from peerd.core.state import Node, is_banned, throttled
 
 
 def state(node: Node) -> str:
@@ -65,6 +66,11 @@ def _company(node: Node) -> str:
 
 def _some(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def standing(node: Node, peer: PeerId) -> str:
+    """The `standing` of `peerd.status.NeighbourNow`."""
+    return "banned" if is_banned(node, peer) else "throttled" if throttled(node, peer) else "good"
 
 
 def next_deadline(node: Node) -> float | None:

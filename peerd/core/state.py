@@ -22,7 +22,7 @@ from peerd.core.limits import (
     STRANGER_BURST,
 )
 from peerd.core.neighbours import Neighbour, Order, counted
-from peerd.core.offences import Standing, offended, weight, worth_keeping
+from peerd.core.offences import Standing, is_throttled, offended, weight, worth_keeping
 from peerd.core.phases import AnyPhase, Merging, Starting, Stopping
 from peerd.core.settings import Settings
 from peerd.wire.messages import Announcement
@@ -97,6 +97,12 @@ def is_banned(node: Node, peer: PeerId) -> bool:
     """Whether nothing of this peer is wanted now."""
     standing = node.standings.get(peer)
     return standing is not None and standing.is_banned(node.at)
+
+
+def throttled(node: Node, peer: PeerId) -> bool:
+    """Whether it offended so much that others go first."""
+    standing = node.standings.get(peer)
+    return standing is not None and is_throttled(standing, node.at)
 
 
 def refuse(node: Node, peer: PeerId, reason: str) -> Moved:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from p2pfinetune.names import PeerId
 from peerd.panels._base import Column, Drawing, Panel, Table
-from peerd.status import RoundRecord, Status
+from peerd.status import NeighbourNow, RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +46,14 @@ class Peers(Panel):
                     peer.bytes_in,
                     peer.bytes_out,
                     ", ".join(f"{reason} {count}" for reason, count in sorted(peer.refused.items())) or "none",
-                    f"copy of {names.get(peer.copy_of) or peer.copy_of}" if peer.copy_of else "",
+                    _note(peer, names),
                 ]
                 for peer in ranked
             ],
             empty="No peer found yet.",
         )
+
+
+def _note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:
+    copied = f"copy of {names.get(peer.copy_of) or peer.copy_of}" if peer.copy_of else ""
+    return ", ".join(part for part in (peer.standing if peer.standing != "good" else "", copied) if part)

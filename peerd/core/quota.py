@@ -1,0 +1,41 @@
+"""How much of one peer is fetched in an hour, and how many admitted updates are kept on disk."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from peerd.core.bucket import Bucket
+from peerd.core.circle import candidates, circle
+from peerd.core.limits import HELD_NEIGHBOURHOODS, QUOTA_BLOBS, QUOTA_BYTES, QUOTA_SECONDS
+from peerd.core.neighbours import Neighbour
+from peerd.core.state import Node, discard, put
+
+
+def quota_bytes(node: Node) -> float:
+    """Of one peer, at once and in QUOTA_SECONDS of the long run."""
+    return max(QUOTA_BYTES, QUOTA_BLOBS * max(node.max_blob_bytes.values(), default=0))
+
+
+def charged(node: Node, known: Neighbour, size: int) -> Bucket | None:
+    """The peer's quota after so many bytes more; None where they are too many."""
+    return known.quota.take(node.at, 1.0, 1.0 / QUOTA_SECONDS, size / quota_bytes(node))
+
+
+def held_at_most(node: Node) -> int:
+    """Admitted updates on disk: each is no larger than the largest blob of this network."""
+    return HELD_NEIGHBOURHOODS * node.settings.max_neighbours
+
+
+def within_disk(node: Node) -> Node:
+    """Where too many admitted updates are kept, without those heard longest ago that no merge wants now."""
+    held = [known for known in node.neighbours.values() if known.admitted is not None]
+    excess = len(held) - held_at_most(node)
+    if excess <= 0:
+        return node
+    wanted = {candidate.peer for candidate in candidates(node)} | {known.peer for known in circle(node)}
+    spare = [(known.admitted.heard_at, known.peer) for known in held if known.admitted and known.peer not in wanted]
+    for _, peer in sorted(spare)[:excess]:
+        known = node.neighbours[peer]
+        gone = [known.admitted.digest] if known.admitted is not None else []
+        node = discard(put(node, replace(known, admitted=None)), gone)
+    return node
