@@ -62,9 +62,7 @@ async def run(
     """Serve until SIGTERM or SIGINT; returns what happened, counted. Raises TransportError when it cannot listen."""
     addresses = parse_listen(listen)
     rendezvous = Rendezvous(State(), trio.current_time, dice)
-    host = make_host(
-        key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, count=rendezvous.count
-    )
+    host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, count=rendezvous.count)
     host.set_stream_handler(PROTOCOL, rendezvous.serve)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with running(host, addresses) as told, trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from p2pfinetune.names import Digest
 from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
-from peerd.store.limits import MAX_PARTIALS
+from peerd.store.limits import MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
 OURS = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged)?|.+\.temp")
@@ -65,8 +65,7 @@ class FileBlobs:
             held = self.partial_size(digest)
             if held != offset:
                 raise ValueError(f"{held} bytes of {digest} are held, so none can be added at {offset}")
-            if held == 0:
-                self._make_room()
+            self._make_room(self._partial(digest), held + len(data))
             with self._partial(digest).open("ab") as file:
                 try:
                     with around("blob.append"):
@@ -188,11 +187,17 @@ class FileBlobs:
         finally:
             Path(name).unlink(missing_ok=True)
 
-    def _make_room(self) -> None:
-        partials = sorted(self._folder.glob("*.partial"), key=lambda partial: partial.stat().st_mtime_ns)
-        for oldest in partials[: max(0, len(partials) - MAX_PARTIALS + 1)]:
+    def _make_room(self, growing: Path, size: int) -> None:
+        """For a partial of that size: the others that were written longest ago give way, never this one."""
+        others = [(partial.stat(), partial) for partial in self._folder.glob("*.partial") if partial != growing]
+        others.sort(key=lambda other: other[0].st_mtime_ns)
+        total = size + sum(stat.st_size for stat, _ in others)
+        for number, (stat, oldest) in enumerate(others):
+            if len(others) - number < MAX_PARTIALS and total <= MAX_PARTIAL_BYTES:
+                return
             with around("blob.drop"):
                 oldest.unlink()
+            total -= stat.st_size
 
 
 def _digest_of(path: Path) -> Digest:

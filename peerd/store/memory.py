@@ -19,6 +19,7 @@ from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.limits import (
     MAX_BANS,
+    MAX_PARTIAL_BYTES,
     MAX_PARTIALS,
     MAX_PEERS,
     MAX_REASON,
@@ -142,8 +143,11 @@ class MemoryBlobs:
         held = self._partials.get(digest, b"")
         if len(held) != offset:
             raise ValueError(f"{len(held)} bytes of {digest} are held, so none can be added at {offset}")
-        self._partials[digest] = held + data
+        self._partials.pop(digest, None)
+        self._partials[digest] = held + data  # the last written comes last
         _keep_last(self._partials, MAX_PARTIALS)
+        while len(self._partials) > 1 and sum(map(len, self._partials.values())) > MAX_PARTIAL_BYTES:
+            del self._partials[next(iter(self._partials))]
 
     def complete_partial(self, digest: Digest) -> bool:
         data = self._partials.pop(digest, None)

@@ -292,6 +292,24 @@ def test_a_flood_of_begun_transfers_is_bounded(blobs: Blobs) -> None:
     assert blobs.partial_size(digests[-1]) == 1
 
 
+def test_begun_transfers_are_bounded_in_bytes_and_the_longest_untouched_give_way(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("peerd.store.blobs", "peerd.store.memory"):
+        monkeypatch.setattr(f"{module}.MAX_PARTIAL_BYTES", 100)
+    first, second, third = (Digest(f"{number:064x}") for number in range(3))
+    kept = blobs.put(b"x" * 500)  # what is whole may be needed for a merge, and is no business of this limit
+    for digest in (first, second):
+        blobs.append_partial(digest, 0, b"x" * 40)
+    blobs.append_partial(first, 40, b"x" * 10)
+    blobs.append_partial(third, 0, b"x" * 20)
+
+    assert [blobs.partial_size(digest) for digest in (first, second, third)] == [50, 0, 20]
+    blobs.append_partial(third, 20, b"x" * 200)  # the one that grows is never the one that goes
+    assert [blobs.partial_size(digest) for digest in (first, second, third)] == [0, 0, 220]
+    assert blobs.size(kept) == 500
+
+
 def test_a_sweep_deletes_all_that_is_not_kept(blobs: Blobs) -> None:
     kept, gone, coming = blobs.put(b"kept"), blobs.put(b"gone"), Digest("a" * 64)
     blobs.append_partial(coming, 0, b"abc")

@@ -65,9 +65,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         count: Callable[[str], None],
     ) -> None:
         router = GuardedGossipSub(topic)
-        super().__init__(
-            host, router, strict_signing=True, max_inbound_rpc_size=MAX_RPC_BYTES, allowed_topics={topic}
-        )
+        super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=MAX_RPC_BYTES, allowed_topics={topic})
         self._traffic, self._count = traffic, count
         self._messages = Shares(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
         self._bytes = Shares(limits.GOSSIP_BYTES_A_SECOND, limits.GOSSIP_BYTES_BURST)

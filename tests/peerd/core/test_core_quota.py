@@ -1,0 +1,188 @@
+"""Bytes of one peer an hour, admitted updates on disk, and offenders that are heard more rarely and served last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from p2pfinetune.names import PeerId
+from peerd.core import effects as do
+from peerd.core import events as on
+from peerd.core.bucket import Bucket
+from peerd.core.limits import BAN_AT, MAX_FETCH_TRIES, MAX_FETCHES, OFFENCES_HALVE_SECONDS, QUOTA_BLOBS, QUOTA_BYTES
+from peerd.core.outlook import standing
+from peerd.core.quota import held_at_most, quota_bytes
+from peerd.core.state import throttled
+
+LARGE = 2**30
+ONE, TWO = PeerId("peer-one"), PeerId("peer-two")
+
+
+@pytest.fixture
+def play(playbook: Any) -> Any:
+    """Blobs of this network are large."""
+    play = playbook(warmup_rounds=99)
+    play.worker(max_blob_bytes={"bf16": LARGE})
+    play.connect()
+    return play
+
+
+def offend(play: Any, times: int, peer: PeerId = ONE) -> None:
+    for _ in range(times):
+        play.tell(on.MessageRefused, 0.01, peer=peer, reason="signature")
+
+
+def admit(play: Any, sequence: int, size: int = LARGE) -> bool:
+    """Whether an update came all the way in."""
+    if not any(isinstance(effect, do.Fetch) for effect in play.hear(sequence=sequence, size=size)):
+        return False
+    play.fetched(sequence=sequence)
+    play.admitted(sequence=sequence)
+    return True
+
+
+def test_an_honest_peer_with_the_largest_blobs_and_a_round_a_minute_never_meets_its_quota(play: Any) -> None:
+    for sequence in range(1, 200):
+        play.at += 60.0
+        assert admit(play, sequence)
+
+    assert not play.node.refused
+
+
+def test_who_announces_large_blobs_all_the_time_is_fetched_up_to_its_quota(play: Any) -> None:
+    began, taken = play.at, 0
+    for sequence in range(1, 1200):
+        play.at += 3.0
+        taken += admit(play, sequence)
+
+    hours = (play.at - began) / 3600.0
+    assert taken * LARGE <= quota_bytes(play.node) * (1.0 + hours)
+    assert taken >= QUOTA_BLOBS
+    refused = play.node.neighbours[ONE].refused
+    assert refused["quota"] > 400
+    assert refused["quota"] + refused["throttled"] > 900
+    assert not play.node.standings[ONE].bans  # nothing of it is fetched: that is enough
+
+
+def test_small_blobs_meet_no_quota_however_quick_the_rounds(playbook: Any) -> None:
+    play = playbook(warmup_rounds=99)
+    play.worker(max_blob_bytes={"bf16": 100_000})
+    play.connect()
+    assert quota_bytes(play.node) == QUOTA_BYTES
+    for sequence in range(1, 1000):
+        play.at += 3.0
+        assert admit(play, sequence, 100_000)
+
+
+def test_every_attempt_counts(play: Any) -> None:
+    """Else a blob that breaks off before its end could be asked for again and again."""
+    play.hear(size=LARGE)
+    left = [play.node.neighbours[ONE].quota.level]
+    for _ in range(MAX_FETCH_TRIES - 1):
+        play.tell(on.FetchFailed, peer=ONE, digest=play.said().blob, reason="timeout")
+        while not play.wanted(do.Fetch):
+            play.tick(1.0)
+        left.append(play.node.neighbours[ONE].quota.level)
+
+    assert left == sorted(left, reverse=True)
+    assert left[0] - left[-1] > 3.0 / QUOTA_BLOBS
+
+
+def test_a_bucket_is_not_filled_beyond_its_brim_nor_by_a_clock_that_goes_back() -> None:
+    bucket = Bucket(level=1.0, filled_at=1000.0)
+
+    assert bucket.take(1e9, 2.0, 1.0, 2.5) is None
+    assert bucket.take(1e9, 2.0, 1.0, 2.0) == Bucket(level=0.0, filled_at=1e9)
+    assert bucket.take(0.0, 2.0, 1.0, 1.5) is None
+
+
+def test_admitted_updates_on_disk_are_bounded_and_those_that_a_merge_wants_stay(playbook: Any) -> None:
+    play = playbook(warmup_rounds=99, max_neighbours=2)
+    play.worker()
+    names = [f"peer-{number:02d}" for number in range(40)]
+    forgotten = set()
+    for name in names:
+        play.connect(name)
+        play.hear(name)
+        play.tick()
+        for fetch in play.wanted(do.Fetch):
+            play.tell(on.BlobFetched, peer=fetch.peer, digest=fetch.digest, bytes_in=500)
+            play.tell(on.UpdateAdmitted, peer=fetch.peer, digest=fetch.digest)
+            forgotten |= {digest for forget in play.wanted(do.Forget) for digest in forget.digests}
+        # whom the circle wants changes with every peer that trust speaks for
+        play.node = replace(play.node, row={PeerId(name): 0.5, play.node.me: 0.5})
+
+    held = [known.peer for known in play.node.neighbours.values() if known.admitted is not None]
+    assert 2 <= len(held) <= held_at_most(play.node) == 4
+    assert not forgotten & {play.node.neighbours[peer].admitted.digest for peer in held}
+
+
+def test_two_offences_that_no_honest_peer_commits_throttle_and_two_more_ban(play: Any) -> None:
+    assert standing(play.node, ONE) == "good"
+    offend(play, 1)
+    assert standing(play.node, ONE) == "good"
+    offend(play, 1)
+    assert standing(play.node, ONE) == "throttled"
+    offend(play, 2)
+    assert standing(play.node, ONE) == "banned"
+    assert not throttled(play.node, ONE)
+
+
+def test_a_throttled_peer_is_heard_more_rarely_which_is_not_held_against_it(play: Any) -> None:
+    play.connect("peer-two")
+    offend(play, 2)
+    before = play.node.standings[ONE].offences
+    for sequence in range(1, 101):
+        play.at += 2.0
+        play.hear("peer-one", sequence)
+        play.hear("peer-two", sequence)
+
+    assert play.node.neighbours[ONE].refused["throttled"] > 50
+    assert play.node.neighbours[ONE].seen > (1, 80)
+    assert "rate" not in play.node.neighbours[ONE].refused
+    assert not play.node.neighbours[TWO].refused
+    assert play.node.standings[ONE].offences <= before
+
+
+def test_throttling_ends_as_offences_fade(play: Any) -> None:
+    offend(play, 3)
+    play.tick(OFFENCES_HALVE_SECONDS)
+
+    assert standing(play.node, ONE) == "good"
+    assert play.node.standings[ONE].offences < BAN_AT
+
+
+def test_a_throttled_peer_is_fetched_last(play: Any) -> None:
+    names = [f"peer-{number}" for number in range(MAX_FETCHES)]
+    for name in names:
+        play.connect(name)
+        play.hear(name)
+    offend(play, 2)
+    play.hear("peer-one")
+    play.connect("peer-late")
+    play.hear("peer-late")
+    assert not play.wanted(do.Fetch)
+
+    play.fetched("peer-0")
+
+    assert [fetch.peer for fetch in play.wanted(do.Fetch)] == ["peer-late"]
+    play.fetched("peer-1")
+    assert [fetch.peer for fetch in play.wanted(do.Fetch)] == ["peer-one"]
+
+
+def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
+    play = playbook(max_neighbours=1)  # two connections
+    play.worker()
+    play.connect("peer-there")
+    play.connect("peer-here")
+    offend(play, 2)
+    for name in ("peer-one", "peer-two"):
+        play.tell(on.PeerFound, 0.1, peer=PeerId(name), addresses=(f"/sim/{name}",), how="peers")
+        assert not play.wanted(do.Dial)
+
+    play.tell(on.PeerDisconnected, peer=PeerId("peer-here"))
+    assert [dial.peer for dial in play.wanted(do.Dial)] == [TWO]
+    play.tell(on.DialFailed, peer=TWO, reason="unreachable")
+    assert [dial.peer for dial in play.wanted(do.Dial)] == [ONE]
