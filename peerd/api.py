@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE, LearningError
 from p2pfinetune.names import PeerId
-from peerd import __version__, documents
+from peerd import __version__, documents, metrics
 from peerd.errors import PeerdError, UsageError
 from peerd.event_stream import MAX_WATCHERS, EventStream
 from peerd.explain import HISTORY, trust_now
@@ -53,6 +53,7 @@ ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "GET /v1/id": (None, documents.Identity),
     "GET /v1/paths": (None, dict[str, str]),
     "GET /v1/panels": (None, PanelsDrawn),
+    "GET /v1/metrics": (None, str),
     "GET /v1/events": (None, Status),
     "POST /v1/stop": (documents.StopAsked, documents.Stopping),
     "POST /v1/generate": (documents.GenerateAsked, documents.Generated),
@@ -60,7 +61,7 @@ ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "POST /v1/test": (None, documents.TestLosses),
     "POST /v1/unban": (documents.UnbanAsked, documents.Unbanned),
 }
-"""Type of the request's body and of the answer's, by endpoint of the control socket."""
+"""Type of the request's body and of the answer's, by endpoint of the control socket; `str` is plain text."""
 
 
 class DaemonView(Protocol):
@@ -115,6 +116,7 @@ def application(view: DaemonView) -> Starlette:
         "/v1/id": interface.identity,
         "/v1/paths": interface.paths,
         "/v1/panels": interface.panels,
+        "/v1/metrics": interface.metrics,
         "/v1/events": interface.events,
         "/": page,
         "/web/{name}": page,
@@ -181,6 +183,10 @@ class _Interface:
     async def panels(self, _: Request) -> Response:
         drawn = draw_all(self._view.status(), self._view.rounds(PAGE_ROUNDS))
         return answer(PanelsDrawn(panels=drawn))
+
+    async def metrics(self, _: Request) -> Response:
+        text = metrics.exposition(self._view.status(), self._view.rounds(1))
+        return Response(text, headers={"content-type": metrics.CONTENT_TYPE, "cache-control": "no-store"})
 
     async def events(self, request: Request) -> Response:
         if self._watchers >= MAX_WATCHERS:

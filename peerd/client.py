@@ -75,6 +75,7 @@ _STATUS = _Request("GET", "/v1/status")
 _HEALTH = _Request("GET", "/v1/health")
 _PEERS = _Request("GET", "/v1/peers")
 _TRUST = _Request("GET", "/v1/trust")
+_METRICS = _Request("GET", "/v1/metrics")
 _IDENTITY = _Request("GET", "/v1/id")
 _PATHS = _Request("GET", "/v1/paths")
 _TEST = _Request("POST", "/v1/test", b"{}", SLOW_SECONDS)
@@ -125,6 +126,10 @@ class Client:
         """Finished rounds, oldest first."""
         return self._ask(_rounds(last), documents.RoundsDone).rounds
 
+    def metrics(self) -> str:
+        """Every figure, as Prometheus text."""
+        return _text(*self._send(_METRICS))
+
     def identity(self) -> documents.Identity:
         """Peer id and addresses."""
         return self._ask(_IDENTITY, documents.Identity)
@@ -170,11 +175,14 @@ class Client:
             connection.close()
 
     def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+        return _answer(*self._send(request), kind)
+
+    def _send(self, request: _Request) -> tuple[int, bytes]:
         connection = self._connect(request.seconds)
         try:
             connection.request(request.method, request.path, request.body, {"Host": HOST})
             response = connection.getresponse()
-            return _answer(response.status, response.read(), kind)
+            return response.status, response.read()
         except TimeoutError as error:
             raise _silent(request.seconds) from error
         except (http.client.HTTPException, ConnectionError) as error:
@@ -266,6 +274,10 @@ class AsyncClient:
         """Finished rounds, oldest first."""
         return (await self._ask(_rounds(last), documents.RoundsDone)).rounds
 
+    async def metrics(self) -> str:
+        """Every figure, as Prometheus text."""
+        return _text(*await self._send(_METRICS))
+
     async def identity(self) -> documents.Identity:
         """Peer id and addresses."""
         return await self._ask(_IDENTITY, documents.Identity)
@@ -311,6 +323,9 @@ class AsyncClient:
             return  # it ended in the middle of a line
 
     async def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+        return _answer(*await self._send(request), kind)
+
+    async def _send(self, request: _Request) -> tuple[int, bytes]:
         import httpx
 
         try:
@@ -323,7 +338,7 @@ class AsyncClient:
             raise _silent(request.seconds) from error
         except httpx.TransportError as error:
             raise _gone() from error
-        return _answer(response.status_code, response.content, kind)
+        return response.status_code, response.content
 
 
 def find_socket(paths: Paths) -> Path:
@@ -341,6 +356,12 @@ def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
         raise PeerdError(
             f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
         ) from error
+
+
+def _text(status: int, body: bytes) -> str:
+    if status != http.client.OK:
+        raise _error(body)
+    return body.decode("utf-8", "replace")
 
 
 def _error(body: bytes) -> PeerdError:

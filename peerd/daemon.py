@@ -198,6 +198,7 @@ class Daemon:
             traffic=self._network.traffic(),
             addresses=self._network.addresses,
             troubles=self._troubles(),
+            dropped=self._shell.dropped,
             lonely=list(self._introductions.values()),
         )
         return snapshot(self._shell.node, parts)

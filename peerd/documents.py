@@ -178,6 +178,13 @@ class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
     port: int
 
 
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd metrics`."""
+
+    text: str
+    """In the Prometheus text format, version 0.0.4."""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """GET /v1/health; HTTP status 503 where not ok."""
 
@@ -210,6 +217,7 @@ DATA: dict[str, Any] = {
     "rounds": RoundsDone,
     "id": Identity,
     "paths": dict[str, str],
+    "metrics": Metrics,
     "generate": Generated,
     "export": Exported,
     "dashboard": DashboardOpened,

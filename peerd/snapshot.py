@@ -49,6 +49,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     troubles: Sequence[str] = ()
     """Sentences about network, disk and text, with what to do."""
+    dropped: int = 0
+    """Happenings that found the shell too busy."""
     lonely: Sequence[str] = ()
     """What those who should introduce peers said last; matters where no peer is connected."""
 
@@ -86,6 +88,8 @@ def snapshot(node: Node, parts: Parts) -> Status:
         trust_scheme=config.trust,
         refused=dict(node.refused),
         banned=banned(node, parts),
+        round_seconds=round(node.round_seconds, 1),
+        dropped=node.dropped + parts.dropped,
     )
 
 

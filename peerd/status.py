@@ -123,6 +123,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals by reason, all peers together."""
     banned: list[BannedNow] = []
     """Whose ban ends last comes first."""
+    round_seconds: float = 0.0
+    """How long the last full round of this run took."""
+    dropped: int = 0
+    """Announcements of strangers, and hints where peers are, that a flood drowned."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("rounds", "ask", "rounds", "peerd rounds --last 20"),
     ("id", "ask", "identity", "peerd id"),
     ("paths", "ask", "paths", "peerd paths --home ~/second-peer"),
+    ("metrics", "ask", "metrics", "peerd metrics | grep peerd_refusals_total"),
     ("unban", "act", "unban", "peerd unban alice"),
     ("generate", "act", "generate", 'peerd generate "Dear all," --max-tokens 40'),
     ("export", "act", "export", "peerd export ./my-adapter"),

@@ -1,4 +1,4 @@
-"""Commands that only look: status, peers, trust, rounds, id, paths."""
+"""Commands that only look: status, peers, trust, rounds, id, paths, metrics."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def identity(home: Home = None, as_json: AsJson = False) -> None:
 def paths(home: Home = None, as_json: AsJson = False) -> None:
     """Print where everything is kept. Needs no daemon and creates nothing."""
     look("paths", home, as_json)
+
+
+def metrics(home: Home = None, as_json: AsJson = False) -> None:
+    """Print every figure as Prometheus text: rounds, losses, peers, refusals, bans, bytes, memory."""
+    look("metrics", home, as_json)
 
 
 def trust(

@@ -12,7 +12,7 @@ from typing import Any
 
 from peerd import documents
 from peerd.cli import show
-from peerd.cli.output import facts, finish
+from peerd.cli.output import facts, finish, say
 from peerd.client import Client, find_socket
 from peerd.paths import Paths
 
@@ -56,6 +56,11 @@ def _identity(home: Path | None) -> documents.Identity:
         return client.identity()
 
 
+def _metrics(home: Path | None) -> documents.Metrics:
+    with Client(home) as client:
+        return documents.Metrics(text=client.metrics())
+
+
 def _paths(home: Path | None) -> dict[str, str]:
     found = Paths.of(home)
     return {**found.named(), "socket": str(find_socket(found))}
@@ -65,6 +70,7 @@ LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any], None]]] = {
     "status": (_status, show.status),
     "peers": (_peers, lambda found: show.peers(found.peers, found.banned)),
     "id": (_identity, show.identity),
+    "metrics": (_metrics, lambda found: say(found.text.rstrip("\n"))),
     "paths": (_paths, lambda found: facts(list(found.items()))),
 }
 """How to ask and how to show, by command."""

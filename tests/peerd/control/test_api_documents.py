@@ -38,7 +38,10 @@ def ask(
     return response.status, json.loads(found) if kind == "application/json" else (kind, found)
 
 
-@pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if name.startswith("GET") and "events" not in name])
+@pytest.mark.parametrize(
+    "endpoint",
+    [name for name in ENDPOINTS if name.startswith("GET") and "events" not in name and ENDPOINTS[name][1] is not str],
+)
 def test_every_question_is_answered_in_its_type(daemon: Any, endpoint: str) -> None:
     status, found = ask(daemon, "GET", endpoint.removeprefix("GET "))
 

@@ -17,7 +17,7 @@ from peerd.cli import main
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.status import Status
 
-ASKING = ("status", "peers", "trust", "rounds", "id", "stop", "unban", "generate", "export", "dashboard")
+ASKING = ("status", "peers", "trust", "rounds", "id", "metrics", "stop", "unban", "generate", "export", "dashboard")
 ARGUMENTS = {"unban": ["eve"], "generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
 
 
@@ -31,7 +31,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return run
 
 
-@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths"])
+@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths", "metrics"])
 def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: str) -> None:
     code, out, err = say(command, "--home", daemon.paths.home, "--json")
     found = json.loads(out)
