@@ -20,6 +20,7 @@ from libp2p.network import swarm
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub import pubsub
+from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
@@ -34,6 +35,7 @@ def install() -> None:
     """Patch the process; doing it again changes nothing. Call before the first host is made."""
     yamux.MAX_MESSAGE_SIZE = muxer.NOISE_MESSAGE_BYTES
     yamux.MAX_WINDOW_SIZE = limits.STREAM_BUFFER_BYTES
+    muxer_multistream.Yamux = muxer.GuardedYamux  # stock, it makes its own, whatever `muxer_opt` names
     swarm._HAPPY_EYEBALLS_DELAY = 0.0  # noqa: SLF001  # one address is dialled at a time: nothing to wait for
     swarm.Swarm._do_handle_inbound_connection = _handle_inbound  # noqa: SLF001  # this very version
     multiselect_communicator.read_delim = _read_negotiation  # stock, it reads whatever length it is told

@@ -1,0 +1,140 @@
+"""A connection to a target, made by hand from the parts of py-libp2p, so that every byte of it is the attacker's."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+from libp2p import generate_new_ed25519_identity
+from libp2p.crypto.x25519 import create_new_key_pair
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from peerd.wire.addresses import parse_address
+
+HANDSHAKE_SECONDS = 10.0
+REST_SECONDS = 0.05  # before a connection that was cut is made again
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to attack."""
+
+    address: str
+    """Multiaddr with /p2p/."""
+    network: str = "a" * 64
+    source: str = ""
+    """Own address to come from; on loopback all of 127.0.0.0/8 are ours."""
+    done: Counter[str] = field(default_factory=Counter)
+    """What was managed."""
+
+    @property
+    def peer(self):
+        return parse_address(self.address).peer
+
+    def protocol(self, name: str) -> str:
+        return name if name.startswith("/") else f"/peerd/{self.network}/{name}/1"
+
+    @property
+    def topic(self) -> str:
+        return f"peerd/{self.network}/announcements/1"
+
+    async def tcp(self) -> trio.SocketStream:
+        """A bare connection."""
+        address = parse_address(self.address)
+        found = trio.socket.socket()
+        try:
+            if self.source:
+                await found.bind((self.source, 0))
+            await found.connect((address.host, address.port))
+        except BaseException:
+            found.close()
+            raise
+        return trio.SocketStream(found)
+
+
+class Line:
+    """An authenticated connection under an identity of its own; streams that the other side opens are ignored."""
+
+    def __init__(self, muxer: Yamux, pair) -> None:
+        self.muxer, self.pair = muxer, pair
+        self.id = ID.from_pubkey(pair.public_key)
+        self.first = itertools.count(1_000_001, 2)
+
+    async def stream(self, protocol: str):
+        """A stream on which that protocol is agreed."""
+        stream = await self.muxer.open_stream()
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            await MultiselectClient().select_one_of([protocol], MultiselectCommunicator(stream))
+        return stream
+
+
+@asynccontextmanager
+async def line(target: Target, pair=None) -> AsyncIterator[Line]:
+    """Connect; a new identity where none is given."""
+    pair = pair or generate_new_ed25519_identity()
+    tcp = await target.tcp()
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            raw = RawConnection(TrioTCPStream(tcp), True)
+            await MultiselectClient().select_one_of([NOISE], MultiselectCommunicator(raw))
+            noise = Noise(pair, noise_privkey=create_new_key_pair().private_key)
+            secured = await noise.secure_outbound(raw, ID.from_string(target.peer))
+            await MultiselectClient().select_one_of([YAMUX], MultiselectCommunicator(secured))
+        muxer = Yamux(secured, ID.from_string(target.peer), is_initiator=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(muxer.start)
+            nursery.start_soon(_ignore_streams, muxer)
+            await muxer.event_started.wait()
+            try:
+                yield Line(muxer, pair)
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(tcp)
+
+
+async def member(target: Target, connection: Line) -> None:
+    """Say the network's name, as who belongs to it does; else the connection is closed after ten seconds."""
+    stream = await connection.stream(target.protocol("hello"))
+    await stream.close()
+
+
+async def _ignore_streams(muxer: Yamux) -> None:
+    while not muxer.is_closed:
+        await muxer.accept_stream()
+
+
+async def again_and_again(target: Target, act: Callable[[], Awaitable[None]]) -> None:
+    """Until cancelled; being cut is counted, and no reason to stop."""
+    while True:
+        try:
+            await act()
+        except Exception:  # of a library that was not made for this
+            target.done["cut"] += 1
+        except BaseExceptionGroup as group:
+            _, other = group.split((Exception, trio.Cancelled))
+            if other is not None or group.subgroup(trio.Cancelled):
+                raise
+            target.done["cut"] += 1
+        await trio.sleep(REST_SECONDS)
+
+
+async def crowd(target: Target, seconds: float, act: Callable[[], Awaitable[None]], count: int = 1) -> Counter[str]:
+    """So many at once, again and again, for so long."""
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(again_and_again, target, act)
+    return target.done
