@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -37,9 +38,12 @@ def main() -> None:
     parser.add_argument("address", help="multiaddr of the target, /p2p/ included")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--network", default="a" * 64, help="digest of the target's network: peerd id --json")
-    parser.add_argument("--source", default="", help="own address to come from, such as 127.0.0.2")
+    parser.add_argument(
+        "--source", default="", help="own address to come from, such as 127.0.0.2; many: of 127.0.0.0/8"
+    )
     parser.add_argument("--blob", help="a blob the target holds, for slow-reader")
     given = parser.parse_args()
+    logging.disable()  # the library's complaints about what it is made to do
     target = Target(given.address, given.network, given.source)
     options = {"blob": given.blob} if given.blob else {}
     done = trio.run(partial(ATTACKS[given.name], target, given.seconds, **options))

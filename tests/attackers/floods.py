@@ -149,7 +149,7 @@ async def _until_cut(pour, write, beginning: bytes) -> None:
         return
 
 
-async def announcement_flood(target: Target, seconds: float, identities: bool = True, count: int = 4) -> Counter[str]:
+async def announcement_flood(target: Target, seconds: float, identities: bool = True, count: int = 1) -> Counter[str]:
     """Announcements, each properly signed: by an identity of its own, or all by one with rising numbers."""
     one, numbers = PeerKey(os.urandom(32)), itertools.count(1)
 
@@ -159,7 +159,7 @@ async def announcement_flood(target: Target, seconds: float, identities: bool = 
             stream = await connection.stream(MESHSUB)
             hello = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=target.topic)])
             await stream.write(encode_varint_prefixed(hello.SerializeToString()))
-            while True:
+            while not connection.muxer.is_closed:
                 key = PeerKey(os.urandom(32)) if identities else one
                 message = gossip(connection, target.topic, seal(key, announcement(target, key, next(numbers))))
                 await stream.write(encode_varint_prefixed(rpc_pb2.RPC(publish=[message]).SerializeToString()))
@@ -174,13 +174,13 @@ async def control_flood(target: Target, seconds: float, count: int = 4) -> Count
 
     def nonsense() -> rpc_pb2.RPC:
         topics = [target.topic, *(dice.randbytes(12).hex() for _ in range(100))]
-        ids = [dice.randbytes(20).hex() for _ in range(400)]
+        ids = [dice.randbytes(20).hex().encode() for _ in range(400)]
         control = rpc_pb2.ControlMessage(
             ihave=[rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids[:3]) for topic in topics],
             iwant=[rpc_pb2.ControlIWant(messageIDs=ids)],
             graft=[rpc_pb2.ControlGraft(topicID=topic) for topic in topics],
             prune=[rpc_pb2.ControlPrune(topicID=topic, backoff=2**31) for topic in topics],
-            idontwant=[rpc_pb2.ControlIDontWant(messageIDs=[i.encode() for i in ids[:100]])],
+            idontwant=[rpc_pb2.ControlIDontWant(messageIDs=ids[:100])],
         )
         wanted = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic) for topic in topics]
         return rpc_pb2.RPC(control=control, subscriptions=wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ class Target:
     """Multiaddr with /p2p/."""
     network: str = "a" * 64
     source: str = ""
-    """Own address to come from; on loopback all of 127.0.0.0/8 are ours."""
+    """Own address to come from; on loopback all of 127.0.0.0/8 are ours, and `many` takes another each time."""
     done: Counter[str] = field(default_factory=Counter)
     """What was managed."""
 
@@ -56,12 +57,17 @@ class Target:
         found = trio.socket.socket()
         try:
             if self.source:
-                await found.bind((self.source, 0))
+                await found.bind((anywhere() if self.source == "many" else self.source, 0))
             await found.connect((address.host, address.port))
         except BaseException:
             found.close()
             raise
         return trio.SocketStream(found)
+
+
+def anywhere() -> str:
+    """Some address of this machine."""
+    return "127." + ".".join(str(random.randrange(1, 255)) for _ in range(3))
 
 
 class Line:

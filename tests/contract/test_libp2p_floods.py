@@ -1,0 +1,186 @@
+"""Attackers in a process of their own against a peer in another, whose memory and descriptors are measured.
+
+Longer, and against whatever: `python -m tests.attackers NAME MULTIADDR --seconds N`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from peerd.net import limits
+from peerd.net.transport import Connected, Fetched
+from peerd.wire.addresses import parse_address
+
+SECONDS = float(os.environ.get("PEERD_FLOOD_SECONDS", "2.5"))
+PATIENCE_SECONDS = 60.0  # on a machine that is busy with other things
+MAX_GROWTH_MIB = 64  # what every place for a connection may hold unread comes to 48
+SPARE_DESCRIPTORS = limits.MAX_PENDING + 8  # those being refused are open for a moment
+
+ATTACKS = {  # and what is counted of it
+    "slow-loris": "connections-refused",
+    "slow-streams": "streams-refused",
+    "slow-reader": "",
+    "connection-flood": "",
+    "identity-flood": "",
+    "stream-flood": "streams-refused",
+    "frame-flood": "",
+    "window-flood": "",
+    "huge-prefix": "streams-failed",
+    "announcement-flood": "messages-too-many",
+    "announcement-flood-of-one": "messages-too-many",
+    "control-flood": "",
+}
+
+
+class Victim:
+    """The process that is attacked."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.attackers.victim"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        told = json.loads(self.process.stdout.readline())
+        self.address, self.blob = told["address"], told["blob"]
+        self.id = parse_address(self.address).peer
+        self.seen = psutil.Process(self.process.pid)
+
+    def mib(self) -> float:
+        return self.seen.memory_info().rss / 2**20
+
+    def descriptors(self) -> int:
+        return self.seen.num_fds()
+
+    def counts(self) -> dict[str, int]:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    @contextmanager
+    def attacked(self, name: str, source: str = "127.0.0.2", seconds: float = SECONDS):
+        """The most that was measured meanwhile: MiB and descriptors; and what the attacker managed."""
+        options = ["--blob", self.blob] if name == "slow-reader" else []
+        command = [sys.executable, "-m", "tests.attackers", name, self.address, "--seconds", str(seconds)]
+        attacker = subprocess.Popen(
+            [*command, "--source", source, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        most, over = {"mib": 0.0, "descriptors": 0, "done": {}}, threading.Event()
+
+        def measure() -> None:
+            while not over.wait(0.05):
+                most["mib"] = max(most["mib"], self.mib())
+                most["descriptors"] = max(most["descriptors"], self.descriptors())
+
+        meter = threading.Thread(target=measure)
+        meter.start()
+        try:
+            yield most
+            most["done"] = json.loads(attacker.communicate(timeout=seconds + PATIENCE_SECONDS)[0])
+        finally:
+            attacker.kill()
+            attacker.communicate()
+            over.set()
+            meter.join()
+
+
+@pytest.fixture(scope="module")
+def victim():
+    found = Victim()
+    try:
+        yield found
+    finally:
+        found.process.communicate(timeout=20)  # the end of its input is the end of it
+
+
+def is_so_within(condition, seconds: float = PATIENCE_SECONDS) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+async def honest_peer_gets_its_blob(world, victim) -> None:
+    honest = await world.peer()
+    assert isinstance(await honest.transport.connect(victim.id, [victim.address]), Connected)
+    await fetches(honest, victim)
+
+
+async def fetches(honest, victim) -> None:
+    honest.shelf.blobs.clear()
+    size = 256 * 8000
+    assert await honest.transport.fetch(victim.blob, size, [victim.id], 60.0) == Fetched(victim.blob, victim.id, size)
+
+
+@pytest.fixture(scope="module")
+def warm(victim):
+    """What a peer needs once it has done everything once; the attacks before come on top."""
+    with victim.attacked("identity-flood", seconds=0.5):
+        pass
+    assert is_so_within(lambda: victim.counts()["open"] == 0)
+    return {"mib": victim.mib(), "descriptors": victim.descriptors()}
+
+
+@pytest.mark.parametrize(("attack", "counted"), ATTACKS.items(), ids=list(ATTACKS))
+def test_memory_and_descriptors_stay_bounded_and_an_honest_peer_is_served(play_libp2p, victim, warm, attack, counted):
+    before = victim.counts().get(counted, 0)
+
+    async def scenario(world):
+        await asyncio.sleep(SECONDS / 2)  # the attack is under way
+        await honest_peer_gets_its_blob(world, victim)
+
+    long = 3.0 if attack.startswith("announcement") else 1.0  # a burst of them is nothing to complain of
+    with victim.attacked(attack, seconds=long * SECONDS) as most:
+        play_libp2p(scenario)
+
+    assert sum(most["done"].values()) > 0, "there was no attack"
+    assert most["mib"] - warm["mib"] <= MAX_GROWTH_MIB
+    assert most["descriptors"] <= warm["descriptors"] + limits.MAX_CONNECTIONS_PER_ADDRESS + SPARE_DESCRIPTORS
+    assert is_so_within(lambda: victim.descriptors() <= warm["descriptors"] + 2)
+    assert not counted or victim.counts()[counted] > before
+
+
+@pytest.mark.parametrize("attack", ["connection-flood", "slow-loris"])
+def test_who_is_connected_is_served_while_every_place_is_taken_from_many_addresses(play_libp2p, victim, warm, attack):
+    async def scenario(world):
+        honest = await world.peer()
+        assert isinstance(await honest.transport.connect(victim.id, [victim.address]), Connected)
+        with victim.attacked(attack, source="many") as most:
+            await asyncio.sleep(SECONDS)
+            await fetches(honest, victim)
+        assert most["mib"] - warm["mib"] <= MAX_GROWTH_MIB
+        assert most["descriptors"] <= warm["descriptors"] + limits.MAX_INBOUND + limits.MAX_PENDING + SPARE_DESCRIPTORS
+
+    play_libp2p(scenario)
+
+
+def test_silent_connections_from_everywhere_give_way_to_a_newcomer(play_libp2p, victim, warm):
+    async def scenario(world):
+        await asyncio.sleep(SECONDS)
+        await honest_peer_gets_its_blob(world, victim)
+
+    with victim.attacked("slow-loris", source="many"):
+        play_libp2p(scenario)
+    assert victim.counts()["connections-given-up"] > 0
+
+
+def test_announcements_of_an_honest_peer_come_through_a_flood_of_them(play_libp2p, victim, warm):
+    async def scenario(world):
+        listener, honest = await world.peer(), await world.peer()
+        for peer in (listener, honest):
+            assert isinstance(await peer.transport.connect(victim.id, [victim.address]), Connected)
+        message = honest.announcement()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not any(getattr(seen, "message", b"") == message for seen in listener.happenings):
+                await honest.transport.publish(message)
+                await asyncio.sleep(0.5)
+
+    with victim.attacked("announcement-flood"):
+        play_libp2p(scenario)
