@@ -28,8 +28,9 @@ UNTIMELY = (STALE, FROM_THE_FUTURE)
 def heard(node: Node, event: AnnouncementHeard) -> Moved:
     """Take the announcement for the newest of its peer, or refuse it.
 
-    The signature has been verified. Then, in this order: network, replay, freshness, codec, size, quota; before all of
-    them how often its peer may speak, since even refusals cost something.
+    The signature has been verified. Then, in this order: network, replay, freshness, codec, size, quota. What its peer
+    says for the first time counts against how often it may speak. What anybody may have repeated in its name does not:
+    nobody shall have an honest peer silenced or banned with its own words.
     """
     said = event.announcement
     if said.peer == node.me or node.network is None or is_banned(node, said.peer):
@@ -59,6 +60,8 @@ def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
 
 
 def _from_known(node: Node, known: Neighbour, event: AnnouncementHeard) -> Moved:
+    if event.announcement.order < known.seen and event.announcement.network == node.network:
+        return refuse(node, known.peer, "replay")  # costs its peer nothing: anybody can say again what it once said
     is_slowed = throttled(node, known.peer)
     cost = THROTTLED_COST if is_slowed else 1.0
     rest = known.bucket.take(node.at, ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND, cost)

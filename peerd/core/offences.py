@@ -20,7 +20,7 @@ WEIGHTS: Mapping[str, float] = {
     "stale": 0.0,  # a wrong clock, theirs or mine, is no attack
     "from-the-future": 0.0,
     "throttled": 0.0,  # it has offended already, and this is what came of it
-    "replay": 0.2,  # gossip comes late; a flood of it is one all the same
+    "replay": 0.0,  # gossip comes late; and whoever repeats the words of another must not get that other banned
     "rate": 0.2,  # an impatient peer, until it is a flood
     "quota": 0.05,  # quick rounds of a large adapter; what is beyond is not fetched, which is enough
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds

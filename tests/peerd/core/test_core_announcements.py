@@ -10,6 +10,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.limits import MAX_KNOWN_PEERS, MAX_REASON, MAX_REASONS, MAX_SEEN, REPEAT_SECONDS, SETTLE_SECONDS
+from peerd.core.state import is_banned
 from peerd.wire.messages import MAX_ADDRESSES, PeerRecord
 
 
@@ -81,6 +82,18 @@ def test_a_new_epoch_begins_its_sequence_anew(playbook: Any) -> None:
     play.hear(sequence=1, epoch=2)
 
     assert play.node.neighbours["peer-one"].latest.epoch == 2
+
+
+def test_nobody_is_silenced_or_banned_by_others_who_repeat_its_words(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.hear(sequence=5)
+    for _ in range(500):
+        play.hear(sequence=4)
+
+    assert not is_banned(play.node, PeerId("peer-one"))
+    assert [type(effect) for effect in play.hear(sequence=6)] != [do.CountRefusal]
+    assert play.node.neighbours[PeerId("peer-one")].seen == (1, 6)
 
 
 def test_a_replay_is_refused_after_a_restart_too(playbook: Any) -> None:
