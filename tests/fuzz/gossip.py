@@ -27,7 +27,7 @@ from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, BlobRequest
 from tests.fuzz import mutate
 from tests.fuzz.messages import KEY, NETWORK, OTHER_KEY, announcement
 from tests.fuzz.protocols import CONTENT, CONTENT_DIGEST, Shelf, framed_message
-from tests.fuzz.stream import EOF, RESET, SILENCE, Script, ScriptedStream, mutator
+from tests.fuzz.stream import EOF, RESET, SILENCE, Script, ScriptedStream, mutator, run_again_alike
 from tests.fuzz.target import Target
 
 MULTISTREAM, MESHSUB = "/multistream/1.0.0", "/meshsub/1.2.0"
@@ -85,7 +85,7 @@ def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:
         counts.update(node.counts)
 
     guards.install()
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    run_again_alike(main)
     return stream, inbox.heard, counts
 
 
@@ -100,14 +100,14 @@ def gossip(*rpcs: Any) -> bytes:
     return spoken(MULTISTREAM, MESHSUB) + frames
 
 
-def message(payload: bytes, **fields: Any) -> Any:
+def message(payload: bytes, number: bytes = b"\0" * 8, **fields: Any) -> Any:
     """A gossip message signed as libp2p wants it."""
     from libp2p.crypto.ed25519 import create_new_key_pair
     from libp2p.peer.id import ID
 
     pair = create_new_key_pair(OTHER_KEY.seed)
     found = rpc_pb2.Message(
-        data=payload, topicIDs=[TOPIC], from_id=ID.from_string(OTHER_KEY.peer_id).to_bytes(), seqno=b"\0" * 8
+        data=payload, topicIDs=[TOPIC], from_id=ID.from_string(OTHER_KEY.peer_id).to_bytes(), seqno=number
     )
     found.signature = pair.private_key.sign(b"libp2p-pubsub:" + found.SerializeToString())
     found.key = pair.public_key.serialize()
@@ -127,7 +127,7 @@ def inbound_seeds() -> Iterator[bytes]:
     )  # fmt: skip
     said = [
         gossip(subscribe, rpc_pb2.RPC(publish=[message(good)])),
-        gossip(rpc_pb2.RPC(publish=[message(b"x" * 4097), message(b"")])),
+        gossip(rpc_pb2.RPC(publish=[message(b"x" * 4097, b"\1" * 8), message(b"")])),
         gossip(
             rpc_pb2.RPC(publish=[message(good, signature=b"x" * 64), message(good, key=b"k"), message(good, seqno=b"")])
         ),

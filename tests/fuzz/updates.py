@@ -87,7 +87,7 @@ def mutator() -> Mutator:
 
 def permuted(data: bytes, dice: Random) -> bytes:
     """The same tensors in another order, with other offsets: all right, unless one is moved once more."""
-    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    length = min(int.from_bytes(data[:LENGTH_BYTES], "little"), len(data))
     try:
         entries = list(json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length]).items())
         dice.shuffle(entries)
