@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check test-slow browser bench screenshot clean
+.PHONY: help setup demo test check test-slow fuzz browser bench screenshot clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
@@ -29,6 +29,9 @@ test: check browser  ## everything that has to be green
 
 test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
 	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)
+
+fuzz: setup      ## fuzz every decoder and protocol, coverage-guided, for MINUTES (5) in all
+	@$(PYTHON) -m tests.fuzz run --minutes $(or $(MINUTES),5) $(FUZZ)
 
 browser: setup   ## Chromium for the browser test, where this machine lets us install it
 	@scripts/browser
