@@ -203,6 +203,39 @@ def test_a_missing_and_a_foreign_name_are_refused(codec: Codec) -> None:
     assert reason(codec, codec.encode(foreign)) == "schema"
 
 
+def test_a_name_too_many_is_refused(codec: Codec) -> None:
+    wider = {**SCHEMA, "m.x.lora_A": (1, 1)}
+
+    assert reason(codec, codec.encode(tensors_of(wider, seed=6))) in {"schema", "oversize"}  # its header is longer
+
+
+def test_another_shape_of_as_many_entries_is_refused(codec: Codec) -> None:
+    tensors = tensors_of(SCHEMA, seed=6)
+    tensors["m.q.lora_A"] = tensors["m.q.lora_A"].T.contiguous()
+
+    assert reason(codec, codec.encode(tensors)) == "shape"
+
+
+def test_a_shape_with_no_entries_is_refused(codec: Codec) -> None:
+    blob = codec.encode(tensors_of(SCHEMA, seed=6))
+    header = header_of(blob)
+    header["m.q.lora_A"] = {**header["m.q.lora_A"], "shape": [0, 5], "data_offsets": [0, 0]}
+
+    assert reason(codec, with_header(blob, header)) == "shape"
+
+
+@pytest.mark.usefixtures("unreached")
+@pytest.mark.parametrize("shift", [1, 10**6, 2**47])
+def test_offsets_beyond_the_data_are_refused(codec: Codec, shift: int) -> None:
+    blob = codec.encode(tensors_of(SCHEMA, seed=6))
+    header = header_of(blob)
+    last = max(header, key=lambda name: header[name]["data_offsets"][1])
+    begin, end = header[last]["data_offsets"]
+    for offsets in ([begin + shift, end + shift], [begin, end + shift], [end, begin]):
+        header[last]["data_offsets"] = offsets
+        assert reason(codec, with_header(blob, header)) in {"malformed", "oversize"}
+
+
 def test_metadata_is_refused(codec: Codec) -> None:
     header = {"__metadata__": {"a": "b"}, "m.q.lora_A": {}}
 

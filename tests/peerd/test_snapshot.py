@@ -8,8 +8,10 @@ from msgspec.structs import replace
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.config import Config
 from peerd.core.events import Losses
+from peerd.core.limits import THROTTLE_AT
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.node import begin
+from peerd.core.offences import Standing
 from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
@@ -140,3 +142,15 @@ def test_who_copied_whom_is_shown():
     peers = {BOB: Neighbour(peer=BOB, lot=0.0, connected=True, copy_of=ME)}
 
     assert snapshot(node(neighbours=peers), parts()).neighbours[0].copy_of == ME
+
+
+def test_how_a_peer_stands_is_shown():
+    peers = {peer: Neighbour(peer=peer, lot=0.0, connected=True) for peer in (BOB, EVE)}
+    offender = Standing(offences=THROTTLE_AT + 1.0, at=90.0)
+    now = snapshot(node(neighbours=peers, at=100.0, standings={EVE: offender}), parts())
+
+    assert {peer.peer_id: peer.standing for peer in now.neighbours} == {BOB: "good", EVE: "throttled"}
+
+
+def test_what_a_flood_drowned_is_counted_wherever_it_drowned():
+    assert snapshot(node(dropped=3), parts(dropped=4)).dropped == 7

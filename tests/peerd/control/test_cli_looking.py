@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from p2pfinetune.names import PeerId
 from peerd import documents
-from peerd.cli import main
+from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
-from peerd.status import Status
+from peerd.status import NeighbourNow, Status
 
 ASKING = ("status", "peers", "trust", "rounds", "id", "metrics", "stop", "unban", "generate", "export", "dashboard")
 ARGUMENTS = {"unban": ["eve"], "generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
@@ -255,3 +256,15 @@ def test_status_loads_nothing_it_does_not_need(daemon: Any) -> None:
 
     assert done.stderr.strip() == "[]"
     msgspec.convert(json.loads(done.stdout)["data"], Status)
+
+
+def test_copies_and_offenders_are_pointed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    usual: dict[str, Any] = {"trust": 0.0, "age_seconds": None, "round": 1, "connected": True}
+    usual |= {"bytes_in": 0, "bytes_out": 0, "refused": {}}
+    bob = NeighbourNow(peer_id=PeerId("12D3KooWbob"), name="bob", **usual)
+    eve = NeighbourNow(peer_id=PeerId("12D3KooWeve"), name="eve", standing="throttled", copy_of=bob.peer_id, **usual)
+    show.peers([bob, eve], [])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert lines[1].split()[-2:] == ["none", "none"]
+    assert lines[2].endswith("throttled, copy of bob")
