@@ -23,14 +23,17 @@ from peerd.wire.messages import Announcement
 
 STALE, FROM_THE_FUTURE = "stale", "from-the-future"
 UNTIMELY = (STALE, FROM_THE_FUTURE)
+OTHER_NETWORK, REPLAY = "other-network", "replay"
+REPEATABLE = (OTHER_NETWORK, REPLAY, *UNTIMELY)
+"""What anybody can bring about with words that a peer once said; it costs that peer no token and weighs nothing."""
 
 
 def heard(node: Node, event: AnnouncementHeard) -> Moved:
     """Take the announcement for the newest of its peer, or refuse it.
 
-    The signature has been verified. Then, in this order: network, replay, freshness, codec, size, quota. What its peer
-    says for the first time counts against how often it may speak. What anybody may have repeated in its name does not:
-    nobody shall have an honest peer silenced or banned with its own words.
+    The signature has been verified. Then, in this order: network, replay, freshness; how often its peer may speak;
+    equivocation, codec, size, quota. What anybody may have repeated in its name does not count against how often it
+    may speak: nobody shall have an honest peer silenced or banned with its own words.
     """
     said = event.announcement
     if said.peer == node.me or node.network is None or is_banned(node, said.peer):
@@ -60,34 +63,39 @@ def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
 
 
 def _from_known(node: Node, known: Neighbour, event: AnnouncementHeard) -> Moved:
-    if event.announcement.order < known.seen and event.announcement.network == node.network:
-        return refuse(node, known.peer, "replay")  # costs its peer nothing: anybody can say again what it once said
+    reason = _why_not(node, known, event)
+    if reason in REPEATABLE:
+        if event.via == known.peer:  # what others repeat says nothing about its network and its clock of today
+            known = _as_it_says(node, known, event, reason)
+        return refuse(put(node, known), known.peer, reason)
     is_slowed = throttled(node, known.peer)
     cost = THROTTLED_COST if is_slowed else 1.0
     rest = known.bucket.take(node.at, ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND, cost)
     if rest is None:
         return refuse(node, known.peer, "throttled" if is_slowed else "rate")
     known = replace(known, bucket=rest)
-    reason = _why_not(node, known, event)
-    if not reason:
-        return put(node, replace(_taken(node, known, event.announcement), clock_off=0.0)), []
-    if reason == "other-network":
-        known = replace(known, dial_not_before=node.at + FOREIGN_SECONDS)
-    if reason in UNTIMELY:
-        known = replace(known, clock_off=event.age_seconds)
-    return refuse(put(node, known), known.peer, reason)
+    if reason:
+        return refuse(put(node, known), known.peer, reason)
+    return put(node, replace(_taken(node, known, event.announcement), clock_off=0.0)), []
+
+
+def _as_it_says(node: Node, known: Neighbour, event: AnnouncementHeard, reason: str) -> Neighbour:
+    """What a refused announcement tells of its peer, from whom it came without a third."""
+    if reason == OTHER_NETWORK:
+        return replace(known, dial_not_before=node.at + FOREIGN_SECONDS)
+    return replace(known, clock_off=event.age_seconds) if reason in UNTIMELY else known
 
 
 def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
     said = event.announcement
     if said.network != node.network:
-        return "other-network"
+        return OTHER_NETWORK
     if said.order < known.seen:
-        return "replay"
-    if known.latest is not None and said.order == known.latest.order:
-        return "equivocation"  # two announcements under one number
+        return REPLAY
     if untimely := why_untimely(event.age_seconds):
         return untimely
+    if known.latest is not None and said.order == known.latest.order:
+        return "equivocation"  # two announcements under one number
     largest = node.max_blob_bytes.get(said.codec)
     if largest is None:
         return "unknown-codec"
@@ -105,6 +113,8 @@ def why_untimely(age_seconds: float) -> str:
 
 def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node:
     """What was taken already does no harm whenever it comes; but a clock that was set shows in repetitions, too."""
+    if event.via != known.peer:
+        return node
     off = event.age_seconds if why_untimely(event.age_seconds) else 0.0
     if bool(off) == bool(known.clock_off):
         return node

@@ -125,3 +125,20 @@ def test_a_clock_that_was_set_shows_in_repetitions_and_is_forgotten_when_it_is_r
         hear(play, name, age=0.0)
     assert strange_clocks(play.node) == (0, 0.0)
     assert not play.node.refused
+
+
+@pytest.mark.parametrize("fields", [{"sequence": 3}, {"sequence": 7}, {"sequence": 7, "network": Digest("b" * 64)}])
+def test_who_repeats_what_a_peer_said_long_ago_silences_nobody(play: Any, fields: dict[str, Any]) -> None:
+    """Recorded words are signed all the same, whether or not I had heard them."""
+    for name in NAMES[:2]:
+        play.connect(name)
+        hear(play, name, 5, age=0.0)
+    for name in NAMES[:2] * 1000:
+        said = play.said(name, **fields)
+        play.tell(on.AnnouncementHeard, 0.01, announcement=said, via=PeerId("peer-mallory"), age_seconds=3600.0)
+
+    assert not play.node.standings
+    assert strange_clocks(play.node) == (0, 0.0)
+    assert play.node.neighbours["peer-one"].dial_not_before <= play.at
+    hear(play, "peer-one", 9, age=0.0)
+    assert play.node.neighbours["peer-one"].latest.sequence == 9
