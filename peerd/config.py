@@ -83,6 +83,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Peers whose updates are fetched and merged."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Torch threads of the worker; 0: torch decides."""
+    worker_memory: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """MiB that training may take, on Linux; 0: three quarters of the machine's."""
+    max_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """KiB a second for sending updates to others, all together; 0: no limit."""
+    max_download: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """KiB a second for fetching others' updates, all together; 0: no limit."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     seed: int = 0

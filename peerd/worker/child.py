@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 from p2pfinetune.errors import LearningError
 from peerd import faults
 from peerd.errors import PeerdError
-from peerd.worker import pipes
+from peerd.worker import memory, pipes
 from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
     AnyAnswer,
@@ -30,6 +30,7 @@ from peerd.worker.messages import (
     Close,
     Closed,
     JobFailed,
+    Open,
     Progress,
 )
 
@@ -38,6 +39,7 @@ QUEUED_JOBS: Final = 64  # the parent has no more than this many on the way
 PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the pipe
 EXIT_PARENT_GONE: Final = 3
 EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
+OUT_OF_MEMORY: Final = "out of memory"
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -70,6 +72,7 @@ class Child:
         self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
         self._later: deque[AnyJob] = deque()
         self._said_progress = 0.0
+        self._allowed = ""
         self._jobs = make_jobs(self._between, self._progress)
 
     def run(self) -> int:
@@ -99,15 +102,15 @@ class Child:
 
     def _answer(self, job: AnyJob) -> AnyAnswer:
         """The process boundary: an error of the user's or ours becomes an answer, lack of memory ends the process."""
+        if isinstance(job, Open):
+            self._hold(job)
         try:
             return self._jobs.perform(job)
         except (LearningError, PeerdError) as error:
             return JobFailed(id=job.id, code=type(error).__name__, message=str(error), hint=error.hint)
-        except MemoryError:
-            give_up("out of memory")
         except Exception as error:
-            if is_out_of_memory(error):
-                give_up(f"out of memory: {str(error)[:200]}")
+            if memory.is_lack_of(error):
+                give_up(self._allowed if type(error).__name__ != "OutOfMemoryError" else f": {error}"[:200])
             traceback.print_exc()
             sys.stderr.flush()
             return JobFailed(
@@ -116,6 +119,12 @@ class Child:
                 message=f"{type(error).__name__}: {error}"[:2000],
                 hint="the log says more: peerd paths",
             )
+
+    def _hold(self, job: Open) -> None:
+        """Torch is not loaded yet, so that the limit is there before anything big is."""
+        mib = memory.limit_mib(job.config.get("worker_memory", 0))
+        if memory.hold_to(mib):
+            self._allowed = f"; it may take {mib} MiB: --worker-memory"
 
     def _between(self, quick: tuple[type[AnyJob], ...]) -> None:
         """Called by a long job where it may be interrupted by jobs of some kinds."""
@@ -145,15 +154,10 @@ class Child:
             os._exit(EXIT_PARENT_GONE)
 
 
-def give_up(reason: str) -> NoReturn:
+def give_up(allowed: str) -> NoReturn:
     """End at once: after a failed allocation nothing in the process can be relied on."""
-    os.write(2, f"worker: {reason}\n".encode())
+    os.write(2, f"{OUT_OF_MEMORY}{allowed}\n".encode())
     os._exit(EXIT_OUT_OF_MEMORY)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """An accelerator has a class of its own for it the CPU a bare RuntimeError."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def die_with_parent(parent: int) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from peerd.errors import WorkerError
-from peerd.worker import pipes
+from peerd.worker import memory, pipes
 from peerd.worker.messages import AnyAnswer, AnyJob, Progress
 
 OnProgress = Callable[[Progress], None]
@@ -69,6 +69,7 @@ class Life:
             limit=LINE_BYTES,
             env=dict(environment),
         )
+        memory.offer_first(process.pid)
         return cls(process)
 
     @property
@@ -178,7 +179,9 @@ class Life:
 def describe(returncode: int | None, last_line: str) -> str:
     """Why a process ended, in words."""
     if returncode == EXIT_OUT_OF_MEMORY:
-        return "out of memory"
+        return last_line if last_line.startswith("out of memory") else "out of memory"
+    if returncode and memory.TOLD_BY_NATIVE_CODE.search(last_line):
+        return f"out of memory: {last_line}"
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name
         return f"killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")

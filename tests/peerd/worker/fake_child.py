@@ -74,6 +74,10 @@ class FakeJobs:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "memory":
                 raise MemoryError
+            case "fill":
+                held = bytearray()
+                while True:
+                    held += bytes(2**24)
             case "bug":
                 raise RuntimeError("surprise")
             case "hang":

@@ -1,0 +1,115 @@
+"""What the worker may take of the machine's memory, on real processes."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peerd.config import Config
+from peerd.errors import WorkerError
+from peerd.worker import memory
+from peerd.worker.life import child_command, child_environment, describe
+from peerd.worker.messages import Generate, Open
+from peerd.worker.parent import Pauses, Worker
+
+
+def say(prompt):
+    return Generate(id=0, prompt=prompt, max_tokens=1, temperature=0.0, seed=0)
+
+
+def score(process):
+    return int(Path(f"/proc/{process}/oom_score_adj").read_text())
+
+
+def in_loop(scenario):
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
+def test_a_child_that_takes_more_than_it_may_ends_and_says_so(fake_worker):
+    async def scenario():
+        async with fake_worker(worker_memory=256) as running:
+            with pytest.raises(WorkerError):
+                await running.worker.call(say("fill"))
+            await running.until("opened", times=2)
+
+            assert running.worker.now().last_error == "out of memory; it may take 256 MiB: --worker-memory"
+            assert (await running.worker.call(say("again"))).base == "again"
+
+    in_loop(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the score is Linux's")
+def test_the_kernel_is_offered_the_child_before_the_daemon(fake_worker):
+    async def scenario():
+        async with fake_worker() as running:
+            assert score(running.worker._life.pid) > score("self")
+
+    in_loop(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
+def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_again(tmp_path):
+    told = []
+
+    async def scenario():
+        async def make_open():
+            config = msgspec.to_builtins(Config(worker_memory=100, threads=1))
+            folder = str(tmp_path)
+            return Open(
+                id=0, config=config, cache=folder, scratch=folder, me="me", checkpoint=None, best=None, best_guard=None
+            )
+
+        worker = Worker(
+            make_open,
+            command=child_command(),
+            environment=child_environment(os.environ, 1),
+            pauses=Pauses(first=0.0),
+        )
+
+        async def died(reason):
+            told.append((reason, worker.now()))
+            if len(told) == 2:
+                await worker.stop(0.0)
+
+        await worker.run(lambda _: None, died)
+
+    in_loop(scenario)
+
+    (reason, now), (again, _) = told
+    assert reason.startswith("out of memory")
+    assert again.startswith("out of memory")
+    assert now.state == "restarting"
+    assert now.last_error == reason
+
+
+def test_what_is_not_said_is_a_share_of_the_machine():
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / memory.MIB
+
+    assert memory.limit_mib(512) == 512
+    assert memory.limit_mib(0) == pytest.approx(0.75 * physical, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("code", "last_line", "told"),
+    [
+        (12, "out of memory; it may take 5 MiB: --worker-memory", "out of memory; it may take 5 MiB: --worker-memory"),
+        (12, "something else", "out of memory"),
+        (-6, "memory allocation of 1024 bytes failed", "out of memory: memory allocation of 1024 bytes failed"),
+        (-6, "what():  std::bad_alloc", "out of memory: what():  std::bad_alloc"),
+        (-9, "", "killed by SIGKILL, perhaps for lack of memory"),
+        (1, "no such file", "exit code 1: no such file"),
+    ],
+)
+def test_an_end_for_lack_of_memory_is_told_as_that(code, last_line, told):
+    assert describe(code, last_line) == told
+
+
+def test_lack_of_memory_is_known_in_all_its_words():
+    assert memory.is_lack_of(MemoryError())
+    assert memory.is_lack_of(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert memory.is_lack_of(ImportError("x.so: failed to map segment from shared object"))
+    assert not memory.is_lack_of(RuntimeError("surprise"))
