@@ -7,6 +7,7 @@ not ignored, so that an honest peer knows to come back later.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -69,6 +70,8 @@ def register(
         return state, Sample(status="quota")
     state = expired(state, now)
     key = (message.network, peer)
+    if key not in state.registrations:
+        state = _with_room(state, host)
     if (refusal := _refusal(state, key, host)) is not None:
         return state, Sample(status=refusal)
     addresses = tuple(str(address) for address in dialable(message.addresses, peer))
@@ -81,11 +84,12 @@ def register(
 def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random.Random) -> tuple[PeerRecord, ...]:
     """Some others of that network that can be dialled, each equally likely."""
     others = [
-        PeerRecord(peer=peer, addresses=registration.addresses)
-        for (where, peer), registration in sorted(state.registrations.items())
+        (peer, registration)
+        for (where, peer), registration in state.registrations.items()
         if where == network and peer != asker and registration.addresses
     ]
-    return tuple(dice.sample(others, min(want, len(others))))
+    chosen = dice.sample(others, min(want, len(others)))
+    return tuple(PeerRecord(peer=peer, addresses=registration.addresses) for peer, registration in chosen)
 
 
 def expired(state: State, now: float) -> State:
@@ -93,6 +97,19 @@ def expired(state: State, now: float) -> State:
     if all(registration.expires_at > now for registration in state.registrations.values()):
         return state
     left = {key: found for key, found in state.registrations.items() if found.expires_at > now}
+    return msgspec.structs.replace(state, registrations=left)
+
+
+def _with_room(state: State, host: str) -> State:
+    """Where all places are taken, the host that holds most of them gives up its oldest for one that holds far fewer."""
+    if len(state.registrations) < state.quotas.peers:
+        return state
+    holds = Counter(registration.host for registration in state.registrations.values())
+    (crowded, most), *_ = holds.most_common(1)
+    if most <= holds[host] + 1:
+        return state
+    oldest = next(key for key, registration in state.registrations.items() if registration.host == crowded)
+    left = {key: registration for key, registration in state.registrations.items() if key != oldest}
     return msgspec.structs.replace(state, registrations=left)
 
 

@@ -128,6 +128,19 @@ def test_a_full_node_says_so_until_somebody_expires():
     assert (now.status, later.status) == ("full", "ok")
 
 
+def test_in_a_full_node_the_most_crowded_host_makes_room_for_another():
+    state = State(quotas=Quotas(peers=4, requests_per_peer=100))
+    for n, peer in enumerate(PEERS[:4]):
+        state, _ = register(state, float(n), peer, HOST, message(), random.Random(0))
+
+    state, sample = register(state, 5.0, PEERS[5], "198.51.100.1", message(), random.Random(0))
+    _, again = register(state, 6.0, PEERS[6], HOST, message(), random.Random(0))
+
+    assert sample.status == "ok"
+    assert [peer for _, peer in state.registrations] == [*PEERS[1:4], PEERS[5]]
+    assert again.status == "full"
+
+
 def test_requesters_are_remembered_only_so_many():
     state = State(quotas=Quotas(tracked=4))
     for n in range(50):

@@ -69,9 +69,8 @@ class Victim:
         """The most that was measured meanwhile: MiB and descriptors; and what the attacker managed."""
         options = ["--blob", self.blob] if name == "slow-reader" else []
         command = [sys.executable, "-m", "tests.attackers", name, self.address, "--seconds", str(seconds)]
-        attacker = subprocess.Popen(
-            [*command, "--source", source, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        command += ["--source", source, *options]
+        attacker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         most, over = {"mib": 0.0, "descriptors": 0, "done": {}}, threading.Event()
 
         def measure() -> None:
@@ -83,10 +82,11 @@ class Victim:
         meter.start()
         try:
             yield most
-            most["done"] = json.loads(attacker.communicate(timeout=seconds + PATIENCE_SECONDS)[0])
+            most["done"] = json.loads(attacker.stdout.read())
         finally:
             attacker.kill()
-            attacker.communicate()
+            attacker.stdout.close()
+            attacker.wait()
             over.set()
             meter.join()
 
