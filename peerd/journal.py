@@ -18,6 +18,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store.limits import RESUME_SECONDS
 from peerd.worker.parent import Pauses
 
 Result = TypeVar("Result")
@@ -118,7 +119,8 @@ class Journal:
 
     def sweep(self, own: Digest | None) -> None:
         """At the start: delete what no restart needs; `own` is the blob of the last announcement."""
-        self._blobs.sweep(self._needed() | ({own} if own is not None else set()))
+        wanted = self._needed() | ({own} if own is not None else set())
+        self._blobs.sweep(wanted, resumable_seconds=RESUME_SECONDS)
 
     def _needed(self) -> set[Digest]:
         kept = self.checkpoint

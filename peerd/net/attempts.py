@@ -1,7 +1,8 @@
 """Whom to ask next for a blob: a pure plan that both back ends follow. It neither asks nor waits.
 
-The order is the caller's, origin first. A broken connection is tried again where it stopped; who lied is not asked
-again; who is busy is asked again after the others.
+The order is the caller's, origin first. A broken connection is tried again where it stopped; who is busy is asked
+again after the others. Bytes that do not hash to the digest came from whoever gave a part of them: from one holder
+alone, it lied and is not asked again; from several, the one who gave the end is asked for all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from peerd.net.transport import Failed
 MAX_HOLDERS = 16  # asked for one blob
 MAX_RESUMES = 4  # connections to one holder that break after bytes have come
 MAX_REPEATS = 2  # further questions to a holder that gave no byte
+_SOMEBODY = PeerId("")  # of an earlier fetch
 _REPEATED = frozenset({"busy", "unreachable"})
 
 
@@ -32,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     turns: tuple[Turn, ...]
     failures: tuple[tuple[PeerId, Failed], ...] = ()
+    givers: frozenset[PeerId] | None = None
+    """Who gave what is held now; None before the first turn, since what was held then is nobody's."""
 
     @classmethod
     def of(cls, holders: Sequence[PeerId]) -> Plan:
@@ -42,16 +46,21 @@ class Plan(msgspec.Struct, frozen=True):
         """The plan once the first turn failed; `started_at` and `stopped_at` are bytes held before and after it."""
         turn, *others = self.turns
         failures = {**dict(self.failures), turn.holder: failed}  # in the order of the first question
-        if failed.reason == "corrupt" and started_at > 0:
-            again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]  # another may have given the bad part
-            turns = [*(again if turn.resumes < MAX_RESUMES else []), *others]
-        elif failed.reason == "unreachable" and stopped_at > started_at and turn.resumes < MAX_RESUMES:
+        givers = self.givers if self.givers is not None else frozenset({_SOMEBODY} if started_at else ())
+        if failed.reason == "corrupt":
+            shared = bool(givers - {turn.holder})
+            again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]
+            turns = [*(again if shared and turn.resumes < MAX_RESUMES else []), *others]
+            return Plan(tuple(turns), tuple(failures.items()), frozenset())
+        if stopped_at > started_at:
+            givers |= {turn.holder}
+        if failed.reason == "unreachable" and stopped_at > started_at and turn.resumes < MAX_RESUMES:
             turns = [msgspec.structs.replace(turn, resumes=turn.resumes + 1), *others]
         elif failed.reason in _REPEATED and turn.repeats < MAX_REPEATS:
             turns = [*others, msgspec.structs.replace(turn, repeats=turn.repeats + 1)]
         else:
             turns = others
-        return Plan(tuple(turns), tuple(failures.items()))
+        return Plan(tuple(turns), tuple(failures.items()), givers)
 
     def failure(self, bytes_in: int) -> Failed:
         """How it ended once no turn is left: the reason is that of the first holder that was asked."""

@@ -140,6 +140,6 @@ class Blobs(BlobShelf, Protocol):
         """Delete blobs that nobody needs any more; absent ones are no error."""
         ...
 
-    def sweep(self, keep: Iterable[Digest]) -> int:
-        """Delete everything else, stale partials too; returns the bytes freed."""
+    def sweep(self, keep: Iterable[Digest], *, resumable_seconds: float = 0.0) -> int:
+        """Delete everything else, but for transfers interrupted so recently; returns the bytes freed."""
         ...

@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,13 +133,15 @@ class FileBlobs:
                 raise StoreError(f"the blob {digest} in {self._folder} was damaged on disk; it was set aside")
         return file
 
-    def sweep(self, keep: Iterable[Digest]) -> int:
+    def sweep(self, keep: Iterable[Digest], *, resumable_seconds: float = 0.0) -> int:
         wanted, freed = set(keep), 0
         with self._lock, _disk(self._folder):
             for entry in sorted(self._folder.iterdir()):
                 ours = OURS.fullmatch(entry.name)
                 if not ours or not entry.is_file() or (ours[1] in wanted and ours[2] != ".damaged"):
                     continue
+                if ours[2] == ".partial" and abs(time.time() - entry.stat().st_mtime) < resumable_seconds:
+                    continue  # whoever announced it repeats that, and the transfer goes on
                 freed += entry.stat().st_size
                 with around("blob.sweep"):
                     entry.unlink()

@@ -10,5 +10,6 @@ MAX_REFUSED_PEERS = 512
 MAX_REASONS = 32  # refusal words of one peer; beyond, "other"
 MAX_REASON = 40  # characters of a refusal word
 SEQUENCE_BLOCK = 64  # one fsync for so many announcements; at most so many numbers are skipped by a crash
+RESUME_SECONDS = 3600.0  # after which nobody announces that blob any more: its interrupted transfer is of no use
 MAX_PARTIALS = 64  # interrupted transfers kept; the oldest give way
 MAX_PARTIAL_BYTES = 4 * 2**30  # of them all: eight updates at once of a 70B model at rank 8 in bf16 are three quarters

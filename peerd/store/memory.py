@@ -176,11 +176,10 @@ class MemoryBlobs:
         file.write_bytes(self._blobs[digest])
         return file
 
-    def sweep(self, keep: Iterable[Digest]) -> int:
+    def sweep(self, keep: Iterable[Digest], *, resumable_seconds: float = 0.0) -> int:
         wanted = set(keep)
-        useless = [
-            (shelf, digest) for shelf in (self._blobs, self._partials) for digest in shelf if digest not in wanted
-        ]
+        shelves = (self._blobs,) if resumable_seconds else (self._blobs, self._partials)
+        useless = [(shelf, digest) for shelf in shelves for digest in shelf if digest not in wanted]
         return sum(len(shelf.pop(digest)) for shelf, digest in useless)
 
     def delete(self, digests: Iterable[Digest]) -> None:

@@ -117,7 +117,8 @@ class World:
         self.peers: list[Peer] = []
 
     async def peer(self, network: str = NETWORK, **options: Any) -> Peer:
-        key, shelf = PeerKey(bytes([len(self.peers) + 1]) * 32), DictShelf()
+        key = options.pop("key", None) or PeerKey(bytes([len(self.peers) + 1]) * 32)
+        shelf = options.pop("shelf", None) or DictShelf()
         if self.kind == "memory":
             transport: Any = self.wires.node(key.peer_id, shelf, Digest(network))
         else:

@@ -145,6 +145,22 @@ def test_a_liar_is_not_asked_again_but_whoever_only_finished_its_work_is():
     assert [turn.holder for turn in mixed.turns] == ["bob"]
 
 
+def test_a_liar_that_breaks_off_and_comes_back_is_asked_no_more_once_its_bytes_alone_were_wrong():
+    plan = Plan.of(["eve", "bob"])
+    plan = plan.after(Failed("unreachable"), started_at=0, stopped_at=5)
+    plan = plan.after(Failed("corrupt"), started_at=5, stopped_at=0)
+
+    assert [turn.holder for turn in plan.turns] == ["bob"]
+
+
+def test_whoever_only_finished_the_work_of_a_liar_is_asked_for_all_of_it():
+    plan = Plan.of(["eve", "bob"]).after(Failed("timeout"), started_at=0, stopped_at=5)
+    plan = plan.after(Failed("corrupt"), started_at=5, stopped_at=0)
+
+    assert [turn.holder for turn in plan.turns] == ["bob"]
+    assert plan.after(Failed("corrupt"), started_at=0, stopped_at=0).turns == ()
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["ada", "bob", "eve"]), max_size=5),

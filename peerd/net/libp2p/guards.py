@@ -26,7 +26,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from p2pfinetune.names import PeerId
 from peerd.net import limits
-from peerd.net.libp2p import muxer
+from peerd.net.libp2p import alive, muxer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def install() -> None:
     """Patch the process; doing it again changes nothing. Call before the first host is made."""
     yamux.MAX_MESSAGE_SIZE = muxer.NOISE_MESSAGE_BYTES
     yamux.MAX_WINDOW_SIZE = limits.STREAM_BUFFER_BYTES
-    muxer_multistream.Yamux = muxer.GuardedYamux  # stock, it makes its own, whatever `muxer_opt` names
+    muxer_multistream.Yamux = alive.WatchedYamux  # stock, it makes its own, whatever `muxer_opt` names
     swarm._HAPPY_EYEBALLS_DELAY = 0.0  # noqa: SLF001  # one address is dialled at a time: nothing to wait for
     swarm.Swarm._do_handle_inbound_connection = _handle_inbound  # noqa: SLF001  # this very version
     multiselect_communicator.read_delim = _read_negotiation  # stock, it reads whatever length it is told

@@ -28,7 +28,7 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.errors import TransportError, UsageError
 from peerd.net import limits
 from peerd.net.libp2p import guards
-from peerd.net.libp2p.muxer import GuardedYamux
+from peerd.net.libp2p.alive import WatchedYamux
 from peerd.wire.addresses import EXAMPLE, Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
@@ -48,7 +48,7 @@ def make_host(
     host = new_host(
         key_pair=pair,
         sec_opt={NOISE: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
-        muxer_opt={YAMUX: GuardedYamux},
+        muxer_opt={YAMUX: WatchedYamux},
         psk=psk,
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
