@@ -10,10 +10,12 @@ from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerF
 from peerd.core.limits import (
     DIAL_BACKOFF_SECONDS,
     DIAL_GRACE_SECONDS,
+    LONELY_DIAL_SECONDS,
     MAX_DIAL_BACKOFF_SECONDS,
     MAX_DIALS,
     MIN_REPEAT_SECONDS,
     SETTLE_SECONDS,
+    SILENT_SECONDS,
     STEADY_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
@@ -37,18 +39,24 @@ def start(node: Node) -> Moved:
             known.peer,
         )
     )
-    for known in _with_a_stranger(node, due)[:free]:
+    for known in _one_of_each(node, due)[:free]:
         node = put(node, replace(known, dialling_since=node.at))
-        effects.append(Dial(peer=known.peer, addresses=known.addresses))
+        effects.append(Dial(peer=known.peer, addresses=_another_first(known)))
     return node, effects
 
 
-def _with_a_stranger(node: Node, due: list[Neighbour]) -> list[Neighbour]:
-    """Good peers go first, but one dial is always left for a stranger: all I remember may be gone."""
-    if any(known.dialling_since is not None and not known.remembered for known in node.neighbours.values()):
-        return due
-    stranger = next((known for known in due if not known.remembered), None)
-    return due if stranger is None else [stranger, *(known for known in due if known is not stranger)]
+def _one_of_each(node: Node, due: list[Neighbour]) -> list[Neighbour]:
+    """One dial is left for a stranger, since all I remember may be gone, and one for a friend in a crowd of those."""
+    busy = {known.remembered for known in node.neighbours.values() if known.dialling_since is not None}
+    first = [next((known for known in due if known.remembered is kind), None) for kind in (False, True)]
+    ahead = [known for known in first if known is not None and known.remembered not in busy]
+    return [*ahead, *(known for known in due if known not in ahead)]
+
+
+def _another_first(known: Neighbour) -> tuple[str, ...]:
+    """Each attempt begins with another address: the time for a dial may be used up by two that swallow what comes."""
+    turn = known.dial_attempt % len(known.addresses)
+    return known.addresses[turn:] + known.addresses[:turn]
 
 
 def running(node: Node) -> int:
@@ -64,14 +72,26 @@ def is_due(node: Node, known: Neighbour) -> bool:
 
 
 def found(node: Node, event: PeerFound) -> Moved:
-    """Somebody says where a peer is: kept in the bounded table, behind what the peer itself says."""
+    """Somebody says where a peer is: kept in the bounded table, behind what the peer itself says.
+
+    One that has moved is dialled within a minute, however long it was not there.
+    """
     if event.peer == node.me:
         return node, []
     node, known = welcome(node, event.peer, connected=False)
     if known is None:
         return node, []
     addresses = with_hearsay(known.addresses, event.addresses)
-    return (put(node, replace(known, addresses=addresses)) if addresses != known.addresses else node), []
+    if addresses == known.addresses:
+        return node, []
+    return put(node, replace(known, addresses=addresses, dial_not_before=_sooner(node, known))), []
+
+
+def when_heard(node: Node, known: Neighbour) -> float:
+    """When to dial the peer of a new announcement: at once, where it was silent for long and so has come back."""
+    if known.connected or node.at < known.heard_at + SILENT_SECONDS:
+        return known.dial_not_before
+    return min(known.dial_not_before, node.at)
 
 
 def connected(node: Node, event: PeerConnected) -> Moved:
@@ -100,7 +120,12 @@ def disconnected(node: Node, event: PeerDisconnected) -> Moved:
     known = replace(known, connected=False)
     if node.at >= known.connected_at + STEADY_SECONDS:
         known = replace(known, dial_attempt=0)
-    return put(node, _later(node, known)), []
+    node = put(node, _later(node, known))
+    if not any(other.connected for other in node.neighbours.values()):
+        others = node.neighbours.values()
+        sooner = {other.peer: replace(other, dial_not_before=_sooner(node, other)) for other in others}
+        node = replace(node, neighbours=sooner)
+    return node, []
 
 
 def reconciled(node: Node, event: Ticked) -> Node:
@@ -132,7 +157,15 @@ def expire(node: Node) -> Node:
     return node
 
 
+def _sooner(node: Node, known: Neighbour) -> float:
+    """Within a minute, unless it waits longer than for a failed dial: that has another reason."""
+    failed_dial = known.dial_not_before <= node.at + MAX_DIAL_BACKOFF_SECONDS
+    return min(known.dial_not_before, node.at + LONELY_DIAL_SECONDS) if failed_dial else known.dial_not_before
+
+
 def _later(node: Node, known: Neighbour) -> Neighbour:
-    pause = backoff(known.dial_attempt, DIAL_BACKOFF_SECONDS, MAX_DIAL_BACKOFF_SECONDS, node.me, known.peer)
+    lonely = not any(other.connected for other in node.neighbours.values() if other.peer != known.peer)
+    longest = LONELY_DIAL_SECONDS if lonely else MAX_DIAL_BACKOFF_SECONDS
+    pause = backoff(known.dial_attempt, DIAL_BACKOFF_SECONDS, longest, node.me, known.peer)
     again = max(known.dial_not_before, node.at + pause)
     return replace(known, dialling_since=None, dial_attempt=known.dial_attempt + 1, dial_not_before=again)

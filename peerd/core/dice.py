@@ -19,5 +19,8 @@ def roll(*words: str | int) -> float:
 
 
 def backoff(attempt: int, first: float, longest: float, *words: str | int) -> float:
-    """Seconds before the next try: doubled by each attempt, times 0.5 to 1.5, so that peers do not march in step."""
-    return min(longest, first * 2.0 ** min(attempt, 30)) * (0.5 + roll(attempt, *words))
+    """Seconds before the next try: doubled by each attempt, times 0.5 to 1.5, so that peers do not march in step.
+
+    Never more than `longest`.
+    """
+    return min(longest / 1.5, first * 2.0 ** min(attempt, 30)) * (0.5 + roll(attempt, *words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from peerd.core import dials
 from peerd.core.events import AnnouncementHeard, MessageRefused
 from peerd.core.limits import (
     ANNOUNCEMENT_BURST,
@@ -142,6 +143,7 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
         known,
         name=clean_name(said.name),
         addresses=proven_first(said.addresses, known.addresses),
+        dial_not_before=dials.when_heard(node, known),
         latest=said,
         heard_at=node.at,
         seen=said.order,

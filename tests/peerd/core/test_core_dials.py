@@ -6,7 +6,7 @@ from typing import Any
 
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.limits import MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS
+from peerd.core.limits import LONELY_DIAL_SECONDS, MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS, SILENT_SECONDS
 from peerd.core.outlook import next_deadline
 from peerd.wire.messages import PeerRecord
 
@@ -48,9 +48,93 @@ def test_a_peer_that_does_not_answer_is_dialled_for_ever_with_growing_pauses(pla
             play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
 
     assert waits[0] <= 3.0
-    assert waits[5] > 10.0
-    assert max(waits) <= 1.5 * MAX_DIAL_BACKOFF_SECONDS + 1
+    assert waits[5] > 8.0
+    assert max(waits) <= LONELY_DIAL_SECONDS + 1
     assert len(waits) > 20
+
+
+def pauses(play: Any, peer: str, seconds: int = 1500) -> list[float]:
+    """Between dials of a peer that never answers."""
+    waits, since = [], play.at
+    for _ in range(seconds):
+        play.tick(1.0)
+        if [effect for effect in play.wanted(do.Dial) if effect.peer == peer]:
+            waits.append(play.at - since)
+            since = play.at
+            play.tell(on.DialFailed, peer=peer, reason="unreachable")
+    return waits
+
+
+def test_with_company_the_pauses_grow_to_five_minutes_and_no_more(playbook: Any) -> None:
+    play = playbook()
+    play.connect("peer-two")
+    find(play)
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+
+    assert LONELY_DIAL_SECONDS < max(pauses(play, "peer-one")) <= MAX_DIAL_BACKOFF_SECONDS + 1
+
+
+def test_whoever_loses_the_last_connection_dials_everybody_within_a_minute(playbook: Any) -> None:
+    play = playbook()
+    play.connect("peer-two")
+    find(play)
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+    pauses(play, "peer-one")
+    play.tell(on.PeerDisconnected, peer="peer-two")
+
+    assert pauses(play, "peer-one", 100)[0] <= LONELY_DIAL_SECONDS + 1
+
+
+def test_one_that_announces_after_a_long_silence_is_dialled_at_once(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect("peer-two")
+    find(play)
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+    pauses(play, "peer-one")
+    play.hear("peer-one", 1)
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-one"]
+
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+    play.hear("peer-one", 2, after=SILENT_SECONDS / 2)  # it cannot be dialled, and is not for every round of its
+    assert play.wanted(do.Dial) == []
+
+
+def test_one_that_has_moved_is_dialled_within_a_minute(playbook: Any) -> None:
+    play = playbook()
+    play.connect("peer-two")
+    find(play)
+    play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+    pauses(play, "peer-one")
+    find(play, "peer-one", "/sim/elsewhere")
+
+    assert pauses(play, "peer-one", 100)[0] <= LONELY_DIAL_SECONDS + 1
+
+
+def test_each_attempt_begins_with_another_address(playbook: Any) -> None:
+    play = playbook()
+    find(play, "peer-one", "/swallows/1", "/swallows/2", "/good")
+    firsts = {play.effects[0].addresses[0]}
+    for _ in range(2):
+        play.tell(on.DialFailed, peer="peer-one", reason="unreachable")
+        while not play.wanted(do.Dial):
+            play.tick()
+        (dial,) = play.wanted(do.Dial)
+        assert sorted(dial.addresses) == ["/good", "/swallows/1", "/swallows/2"]
+        firsts.add(dial.addresses[0])
+
+    assert firsts == {"/swallows/1", "/swallows/2", "/good"}
+
+
+def test_one_dial_is_always_left_for_a_friend_however_many_strangers_are_found(playbook: Any) -> None:
+    play = playbook(known=(PeerRecord(peer="friend", addresses=("/f",)),))
+    play.tell(on.DialFailed, peer="friend", reason="unreachable")
+    for number in range(50):
+        find(play, f"stranger-{number}")
+    play.tick(5.0)
+    play.tell(on.DialFailed, peer="stranger-0", reason="unreachable")
+
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["friend"]
 
 
 def test_pauses_differ_between_peers_and_are_the_same_in_every_run(playbook: Any) -> None:
