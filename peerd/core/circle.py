@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from p2pfinetune.names import PeerId
+from peerd.core.dice import roll
 from peerd.core.effects import Candidate
+from peerd.core.limits import CIRCLE_ROUNDS
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.state import Node, throttled
 
@@ -31,15 +33,18 @@ def _heard(node: Node) -> list[Neighbour]:
 
 
 def _best(node: Node, heard: list[Neighbour]) -> frozenset[PeerId]:
-    """Good standing first, then trusted, then reliable, then spread by lot."""
+    """Good standing first, then trusted, then reliable; the places left are drawn by lot, every few rounds anew.
+
+    So a crowd whose updates are of no use holds no place for long, and everybody is tried in the end.
+    """
+    spread = roll("circle", node.round // CIRCLE_ROUNDS) * 2**30
     ranked = [
         (
             throttled(node, known.peer),
             -node.row.get(known.peer, 0.0),
             known.unreliability,
-            known.admitted is None,
-            not known.connected,
-            known.lot,
+            not is_announcing(node, known),
+            known.lot * spread % 1.0,
             known.peer,
         )
         for known in heard
@@ -70,10 +75,15 @@ def _candidate(node: Node, peer: PeerId, update: Update) -> Candidate:
     )
 
 
+def is_announcing(node: Node, known: Neighbour) -> bool:
+    """Heard of lately, measured by my own rounds."""
+    window = max(3 * node.settings.collect_seconds, 2 * node.round_seconds)
+    return known.latest is not None and known.heard_at >= node.at - window
+
+
 def is_live(node: Node, known: Neighbour) -> bool:
     """Connected, of my network, announcing of late, and its updates can be had: worth waiting for."""
-    window = max(3 * node.settings.collect_seconds, 2 * node.round_seconds)
-    return known.connected and known.latest is not None and not known.is_given_up and known.heard_at >= node.at - window
+    return known.connected and is_announcing(node, known) and not known.is_given_up
 
 
 def awaited(node: Node) -> list[Neighbour]:

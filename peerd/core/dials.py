@@ -25,11 +25,12 @@ from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
 def start(node: Node) -> Moved:
     """Begin what dials are wanted and due."""
     effects: list[AnyEffect] = []
-    connected = sum([known.connected for known in node.neighbours.values()])
-    free = min(MAX_DIALS, node.settings.max_connections - connected) - running(node)
-    if free <= 0:
+    busy = running(node)
+    if busy >= MAX_DIALS:
         return node, effects
     due = [known for known in node.neighbours.values() if is_due(node, known)]
+    if not due:
+        return node, effects
     due.sort(
         key=lambda known: (
             throttled(node, known.peer),
@@ -39,10 +40,28 @@ def start(node: Node) -> Moved:
             known.peer,
         )
     )
-    for known in _one_of_each(node, due)[:free]:
+    chosen = _one_of_each(node, due)[: max(0, min(MAX_DIALS, _sought(node)) - busy)]
+    wanted = [known for known in due if _is_in_circle(node, known) and known not in chosen]
+    for known in [*chosen, *wanted][: MAX_DIALS - busy]:
         node = put(node, replace(known, dialling_since=node.at))
         effects.append(Dial(peer=known.peer, addresses=_another_first(known)))
     return node, effects
+
+
+def _sought(node: Node) -> int:
+    """Connections still wanted, to whomever: so many in all, and half of them at least of my own choice.
+
+    Else a crowd that comes first would leave no room for anybody that I look for.
+    """
+    connected = [known for known in node.neighbours.values() if known.connected]
+    chosen = sum([known.dialled for known in connected])
+    most = node.settings.max_connections
+    return max(most - len(connected), most // 2 - chosen)
+
+
+def _is_in_circle(node: Node, known: Neighbour) -> bool:
+    """Whose updates are wanted is dialled however many others are connected; they are a neighbourhood at most."""
+    return known.peer in node.circle if node.circle else known.latest is not None
 
 
 def _one_of_each(node: Node, due: list[Neighbour]) -> list[Neighbour]:
@@ -103,10 +122,12 @@ def connected(node: Node, event: PeerConnected) -> Moved:
     if known is None:
         return node, shut_out
     addresses = known.addresses
-    if known.dialling_since is not None:  # the other end of an inbound connection is no address to dial
+    dialled = known.dialling_since is not None
+    if dialled:  # the other end of an inbound connection is no address to dial
         addresses = proven_first((event.address,), addresses)
     since = known.connected_at if known.connected else node.at
     known = replace(known, connected=True, connected_at=since, addresses=addresses, dialling_since=None)
+    known = replace(known, dialled=known.dialled or dialled)
     soon = max(node.at + SETTLE_SECONDS, node.repeated_at + MIN_REPEAT_SECONDS)
     node = replace(node, repeat_at=min(node.repeat_at, soon), alone_is_said=False)
     return put(node, known), shut_out
@@ -117,7 +138,7 @@ def disconnected(node: Node, event: PeerDisconnected) -> Moved:
     known = node.neighbours.get(event.peer)
     if known is None or not known.connected:
         return node, []
-    known = replace(known, connected=False)
+    known = replace(known, connected=False, dialled=False)
     if node.at >= known.connected_at + STEADY_SECONDS:
         known = replace(known, dial_attempt=0)
     node = put(node, _later(node, known))

@@ -59,5 +59,7 @@ BAN_GROWTH = 4.0  # each further one is so many times longer
 MAX_BAN_SECONDS = 86_400.0
 MAX_STANDINGS = 512  # offenders kept in mind
 
+CIRCLE_ROUNDS = 3  # before places in the circle that no trust holds are drawn anew: time to be fetched and judged
+
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
 MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

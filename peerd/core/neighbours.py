@@ -48,6 +48,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     connected: bool = False
     connected_at: float = 0.0
+    dialled: bool = False
+    """I chose to connect, not the peer."""
     remembered: bool = False
     """Known as good from an earlier run, or proved good in this one."""
     remembered_at: float | None = None

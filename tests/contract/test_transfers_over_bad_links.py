@@ -17,7 +17,9 @@ from tests.linkfaults import Proxy
 BLOB = bytes(range(256)) * 6400  # 1.6 MB
 TENTH = len(BLOB) // 10
 TALK_BYTES = 16 * 1024  # a connection's handshakes, greetings and gossip subscriptions, both ways
-FRAME_BYTES = 64 * 1024  # one that has not come whole is not authenticated, so it cannot be kept; one more may be under way
+FRAME_BYTES = (
+    64 * 1024
+)  # one that has not come whole is not authenticated, so it cannot be kept; one more may be under way
 SWIFT = 4_000_000  # bytes a second: slow enough that no window full is under way
 
 
@@ -169,6 +171,8 @@ def test_peers_a_late_second_apart_connect_and_fetch(play_libp2p):
             link.delay(0.5, 0.25)
             await meet(one, other, link)
 
-            assert await one.transport.fetch(digest, len(BLOB), [other.id], 60.0) == Fetched(digest, other.id, len(BLOB))
+            assert await one.transport.fetch(digest, len(BLOB), [other.id], 60.0) == Fetched(
+                digest, other.id, len(BLOB)
+            )
 
     play_libp2p(scenario)

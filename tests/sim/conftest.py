@@ -21,6 +21,7 @@ from peerd.core import events as on
 from peerd.core.invariants import broken
 from peerd.core.node import begin, step
 from peerd.core.patience import waited_rounds
+from peerd.core.phases import Collecting
 from peerd.core.settings import Settings
 from peerd.core.state import Node
 from peerd.resume import standing_of
@@ -32,6 +33,7 @@ from peerd.wire.messages import Announcement, PeerRecord
 NETWORK = Digest("a" * 64)
 SIZE = 20_000
 EPOCH_SECONDS = 1_700_000_000.0  # of the virtual time's beginning
+CONNECT_SECONDS, OPEN_SECONDS, SILENCE_SECONDS = 15.0, 8.0, 40.0  # as the libp2p back end has them
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +44,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     delay_seconds: tuple[float, float] = (0.01, 0.2)
     """A wide span also reorders."""
     fetch_loss: float = 0.0
+    one_way_seconds: tuple[float, float] = (0.0, 0.0)
+    """Of whatever crosses the network, handshakes included."""
 
 
 class Peer:
@@ -59,8 +63,14 @@ class Peer:
         self.train_seconds = 20.0
         self.serves = "at once"  # | "never ends" | "corrupt" | "absent"
         self.sends_garbage = False
+        self.frozen: list[on.AnyEvent] | None = None  # what a suspended process will find
+        self.is_puppet = False  # no core of its own: what it does is written in the test
         self.round_began: dict[int, float] = {}
         self.longest_round = 0.0
+        self.collecting_since: float | None = None
+        self.longest_wait = 0.0
+        """From the end of the own work to the end of the round."""
+        self.trusts: Callable[[PeerId], bool] = lambda _: True
         self.merged: set[PeerId] = set()
         self.notes: list[str] = []
         self.clock_ahead = 0.0  # seconds, of the time that people set
@@ -92,6 +102,8 @@ class World:
         self.bad_blobs: set[Digest] = set()
         self.sides: dict[PeerId, int] = {}
         self.unreachable: set[PeerId] = set()
+        self.paused_until = 0.0
+        self.watch: Callable[[Peer, on.AnyEvent], None] = lambda _peer, _event: None
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -109,6 +121,10 @@ class World:
     def feed(self, peer: Peer, event: on.AnyEvent) -> None:
         if peer.node is None:
             return
+        if peer.frozen is not None:
+            peer.frozen.append(event)
+            return
+        was = peer.node.phase
         node, effects = step(peer.node, event)
         faults = broken(node, effects, peer.node)
         assert not faults, f"{self.now:.2f} {peer.id} after {event}: {faults}"
@@ -116,7 +132,13 @@ class World:
         self.steps += 1
         line = f"{self.now:.4f} {peer.id} {type(event).__name__} {[type(effect).__name__ for effect in effects]}\n"
         self.trace.update(line.encode())
+        if isinstance(node.phase, Collecting) and not isinstance(was, Collecting):
+            peer.collecting_since = self.now
+        if isinstance(event, on.Collaborated) and peer.collecting_since is not None:
+            peer.longest_wait = max(peer.longest_wait, self.now - peer.collecting_since)
+            peer.collecting_since = None
         self.perform(peer, effects)
+        self.watch(peer, event)
 
     # --- lives ------------------------------------------------------------------------------------------------------
 
@@ -130,9 +152,15 @@ class World:
         self.boot(peer)
         return peer
 
+    def add_puppet(self, id_: str) -> Peer:
+        self.peers[PeerId(id_)] = peer = Peer(PeerId(id_))
+        peer.is_puppet = True
+        return peer
+
     def boot(self, peer: Peer) -> None:
         peer.store = peer.store.reopened()
         peer.life += 1
+        peer.frozen, peer.collecting_since = None, None
         peer.round_began.clear()
         own = peer.store.announcement()
         peer.node, effects = begin(
@@ -173,17 +201,40 @@ class World:
 
     def tick(self, peer: Peer, life: int) -> None:
         if peer.life == life and peer.node is not None:
-            self.feed(peer, on.Ticked(at=self.now))
+            if peer.frozen is None:
+                self.feed(peer, on.Ticked(at=self.now))
             self.later(1.0, lambda: self.tick(peer, life))
 
     def introduce(self, peer: Peer, life: int) -> None:
         """What a bootstrap node does: now and then, some others at random."""
         if peer.life != life or peer.node is None:
             return
-        others = [other for other in self.peers.values() if other.node is not None and other is not peer]
-        for other in self.dice.sample(others, min(6, len(others))):
+        for other in self.introduced(peer):
             self.feed(peer, on.PeerFound(at=self.now, peer=other.id, addresses=(f"/sim/{other.id}",), how="bootstrap"))
         self.later(60.0, lambda: self.introduce(peer, life))
+
+    def introduced(self, peer: Peer) -> list[Peer]:
+        others = [other for other in self.peers.values() if self.is_there(other) and other is not peer]
+        return self.dice.sample(others, min(6, len(others)))
+
+    def is_there(self, peer: Peer) -> bool:
+        return peer.node is not None or peer.is_puppet
+
+    def freeze(self, peer: Peer) -> None:
+        """SIGSTOP: connections stay up until somebody notices the silence."""
+        peer.frozen, life = [], peer.life
+
+        def noticed() -> None:
+            if peer.frozen is not None and peer.life == life:
+                for id_ in sorted(peer.connections):
+                    self.cut(peer, self.peers[id_])
+
+        self.later(SILENCE_SECONDS, noticed)
+
+    def thaw(self, peer: Peer) -> None:
+        waiting, peer.frozen = peer.frozen or [], None
+        for event in waiting:
+            self.feed(peer, event)
 
     def crash(self, peer: Peer) -> None:
         peer.node = None
@@ -199,8 +250,8 @@ class World:
     # --- the network ------------------------------------------------------------------------------------------------
 
     def can_reach(self, one: PeerId, other: PeerId) -> bool:
-        there = other in self.peers and self.peers[other].node is not None and other not in self.unreachable
-        return there and self.sides.get(one, 0) == self.sides.get(other, 0)
+        there = other in self.peers and self.is_there(self.peers[other]) and other not in self.unreachable
+        return there and self.peers[other].frozen is None and self.sides.get(one, 0) == self.sides.get(other, 0)
 
     def partition(self, *sides: Iterable[PeerId]) -> None:
         self.sides = {id_: number for number, side in enumerate(sides) for id_ in side}
@@ -211,6 +262,18 @@ class World:
 
     def heal(self) -> None:
         self.sides = {}
+
+    def pause(self, seconds: float) -> None:
+        """Nothing crosses any link for so long; a silence that is noticed ends connections, late bytes still arrive."""
+        self.paused_until = self.now + seconds
+        if seconds > SILENCE_SECONDS:
+            self.later(SILENCE_SECONDS, lambda: self.partition(*([id_] for id_ in self.peers)))
+            self.later(seconds, self.heal)
+
+    def crossing(self, hops: int = 1) -> float:
+        """Seconds for so many ways across the network, one after the other."""
+        held = max(0.0, self.paused_until - self.now)
+        return held + sum(self.dice.uniform(*self.faults.one_way_seconds) for _ in range(hops))
 
     def cut(self, one: Peer, other: Peer) -> None:
         for near, far in ((one, other), (other, one)):
@@ -229,6 +292,8 @@ class World:
         reached, frontier = {origin: origin}, [origin]
         while frontier:
             near = frontier.pop()
+            if self.peers[near].is_puppet or self.peers[near].frozen is not None:
+                continue  # passes nothing on
             for id_ in sorted(self.peers[near].connections):
                 if id_ not in reached:
                     reached[id_] = near
@@ -241,7 +306,7 @@ class World:
     def deliver(self, peer: Peer, announcement: Announcement, via: PeerId) -> None:
         self.answer(
             peer,
-            self.dice.uniform(*self.faults.delay_seconds),
+            self.dice.uniform(*self.faults.delay_seconds) + self.crossing(),
             lambda at: on.AnnouncementHeard(
                 at=at,
                 announcement=announcement,
@@ -353,12 +418,16 @@ class World:
         seconds = 0.0
         reason = "absent"
         for holder in effect.holders:
-            if not self.can_reach(peer.id, holder):
+            if holder in peer.connections and self.peers[holder].frozen is not None:
+                seconds, reason = seconds + OPEN_SECONDS, "unreachable"
+            elif not self.can_reach(peer.id, holder):
                 seconds, reason = seconds + 2.0, "unreachable"
+            elif (opening := self.crossing(4)) > OPEN_SECONDS:
+                seconds, reason = seconds + OPEN_SECONDS, "timeout"
             elif self.peers[holder].serves == "never ends":
                 seconds, reason = effect.timeout_seconds, "timeout"
             elif effect.digest in self.peers[holder].shelf and self.peers[holder].serves != "absent":
-                seconds += self.dice.uniform(0.1, 1.0)
+                seconds += self.dice.uniform(0.1, 1.0) + opening + self.crossing(2)
                 spoilt = self.peers[holder].serves == "corrupt"
                 reason = "corrupt" if spoilt else "lost" if self.dice.random() < self.faults.fetch_loss else ""
             else:
@@ -372,6 +441,8 @@ class World:
             return
 
         def fetched(at: float) -> on.AnyEvent:
+            if not self.can_reach(peer.id, holder):  # gone meanwhile
+                return on.FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
             peer.shelf.add(effect.digest)
             return on.BlobFetched(at=at, peer=effect.peer, digest=effect.digest, bytes_in=effect.size)
 
@@ -386,7 +457,8 @@ class World:
         assert {candidate.digest for candidate in effect.candidates} <= peer.shelf, "merging a blob that is gone"
         others = [candidate.peer for candidate in effect.candidates]
         peer.merged.update(others)
-        row = {id_: 1.0 / (1 + len(others)) for id_ in (peer.id, *others)}
+        trusted = [id_ for id_ in others if peer.trusts(id_)]
+        row = dict.fromkeys(others, 0.0) | dict.fromkeys((peer.id, *trusted), 1.0 / (1 + len(trusted)))
         guard = peer.guard(effect.round)
         record = RoundRecord(
             round=effect.round,
@@ -412,14 +484,16 @@ class World:
         )
 
     def dial(self, peer: Peer, effect: do.Dial) -> None:
+        seconds = self.dice.uniform(0.05, 0.5) + self.crossing(6)
+
         def arrive() -> None:
-            if self.can_reach(peer.id, effect.peer):
+            if seconds < CONNECT_SECONDS and self.can_reach(peer.id, effect.peer):
                 self.link(peer, self.peers[effect.peer])
             else:
                 self.feed(peer, on.DialFailed(at=self.now, peer=effect.peer, reason="unreachable"))
 
         life = peer.life
-        self.later(self.dice.uniform(0.05, 0.5), lambda: arrive() if peer.life == life else None)
+        self.later(min(seconds, CONNECT_SECONDS), lambda: arrive() if peer.life == life else None)
 
 
 @pytest.fixture

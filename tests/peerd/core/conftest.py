@@ -82,9 +82,7 @@ class Playbook:
     def connect(self, peer: str = "peer-one") -> list[do.AnyEffect]:
         return self.tell(on.PeerConnected, peer=PeerId(peer), address=f"/sim/{peer}")
 
-    def hear(
-        self, peer: str = "peer-one", sequence: int = 1, after: float = 0.0, **fields: Any
-    ) -> list[do.AnyEffect]:
+    def hear(self, peer: str = "peer-one", sequence: int = 1, after: float = 0.0, **fields: Any) -> list[do.AnyEffect]:
         said_ = said(peer, sequence, **fields)
         return self.tell(on.AnnouncementHeard, after, announcement=said_, via=PeerId(peer))
 

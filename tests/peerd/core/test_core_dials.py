@@ -197,11 +197,24 @@ def test_a_connected_peer_is_not_dialled(playbook: Any) -> None:
 def test_only_so_many_connections_are_sought(playbook: Any) -> None:
     play = playbook(max_neighbours=2)
     for number in range(4):
+        if number % 2:
+            find(play, f"peer-{number}")
         play.connect(f"peer-{number}")
 
     assert find(play, "peer-nine") == []
     play.tell(on.PeerDisconnected, peer="peer-0")
     assert [effect.peer for effect in play.wanted(do.Dial)] == ["peer-nine"]
+
+
+def test_a_crowd_that_connects_first_does_not_keep_me_from_whom_i_look_for(playbook: Any) -> None:
+    play = playbook(max_neighbours=2)
+    for number in range(20):
+        play.connect(f"crowd-{number}")
+
+    for number in range(2):
+        assert [effect.peer for effect in find(play, f"peer-{number}")] == [f"peer-{number}"]
+        play.connect(f"peer-{number}")
+    assert find(play, "peer-nine") == []
 
 
 def test_the_address_that_worked_is_tried_first_next_time(playbook: Any) -> None:
