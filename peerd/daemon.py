@@ -285,7 +285,7 @@ class Daemon:
         return Surroundings(
             me=self._key.peer_id,
             network=opened.network,
-            addresses=self._network.addresses,
+            addresses=lambda: self._network.addresses,
             peers=addresses_of(self._config.peer),
             bootstrap=addresses_of(self._config.bootstrap),
             remembered=self._remembered,

@@ -23,8 +23,8 @@ class Surroundings:
 
     me: PeerId
     network: Digest
-    addresses: tuple[str, ...]
-    """Where this daemon listens, as the transport said."""
+    addresses: Callable[[], tuple[str, ...]]
+    """Where this daemon listens now, as the transport said: a network that was started again may have another port."""
     peers: tuple[Address, ...] = ()
     """Given by --peer."""
     bootstrap: tuple[Address, ...] = ()

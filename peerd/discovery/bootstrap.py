@@ -34,7 +34,7 @@ class Bootstrap(DiscoveryMethod):
         pause, answered = self.first_seconds, True
         while surroundings.register is not None:
             message = Register(
-                network=surroundings.network, addresses=surroundings.addresses[:MAX_ADDRESSES], want=self.want
+                network=surroundings.network, addresses=surroundings.addresses()[:MAX_ADDRESSES], want=self.want
             )
             answer = await surroundings.register(node, message)
             trouble = _trouble(answer)

@@ -108,8 +108,9 @@ def is_gone(process_id):
 class Home:
     """One daemon's folder, and its process where one runs."""
 
-    def __init__(self, folder, config):
+    def __init__(self, folder, config, prefix=()):
         self.folder, self.config, self.paths = folder, config, Paths.of(folder)
+        self.prefix = list(prefix)  # of every command: where it runs
         self.process, self.output = None, folder.with_suffix(".out")
         self.paths.prepare()
         write_config(self.paths.config, config)
@@ -126,7 +127,7 @@ class Home:
         return self
 
     def command(self, name, *arguments):
-        return [sys.executable, "-m", "peerd", name, "--home", str(self.folder), *arguments]
+        return [*self.prefix, sys.executable, "-m", "peerd", name, "--home", str(self.folder), *arguments]
 
     def run(self, name, *arguments):
         """A command of the CLI to its end."""
@@ -213,7 +214,7 @@ class Town:
     def __init__(self, folder, model):
         self.folder, self.model, self.homes = folder, model, []
 
-    def home(self, name, kind="water", seed=0, **options):
+    def home(self, name, kind="water", seed=0, prefix=(), **options):
         text = write_text(self.folder / f"{name}-text", kind, seed)
         defaults = {
             "name": name,
@@ -228,7 +229,7 @@ class Town:
             "collect_seconds": 10.0,
             "patience": 1000,
         }
-        home = Home(self.folder / name, Config(**{**defaults, **options}))
+        home = Home(self.folder / name, Config(**{**defaults, **options}), prefix)
         self.homes.append(home)
         return home
 

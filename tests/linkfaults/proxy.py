@@ -13,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 CHUNK_BYTES = 16 * 1024
 UNDER_WAY = 1024  # chunks of a connection that a delay holds back, each way
@@ -58,8 +59,9 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(30)
 
-    def __enter__(self) -> Proxy:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -125,8 +127,7 @@ class Proxy:
         server.close()
         for link in list(self._links):
             link.abort()
-        while self._links:
-            await asyncio.sleep(0.01)
+            await link.done.wait()
 
     def _pause(self, seconds: float) -> None:
         self._flows.clear()
@@ -146,6 +147,7 @@ class Proxy:
         finally:
             link.abort()
             self._links.discard(link)
+            link.done.set()
 
     async def passed(self, link: _Link, way: Way, data: bytes) -> bytes:
         """Wait until this may go on; what of it may. Less than all means that the link is cut after it."""
@@ -185,7 +187,7 @@ class _Link:
 
     def __init__(self, proxy: Proxy, writer: asyncio.StreamWriter) -> None:
         self.proxy, self.writers = proxy, [writer]
-        self.flows = asyncio.Event()
+        self.done, self.flows = asyncio.Event(), asyncio.Event()
         self.flows.set()
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -36,7 +36,7 @@ class Clock:
 
 
 def surroundings(clock: Clock, **changes: object) -> Surroundings:
-    given = {"me": ME, "network": "a" * 64, "addresses": ("/ip4/192.0.2.1/tcp/1",), "random": random.Random(0)}
+    given = {"me": ME, "network": "a" * 64, "addresses": lambda: ("/ip4/192.0.2.1/tcp/1",), "random": random.Random(0)}
     return Surroundings(**{**given, "sleep": clock.sleep, **changes})
 
 
@@ -107,6 +107,29 @@ def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
 
     assert asked == [Register(network="a" * 64, addresses=("/ip4/192.0.2.1/tcp/1",), want=16)]
     assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
+
+
+def test_a_bootstrap_node_is_told_where_we_listen_now_not_where_we_did():
+    ports = iter(range(1, 9))
+    asked, register = answering(Sample(status="ok"))
+
+    found(
+        "bootstrap",
+        surroundings(
+            Clock(2), bootstrap=NODES, register=register, addresses=lambda: (f"/ip4/192.0.2.1/tcp/{next(ports)}",)
+        ),
+    )
+
+    assert [message.addresses for message in asked] == [("/ip4/192.0.2.1/tcp/1",), ("/ip4/192.0.2.1/tcp/2",)]
+
+
+def test_a_node_that_was_gone_is_asked_again_within_two_minutes_and_a_half_however_long_it_was_gone():
+    clock = Clock(40)
+    _, register = answering(Failed("unreachable", "does not answer"))
+
+    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+
+    assert max(clock.slept) <= 150.0
 
 
 def test_the_pause_grows_to_its_limit_and_never_past_a_third_of_the_registration():
