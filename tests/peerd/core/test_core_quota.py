@@ -175,6 +175,7 @@ def test_a_throttled_peer_is_fetched_last(play: Any) -> None:
 def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
     play = playbook(max_neighbours=1)  # two connections
     play.worker()
+    play.tell(on.PeerFound, peer=PeerId("peer-there"), addresses=("/sim/peer-there",), how="peers")
     play.connect("peer-there")
     play.connect("peer-here")
     offend(play, 2)
