@@ -34,6 +34,7 @@ from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
 from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
+from p2pfinetune.usefulness import useful_row
 
 Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 
@@ -241,6 +242,11 @@ class Learner:
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
         outcome = self._decide(own, heard.merged, on_guard)
+        if self.options.guarded and heard.merged is not own:
+            useful = useful_row(row, self.me, own, neighbours, self._scheme, self._rule, context)
+            tried = self._decide(own, merged_by(useful, self.me, own, neighbours, self._rule), on_guard)
+            if outcome.reason or (not tried.reason and tried.loss < outcome.loss):
+                row, outcome = useful, tried
         for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
             nearer = held_back(row, self.me, part)
             tried = self._decide(own, merged_by(nearer, self.me, own, neighbours, self._rule), on_guard)

@@ -22,6 +22,7 @@ from p2pfinetune.batches import derived_seed
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.backdoor import backdoor_of, planted
 from p2pfinetune.simulation.population import Population
 
 PREFIX = "attacker-"
@@ -31,7 +32,8 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many attackers there are and what they do."""
 
     kind: str = "sign-flip"
-    """sign-flip, scaled, gaussian, inner-product, little-is-enough, mimic, garbage, not-finite, replay or sybil."""
+    """sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, garbage, backdoor,
+    not-finite, replay, sybil or collude."""
     attackers: Annotated[int, msgspec.Meta(ge=0)] = 0
     strength: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     """Of the kind; 0: what `STRENGTH` says."""
@@ -41,6 +43,11 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise OptionError(f"there is no attack {self.kind!r}", f"choose one of {', '.join(KINDS)}")
+
+    @property
+    def learns(self) -> bool:
+        """Whether attackers train and merge as honest peers do; others only need what those say."""
+        return self.kind in LEARNING or self.honest_for > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Scene:
     """What they published first."""
     strength: float
     seed: int
+    number: int
+    """Of the attacker, from 0."""
 
 
 def _sign_flip(scene: Scene) -> Tensor:
@@ -67,7 +76,7 @@ def _scaled(scene: Scene) -> Tensor:
 
 def _gaussian(scene: Scene) -> Tensor:
     noise = torch.randn(scene.own_p.shape, generator=torch.Generator().manual_seed(scene.seed), dtype=scene.own_p.dtype)
-    return noise * scene.strength * scene.own_p.square().mean().sqrt()
+    return noise * scene.strength * scene.honest_np.square().mean().sqrt()
 
 
 def _inner_product(scene: Scene) -> Tensor:
@@ -95,6 +104,22 @@ def _not_finite(scene: Scene) -> Tensor:
     return torch.full_like(scene.own_p, torch.nan)
 
 
+def _backdoor(scene: Scene) -> Tensor:
+    """Its text holds a trigger and a target (`backdoor`); it publishes what it learnt, `strength` times as long."""
+    return scene.strength * scene.own_p
+
+
+def _copy(scene: Scene) -> Tensor:
+    """A free-rider: the newest update of somebody else, each of another honest peer, as its own."""
+    return scene.honest_np[scene.number % len(scene.honest_np)]
+
+
+def _dissensus(scene: Scene) -> Tensor:
+    """He et al. 2022, arXiv 2202.01545: beside one honest peer, on the side that lies away from all others."""
+    victim = scene.honest_np[scene.number % len(scene.honest_np)]
+    return victim + scene.strength * (victim - scene.honest_np.mean(dim=0))
+
+
 def _replay(scene: Scene) -> Tensor:
     """Somebody else's first update, again and again."""
     return scene.first_np[0]
@@ -112,13 +137,18 @@ KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
         "gaussian": _gaussian,
         "inner-product": _inner_product,
         "little-is-enough": _little_is_enough,
+        "dissensus": _dissensus,
         "mimic": _mimic,
+        "copy": _copy,
         "garbage": _garbage,
+        "backdoor": _backdoor,
         "not-finite": _not_finite,
         "replay": _replay,
         "sybil": _sybil,
     }
 )
+LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor"})
+"""Kinds that publish what they make of their own learning."""
 STRENGTH: Mapping[str, float] = MappingProxyType(
     {
         "sign-flip": 1.0,
@@ -126,25 +156,31 @@ STRENGTH: Mapping[str, float] = MappingProxyType(
         "gaussian": 1.0,  # of the root mean square of an honest delta
         "inner-product": 1.0,
         "little-is-enough": 1.5,  # standard deviations
+        "dissensus": 1.0,
+        "backdoor": 1.0,
         "sybil": 2.0,
     }
 )
 
 
 def with_attackers(population: Population, attack: Attack, seed: int) -> Population:
-    """The same honest peers, and attackers behind them; each holds the text of an honest one, or noise."""
+    """The same honest peers, and attackers behind them; each holds the text of an honest one, or what became of it."""
     texts, shares = dict(population.texts), dict(population.shares)
     honest = population.peers
+    if called_so := [peer for peer in honest if is_attacker(peer)]:
+        raise OptionError(f"a peer is called {called_so[0]}", "name it otherwise: attackers are called so")
+    backdoor = backdoor_of(population.texts.values(), seed) if attack.kind == "backdoor" else None
     for number in range(attack.attackers):
         model = honest[number % len(honest)]
         peer = PeerId(f"{PREFIX}{number + 1}")
-        if peer in texts:
-            raise OptionError(f"a peer is called {peer}", "name it otherwise: attackers are called so")
         corpus = population.texts[model]
-        texts[peer] = _noise(corpus, derived_seed("garbage", seed, number)) if attack.kind == "garbage" else corpus
+        own_seed = derived_seed(attack.kind, seed, number)
+        if backdoor is not None:
+            corpus = planted(corpus, backdoor, own_seed)
+        texts[peer] = _noise(corpus, own_seed) if attack.kind == "garbage" else corpus
         if model in shares:
             shares[peer] = shares[model]
-    return replace(population, texts=texts, shares=shares)
+    return replace(population, texts=texts, shares=shares, backdoor=backdoor)
 
 
 def is_attacker(peer: PeerId) -> bool:
@@ -183,5 +219,9 @@ def corrupted(
     first_np = torch.stack([first.get(peer, deltas[peer]) for peer in honest])
     act = KINDS[attack.kind]
     strength = attack.strength or STRENGTH.get(attack.kind, 0.0)
-    seeds = {peer: derived_seed("attack", seed, published, peer) for peer in attackers}
-    return {peer: act(Scene(deltas[peer], honest_np, first_np, strength, seeds[peer])) for peer in attackers}
+    return {
+        peer: act(
+            Scene(deltas[peer], honest_np, first_np, strength, derived_seed("attack", seed, published, peer), number)
+        )
+        for number, peer in enumerate(attackers)
+    }

@@ -9,6 +9,7 @@ from p2pfinetune.data.corpus import Corpus
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
 from p2pfinetune.names import PeerId
+from p2pfinetune.simulation.backdoor import Backdoor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +24,8 @@ class Population:
     Only the theoretical weights see it."""
     reference: TokenSplit | None = None
     """Public text for prediction similarity; none: each peer's trust split."""
+    backdoor: Backdoor | None = None
+    """What attackers plant, and what models are probed for at the end."""
 
     @property
     def peers(self) -> tuple[PeerId, ...]:

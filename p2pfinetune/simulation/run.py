@@ -16,11 +16,12 @@ from typing import Any
 from p2pfinetune.errors import OptionError
 from p2pfinetune.models import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.simulation.attacks import with_attackers
+from p2pfinetune.simulation.attacks import is_attacker, with_attackers
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.record import Position, RunFolder
+from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable
 from p2pfinetune.simulation.topology import neighbours
 
@@ -120,6 +121,7 @@ class _Run:
     ) -> None:
         self._population, self._engine, self._record = population, engine, record
         self._waves = tuple(tuple(_as_configured(visit, config) for visit in wave) for wave in waves)
+        self._at_work = {peer for peer in population.peers if config.attack.learns or not is_attacker(peer)}
         self._traffic = _Traffic(self._waves)
         self._held: dict[Key, Any] = {}
         self._bytes = 0
@@ -141,8 +143,8 @@ class _Run:
                 here = Position(number, time.monotonic() - began, self._bytes)
                 self._record.checkpoint(here, lambda path: self._engine.save(path, self._held))
                 saved = time.monotonic()
-        tested = self._engine.test(self._population.peers)
-        peers = {peer: {"tokens": found.tokens, "loss": dict(found.loss)} for peer, found in tested.items()}
+        tested = self._engine.test([peer for peer in self._population.peers if not is_attacker(peer)])
+        peers = {peer: _entry(found) for peer, found in tested.items()}
         self._record.finish({"seconds": round(time.monotonic() - began, 3), "bytes": self._bytes, "peers": peers})
 
     def _restore(self, folder: Path) -> None:
@@ -150,19 +152,24 @@ class _Run:
 
     def _one_wave(self, number: int, wave: Wave) -> list[dict[str, Any]]:
         """`number` counts waves from 1."""
-        self._engine.train([visit.peer for visit in wave])
+        working = tuple(visit for visit in wave if visit.peer in self._at_work)
+        self._engine.train([visit.peer for visit in working])
         heard = [visit for visit in wave if self._traffic.listeners.get((visit.peer, visit.round))]
         handles = self._engine.publish([visit.peer for visit in heard])
         self._held |= {(visit.peer, visit.round): handles[visit.peer] for visit in heard}
         sizes = {key: self._engine.size_of(handle) for key, handle in self._held.items()}
-        lines = self._engine.merge(wave, self._held)
-        for visit, line in zip(wave, lines, strict=True):
+        lines = self._engine.merge(working, self._held)
+        for visit, line in zip(working, lines, strict=True):
             key = (visit.peer, visit.round)
             line["bytes_in"] = sum(sizes[fetched] for fetched in self._traffic.fetched[key])
             line["bytes_out"] = sizes.get(key, 0) * self._traffic.listeners.get(key, 0)
             self._bytes += line["bytes_in"]
         self._held = {key: handle for key, handle in self._held.items() if self._traffic.last_use[key] > number}
         return lines
+
+
+def _entry(found: Tested) -> dict[str, Any]:
+    return {"tokens": found.tokens, "loss": dict(found.loss)} | ({"target": dict(found.target)} if found.target else {})
 
 
 def _as_configured(visit: Visit, config: SimulationConfig) -> Visit:

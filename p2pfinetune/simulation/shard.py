@@ -16,17 +16,19 @@ import numpy as np
 from torch import Tensor
 
 from p2pfinetune.adapter import Adapter, attach, initial_adapter
+from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.batches import derived_seed
 from p2pfinetune.codec import CODECS
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.evaluate import Evaluation
+from p2pfinetune.evaluate import Evaluation, measure_of
 from p2pfinetune.learner import Learner, TrainReport, Which
 from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.privacy import privatised
+from p2pfinetune.simulation.backdoor import probes, target_loss
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.timetable import Visit
@@ -45,6 +47,8 @@ class Tested:
 
     tokens: int
     loss: Mapping[str, float | None]
+    target: Mapping[str, float]
+    """Likewise of a backdoor's target behind its trigger; of no model where nothing is planted."""
 
 
 class Shard:
@@ -150,7 +154,25 @@ class Shard:
         losses: dict[str, float | None] = {
             which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)
         }
-        return Tested(found["personal"].tokens, losses)
+        return Tested(found["personal"].tokens, losses, self._probed(learner))
+
+    def _probed(self, learner: Learner) -> dict[str, float]:
+        if self._population.backdoor is None:
+            return {}
+        text = self._population.texts[learner.me].test
+        context = self._config.training.context
+        vocabulary = int(self._adapted.model.config.get_text_config().vocab_size)
+        measures = [
+            measure_of(split, context=context, vocabulary=vocabulary)
+            for split in probes(text, self._population.backdoor)
+        ]
+        asked: tuple[Which, ...] = ("base", "best")
+        adapters = [learner.adapter(which) for which in asked]
+        whole, triggered = (
+            evaluate_together(self._adapted, adapters, measure, self._stack.device, stack=self._stack)
+            for measure in measures
+        )
+        return {which: target_loss(a, b) for which, a, b in zip(asked, whole, triggered, strict=True)}
 
     def save(self, folder: Path) -> None:
         """Everything that the rest of the run depends on."""
