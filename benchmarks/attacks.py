@@ -1,9 +1,11 @@
 """What attackers do to honest peers, by scheme and defence. `python -m benchmarks.attacks --data DIR`.
 
 Attackers are added to the nine peers of `languages` (three of each kind), so that the same network without them is
-known: 1, 2, 4 and 6 of them are 10, 18, 31 and 40 % of all. Of the honest peers, on the test split: perplexity, what is
-left of the gain over training alone that the same arm has without attackers, and the share of (peer, seed) pairs that
-end more than 0.5 % worse than alone. Complete runs in --out are not run again.
+known: 1, 2, 4 and 6 of them are 10, 18, 31 and 40 % of all. Scenarios: everybody hears everybody (full); a ring of five
+honest peers in a row and ten attackers, where each honest peer has an honest majority, itself counted (ring); nobody
+hears anybody honest (surrounded). Of the honest peers, on the test split: perplexity, what is left of the gain over
+training alone that the same arm has without attackers, and the share of (peer, seed) pairs that end more than 0.5 %
+worse than alone. Complete runs in --out are not run again; --report shows what is there.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ from p2pfinetune.reproduce.summary import better_and_worse, wilson
 from p2pfinetune.reproduce.sweep import Told, sweep
 from p2pfinetune.simulation.attacks import KINDS, Attack, is_attacker
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
+from p2pfinetune.simulation.topology import Topology
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "default": {"guarded": True, "public_reference": False},
-    "default-unguarded": {"guarded": False, "public_reference": False},
+    "one-look": {"guarded": True, "public_reference": False, "second_look": False},
+    "unguarded": {"guarded": False, "public_reference": False},
     "validation": {"trust": "validation", "guarded": True},
     "mixture": {"trust": "mixture", "guarded": True},
     "average": {"trust": "uniform", "guarded": False},
@@ -43,33 +47,61 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "norm-clipping": {"trust": "uniform", "merge": "norm-clipping", "guarded": False},
     "default-median": {"merge": "coordinate-median", "guarded": True, "public_reference": False},
 }
+LOCAL = "local"
+PEACE = "none"
 FARMING = "trust-farming"  # honest for half of the merging rounds, then sign flip
 ATTACKS: Mapping[str, Attack] = {
     **{kind: Attack(kind=kind) for kind in KINDS},
     FARMING: Attack(kind="sign-flip", strength=5.0, honest_for=4),
 }
+IN_A_ROW = ("fr-1", "fr-2", "fr-3", "de-1", "de-2")
+SCENARIOS = ("full", "ring", "surrounded")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One arm under one attack, honest peers only."""
+class Case:
+    """What was tried, over seeds."""
 
     arm: str
     attack: str
     attackers: int
+    scenario: str = "full"
+
+    @property
+    def folder(self) -> str:
+        """Of its seeds."""
+        return ("" if self.scenario == "full" else f"{self.scenario}-") + f"{self.attack}-{self.attackers}"
+
+    @property
+    def peaceful(self) -> Case:
+        """The same network without attackers."""
+        attack = self.attack if self.attack == "backdoor" else PEACE  # its peaceful models are probed, too
+        return Case(self.arm, attack, 0, self.scenario)
+
+
+ALONE = Case(LOCAL, PEACE, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One case, honest peers only."""
+
+    case: Case
+    seeds: list[int]
     perplexity: float
     perplexity_std: float
-    kept: float | None
-    """Of the gain over local that the arm has without attackers, in nats; none where it gains nothing."""
-    worse: float
-    worse_interval: tuple[float, float]
+    kept: list[float]
+    """By seed, of the gain over local that the arm has without attackers, in nats; empty where it gains nothing."""
+    gain: float
+    """Over local, in nats a token."""
+    worse: int
     pairs: int
-
-
-def losses(folder: Path) -> dict[str, float]:
-    """Test losses of the honest."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return {peer: found["loss"]["best"] for peer, found in result["peers"].items() if not is_attacker(peer)}
+    target: float | None
+    """Probability of a token of the backdoor's target, behind the trigger."""
+    refused: float
+    """Part of the merges that the guard refused."""
+    trusted: float
+    """Mean weight of all attackers together in the rows of the merges that were kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,37 +109,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.attacks", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--setting", choices=["ag-news", "languages", "code-wiki"], default="languages")
+    parser.add_argument("--scenario", choices=SCENARIOS, default="full")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=["default", "average", "median"])
-    parser.add_argument("--attacks", nargs="+", choices=sorted(ATTACKS), default=sorted(ATTACKS))
+    parser.add_argument("--attacks", nargs="*", choices=sorted(ATTACKS), default=sorted(ATTACKS))
     parser.add_argument("--attackers", type=int, nargs="+", default=[4])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("reports/attacks"))
+    parser.add_argument("--report", action="store_true", help="run nothing, show every complete run in --out")
     given = parser.parse_args(arguments)
 
-    setting = SettingText(name=given.setting, data=str(given.data))
-    start = small(setting, given.model)
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    wanted = [("local", "none", 0), *((arm, "none", 0) for arm in given.arms)]
-    wanted += [(arm, kind, n) for n in given.attackers for kind in given.attacks for arm in given.arms]
-    tasks = [task(start, arm, kind, n, seed) for seed in seeds for arm, kind, n in wanted]
-    sweep(tasks, given.out, workers=given.workers, tell=say)
-    rows = summarise(given.out, wanted, seeds)
+    if not given.report:
+        if given.data is None:
+            parser.error("--data is needed to run anything")
+        start = shorter(small(SettingText(name=given.setting, data=str(given.data)), given.model))
+        seeds = range(given.first_seed, given.first_seed + given.seeds)
+        attacked = [
+            Case(arm, kind, n, given.scenario) for n in given.attackers for kind in given.attacks for arm in given.arms
+        ]
+        wanted = dict.fromkeys([ALONE, *(c.peaceful for c in attacked if c.scenario != "surrounded"), *attacked])
+        sweep(
+            [task(start, case, seed) for seed in seeds for case in wanted], given.out, workers=given.workers, tell=say
+        )
+    rows = report(given.out)
     show(rows)
     (given.out / "attacks.json").write_text(json.dumps([msgspec.to_builtins(row) for row in rows], indent=1) + "\n")
     return 0
 
 
-def task(start: SimulationConfig, arm: str, kind: str, attackers: int, seed: int) -> Task:
+def shorter(config: SimulationConfig) -> SimulationConfig:
+    """Half of the training and five merges: there are many runs."""
+    return msgspec.structs.replace(config, rounds=7, steps=8)
+
+
+def task(start: SimulationConfig, case: Case, seed: int) -> Task:
     """One simulation."""
-    attack = msgspec.structs.replace(ATTACKS[kind], attackers=attackers) if attackers else Attack()
-    config = applied(start, arm) if arm == "local" else msgspec.structs.replace(start, **ARMS[arm])
+    attack = msgspec.structs.replace(
+        ATTACKS.get(case.attack, Attack()), attackers=case.attackers, surround=case.scenario == "surrounded"
+    )
+    config = applied(start, LOCAL) if case.arm == LOCAL else msgspec.structs.replace(start, **ARMS[case.arm])
+    if case.scenario == "ring":
+        setting = msgspec.structs.replace(start.setting, peers=IN_A_ROW)
+        config = msgspec.structs.replace(config, setting=setting, topology=Topology(kind="ring"))
     config = msgspec.structs.replace(config, seed=seed, attack=attack)
-    return Task(config, arm, seed, Path(f"{kind}-{attackers}") / f"seed-{seed}" / arm)
+    return Task(config, case.arm, seed, Path(case.folder) / f"seed-{seed}" / case.arm)
 
 
 def say(told: Told) -> None:
@@ -116,54 +165,118 @@ def say(told: Told) -> None:
         print(told.task.folder, file=sys.stderr, flush=True)
 
 
-def summarise(out: Path, wanted: Sequence[tuple[str, str, int]], seeds: range) -> list[Found]:
-    """Over seeds."""
-    known = {
-        (arm, kind, n, seed): losses(out / f"{kind}-{n}" / f"seed-{seed}" / arm)
-        for arm, kind, n in wanted
-        for seed in seeds
+def report(out: Path) -> list[Found]:
+    """Every case that has a complete run beside one of training alone with the same seed."""
+    runs: dict[Case, dict[int, Path]] = {}
+    for path in sorted(out.glob("*/seed-*/*/result.json")):
+        runs.setdefault(_case(path.parents[2].name, path.parent.name), {})[int(path.parents[1].name[5:])] = path.parent
+    alone = {seed: losses(folder) for seed, folder in runs.get(ALONE, {}).items()}
+    peaceful = {case: {seed: losses(folder) for seed, folder in seeds.items()} for case, seeds in runs.items()}
+    cases = sorted(runs, key=lambda c: (SCENARIOS.index(c.scenario), c.arm, c.attackers, c.attack))
+    found = [_found(case, runs[case], alone, peaceful.get(case.peaceful, {})) for case in cases]
+    return [row for row in found if row is not None]
+
+
+def _case(name: str, arm: str) -> Case:
+    scenario = next((s for s in SCENARIOS if name.startswith(f"{s}-")), "full")
+    attack, _, attackers = name.removeprefix(f"{scenario}-").rpartition("-")
+    return Case(arm, attack, int(attackers), scenario)
+
+
+def losses(folder: Path) -> dict[str, float]:
+    """Test losses of the honest."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return {peer: found["loss"]["best"] for peer, found in result["peers"].items() if not is_attacker(peer)}
+
+
+def _found(
+    case: Case,
+    folders: Mapping[int, Path],
+    alone: Mapping[int, Mapping[str, float]],
+    peaceful: Mapping[int, Mapping[str, float]],
+) -> Found | None:
+    ended = {seed: losses(folder) for seed, folder in folders.items() if seed in alone}
+    if not ended:
+        return None
+    nats = {seed: statistics.fmean(found.values()) for seed, found in ended.items()}
+    gains = {s: statistics.fmean(alone[s][peer] - loss for peer, loss in found.items()) for s, found in ended.items()}
+    possible = {
+        s: statistics.fmean(alone[s][peer] - loss for peer, loss in peaceful[s].items()) for s in gains if s in peaceful
     }
-    means = {key: statistics.fmean(found.values()) for key, found in known.items()}
-    rows = []
-    for arm, kind, n in wanted:
-        nats = [means[arm, kind, n, seed] for seed in seeds]
-        perplexities = [math.exp(loss) for loss in nats]
-        alone = [means["local", "none", 0, seed] for seed in seeds]
-        peaceful = statistics.fmean(a - means[arm, "none", 0, seed] for a, seed in zip(alone, seeds, strict=True))
-        gain = statistics.fmean(a - loss for a, loss in zip(alone, nats, strict=True))
-        pairs = [
-            (known["local", "none", 0, seed][peer], loss)
-            for seed in seeds
-            for peer, loss in known[arm, kind, n, seed].items()
-        ]
-        _, worse = better_and_worse(pairs)
-        rows.append(
-            Found(
-                arm,
-                kind,
-                n,
-                statistics.fmean(perplexities),
-                statistics.stdev(perplexities) if len(perplexities) > 1 else 0.0,
-                gain / peaceful if peaceful > 0.0 else None,
-                worse / len(pairs),
-                wilson(worse, len(pairs)),
-                len(pairs),
-            )
-        )
-    return rows
+    pairs = [(alone[seed][peer], loss) for seed, found in ended.items() for peer, loss in found.items()]
+    perplexities = [math.exp(loss) for loss in nats.values()]
+    merges = [line for seed in ended for line in _merges(folders[seed])]
+    targets = [p for seed in ended for p in _targets(folders[seed])]
+    return Found(
+        case=case,
+        seeds=sorted(ended),
+        perplexity=statistics.fmean(perplexities),
+        perplexity_std=statistics.stdev(perplexities) if len(perplexities) > 1 else 0.0,
+        kept=[gains[s] / possible[s] for s in sorted(possible) if possible[s] > 0.0 and case.attackers],
+        gain=statistics.fmean(gains.values()),
+        worse=better_and_worse(pairs)[1],
+        pairs=len(pairs),
+        target=statistics.fmean(targets) if targets else None,
+        refused=_share(not line["accepted"] for line in merges),
+        trusted=_mean(sum(w for p, w in line["row"].items() if is_attacker(p)) for line in merges if line["accepted"]),
+    )
+
+
+def _merges(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["heard"] and not is_attacker(line["peer"])]
+
+
+def _targets(folder: Path) -> list[float]:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return [math.exp(-found["target"]["best"]) for found in result["peers"].values() if "target" in found]
+
+
+def _share(values: Iterable[bool]) -> float:
+    return _mean(float(value) for value in values)
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return statistics.fmean(known) if known else 0.0
 
 
 def show(rows: Sequence[Found]) -> None:
     """Markdown."""
-    print("| attack | attackers | defence | perplexity of the honest | gain kept | worse than alone [95 %] |")
-    print("|---|---:|---|---:|---:|---:|")
+    for scenario in SCENARIOS:
+        if chosen := [row for row in rows if row.case.scenario == scenario]:
+            print(f"\n{scenario}\n")
+            print("\n".join(table(chosen)))
+
+
+COLUMNS = (
+    "defence", "attack", "attackers", "seeds", "perplexity of the honest", "gain kept", "worse than alone [95 %]",
+    "weight of attackers", "refused", "target",
+)  # fmt: skip
+
+
+def table(rows: Sequence[Found]) -> list[str]:
+    """Lines of Markdown."""
+    lines = [
+        f"| {' | '.join(COLUMNS)} |",
+        f"|---|---|{'---:|' * (len(COLUMNS) - 2)}",
+    ]
     for row in rows:
-        kept = "-" if row.kept is None else f"{row.kept:.0%}"
-        low, high = row.worse_interval
-        print(
-            f"| {row.attack} | {row.attackers} | {row.arm} | {row.perplexity:.2f} ± {row.perplexity_std:.2f} "
-            f"| {kept} | {row.worse:.0%} [{low:.0%}, {high:.0%}] |"
+        low, high = wilson(row.worse, row.pairs)
+        lines.append(
+            f"| {row.case.arm} | {row.case.attack} | {row.case.attackers} | {len(row.seeds)} "
+            f"| {row.perplexity:.2f} ± {row.perplexity_std:.2f} | {kept(row)} "
+            f"| {row.worse} of {row.pairs} [{low:.0%}, {high:.0%}] | {row.trusted:.2f} | {row.refused:.0%} "
+            f"| {'-' if row.target is None else f'{row.target:.4f}'} |"
         )
+    return lines
+
+
+def kept(row: Found) -> str:
+    """Mean and range over seeds."""
+    if not row.kept:
+        return "-"
+    return f"{statistics.fmean(row.kept):.0%} ({min(row.kept):.0%} to {max(row.kept):.0%})"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ class LearnerOptions:
     """Most tokens of the guard split that a loss is measured on; 0: all."""
     guarded: bool = True
     """False: every finite merge is taken and nothing is returned to, as in the paper. For simulations only."""
+    second_look: bool = True
+    """False: the guard sees the trust scheme's row alone, and not that of `usefulness`. For comparison."""
     twin_pull: float = 0.0
     """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
 
@@ -163,6 +165,7 @@ class Learner:
         self._own = self._personal = self._best = self._twin_best = start or initial
         self._last_row: Mapping[PeerId, float] = {}
         self._owed = math.inf
+        self._looks_twice = options.guarded and options.second_look
         self._measures: dict[Split, Measure] = {}
         self._guard_base = self._evaluate("guard", initial).loss
         self.best_guard = self._best_local = self._guard_base
@@ -242,9 +245,11 @@ class Learner:
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
         outcome = self._decide(own, heard.merged, on_guard)
-        if self.options.guarded and heard.merged is not own:
+        useful = row
+        if self._looks_twice and heard.merged is not own:
             useful = useful_row(row, self.me, own, neighbours, self._scheme, self._rule, context)
-            tried = self._decide(own, merged_by(useful, self.me, own, neighbours, self._rule), on_guard)
+        if useful is not row and (merged := merged_by(useful, self.me, own, neighbours, self._rule)) is not own:
+            tried = self._decide(own, merged, on_guard)
             if outcome.reason or (not tried.reason and tried.loss < outcome.loss):
                 row, outcome = useful, tried
         for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():

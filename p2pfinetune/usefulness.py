@@ -17,6 +17,7 @@ from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import TrustContext, TrustScheme
 
 LEAST = 0.01  # of a row: who weighs less does no harm, and a hundred neighbours at most are measured
+ROUNDING = 1e-9
 LOOKS = 3  # how often those are left out who bring nothing; a crowd of copies may hide others like it
 
 
@@ -29,7 +30,8 @@ def useful_row(
     rule: MergeRule,
     context: TrustContext,
 ) -> TrustRow:
-    """Another row, over those of this one that bring something, by what they bring."""
+    """A row over those of this one that bring something, by what they bring; the same object if nothing changes."""
+    given = row
     left = frozenset(peer for peer, weight in row.weights.items() if weight > 0.0 and peer != me)
     gains: dict[PeerId, float] = {}
     for _ in range(LOOKS):
@@ -40,7 +42,9 @@ def useful_row(
             break
         left -= useless
         row = scheme.row(me, {**neighbours, me: own}, context, left)
-    return _by_gain(row, me, {peer: gain for peer, gain in gains.items() if peer in left})
+    found = _by_gain(row, me, {peer: gain for peer, gain in gains.items() if peer in left})
+    is_new = any(abs(weight - given.weights[peer]) > ROUNDING for peer, weight in found.weights.items())
+    return found if is_new else given
 
 
 def _gains(

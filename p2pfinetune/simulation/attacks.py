@@ -26,6 +26,7 @@ from p2pfinetune.simulation.backdoor import backdoor_of, planted
 from p2pfinetune.simulation.population import Population
 
 PREFIX = "attacker-"
+CROWD = 3  # peers that colluders join
 
 
 class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,12 +34,14 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     kind: str = "sign-flip"
     """sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, garbage, backdoor,
-    not-finite, replay, sybil or collude."""
+    not-finite, replay, sybil, shadow or collude."""
     attackers: Annotated[int, msgspec.Meta(ge=0)] = 0
     strength: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     """Of the kind; 0: what `STRENGTH` says."""
     honest_for: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Publish so many rounds honestly first, to be trusted."""
+    surround: bool = False
+    """Honest peers listen to attackers alone."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -64,6 +67,7 @@ class Scene:
     seed: int
     number: int
     """Of the attacker, from 0."""
+    attackers: int
 
 
 def _sign_flip(scene: Scene) -> Tensor:
@@ -130,6 +134,38 @@ def _sybil(scene: Scene) -> Tensor:
     return scene.honest_np[0] - scene.strength * scene.honest_np.mean(dim=0)
 
 
+def _shadow(scene: Scene) -> Tensor:
+    """Each beside another victim, nearer than any honest peer, and back from where all others have come.
+
+    Whoever trusts those that resemble it trusts its shadow first.
+    """
+    victim_p = scene.honest_np[scene.number * len(scene.honest_np) // scene.attackers]
+    return victim_p + scene.strength * _nearest(scene.honest_np, victim_p) * _direction(-scene.honest_np.mean(dim=0))
+
+
+def _collude(scene: Scene) -> Tensor:
+    """All in the midst of one crowd of peers that resemble each other, a little off towards the mean of everybody.
+
+    They carry what the crowd has learnt, so that each of them looks good, alone and in company; and they outweigh it.
+    """
+    first_p = scene.honest_np[0]
+    near_n = torch.linalg.vector_norm(scene.honest_np - first_p, dim=1).argsort()[:CROWD]
+    crowd_p = scene.honest_np[near_n].mean(dim=0)
+    away_p = scene.honest_np.mean(dim=0) - crowd_p
+    return crowd_p + scene.strength * _nearest(scene.honest_np, first_p) * _direction(away_p)
+
+
+def _nearest(honest_np: Tensor, victim_p: Tensor) -> float:
+    """How far the nearest other honest peer is."""
+    distances_n = torch.linalg.vector_norm(honest_np - victim_p, dim=1)
+    others = distances_n[distances_n > 0.0]
+    return float(others.min()) if len(others) else 0.0
+
+
+def _direction(vector_p: Tensor) -> Tensor:
+    return vector_p / torch.linalg.vector_norm(vector_p).clamp(min=torch.finfo(vector_p.dtype).tiny)
+
+
 KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
     {
         "sign-flip": _sign_flip,
@@ -145,6 +181,8 @@ KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
         "not-finite": _not_finite,
         "replay": _replay,
         "sybil": _sybil,
+        "shadow": _shadow,
+        "collude": _collude,
     }
 )
 LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor"})
@@ -159,6 +197,8 @@ STRENGTH: Mapping[str, float] = MappingProxyType(
         "dissensus": 1.0,
         "backdoor": 1.0,
         "sybil": 2.0,
+        "shadow": 0.3,  # of the way to the nearest honest peer
+        "collude": 0.15,
     }
 )
 
@@ -181,6 +221,14 @@ def with_attackers(population: Population, attack: Attack, seed: int) -> Populat
         if model in shares:
             shares[peer] = shares[model]
     return replace(population, texts=texts, shares=shares, backdoor=backdoor)
+
+
+def surrounded(graph: Mapping[PeerId, Sequence[PeerId]]) -> dict[PeerId, tuple[PeerId, ...]]:
+    """Whom each listens to, without honest neighbours of honest peers."""
+    return {
+        peer: tuple(other for other in heard if is_attacker(peer) or is_attacker(other))
+        for peer, heard in graph.items()
+    }
 
 
 def is_attacker(peer: PeerId) -> bool:
@@ -221,7 +269,15 @@ def corrupted(
     strength = attack.strength or STRENGTH.get(attack.kind, 0.0)
     return {
         peer: act(
-            Scene(deltas[peer], honest_np, first_np, strength, derived_seed("attack", seed, published, peer), number)
+            Scene(
+                own_p=deltas[peer],
+                honest_np=honest_np,
+                first_np=first_np,
+                strength=strength,
+                seed=derived_seed("attack", seed, published, peer),
+                number=number,
+                attackers=len(attackers),
+            )
         )
         for number, peer in enumerate(attackers)
     }

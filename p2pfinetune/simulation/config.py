@@ -43,6 +43,8 @@ class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The folder with the raw text; see docs/reproduction/settings.md."""
     scale: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1 / 70
     """Of the paper's 840,000 training tokens a peer; 1/70 is 12,000."""
+    peers: tuple[str, ...] = ()
+    """Only these, in this order; their text is what it is among all."""
 
 
 class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +107,8 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Prediction similarity on the setting's public text, as in the paper; false: on each peer's own trust split."""
     guarded: bool = True
     """False: every merge is taken, as in the paper."""
+    second_look: bool = True
+    """False: nobody asks whether those that the trust scheme trusts are of use."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
     credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     trust_tokens: NotNegative = 4096
@@ -173,6 +177,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             trust_tokens=self.trust_tokens,
             guard_tokens=self.guard_tokens,
             guarded=self.guarded,
+            second_look=self.second_look,
         )
 
     def text_digest(self) -> str:

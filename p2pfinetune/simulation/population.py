@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from p2pfinetune.data.corpus import Corpus
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
+from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.backdoor import Backdoor
 
@@ -31,6 +32,13 @@ class Population:
     def peers(self) -> tuple[PeerId, ...]:
         """Their names."""
         return tuple(self.texts)
+
+    def of(self, peers: Sequence[PeerId]) -> Population:
+        """Only these, in this order. OptionError for one that is not there."""
+        if unknown := [peer for peer in peers if peer not in self.texts]:
+            raise OptionError(f"there is no peer {unknown[0]!r}", f"the peers are {', '.join(self.texts)}")
+        shares = {peer: self.shares[peer] for peer in peers if peer in self.shares}
+        return replace(self, texts={peer: self.texts[peer] for peer in peers}, shares=shares)
 
     def tokens(self, peer: PeerId) -> dict[Split, int]:
         """How many tokens of each split a peer holds."""

@@ -16,7 +16,7 @@ from typing import Any
 from p2pfinetune.errors import OptionError
 from p2pfinetune.models import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.simulation.attacks import is_attacker, with_attackers
+from p2pfinetune.simulation.attacks import is_attacker, surrounded, with_attackers
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
 from p2pfinetune.simulation.population import Population
@@ -63,6 +63,8 @@ def simulate(
     _check(config, population)
     record.describe(population)
     graph = neighbours(config.topology, population.peers, config.seed)
+    if config.attack.surround:
+        graph = surrounded(graph)
     waves = timetable(population.peers, graph, config.rounds, config.timing, config.churn, config.seed)
     run = _Run(config, population, make_engine(config, population, base), record, waves)
     run.go(on_progress)
@@ -95,9 +97,10 @@ def _populate(config: SimulationConfig) -> Population:
         from p2pfinetune.reproduce.populations import populate
 
         chosen = config.setting
-        return populate(
+        found = populate(
             chosen.name, chosen.mix, base=base, data=Path(chosen.data), scale=chosen.scale, seed=config.seed
         )
+        return found.of([PeerId(name) for name in chosen.peers]) if chosen.peers else found
     from p2pfinetune.simulation.own_text import population_from_folders
 
     return population_from_folders(config, base)

@@ -364,7 +364,7 @@ def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Le
     ended = learner.collaborate({FRIEND: update(teacher)}, on_progress=lambda done, total: seen.append((done, total)))
 
     assert ended.accepted
-    assert runs.count("trust") == 3  # me, the friend, and the merge
+    assert runs.count("trust") == 4  # me, the friend, half of each, and the merge
     assert runs.count("guard") == 2  # me and the merge
     assert seen[0] == (1, 4)
     assert seen[-1] == (4, 4)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from p2pfinetune.simulation.attacks import KINDS, STRENGTH, Attack, corrupted, i
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.run import population_of, simulate
 from p2pfinetune.simulation.timetable import Timing
+from p2pfinetune.simulation.topology import Topology, neighbours
 
 LIAR, OTHER_LIAR = PeerId("attacker-1"), PeerId("attacker-2")
 HONEST = {PeerId("a"): torch.tensor([1.0, 2.0, 0.0]), PeerId("b"): torch.tensor([3.0, 2.0, 0.0])}
@@ -38,10 +40,28 @@ def lie(kind: str, strength: float = 0.0, published: int = 1, **options: Any) ->
         ("garbage", 0.0, [1.0, 1.0, 1.0]),
         ("replay", 0.0, [9.0, 9.0, 9.0]),
         ("sybil", 1.0, [-1.0, 0.0, 0.0]),
+        ("copy", 0.0, [1.0, 2.0, 0.0]),
+        ("dissensus", 1.0, [0.0, 2.0, 0.0]),
+        ("backdoor", 2.0, [2.0, 2.0, 2.0]),
+        ("shadow", 0.5, [1.0 - 2**-0.5, 2.0 - 2**-0.5, 0.0]),  # of the distance 2, towards -(2, 2, 0)
     ],
 )
 def test_what_is_published(kind: str, strength: float, expected: list[float]) -> None:
     assert lie(kind, strength)[LIAR].tolist() == pytest.approx(expected)
+
+
+def test_copies_are_each_of_another_peer_and_shadows_spread_over_all() -> None:
+    assert lie("copy")[OTHER_LIAR].tolist() == [3.0, 2.0, 0.0]
+    assert torch.dist(lie("shadow", 0.5)[OTHER_LIAR], HONEST[PeerId("b")]) == pytest.approx(1.0)
+
+
+def test_colluders_stand_among_those_that_resemble_each_other_and_pull_them_to_all_others() -> None:
+    honest = {"a": [10.0, 0.0], "b": [10.0, 1.0], "c": [10.0, -1.0], "d": [-6.0, 0.0]}
+    learnt = {PeerId(peer): torch.tensor(delta) for peer, delta in honest.items()} | {LIAR: torch.zeros(2)}
+
+    said = corrupted(Attack(kind="collude", attackers=1, strength=0.5), learnt, {}, 1, seed=0)
+
+    assert said[LIAR].tolist() == pytest.approx([9.5, 0.0])  # half of the distance between a and b, towards the mean
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,3 +159,78 @@ def test_a_network_under_attack_is_resumed_to_the_same_figures(
         simulate(chosen, tmp_path / "again", on_progress=interrupt)
 
     assert metrics(simulate(chosen, tmp_path / "again")) == through
+
+
+def test_in_a_ring_the_honest_stand_side_by_side_and_each_has_an_honest_majority() -> None:
+    peers = [PeerId(f"p{n}") for n in range(5)] + [PeerId(f"attacker-{n}") for n in range(10)]
+
+    graph = neighbours(Topology(kind="ring"), peers, seed=0)
+
+    for peer in peers[:5]:
+        honest = [peer, *(other for other in graph[peer] if not is_attacker(other))]
+        assert 2 * len(honest) > 1 + len(graph[peer])
+
+
+@pytest.mark.parametrize("kind", ["sign-flip", "shadow", "little-is-enough"])
+def test_a_ring_of_five_honest_peers_and_ten_attackers_ends_within_tolerance(
+    config: Callable[..., SimulationConfig], tmp_path: Path, kind: str
+) -> None:
+    peers = config().peers
+    five = (*peers, msgspec.structs.replace(peers[0], name="peer4"))
+    attack = Attack(kind=kind, attackers=10)
+    chosen = config(peers=five, attack=attack, topology=Topology(kind="ring"), guarded=True)
+
+    honest = [line for line in metrics(simulate(chosen, tmp_path / kind)) if not is_attacker(line["peer"])]
+
+    assert max(sum(is_attacker(peer) for peer in line["heard"]) for line in honest) == 1
+    assert all(line["guard_personal"] <= line["best_guard"] + chosen.tolerance for line in honest)
+
+
+@pytest.mark.parametrize("kind", ["sign-flip", "collude", "gaussian", "garbage"])
+def test_peers_that_hear_attackers_alone_are_no_worse_off_than_their_twins(
+    config: Callable[..., SimulationConfig], tmp_path: Path, kind: str
+) -> None:
+    attack = Attack(kind=kind, attackers=3, surround=True)
+    chosen = config(attack=attack, guarded=True, twin=True, trust="prediction-similarity")
+
+    folder = simulate(chosen, tmp_path / kind)
+
+    honest = [line for line in metrics(folder) if not is_attacker(line["peer"])]
+    assert {peer for line in honest for peer in line["heard"]} == {"attacker-1", "attacker-2", "attacker-3"}
+    for peer, found in json.loads((folder / "result.json").read_text())["peers"].items():
+        assert found["loss"]["best"] <= found["loss"]["local_best"] + chosen.tolerance, peer
+
+
+def test_only_some_peers_of_a_setting_take_part_and_an_unknown_one_is_named(
+    config: Callable[..., SimulationConfig],
+) -> None:
+    everybody = population_of(config())
+
+    assert everybody.of([PeerId("peer2"), PeerId("peer0")]).peers == ("peer2", "peer0")
+    with pytest.raises(OptionError, match="nobody"):
+        everybody.of([PeerId("nobody")])
+
+
+def test_what_an_update_copies_is_told(config: Callable[..., SimulationConfig], tmp_path: Path) -> None:
+    chosen = config(attack=Attack(kind="copy", attackers=1))
+
+    lines = metrics(simulate(chosen, tmp_path / "run"))
+
+    told = [line["copies"] for line in lines if line["heard"]]
+    assert told
+    assert all(["attacker-1", "peer0"] in pairs for pairs in told)
+
+
+def test_a_backdoor_is_learnt_from_planted_text_and_its_target_is_measured(
+    config: Callable[..., SimulationConfig], tmp_path: Path
+) -> None:
+    def targets(attackers: int) -> list[dict[str, float]]:
+        attack = Attack(kind="backdoor", attackers=attackers, strength=4.0)
+        folder = simulate(config(attack=attack, rounds=6, steps=6), tmp_path / str(attackers))
+        return [found["target"] for found in json.loads((folder / "result.json").read_text())["peers"].values()]
+
+    peaceful, attacked = targets(0), targets(4)
+
+    assert [found["base"] for found in peaceful] == pytest.approx([found["base"] for found in attacked])
+    # who takes every merge takes the backdoor with it
+    assert all(after["best"] < before["best"] for after, before in zip(attacked, peaceful, strict=True))
