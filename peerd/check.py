@@ -62,7 +62,7 @@ def _names(config: Config) -> None:
 def _plugins(config: Config) -> None:
     registries: tuple[tuple[str, Registry[Any], str, dict[str, Any]], ...] = (
         ("--trust", SCHEMES, config.trust, config.trust_options),
-        ("--merge", RULES, config.merge, {}),
+        ("--merge", RULES, config.merge, config.merge_options),
         ("--codec", CODECS, config.codec, {}),
     )
     for option, registry, name, options in registries:

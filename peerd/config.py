@@ -39,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Public text for prediction-similarity instead of the own trust split."""
     merge: str = "factor-mean"
     """Merge rule."""
+    merge_options: dict[str, Any] = {}
+    """Options of the merge rule."""
     codec: str = "bf16"
     """How updates are written for the network."""
     twin: bool = False

@@ -49,7 +49,11 @@ METAVARS = {
 }
 REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml
-PAIRS = "trust_options"  # given as --trust-option KEY=VALUE
+PAIRS = {
+    "trust_options": ("--trust-option", "top_k=3"),
+    "merge_options": ("--merge-option", "trimmed=0.3"),
+}
+"""Fields that are given as SWITCH KEY=VALUE, the switch and an example."""
 
 
 def parameters() -> list[inspect.Parameter]:
@@ -73,13 +77,13 @@ def documented() -> dict[str, str]:
 
 
 def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:
-    switch = "--trust-option" if name == PAIRS else "--" + name.replace("_", "-")
+    switch = PAIRS[name][0] if name in PAIRS else "--" + name.replace("_", "-")
     if kind is bool:
         switch = f"{switch}/--no-{name.replace('_', '-')}"
     option = typer.Option(
         switch,
         help=text + _choices(name) + _shown(default),
-        metavar="KEY=VALUE" if name == PAIRS else METAVARS.get(name),
+        metavar="KEY=VALUE" if name in PAIRS else METAVARS.get(name),
         show_default=False,
         rich_help_panel="Options" if name in FIRST else "More options, all remembered too",
     )
@@ -109,8 +113,8 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if value is None or value == []:
             continue
-        if name == PAIRS:
-            found[name] = dict(_pair(text) for text in value)
+        if name in PAIRS:
+            found[name] = dict(_pair(text, *PAIRS[name]) for text in value)
         elif isinstance(value, list):
             found[name] = [text for text in value if text]
         else:
@@ -118,10 +122,10 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pair(text: str, switch: str, example: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise UsageError(f"--trust-option: {text!r} is not KEY=VALUE", "for example: --trust-option top_k=3")
+        raise UsageError(f"{switch}: {text!r} is not KEY=VALUE", f"for example: {switch} {example}")
     try:
         return key, json.loads(value)
     except (ValueError, RecursionError):

@@ -333,6 +333,7 @@ def learner_options(config: Config) -> Any:
         trust=config.trust,
         trust_options=config.trust_options,
         merge=config.merge,
+        merge_options=config.merge_options,
         twin=config.twin,
         tolerance=config.tolerance,
         credit=config.credit,

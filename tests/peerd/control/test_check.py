@@ -43,6 +43,8 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
         ({"trust_options": {"top_k": "many"}}, "top_k|validation"),
         ({"trust": "oracle"}, "demo"),
         ({"merge": "nonsense"}, "--merge"),
+        ({"merge_options": {"trimmed": 0.2}}, "--merge: .*trimmed"),
+        ({"merge": "trimmed-mean", "merge_options": {"trimmed": 0.7}}, "--merge: .*below 0.5"),
         ({"codec": "nonsense"}, "--codec"),
         ({"bootstrap": ("hello",)}, "--bootstrap: 'hello'"),
         ({"bootstrap": ("/ip4/1.2.3.4/tcp/4001",)}, "does not end in /p2p/"),

@@ -157,6 +157,17 @@ def test_options_given_once_are_remembered(home: Path, text: Path, say: Any, sta
     assert "is open" not in quiet
 
 
+def test_a_robust_merge_rule_is_chosen_with_its_options(home: Path, text: Path, say: Any, started: Started) -> None:
+    chosen = ("--merge", "trimmed-mean", "--merge-option", "trimmed=0.3")
+
+    code, _, _ = say("start", "--home", home, "--data", text, *chosen)
+    wrong, _, err = say("start", "--home", home, "--merge-option", "trimmed")
+
+    assert (code, wrong) == (0, 2)
+    assert (started.configs[0].merge, started.configs[0].merge_options) == ("trimmed-mean", {"trimmed": 0.3})
+    assert "--merge-option: 'trimmed' is not KEY=VALUE" in err
+
+
 def test_an_empty_option_forgets_what_was_remembered(home: Path, text: Path, say: Any, started: Started) -> None:
     say("start", "--home", home, "--data", text, "--reference", text)
     say("start", "--home", home, "--reference", "")
@@ -245,9 +256,10 @@ def test_every_option_of_the_configuration_can_be_typed_and_is_explained(
 
     for field in msgspec.structs.fields(Config):
         assert helps[field.name]
-        if field.name not in {"shares", "trust_options"}:
+        if field.name not in {"shares", "trust_options", "merge_options"}:
             assert f"--{field.name.replace('_', '-')}" in out
     assert "--trust-option" in out
+    assert "--merge-option" in out
     assert "weight-similarity" in out
 
 
