@@ -31,6 +31,7 @@ from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.peft_folder import export_folder
+from p2pfinetune.progress import Progress
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
 from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
@@ -233,7 +234,7 @@ class Learner:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Collaboration:
         """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
-        progress = _Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
+        progress = Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
         neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
@@ -250,7 +251,7 @@ class Learner:
             useful = useful_row(row, self.me, own, neighbours, self._scheme, self._rule, context)
         if useful is not row and (merged := merged_by(useful, self.me, own, neighbours, self._rule)) is not own:
             tried = self._decide(own, merged, on_guard)
-            if outcome.reason or (not tried.reason and tried.loss < outcome.loss):
+            if outcome.reason or (not tried.reason and tried.is_clearly_better(outcome)):
                 row, outcome = useful, tried
         for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
             nearer = held_back(row, self.me, part)
@@ -363,7 +364,7 @@ class Learner:
         measure = self._measure(split)
         return evaluate_together(self._adapted, [adapter], measure, self._base.device, stack=self._stack)[0]
 
-    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: _Progress) -> SplitContext:
+    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: Progress) -> SplitContext:
         return SplitContext(
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
             progress.advance, self._last_row, self._stack,
@@ -371,19 +372,19 @@ class Learner:
 
     def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
         best, tolerance = self.best_guard, self.options.tolerance
-        outcome = _Outcome(own, on_guard.loss, "", moments_fit=True)
+        outcome = _Outcome(own, on_guard, on_guard.loss, "", moments_fit=True)
         if merged is not own:
-            losses = self._evaluate("guard", merged).per_window
+            found = self._evaluate("guard", merged)
             judged = guard.verdict(
-                on_guard.per_window, losses, on_guard.per_window_tokens, best, tolerance,
+                on_guard.per_window, found.per_window, on_guard.per_window_tokens, best, tolerance,
                 credit=self.options.credit, owed=self._owed,
             )  # fmt: skip
             self._owed = judged.own if judged.on_credit else self._owed
             outcome = replace(outcome, reason=judged.reason)
             if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
-                outcome = _Outcome(merged, judged.merged, "", moments_fit=not self._rule.resets_moments)
+                outcome = _Outcome(merged, found, judged.merged, "", moments_fit=not self._rule.resets_moments)
         if self.options.guarded and guard.has_drifted(outcome.loss, best, tolerance):
-            return _Outcome(self._best, best, RETURNED, moments_fit=False)
+            return _Outcome(self._best, on_guard, best, RETURNED, moments_fit=False)
         return outcome
 
     def _go_on_from(self, outcome: _Outcome) -> None:
@@ -414,26 +415,15 @@ class _Outcome:
     """What a round ends with, its guard loss, why it is not the merge, and whether the optimizer's moments fit it."""
 
     personal: Adapter
+    on_guard: Evaluation
+    """Of the adapter that was judged."""
     loss: float
     reason: str
     moments_fit: bool
 
-
-class _Progress:
-    """Counts adapters measured; a scheme may need fewer runs than there are adapters, so the end is told apart."""
-
-    def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:
-        self._tell, self._total, self._done = tell, total, 0
-
-    def advance(self) -> None:
-        self._done = min(self._done + 1, self._total)
-        if self._tell is not None:
-            self._tell(self._done, self._total)
-
-    def finish(self) -> None:
-        self._done = self._total
-        if self._tell is not None:
-            self._tell(self._done, self._total)
+    def is_clearly_better(self, other: _Outcome) -> bool:
+        one, two = self.on_guard, other.on_guard
+        return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
 
 
 def _scheme(options: LearnerOptions, rule: MergeRule) -> TrustScheme:

@@ -163,7 +163,8 @@ def _nearest(honest_np: Tensor, victim_p: Tensor) -> float:
 
 
 def _direction(vector_p: Tensor) -> Tensor:
-    return vector_p / torch.linalg.vector_norm(vector_p).clamp(min=torch.finfo(vector_p.dtype).tiny)
+    length = float(torch.linalg.vector_norm(vector_p))
+    return vector_p / length if length > 0.0 else vector_p
 
 
 KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(

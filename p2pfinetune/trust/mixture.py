@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfinetune.guard import token_mean
+from p2pfinetune.guard import standard_error, token_mean
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust._base import TrustContext, TrustScheme, softmax
 
@@ -141,19 +141,6 @@ def product_slopes(
             for j, (peer, slope) in enumerate(zip(weights, blocks, strict=True)):
                 slopes_kj[k, j] += float((slope * adapters[peer].tensors[b]).sum())
     return slopes_kj, np.array([tokens for _, tokens in found], np.int64)
-
-
-def standard_error(differences: Slopes, tokens: Counts) -> float:
-    """Of the mean over tokens of what is given per part; zero for a single part, of which nothing is known.
-
-    The ratio estimator of survey sampling: parts are drawn, and their tokens come with them (Cochran 1977, 6.3).
-    """
-    n = len(differences)
-    if n < 2 or not np.isfinite(differences).all():
-        return 0.0
-    shares = tokens / tokens.sum()
-    deviations = shares * (differences - differences @ shares)
-    return math.sqrt(n / (n - 1) * float(deviations @ deviations))
 
 
 def _shortened(slope: float, by: float) -> float:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.guard import has_drifted, verdict
-from p2pfinetune.trust.mixture import standard_error
+from p2pfinetune.guard import has_drifted, is_clearly_better, standard_error, verdict
 
 TOKENS = np.array([10, 30])
 
@@ -141,6 +140,20 @@ def test_the_standard_error_is_that_of_a_mean_where_windows_are_equal() -> None:
 
 def test_the_standard_error_of_what_is_not_finite_is_no_excuse() -> None:
     assert standard_error(losses(0.1, math.inf), TOKENS) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("better", "is_clear"),
+    [
+        (losses(1.9, 1.9, 1.9, 1.9), True),
+        (losses(1.9, 1.9, 1.9, 2.2), False),  # better in the mean, within its standard error
+        (losses(2.0, 2.0, 2.0, 2.0), False),
+        (losses(2.1, 2.1, 2.1, 2.1), False),
+        (losses(math.nan, 1.0, 1.0, 1.0), False),
+    ],
+)
+def test_better_is_clear_beyond_the_standard_error_of_the_pairs(better: np.ndarray, is_clear: bool) -> None:
+    assert is_clearly_better(better, losses(2.0, 2.0, 2.0, 2.0), EVEN) is is_clear
 
 
 def test_losses_that_are_not_paired_are_a_bug() -> None:
