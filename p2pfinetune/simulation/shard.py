@@ -166,7 +166,7 @@ class Shard:
             measure_of(split, context=context, vocabulary=vocabulary)
             for split in probes(text, self._population.backdoor)
         ]
-        asked: tuple[Which, ...] = ("base", "best")
+        asked = REPORTED
         adapters = [learner.adapter(which) for which in asked]
         whole, triggered = (
             evaluate_together(self._adapted, adapters, measure, self._stack.device, stack=self._stack)

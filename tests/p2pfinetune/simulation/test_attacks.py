@@ -225,12 +225,12 @@ def test_a_backdoor_is_learnt_from_planted_text_and_its_target_is_measured(
     config: Callable[..., SimulationConfig], tmp_path: Path
 ) -> None:
     def targets(attackers: int) -> list[dict[str, float]]:
-        attack = Attack(kind="backdoor", attackers=attackers, strength=4.0)
-        folder = simulate(config(attack=attack, rounds=6, steps=6), tmp_path / str(attackers))
+        attack = Attack(kind="backdoor", attackers=attackers)
+        folder = simulate(config(attack=attack, rounds=6, steps=8), tmp_path / str(attackers))
         return [found["target"] for found in json.loads((folder / "result.json").read_text())["peers"].values()]
 
     peaceful, attacked = targets(0), targets(4)
 
     assert [found["base"] for found in peaceful] == pytest.approx([found["base"] for found in attacked])
     # who takes every merge takes the backdoor with it
-    assert all(after["best"] < before["best"] for after, before in zip(attacked, peaceful, strict=True))
+    assert all(after["personal"] < before["personal"] for after, before in zip(attacked, peaceful, strict=True))
