@@ -1,7 +1,7 @@
-"""What private publishing costs and hides. `python -m benchmarks.privacy --data DIR --model DIR/stories260k --seeds 3`.
+"""What private publishing costs and hides. `python -m benchmarks.privacy --data DIR --model nano`.
 
 The six peers and three languages of `benchmarks.languages`. Each arm is a noise multiplier; `none` publishes as it is.
-Reported: test loss of the personal model in nats a token and what it gains over `local`, merges that guards refused, the
+Reported: test loss of the personal model in nats a token, what it gains over `local`, merges that guards refused, the
 norm of a published update, the epsilon of all rounds, and how well a neighbour tells text that was trained on from text
 that was held out (area under the curve; 0.5 is a coin): it ranks windows by how much the published adapter lowers their
 loss against the base. Arms differ in what is published alone.
@@ -19,11 +19,19 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.languages import CODEC, Plan, corpora, learners
 from p2pfinetune.names import PeerId, Refusal
+
+if TYPE_CHECKING:
+    from p2pfinetune.adapter import AdaptedModel
+    from p2pfinetune.batched.stack import AdapterStack
+    from p2pfinetune.data.corpus import Corpus
+    from p2pfinetune.models import Base
+    from p2pfinetune.update import LoraUpdate
 
 DELTA = 1e-5
 
@@ -54,7 +62,7 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
     from p2pfinetune.learner import default_max_norm
     from p2pfinetune.models import load_base
     from p2pfinetune.privacy import epsilon, privatised
-    from p2pfinetune.update import LoraUpdate, inspect
+    from p2pfinetune.update import inspect
 
     torch.set_num_threads(1)
     base = load_base(plan.model, device="cpu")
@@ -74,7 +82,7 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
                 assert not isinstance(told, Refusal), told
                 said[peer] = told
             is_merging = number > plan.warmup_rounds and noise != 0.0
-            for peer, learner in peers.items():
+            for learner in peers.values():
                 fit = {other: update for other, update in said.items() if update.delta.norm() <= longest}
                 done = learner.collaborate(fit if is_merging else {})  # which leaves out its own
                 merges += is_merging and bool(fit)
@@ -93,7 +101,9 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
         )
 
 
-def membership(plan, base, adapted, stack, text, update) -> float:  # type: ignore[no-untyped-def]
+def membership(
+    plan: Plan, base: Base, adapted: AdaptedModel, stack: AdapterStack, text: Corpus, update: LoraUpdate
+) -> float:
     """Area under the curve of telling windows of the train split from those of the test split."""
     from p2pfinetune.batched.measuring import evaluate_together
     from p2pfinetune.evaluate import measure_of

@@ -50,6 +50,7 @@ ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "GET /v1/peers": (None, documents.PeersNow),
     "GET /v1/trust": (None, documents.TrustNow),
     "GET /v1/rounds": (None, documents.RoundsDone),
+    "GET /v1/sent": (None, documents.Sent),
     "GET /v1/id": (None, documents.Identity),
     "GET /v1/paths": (None, dict[str, str]),
     "GET /v1/panels": (None, PanelsDrawn),
@@ -73,6 +74,10 @@ class DaemonView(Protocol):
 
     def rounds(self, last: int) -> list[RoundRecord]:
         """At most the last so many finished rounds, oldest first."""
+        ...
+
+    def sent(self, last: int) -> documents.Sent:
+        """What left this device in at most the last so many rounds."""
         ...
 
     def paths(self) -> dict[str, str]:
@@ -113,6 +118,7 @@ def application(view: DaemonView) -> Starlette:
         "/v1/peers": interface.peers,
         "/v1/trust": interface.trust,
         "/v1/rounds": interface.rounds,
+        "/v1/sent": interface.sent,
         "/v1/id": interface.identity,
         "/v1/paths": interface.paths,
         "/v1/panels": interface.panels,
@@ -159,10 +165,10 @@ class _Interface:
         return answer(trust_now(self._view.status(), self._view.rounds(HISTORY)))
 
     async def rounds(self, request: Request) -> Response:
-        last = request.query_params.get("last", "1000")
-        if not last.isascii() or not last.isdigit() or not 1 <= int(last[:9]) <= MAX_ROUNDS:
-            raise UsageError(f"last is a number from 1 to {MAX_ROUNDS}")
-        return answer(documents.RoundsDone(rounds=self._view.rounds(int(last))))
+        return answer(documents.RoundsDone(rounds=self._view.rounds(_last(request))))
+
+    async def sent(self, request: Request) -> Response:
+        return answer(self._view.sent(_last(request)))
 
     async def identity(self, _: Request) -> Response:
         now = self._view.status()
@@ -296,6 +302,13 @@ async def bounded_body(request: Request, limit: int) -> bytes | None:
         if len(body) > limit:
             return None
     return bytes(body)
+
+
+def _last(request: Request) -> int:
+    last = request.query_params.get("last", "1000")
+    if not last.isascii() or not last.isdigit() or not 1 <= int(last[:9]) <= MAX_ROUNDS:
+        raise UsageError(f"last is a number from 1 to {MAX_ROUNDS}")
+    return int(last)
 
 
 async def _body(request: Request, kind: type[Asked]) -> Asked:

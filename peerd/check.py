@@ -5,6 +5,7 @@ It also makes paths absolute, because options are remembered and the next start 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from peerd.wire.addresses import EXAMPLE, parse_address
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
+MIN_NOISE, MAX_NOISE = 1e-4, 1e4  # an epsilon of some millions for one update; of some ten-thousandths
+MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `learner.default_max_norm`
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 
 
@@ -112,7 +115,28 @@ def _device(config: Config) -> None:
         raise UsageError(f"--device: there is no device {config.device!r}", f"choose one of: {', '.join(DEVICES)}")
 
 
-_CHECKS: tuple[Callable[[Config], None], ...] = (_data, _names, _plugins, _addresses, _group_key, _device)
+def _privacy(config: Config) -> None:
+    clip, noise = config.private_clip, config.private_noise
+    if not (clip or noise or config.private_budget):
+        return
+    if not (clip and noise):
+        raise UsageError(
+            "private publishing needs both --private-clip and --private-noise",
+            "for example: --private-clip 0.05 --private-noise 4   (0 for both turns it off)",
+        )
+    if not (MIN_NOISE <= noise <= MAX_NOISE and 0.0 < clip < math.inf and math.isfinite(config.private_budget)):
+        raise UsageError(
+            f"--private-noise is between {MIN_NOISE:g} and {MAX_NOISE:g}; --private-clip and --private-budget finite",
+            "--private-noise 4 spends an epsilon of about 1 with the first update",
+        )
+    if 2.0 * clip * noise > MAX_DEVIATION:
+        raise UsageError(
+            f"noise of 2 x {clip:g} x {noise:g} = {2 * clip * noise:g} in every number is more than other peers take",
+            f"choose clip x noise of at most {MAX_DEVIATION / 2:g}; the protection depends on --private-noise alone",
+        )
+
+
+_CHECKS: tuple[Callable[[Config], None], ...] = (_data, _names, _plugins, _addresses, _group_key, _device, _privacy)
 
 
 def _existing(option: str, text: str) -> str:

@@ -53,6 +53,10 @@ def _rounds(last: int) -> _Request:
     return _Request("GET", f"/v1/rounds?last={last}")
 
 
+def _sent(last: int) -> _Request:
+    return _Request("GET", f"/v1/sent?last={last}")
+
+
 def _generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> _Request:
     asked = documents.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
     return _Request("POST", "/v1/generate", msgspec.json.encode(asked), SLOW_SECONDS)
@@ -129,6 +133,10 @@ class Client:
     def metrics(self) -> str:
         """Every figure, as Prometheus text."""
         return _text(*self._send(_METRICS))
+
+    def sent(self, last: int = 1000) -> documents.Sent:
+        """What left this device, of the last so many rounds."""
+        return self._ask(_sent(last), documents.Sent)
 
     def identity(self) -> documents.Identity:
         """Peer id and addresses."""
@@ -277,6 +285,10 @@ class AsyncClient:
     async def metrics(self) -> str:
         """Every figure, as Prometheus text."""
         return _text(*await self._send(_METRICS))
+
+    async def sent(self, last: int = 1000) -> documents.Sent:
+        """What left this device, of the last so many rounds."""
+        return await self._ask(_sent(last), documents.Sent)
 
     async def identity(self) -> documents.Identity:
         """Peer id and addresses."""

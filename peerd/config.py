@@ -83,6 +83,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Updates older than this take no part."""
     max_neighbours: Positive = 16
     """Peers whose updates are fetched and merged."""
+    private_clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Publish with differential privacy: shorten every update to this norm; with --private-noise. 0: off."""
+    private_noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Standard deviation of the noise on a published update, in units of twice the clip."""
+    private_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+    """The chance that the promise of epsilon fails: far below one in the number of people it protects."""
+    private_budget: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Stop publishing, and nothing else, before all updates together exceed this epsilon. 0: no limit."""
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Torch threads of the worker; 0: torch decides."""
     worker_memory: Annotated[int, msgspec.Meta(ge=0)] = 0

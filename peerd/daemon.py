@@ -29,6 +29,7 @@ from peerd.discovery import METHODS, Surroundings, discover
 from peerd.ending import Ending
 from peerd.errors import PeerdError, UsageError
 from peerd.journal import Journal
+from peerd.ledger import Ledger, PublicShelf, has_published, is_public
 from peerd.lock import hold
 from peerd.loop_watch import LoopWatch
 from peerd.net.transport import BlobShelf, Found, Transport
@@ -36,6 +37,7 @@ from peerd.network import Network
 from peerd.paths import Paths
 from peerd.perform import Performer
 from peerd.resume import begin_node, measured, open_job, own_announcement, worker_started
+from peerd.sent import Spending
 from peerd.serve import serve
 from peerd.settings_file import UNFINISHED
 from peerd.shell import Finished, Shell
@@ -121,8 +123,11 @@ class Daemon:
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
         read_group_key(config)  # a mistake in it is told before anything starts
-        self._key = PeerKey.load_or_create(paths.identity)
+        was_here = has_published(paths)
         store = SqliteStore(paths.database, epoch=int(time.time()))
+        if store.spending() is None:
+            store.save_spending(Spending(since_unix=time.time(), lost=was_here))
+        self._key = PeerKey.load_or_create(paths.identity)
         if store.notice:
             _log.warning("%s", store.notice)
         self._blobs = FileBlobs(paths.blobs)
@@ -154,6 +159,8 @@ class Daemon:
             time.time(),
         )
         self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
+        self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))
+        self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=time.time)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill)
         self._text = TextWatch(
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
@@ -173,6 +180,7 @@ class Daemon:
                 self._tasks = tasks
                 tasks.create_task(self._loop_watch.run(), name="loop watch")
                 tasks.create_task(self._serve(), name="control interface")
+                tasks.create_task(self._ledger.run(), name="book of what was sent")
                 tasks.create_task(asyncio.to_thread(self._outside.prepare), name="import of the network")
                 tasks.create_task(self._worker.run(self._opened, self._died), name="worker")
                 reason = await self._shell.run()
@@ -200,6 +208,9 @@ class Daemon:
             troubles=self._troubles(),
             dropped=self._shell.dropped,
             lonely=list(self._introductions.values()),
+            spending=self._journal.spending,
+            sent_bytes=self._journal.sent_bytes,
+            sent_peers=self._journal.sent_peers,
         )
         return snapshot(self._shell.node, parts)
 
@@ -240,6 +251,7 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._worker.stop(WORKER_GRACE_SECONDS), name="stop of the worker")
             tasks.create_task(self._network.stop(), name="stop of the network")
+        await self._ledger.enter()
 
     async def _open_job(self) -> Open:
         return await open_job(self._config, self._paths, self._journal, self._key.peer_id)
@@ -279,7 +291,7 @@ class Daemon:
 
     def _new_transport(self) -> Transport:
         assert self._performer.network_digest is not None
-        return self._outside.transport(self._key, self._performer.network_digest, self._blobs, self._config)
+        return self._outside.transport(self._key, self._performer.network_digest, self._shelf, self._config)
 
     def _surroundings(self, opened: Opened) -> Surroundings:
         return Surroundings(

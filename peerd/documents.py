@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, RoundRecord, Status
+from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
@@ -66,6 +66,50 @@ class RoundsDone(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd rounds`: oldest first."""
 
     rounds: list[RoundRecord]
+
+
+class SentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that went to one peer."""
+
+    round: Round | None
+    """Of the update that was fetched; for all else, the round this device was in. Null: older rounds together."""
+    peer_id: PeerId
+    """Empty: peers that are not kept apart any more."""
+    name: str
+    update_bytes: int
+    """Of my update of that round."""
+    passed_on_bytes: int
+    """Of other peers' updates."""
+    announcement_bytes: int
+    """Announcements, mine and others', with what gossip needs to carry them."""
+    last_unix: float
+
+
+class SentUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One own update that was announced."""
+
+    round: Round
+    unix: float
+    blob: Digest
+    size: int
+    clip: float
+    noise: float
+    """0: it went out as it was."""
+    epsilon: float | None
+    """Of all updates with noise up to this one."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd sent`: what left this device. Bytes on their way to a peer that the last minute counted may be missing."""
+
+    since_unix: float
+    """Since when it is counted."""
+    total: SentNow
+    privacy: PrivacyNow
+    updates: list[SentUpdate]
+    """Oldest first; of the rounds asked for."""
+    rows: list[SentRow]
+    """By round and peer; of the rounds asked for, and the sum of the rounds too old to be kept apart."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +259,7 @@ DATA: dict[str, Any] = {
     "peers": PeersNow,
     "trust": TrustNow,
     "rounds": RoundsDone,
+    "sent": Sent,
     "id": Identity,
     "paths": dict[str, str],
     "metrics": Metrics,

@@ -31,7 +31,7 @@ from peerd.errors import UsageError
 
 VARIABLE: Final = "PEERD_FAULT"
 WORKER: Final = "worker."
-TRANSACTIONS: Final = ("sequence", "announcement", "checkpoint", "peer", "seen", "refusal", "ban", "unban")
+TRANSACTIONS: Final = ("sequence", "announcement", "checkpoint", "peer", "seen", "refusal", "ban", "unban", "spending", "sent")
 STEPS: Final = frozenset(
     {
         *("blob.write", "blob.sync", "blob.rename", "blob.folder_sync", "blob.copy", "blob.let_go", "blob.aside"),

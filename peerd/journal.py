@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
+from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.limits import RESUME_SECONDS
@@ -37,7 +38,14 @@ class Journal:
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
         self.checkpoint = store.checkpoint()
         self.envelope = store.announcement()
+        self.announced: Digest | None = None
+        """The blob that was announced last in this run."""
         self.records: deque[RoundRecord] = deque(store.rounds(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
+        self.publications: deque[Publication] = deque(store.publications(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
+        self.spending = store.spending() or Spending(since_unix=0.0)
+        self.sent: Book = entered({}, store.sent())
+        self.sent_bytes, self.sent_peers = totals(self.sent.values())
+        self._unwritten: list[SentBytes] = []
         self.trouble = ""
         """Why the disk cannot be written; empty where it can."""
 
@@ -83,10 +91,25 @@ class Journal:
         """(epoch, sequence), never used before. Raises StoreError."""
         return await self._in_thread(self._store.reserve_sequence)
 
-    async def announcement_saved(self, envelope: bytes) -> None:
-        """The own announcement, before it is spoken. Raises StoreError."""
-        await self._in_thread(self._store.save_announcement, envelope)
-        self.envelope = envelope
+    async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
+        """The own announcement and what it spends, together, before it is spoken. Raises StoreError."""
+        after = self.spending.after(publication, delta)
+        await self._in_thread(self._store.save_announcement, envelope, publication, after)
+        self.envelope, self.spending = envelope, after
+        self.announced = publication.blob
+        self.publications.append(publication)
+
+    async def sent_counted(self, rows: list[SentBytes]) -> None:
+        """Bytes that left. What the disk refuses is entered the next time."""
+        self.sent = entered(self.sent, rows)
+        self.sent_bytes, self.sent_peers = totals(self.sent.values())
+        self._unwritten = list(entered({}, [*self._unwritten, *rows]).values())
+        if self._unwritten and await self._may(self._store.save_sent, self._unwritten):
+            self._unwritten = []
+
+    def held_back(self) -> set[Digest]:
+        """Blobs that are nobody's business: checkpoints, and the best adapter as it is."""
+        return self._needed()
 
     async def blob(self, digest: Digest) -> Path:
         """Where a blob lies, checked against its digest. Raises StoreError where it is absent or damaged."""
@@ -148,12 +171,14 @@ class Journal:
                 self.trouble = ""
                 return result
 
-    async def _may(self, function: Callable[..., object], *arguments: object) -> None:
-        """Once; the daemon can do without."""
+    async def _may(self, function: Callable[..., object], *arguments: object) -> bool:
+        """Once; the daemon can do without. Whether it worked."""
         try:
             await self._in_thread(function, *arguments)
         except StoreError as error:
             _log.warning("the disk refused, going on without: %s", error)
+            return False
+        return True
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *arguments)

@@ -39,6 +39,7 @@ from peerd.worker.parent import Pauses
 
 Tell = Callable[[AnyEvent], Awaitable[None]]
 Clock = Callable[[], float]
+Sent = dict[tuple[PeerId, Digest | None], int]
 
 DOWN = Failed("unreachable", "the network is being started again")
 STEADY_SECONDS = 60.0  # a back end that ran so long is not counted as failing again and again
@@ -64,6 +65,7 @@ class Network:
         self._pauses = pauses or Pauses()
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
+        self._unasked: Sent = {}
         self._stopping = False
         self.addresses: tuple[str, ...] = ()
         self.trouble = ""
@@ -127,6 +129,11 @@ class Network:
         """Bytes by peer since the daemon started, back ends that died included."""
         return dict(self._before) if self._transport is None else added(self._before, self._transport.traffic())
 
+    def sent(self) -> Sent:
+        """Bytes that went out since this was last asked, back ends that died included."""
+        sent, self._unasked = self._unasked, {}
+        return sent if self._transport is None else summed(sent, self._transport.sent())
+
     async def _live(self, started: Callable[[], None]) -> str:
         """One back end from start to death; returns why it died."""
         transport, is_first = self._make(), not self.addresses
@@ -142,6 +149,7 @@ class Network:
         try:
             return await self._pump(transport)
         finally:
+            self._unasked = summed(self._unasked, transport.sent())
             self._before = dict(list(added(self._before, transport.traffic()).items())[-MAX_TRAFFIC_PEERS:])
             if self._transport is not None:  # not stopped by us
                 self._transport = None
@@ -193,3 +201,8 @@ def added(some: dict[PeerId, PeerTraffic], more: dict[PeerId, PeerTraffic]) -> d
         )
         for peer in some.keys() | more.keys()
     }
+
+
+def summed(some: Sent, more: Sent) -> Sent:
+    """Bytes of both, by peer and blob."""
+    return {key: some.get(key, 0) + more.get(key, 0) for key in some.keys() | more.keys()}

@@ -45,6 +45,7 @@ from peerd.core.events import (
     PeerConnected,
     Published,
     PublishFailed,
+    PublishWithheld,
     Trained,
     UpdateAdmitted,
     UpdateRefused,
@@ -54,7 +55,9 @@ from peerd.faults import around
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Fetched
 from peerd.network import Network
+from peerd.privacy import epsilon_text
 from peerd.resume import own_announcement
+from peerd.sent import Publication, Spending
 from peerd.status import RoundRecord
 from peerd.store._port import KeptBan, KnownPeer
 from peerd.wire.envelope import seal
@@ -70,10 +73,12 @@ from peerd.worker.messages import (
     JobFailed,
     Merged,
     NotAdmitted,
+    Private,
     Progress,
     Stepped,
     TrainSteps,
     UpdateFile,
+    Withheld,
 )
 from peerd.worker.parent import Worker
 
@@ -173,17 +178,25 @@ class Performer:
         _log.info("trained", extra={"round": effect.round, "steps": answer.steps, "loss": round(answer.loss_train, 4)})
         return Trained(at=self._clock(), round=effect.round, steps=answer.steps, losses=losses)
 
-    async def _publish(self, effect: Publish) -> Published | PublishFailed | None:
+    async def _publish(self, effect: Publish) -> Published | PublishFailed | PublishWithheld | None:
+        config = self._config
+        private = private_of(config, self._journal.spending)
         try:
-            answer = await self._worker.call(Encode(id=0, codec=self._config.codec))
+            answer = await self._worker.call(Encode(id=0, codec=config.codec, private=private))
         except WorkerError:
             return None
+        if isinstance(answer, Withheld):
+            spent = f"one more update would bring epsilon to {epsilon_text(answer.epsilon)}"
+            reason = f"{spent}, and the budget is {epsilon_text(config.private_budget)}"
+            return PublishWithheld(at=self._clock(), round=effect.round, reason=reason)
         if not isinstance(answer, Encoded):
             return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
         try:
             announcement = await self._announcement(effect, answer)
             envelope = seal(self._key, announcement)
-            await self._journal.announcement_saved(envelope)
+            await self._journal.announcement_saved(
+                envelope, self._publication(announcement, answer), config.private_delta
+            )
         except StoreError as error:
             return PublishFailed(at=self._clock(), round=effect.round, reason=str(error))
         await self._speak(envelope)
@@ -206,6 +219,18 @@ class Performer:
             time=self._now(),
             name=self._config.name,
             addresses=fitting(self._network.addresses),
+        )
+
+    def _publication(self, announcement: Announcement, encoded: Encoded) -> Publication:
+        is_hidden = encoded.epsilon is not None
+        return Publication(
+            round=announcement.round,
+            unix=self._unix(),
+            blob=announcement.blob,
+            size=announcement.size,
+            clip=self._config.private_clip if is_hidden else 0.0,
+            noise=self._config.private_noise if is_hidden else 0.0,
+            epsilon=encoded.epsilon,
         )
 
     async def _repeat(self) -> None:
@@ -330,6 +355,19 @@ class Performer:
     def _note_losses(self, losses: Losses) -> None:
         changed = {name: value for name in losses.__struct_fields__ if (value := getattr(losses, name)) is not None}
         self.latest.losses = msgspec.structs.replace(self.latest.losses, **changed)
+
+
+def private_of(config: Config, spending: Spending) -> Private | None:
+    """How the next update is hidden; None where it goes out as it is."""
+    if not config.private_clip:
+        return None
+    return Private(
+        clip=config.private_clip,
+        noise=config.private_noise,
+        delta=config.private_delta,
+        budget=config.private_budget,
+        spent=spending.noised,
+    )
 
 
 def why(answer: AnyAnswer) -> str:

@@ -17,6 +17,8 @@ from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.net.transport import PeerTraffic
+from peerd.privacy import privacy_now
+from peerd.sent import Spending
 from peerd.status import (
     BannedNow,
     HealthNow,
@@ -24,6 +26,7 @@ from peerd.status import (
     LossNow,
     NeighbourNow,
     PerplexityNow,
+    SentNow,
     Status,
     TrafficNow,
     WorkerNow,
@@ -53,6 +56,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Happenings that found the shell too busy."""
     lonely: Sequence[str] = ()
     """What those who should introduce peers said last; matters where no peer is connected."""
+    spending: Spending = Spending(since_unix=0.0)
+    """What all publications come to."""
+    sent_bytes: int = 0
+    """Ever."""
+    sent_peers: int = 0
 
 
 def snapshot(node: Node, parts: Parts) -> Status:
@@ -90,6 +98,10 @@ def snapshot(node: Node, parts: Parts) -> Status:
         banned=banned(node, parts),
         round_seconds=round(node.round_seconds, 1),
         dropped=node.dropped + parts.dropped,
+        sent=SentNow(
+            publications=parts.spending.bare + parts.spending.hidden, bytes=parts.sent_bytes, peers=parts.sent_peers
+        ),
+        privacy=privacy_now(config, parts.spending, node.withheld),
     )
 
 

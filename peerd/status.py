@@ -70,6 +70,36 @@ class TrafficNow(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
 
 
+class SentNow(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ever left this device, as far as its book goes back; `peerd sent` has the details."""
+
+    publications: int = 0
+    """Own updates announced."""
+    bytes: int = 0
+    """To peers: updates and announcements."""
+    peers: int = 0
+
+
+class PrivacyNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the own updates betray, where that is bounded. The unit is the whole local text."""
+
+    mechanism: str = "none"
+    """none | gaussian: of the updates to come."""
+    clip: float | None = None
+    noise: float | None = None
+    """Standard deviation in units of the sensitivity, which is twice the clip."""
+    delta: float | None = None
+    budget: float | None = None
+    publications: int = 0
+    """Updates published with noise, ever."""
+    bare: int = 0
+    """Updates published without noise, ever."""
+    epsilon: float | None = None
+    """Of everything published; null where no bound holds, or nothing was published."""
+    sentence: str = ""
+    """What that means."""
+
+
 class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
     """`reasons` are whole sentences with the next thing to do; empty when ok."""
 
@@ -127,6 +157,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How long the last full round of this run took."""
     dropped: int = 0
     """Announcements of strangers, and hints where peers are, that a flood drowned."""
+    sent: SentNow = SentNow()
+    privacy: PrivacyNow = PrivacyNow()
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

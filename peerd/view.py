@@ -10,8 +10,10 @@ import msgspec
 
 from p2pfinetune.names import PeerId
 from peerd.core.events import BanLifted
+from peerd.documents import Sent
 from peerd.errors import WorkerError
 from peerd.journal import Journal
+from peerd.ledger import sent_document
 from peerd.paths import Paths
 from peerd.shell import Shell
 from peerd.status import RoundRecord, Status
@@ -58,6 +60,10 @@ class View:
     def rounds(self, last: int) -> list[RoundRecord]:
         """Finished rounds, oldest first."""
         return list(self._journal.records)[-last:]
+
+    def sent(self, last: int) -> Sent:
+        """What left this device in the last rounds."""
+        return sent_document(self._status(), self._journal, last)
 
     def paths(self) -> dict[str, str]:
         """Where the files are."""

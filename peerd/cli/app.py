@@ -24,6 +24,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("peers", "ask", "peers", "peerd peers"),
     ("trust", "ask", "trust", "peerd trust alice"),
     ("rounds", "ask", "rounds", "peerd rounds --last 20"),
+    ("sent", "ask", "sent", "peerd sent --last 5"),
     ("id", "ask", "identity", "peerd id"),
     ("paths", "ask", "paths", "peerd paths --home ~/second-peer"),
     ("metrics", "ask", "metrics", "peerd metrics | grep peerd_refusals_total"),

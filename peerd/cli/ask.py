@@ -1,4 +1,4 @@
-"""Commands that only look: status, peers, trust, rounds, id, paths, metrics."""
+"""Commands that only look: status, peers, trust, rounds, sent, id, paths, metrics."""
 
 from __future__ import annotations
 
@@ -62,6 +62,17 @@ def rounds(
     with Client(home) as client:
         found = client.rounds(last)
     finish("rounds", documents.RoundsDone(rounds=found), as_json, lambda: show.rounds(found))
+
+
+def sent(
+    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many rounds.")] = 20,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what left this device: updates, bytes, to whom, and what they betray at most."""
+    with Client(home) as client:
+        found = client.sent(last)
+    finish("sent", found, as_json, lambda: show.sent(found))
 
 
 def _chosen(found: documents.TrustNow, asked: str) -> documents.TrustNow:

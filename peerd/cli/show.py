@@ -31,6 +31,8 @@ def status(now: Status) -> None:
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             ("peers", _peer_line(now)),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
+            ("sent", _sent_line(now)),
+            ("privacy", now.privacy.sentence or NOTHING),
             ("refused", refusals(now.refused) or "nothing"),
             ("worker", _worker_line(now)),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
@@ -56,6 +58,11 @@ def _peer_line(now: Status) -> str:
     trusted = sorted(now.neighbours, key=lambda peer: -peer.trust)[:3]
     named = [f"{name_of(peer.name, peer.peer_id)} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
     return f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "")
+
+
+def _sent_line(now: Status) -> str:
+    total = now.sent
+    return f"ever: {total.publications:,} updates, {size(total.bytes)} to {total.peers:,} peers; see: peerd sent"
 
 
 def _worker_line(now: Status) -> str:
@@ -162,6 +169,31 @@ def rounds(found: list[RoundRecord]) -> None:
     columns += [("own", "perplexity"), ("personal", "perplexity"), ("alone", "perplexity")]
     columns += [("peers", "number"), ("in", "bytes"), ("out", "bytes"), ("merge", "text")]
     table(columns, [_round_row(record) for record in found])
+
+
+def sent(found: documents.Sent) -> None:
+    """Updates, then bytes by round and peer."""
+    since = dt.datetime.fromtimestamp(found.since_unix).astimezone().strftime("%Y-%m-%d %H:%M")
+    total = found.total
+    say_bold(f"{total.publications:,} updates, {size(total.bytes)} to {total.peers:,} peers since {since}")
+    say(f"  {found.privacy.sentence}")
+    say("  Your text itself is never sent. What updates can reveal: docs/threat-model.md")
+    say()
+    if not found.rows:
+        say("No peer has fetched or heard anything yet.")
+        return
+    made = {update.round: update for update in found.updates}
+    columns = [("round", "text"), ("announced", "text"), ("epsilon", "text"), ("to", "text"), ("id", "id")]
+    columns += [("my update", "bytes"), ("others' updates", "bytes"), ("announcements", "bytes")]
+    table(columns, [_sent_row(row, made.get(row.round) if row.round else None) for row in found.rows])
+
+
+def _sent_row(row: documents.SentRow, made: documents.SentUpdate | None) -> tuple[object, ...]:
+    announced = dt.datetime.fromtimestamp(made.unix).astimezone().strftime("%m-%d %H:%M:%S") if made else NOTHING
+    spent = "no noise" if made and not made.noise else f"{made.epsilon:.3g}" if made and made.epsilon else NOTHING
+    who = printable(row.name, MAX_NAME) or ("(no name)" if row.peer_id else "(others)")
+    round_ = str(row.round) if row.round is not None else "older"
+    return (round_, announced, spent, who, row.peer_id, row.update_bytes, row.passed_on_bytes, row.announcement_bytes)
 
 
 def _round_row(record: RoundRecord) -> tuple[object, ...]:

@@ -76,6 +76,13 @@ class PublishFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class PublishWithheld(Event, frozen=True, kw_only=True):
+    """The own update was not published, because the user's privacy budget does not allow it; `reason` in words."""
+
+    round: Round
+    reason: str
+
+
 class AnnouncementHeard(Event, frozen=True, kw_only=True):
     """An announcement with a valid signature of its own peer arrived; nothing else about it is verified yet."""
 
@@ -206,6 +213,7 @@ AnyEvent = (
     | Trained
     | Published
     | PublishFailed
+    | PublishWithheld
     | AnnouncementHeard
     | MessageRefused
     | PeerFound

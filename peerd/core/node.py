@@ -30,6 +30,7 @@ from peerd.core.events import (
     PeerFound,
     Published,
     PublishFailed,
+    PublishWithheld,
     StopAsked,
     TextChanged,
     Ticked,
@@ -110,6 +111,8 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return round.published(node, event)
         case PublishFailed():
             return round.publish_failed(node, event)
+        case PublishWithheld():
+            return round.publish_withheld(node, event)
         case AnnouncementHeard():
             return intake.heard(node, event)
         case MessageRefused():

@@ -25,6 +25,10 @@ def state(node: Node) -> str:
 
 def sentence(node: Node) -> str:
     """The state in plain words, with why."""
+    return _doing(node) + (f"; not publishing: {node.withheld}" if node.withheld else "")
+
+
+def _doing(node: Node) -> str:
     match node.phase:
         case Starting(reason=""):
             return "loading the model and your text"

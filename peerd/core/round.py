@@ -15,6 +15,7 @@ from peerd.core.events import (
     CollaborationFailed,
     Published,
     PublishFailed,
+    PublishWithheld,
     TextChanged,
     Trained,
     WorkerDied,
@@ -84,7 +85,7 @@ def published(node: Node, event: Published) -> Moved:
     if before != event.announcement.blob:
         node = discard(node, [node.own_before] if node.own_before is not None else [])
         node = replace(node, own_before=before)
-    node = replace(node, own=event.announcement, repeated_at=node.at, repeat_at=node.at + REPEAT_SECONDS)
+    node = replace(node, own=event.announcement, repeated_at=node.at, repeat_at=node.at + REPEAT_SECONDS, withheld="")
     if not isinstance(node.phase, Publishing) or node.phase.round != event.announcement.round:
         return node, []
     return _collect(node, node.phase.round)
@@ -97,6 +98,15 @@ def publish_failed(node: Node, event: PublishFailed) -> Moved:
     note = Note(level="warning", message=f"round {event.round} could not be published: {event.reason}")
     node, effects = _collect(node, event.round)
     return node, [note, *effects]
+
+
+def publish_withheld(node: Node, event: PublishWithheld) -> Moved:
+    """Nobody hears of this round, nor of the next ones; all else goes on. Said once."""
+    if not isinstance(node.phase, Publishing) or node.phase.round != event.round:
+        return node, []
+    notes = [Note(level="warning", message=f"not publishing any more: {event.reason}")] if not node.withheld else []
+    node, effects = _collect(replace(node, withheld=event.reason), event.round)
+    return node, [*notes, *effects]
 
 
 def _collect(node: Node, round_: Round) -> Moved:

@@ -63,6 +63,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """The blob of the one before: somebody may still be fetching it."""
     speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)
     """Own updates that others would still take from me."""
+    withheld: str = ""
+    """Why the last own update was not published, where the user wants it so."""
     repeated_at: float = -1e9
     repeat_at: float = 0.0
     garbage: tuple[Digest, ...] = ()

@@ -17,6 +17,7 @@ from peerd.wire.messages import Announcement
 
 MAX_HAPPENINGS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
 MAX_TRAFFIC_PEERS = 1024  # of whom bytes are remembered
+MAX_SENT = 8192  # (peer, blob) pairs between two entries in the book of what was sent
 MAX_KNOWN_PEERS = 1024  # whose last addresses are kept for a redial
 MAX_UPLOADS = 8  # blobs served at one time
 UPLOAD_PATIENCE_SECONDS = 5.0  # how long a request waits for its turn before `busy`
@@ -166,15 +167,27 @@ class TrafficLedger:
     def __init__(self, limit: int = MAX_TRAFFIC_PEERS) -> None:
         self._limit = limit
         self._rows: OrderedDict[PeerId, PeerTraffic] = OrderedDict()
+        self._sent: dict[tuple[PeerId, Digest | None], int] = {}
         self._lock = threading.Lock()
 
-    def add(self, peer: PeerId, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
-        """Count bytes of payloads and announcements."""
+    def add(self, peer: PeerId, *, bytes_in: int = 0, bytes_out: int = 0, blob: Digest | None = None) -> None:
+        """Count bytes of payloads and announcements; `blob`: which one went out."""
         with self._lock:
+            if bytes_out:
+                key = (peer, blob)
+                if key not in self._sent and len(self._sent) >= MAX_SENT:
+                    key = (PeerId(""), None)
+                self._sent[key] = self._sent.get(key, 0) + bytes_out
             row = self._rows.pop(peer, PeerTraffic())
             self._rows[peer] = PeerTraffic(row.bytes_in + bytes_in, row.bytes_out + bytes_out)
             if len(self._rows) > self._limit:
                 self._rows.popitem(last=False)
+
+    def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
+        """What went out since this was last asked."""
+        with self._lock:
+            sent, self._sent = self._sent, {}
+            return sent
 
     def snapshot(self) -> dict[PeerId, PeerTraffic]:
         """A copy."""

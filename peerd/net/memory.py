@@ -143,6 +143,10 @@ class MemoryTransport:
         """Bytes by peer."""
         return self._ledger.snapshot()
 
+    def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
+        """Bytes that went out since this was last asked."""
+        return self._ledger.sent()
+
     def counts(self) -> dict[str, int]:
         """What was dropped."""
         return {"heard-dropped": self.inbox.dropped}
@@ -272,7 +276,7 @@ class MemoryTransport:
             self.shelf.append_partial(digest, held, data)
             held += len(data)
             self._ledger.add(other.me, bytes_in=len(data))
-            other._ledger.add(self._me, bytes_out=len(data))
+            other._ledger.add(self._me, bytes_out=len(data), blob=digest)
         if not self.shelf.complete_partial(digest):
             return Failed("corrupt", "the bytes do not hash to the digest", held - begun)
         return Fetched(digest, other.me, held - begun)

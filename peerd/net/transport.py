@@ -139,6 +139,13 @@ class Transport(Protocol):
         """Bytes by peer; bounded."""
         ...
 
+    def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
+        """Bytes that went out since this was last asked, by peer and blob (None: announcements).
+
+        Adds up to what `traffic` counts as out; bounded, the rest under an empty peer.
+        """
+        ...
+
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
         """Dial every address in turn, within 15 seconds in all."""
         ...

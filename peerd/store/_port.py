@@ -6,7 +6,7 @@ has its bytes on disk before it returns. Blobs are the `peerd.net.transport.Blob
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.net.transport import BlobShelf
+from peerd.sent import Publication, SentBytes, Spending
 from peerd.status import RoundRecord
 
 
@@ -60,12 +61,34 @@ class Store(Protocol):
         """(epoch, sequence), never given before and never again, whatever crashes. Durable (in blocks)."""
         ...
 
-    def save_announcement(self, envelope: bytes) -> None:
-        """The own signed announcement, before it is spoken. Durable."""
+    def save_announcement(
+        self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
+    ) -> None:
+        """The own signed announcement and what it costs, in one transaction, before it is spoken. Durable."""
         ...
 
     def announcement(self) -> bytes | None:
         """The last saved own announcement."""
+        ...
+
+    def publications(self, last: int = 1000) -> list[Publication]:
+        """Oldest first. Bounded: the oldest fall out."""
+        ...
+
+    def save_spending(self, spending: Spending) -> None:
+        """Where the count begins. Durable."""
+        ...
+
+    def spending(self) -> Spending | None:
+        """What all publications come to; None where nobody ever counted."""
+        ...
+
+    def save_sent(self, rows: Sequence[SentBytes]) -> None:
+        """Add bytes to the book of what left this device. Bounded as `peerd.sent.entered` says. Durable."""
+        ...
+
+    def sent(self) -> list[SentBytes]:
+        """The book, by round and peer."""
         ...
 
     def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:

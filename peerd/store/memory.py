@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.errors import StoreError
+from peerd.sent import MAX_PUBLICATIONS, Book, Publication, SentBytes, Spending, entered
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.limits import (
@@ -39,6 +40,9 @@ class MemoryStore:
         self._epoch = epoch
         self._next = self._limit = 0
         self._announcement: bytes | None = None
+        self._publications: list[Publication] = []
+        self._spending: Spending | None = None
+        self._sent: Book = {}
         self._checkpoint: Checkpoint | None = None
         self._rounds: dict[int, RoundRecord] = {}
         self._peers: dict[PeerId, KnownPeer] = {}
@@ -51,6 +55,7 @@ class MemoryStore:
         store = MemoryStore(epoch=self._epoch)
         store._next = store._limit = self._limit
         store._announcement, store._checkpoint = self._announcement, self._checkpoint
+        store._publications, store._spending, store._sent = self._publications, self._spending, self._sent
         store._rounds, store._peers, store._seen = dict(self._rounds), dict(self._peers), dict(self._seen)
         store._bans = dict(self._bans)
         store._refusals = {peer: dict(counts) for peer, counts in self._refusals.items()}
@@ -62,11 +67,32 @@ class MemoryStore:
         self._next += 1
         return self._epoch, self._next
 
-    def save_announcement(self, envelope: bytes) -> None:
+    def save_announcement(
+        self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
+    ) -> None:
         self._announcement = envelope
+        if publication is not None:
+            self._publications = [*self._publications, publication][-MAX_PUBLICATIONS:]
+        if spending is not None:
+            self._spending = spending
 
     def announcement(self) -> bytes | None:
         return self._announcement
+
+    def publications(self, last: int = 1000) -> list[Publication]:
+        return self._publications[-last:] if last > 0 else []
+
+    def save_spending(self, spending: Spending) -> None:
+        self._spending = spending
+
+    def spending(self) -> Spending | None:
+        return self._spending
+
+    def save_sent(self, rows: Sequence[SentBytes]) -> None:
+        self._sent = entered(self._sent, rows)
+
+    def sent(self) -> list[SentBytes]:
+        return [row for _, row in sorted(self._sent.items())]
 
     def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
         self._checkpoint = checkpoint

@@ -16,5 +16,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE ban (peer TEXT PRIMARY KEY, until_unix REAL NOT NULL, seconds REAL NOT NULL,
            bans INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID""",
     ),
+    (
+        "CREATE TABLE publication (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
+        """CREATE TABLE sent (round INTEGER NOT NULL, peer TEXT NOT NULL, own INTEGER NOT NULL,
+           passed_on INTEGER NOT NULL, gossip INTEGER NOT NULL, last_unix REAL NOT NULL,
+           PRIMARY KEY (round, peer)) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(MIGRATIONS)

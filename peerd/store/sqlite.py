@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import msgspec
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
 from peerd.faults import around
+from peerd.sent import MAX_PUBLICATIONS, MAX_SENT_ROWS, Publication, SentBytes, Spending, entered
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.checksum import sealed, unsealed
@@ -54,11 +55,49 @@ class SqliteStore:
             self._next += 1
             return self._epoch, self._next
 
-    def save_announcement(self, envelope: bytes) -> None:
-        self._save_document("announcement", envelope)
+    def save_announcement(
+        self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
+    ) -> None:
+        with self._writing("announcement") as database:
+            _put_document(database, "announcement", envelope)
+            if publication is not None:
+                body = sealed(msgspec.json.encode(publication))
+                database.execute("INSERT INTO publication (body) VALUES (?)", (body,))
+                last = "SELECT max(id) FROM publication"
+                database.execute(f"DELETE FROM publication WHERE id <= ({last}) - ?", (MAX_PUBLICATIONS,))  # noqa: S608  # a constant
+            if spending is not None:
+                _put_document(database, "spending", msgspec.json.encode(spending))
 
     def announcement(self) -> bytes | None:
         return self._document("announcement")
+
+    def publications(self, last: int = 1000) -> list[Publication]:
+        """One with flipped bits is left out: what all of them spent is kept apart."""
+        with self._reading() as database:
+            rows = database.execute("SELECT body FROM publication ORDER BY id DESC LIMIT ?", (last,)).fetchall()
+        bodies = [unsealed(body) for (body,) in reversed(rows)]
+        return [msgspec.json.decode(body, type=Publication) for body in bodies if body is not None]
+
+    def save_spending(self, spending: Spending) -> None:
+        self._save_document("spending", msgspec.json.encode(spending))
+
+    def spending(self) -> Spending | None:
+        body = self._document("spending")
+        return None if body is None else msgspec.json.decode(body, type=Spending)
+
+    def save_sent(self, rows: Sequence[SentBytes]) -> None:
+        """Few rows are added to; when there are too many, the whole table is written anew."""
+        with self._writing("sent") as database:
+            for row in rows:
+                database.execute(_ADD_SENT, msgspec.structs.astuple(row))
+            if database.execute("SELECT count(*) FROM sent WHERE round > 0").fetchone()[0] > MAX_SENT_ROWS:
+                kept = entered({}, _sent(database))
+                database.execute("DELETE FROM sent")
+                database.executemany(_ADD_SENT, [msgspec.structs.astuple(row) for row in kept.values()])
+
+    def sent(self) -> list[SentBytes]:
+        with self._reading() as database:
+            return _sent(database)
 
     def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
         body = sealed(msgspec.json.encode(checkpoint))
@@ -159,7 +198,7 @@ class SqliteStore:
 
     def _save_document(self, name: str, body: bytes) -> None:
         with self._writing(name) as database:
-            database.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (name, sealed(body)))
+            _put_document(database, name, body)
 
     def _document(self, name: str) -> bytes | None:
         with self._reading() as database:
@@ -192,6 +231,21 @@ class SqliteStore:
             finally:
                 if self._connection.in_transaction:  # it failed; a full disk has ended it already
                     self._connection.execute("ROLLBACK")
+
+
+_ADD_SENT = """INSERT INTO sent VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET own = own + excluded.own,
+    passed_on = passed_on + excluded.passed_on, gossip = gossip + excluded.gossip,
+    last_unix = max(last_unix, excluded.last_unix)"""
+
+
+def _sent(database: sqlite3.Connection) -> list[SentBytes]:
+    names = SentBytes.__struct_fields__
+    rows = database.execute("SELECT round, peer, own, passed_on, gossip, last_unix FROM sent ORDER BY round, peer")
+    return [msgspec.convert(dict(zip(names, row, strict=True)), SentBytes) for row in rows]
+
+
+def _put_document(database: sqlite3.Connection, name: str, body: bytes) -> None:
+    database.execute("INSERT OR REPLACE INTO document VALUES (?, ?)", (name, sealed(body)))
 
 
 def _make_room(database: sqlite3.Connection) -> None:

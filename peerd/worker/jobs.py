@@ -45,6 +45,7 @@ from peerd.worker.messages import (
     Stepped,
     TestLosses,
     TrainSteps,
+    Withheld,
 )
 
 if TYPE_CHECKING:
@@ -194,12 +195,17 @@ class Jobs:
             loss_train=math.fsum(losses) / max(1, len(losses)),
         )
 
-    def _encode(self, job: Encode) -> Encoded:
-        held = self._held()
-        blob, path = held.learner.encode(job.codec), held.new_file("update")
-        with around("worker.update"):
-            path.write_bytes(blob)
-        return Encoded(id=job.id, path=str(path), size=len(blob))
+    def _encode(self, job: Encode) -> Encoded | Withheld:
+        held, private = self._held(), job.private
+        if private is None:
+            return _written(held, job, held.learner.encode(job.codec), epsilon=None)
+        from p2pfinetune.privacy import epsilon, privatised
+
+        after = epsilon([*private.spent, (private.noise, 1)], private.delta)
+        if private.budget and not after <= private.budget:
+            return Withheld(id=job.id, epsilon=after)
+        blob = held.learner.encode(job.codec, lambda update: privatised(update, private.clip, private.noise))
+        return _written(held, job, blob, after)
 
     def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
         found = self._held().learner.admit(Path(job.path).read_bytes(), job.codec)
@@ -289,6 +295,13 @@ class Jobs:
         held.fingerprint = corpus.fingerprint
         report = [*corpus.report.sentences(), tokens_sentence(corpus)]
         return ReadAgain(id=job.id, changed=True, fingerprint=held.fingerprint, report=report)
+
+
+def _written(held: Held, job: Encode, blob: bytes, epsilon: float | None) -> Encoded:
+    path = held.new_file("update")
+    with around("worker.update"):
+        path.write_bytes(blob)
+    return Encoded(id=job.id, path=str(path), size=len(blob), epsilon=epsilon)
 
 
 def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:

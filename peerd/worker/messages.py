@@ -41,10 +41,23 @@ class TrainSteps(Job, frozen=True, kw_only=True, tag=True):
     steps: int
 
 
+class Private(msgspec.Struct, frozen=True, kw_only=True):
+    """How an update is hidden before it is encoded, and what was spent before."""
+
+    clip: float
+    noise: float
+    delta: float
+    budget: float
+    """0: no limit."""
+    spent: tuple[tuple[float, int], ...]
+    """(noise, publications) pairs."""
+
+
 class Encode(Job, frozen=True, kw_only=True, tag=True):
     """Write the own adapter, relative to the seeded initial one, as a file."""
 
     codec: str
+    private: Private | None = None
 
 
 class AdmitUpdate(Job, frozen=True, kw_only=True, tag=True):
@@ -163,6 +176,14 @@ class Encoded(Answer, frozen=True, kw_only=True, tag=True):
 
     path: str
     size: int
+    epsilon: float | None = None
+    """Of all noised updates, this one included; None: it has no noise."""
+
+
+class Withheld(Answer, frozen=True, kw_only=True, tag=True):
+    """Nothing was written: with this update all would exceed the budget."""
+
+    epsilon: float
 
 
 class Admitted(Answer, frozen=True, kw_only=True, tag=True):
@@ -242,6 +263,7 @@ AnyAnswer = (
     | Opened
     | Stepped
     | Encoded
+    | Withheld
     | Admitted
     | NotAdmitted
     | Merged

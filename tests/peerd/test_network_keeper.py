@@ -33,6 +33,9 @@ class FakeTransport:
             yield happening
         await self.stopped.wait()
 
+    def sent(self):
+        return {}
+
     def traffic(self):
         return {BOB: PeerTraffic(10, 1)}
 

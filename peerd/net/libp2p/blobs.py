@@ -71,7 +71,7 @@ class BlobServer:
                 data = self._shelf.read(request.blob, offset, min(limits.CHUNK_BYTES, size - offset))
                 with trio.fail_after(IDLE_SECONDS):
                     await stream.write(data)
-                self._ledger.add(peer, bytes_out=len(data))
+                self._ledger.add(peer, bytes_out=len(data), blob=request.blob)
 
     @asynccontextmanager
     async def _turn(self, peer: PeerId) -> AsyncIterator[bool]:

@@ -85,6 +85,10 @@ class Libp2pTransport:
         """Bytes by peer."""
         return self._ledger.snapshot()
 
+    def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
+        """Bytes that went out since this was last asked."""
+        return self._ledger.sent()
+
     def counts(self) -> dict[str, int]:
         """What strangers did that came to nothing: peers of other networks, malformed frames, messages dropped."""
         return {**self._node.counts, "heard-dropped": self._inbox.dropped}

@@ -16,6 +16,7 @@ import pytest
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd import lock
 from peerd.api import application
+from peerd.documents import Sent, SentRow, SentUpdate
 from peerd.errors import WorkerError
 from peerd.paths import Paths
 from peerd.serve import serve
@@ -26,7 +27,9 @@ from peerd.status import (
     LossNow,
     NeighbourNow,
     PerplexityNow,
+    PrivacyNow,
     RoundRecord,
+    SentNow,
     Status,
     TrafficNow,
     WorkerNow,
@@ -91,6 +94,16 @@ class FakeView:
             trust_scheme="validation",
             refused={} if self.alone else {"norm": 2, "stale": 1},
             banned=self.banned,
+            sent=SentNow(publications=self._done, bytes=60_900 * self._done, peers=1),
+            privacy=PrivacyNow(
+                mechanism="gaussian",
+                clip=0.05,
+                noise=4.0,
+                delta=1e-5,
+                publications=self._done,
+                epsilon=1.25 * self._done,
+                sentence=f"{self._done} updates with noise: epsilon {1.25 * self._done:.3g}.",
+            ),
         )
 
     async def lift_ban(self, peer: PeerId) -> None:
@@ -118,6 +131,41 @@ class FakeView:
 
     def rounds(self, last: int) -> list[RoundRecord]:
         return self._rounds[-last:]
+
+    def sent(self, last: int) -> Sent:
+        made = [
+            SentUpdate(
+                round=Round(number),
+                unix=1_700_000_000.0 + 30 * number,
+                blob=Digest(f"{number:064x}"),
+                size=60_000,
+                clip=0.05,
+                noise=4.0,
+                epsilon=1.25 * number,
+            )
+            for number in range(1, self._done + 1)
+        ]
+        rows = [
+            SentRow(
+                round=update.round,
+                peer_id=BOB,
+                name=self.bob_name,
+                update_bytes=60_000,
+                passed_on_bytes=0,
+                announcement_bytes=900,
+                last_unix=update.unix,
+            )
+            for update in made
+        ]
+        now = self.status()
+        older = msgspec.structs.replace(rows[0], round=None, peer_id=PeerId(""), name="") if rows else None
+        return Sent(
+            since_unix=1_700_000_000.0,
+            total=now.sent,
+            privacy=now.privacy,
+            updates=made[-last:],
+            rows=[*([older] if older else []), *rows[-last:]],
+        )
 
     def paths(self) -> dict[str, str]:
         return {"home": "/somewhere/peerd"}
