@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
+from peerd import sent as book
 from peerd.errors import StoreError
+from peerd.sent import Publication, SentBytes, Spending
 from peerd.status import RoundRecord
-from peerd.store import limits
+from peerd.store import limits, memory, sqlite
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.blobs import FileBlobs
 from peerd.store.memory import MemoryBlobs, MemoryStore
@@ -365,3 +368,68 @@ def test_what_a_stranger_was_banned_for_is_cut_to_size(store: Store) -> None:
     store.save_ban(KeptBan(peer=peer(1), until_unix=1.0, seconds=1.0, bans=1, reason="x" * 500))
 
     assert store.bans()[0].reason == "x" * limits.MAX_REASON
+
+
+def publication(number: int, **changes: Any) -> Publication:
+    fields = {"round": Round(number), "unix": 100.0 + number, "blob": HELLO, "size": 5, "noise": 2.0, "epsilon": 1.5}
+    return Publication(**{**fields, **changes})
+
+
+def test_an_announcement_its_publication_and_its_spend_are_one_and_survive(reopen: Reopen) -> None:
+    store = reopen()
+    spending = Spending(since_unix=1.0)
+    assert (store.spending(), store.publications(), store.sent()) == (None, [], [])
+    store.save_spending(spending)
+    store = reopen()
+    assert store.spending() == spending
+
+    for number in (1, 2):
+        made = publication(number)
+        spending = spending.after(made, 1e-5)
+        store.save_announcement(b"%d" % number, made, spending)
+
+    store = reopen()
+    assert store.announcement() == b"2"
+    assert store.publications() == [publication(1), publication(2)]
+    assert store.publications(last=1) == [publication(2)]
+    assert store.spending() == spending
+    assert (spending.noised, spending.epsilon) == (((2.0, 2),), 1.5)
+
+
+def test_old_publications_fall_out_and_what_they_spent_does_not(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, sqlite):
+        monkeypatch.setattr(module, "MAX_PUBLICATIONS", 3)
+    spending = Spending(since_unix=1.0)
+    for number in range(1, 6):
+        spending = spending.after(publication(number), 1e-5)
+        store.save_announcement(b"said", publication(number), spending)
+
+    assert [made.round for made in store.publications()] == [3, 4, 5]
+    assert store.spending() == spending
+    assert spending.hidden == 5
+
+
+def sent(round_: int, number: int, **counts: int) -> SentBytes:
+    return SentBytes(round=Round(round_), peer=peer(number), last_unix=float(round_), **counts)
+
+
+def test_bytes_sent_add_up_by_round_and_peer_and_survive(reopen: Reopen) -> None:
+    store = reopen()
+    store.save_sent([sent(1, 1, own=10), sent(1, 2, gossip=3)])
+    store.save_sent([sent(1, 1, own=5, passed_on=7), sent(2, 1, gossip=1)])
+
+    assert reopen().sent() == [sent(1, 1, own=15, passed_on=7), sent(1, 2, gossip=3), sent(2, 1, gossip=1)]
+
+
+def test_the_book_of_what_was_sent_is_bounded_and_loses_no_byte(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (book, sqlite):
+        monkeypatch.setattr(module, "MAX_SENT_ROWS", 20)
+    monkeypatch.setattr(book, "MAX_SENT_PEERS", 5)
+    for round_ in range(1, 12):
+        store.save_sent([sent(round_, number, own=number, gossip=1) for number in range(1, 9)])
+
+    rows = store.sent()
+    assert len(rows) <= 20 + 5 + 1
+    assert sum(row.total for row in rows) == 11 * sum(number + 1 for number in range(1, 9))
+    assert {row.peer for row in rows if row.round == 11} == {peer(number) for number in range(1, 9)}
+    assert rows[0].round == book.OLDER

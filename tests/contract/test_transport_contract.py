@@ -226,6 +226,31 @@ def test_a_blob_is_fetched_whole_and_both_count_its_bytes(play):
     play(scenario)
 
 
+def test_what_went_out_is_told_once_by_peer_and_blob_and_adds_up_to_the_traffic(play):
+    async def scenario(world):
+        one, other = await world.linked(2)
+        digest = other.shelf.put(BLOB)
+        found = {}
+
+        def ask():
+            for key, count in other.transport.sent().items():
+                found[key] = found.get(key, 0) + count
+
+        ask()
+        await one.transport.fetch(digest, len(BLOB), [other.id], 20.0)
+        await other.transport.publish(other.announcement())
+        await one.until(Heard)
+        ask()
+        ask()
+
+        assert found[one.id, digest] == len(BLOB)
+        assert found[one.id, None] > 0
+        while sum(found.values()) != other.transport.traffic()[one.id].bytes_out:  # gossip goes on meanwhile
+            ask()
+
+    play(scenario)
+
+
 def test_a_blob_that_is_here_is_not_fetched(play):
     async def scenario(world):
         one = await world.peer()

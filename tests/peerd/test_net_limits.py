@@ -6,6 +6,8 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfinetune.names import Digest, PeerId
+from peerd.net import limits
 from peerd.net.attempts import MAX_REPEATS, MAX_RESUMES, Plan
 from peerd.net.limits import Happenings, TokenBucket, TrafficLedger
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
@@ -182,3 +184,16 @@ def test_every_plan_comes_to_an_end(holders, answers):
 
     assert len(asked) <= len(set(holders)) * (1 + MAX_RESUMES + MAX_REPEATS)
     assert plan.failure(0).reason in {"absent", *(reason for reason, _ in answers)}
+
+
+def test_what_was_sent_is_bounded_and_loses_no_byte(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_SENT", 3)
+    ledger = TrafficLedger(limit=2)
+    for number in range(10):
+        ledger.add(PeerId(f"peer-{number}"), bytes_out=number + 1, blob=Digest(f"{number:064x}"))
+
+    found = ledger.sent()
+
+    assert len(found) == 4
+    assert sum(found.values()) == 55
+    assert ledger.sent() == {}

@@ -17,6 +17,7 @@ from peerd.core.events import (
     PeerConnected,
     Published,
     PublishFailed,
+    PublishWithheld,
     Trained,
     UpdateAdmitted,
     UpdateRefused,
@@ -29,7 +30,17 @@ from peerd.store._port import KeptBan, KnownPeer
 from peerd.store.memory import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.keys import PeerKey
-from peerd.worker.messages import Admitted, Encoded, JobFailed, Merged, NotAdmitted, Progress, Stepped
+from peerd.worker.messages import (
+    Admitted,
+    Encoded,
+    JobFailed,
+    Merged,
+    NotAdmitted,
+    Private,
+    Progress,
+    Stepped,
+    Withheld,
+)
 from peerd.worker.parent import Pauses
 
 BOB = PeerKey(b"b" * 32).peer_id
@@ -214,6 +225,79 @@ def test_an_update_is_durable_before_it_is_public(bench):
     assert (said.round, said.size, said.codec, said.name) == (3, 6, "bf16", "alice")
     assert said.addresses == ("/memory/me",)
     assert bench.blobs.path(said.blob).read_text() == "update"
+
+
+PRIVATE = Config(name="alice", private_clip=0.05, private_noise=4.0, private_budget=8.0)
+
+
+def publish(bench, text, epsilon=None):
+    bench.worker.answer = Encoded(id=1, path=bench.file(text), size=len(text), epsilon=epsilon)
+    return bench.perform(effects.Publish(round=Round(3)))
+
+
+def private_bench(bench):
+    bench.performer._config = PRIVATE
+    return bench
+
+
+def test_what_a_private_update_spends_is_on_disk_before_it_is_spoken(bench):
+    spent_when_spoken = []
+    private_bench(bench).network.publish = lambda message: told(spent_when_spoken, bench)
+
+    assert isinstance(publish(bench, "update", epsilon=1.5), Published)
+
+    (job,) = bench.worker.jobs
+    assert job.private == Private(clip=0.05, noise=4.0, delta=1e-5, budget=8.0, spent=())
+    assert spent_when_spoken == [((4.0, 1),)]
+    assert (bench.store.spending().epsilon, bench.store.spending().delta) == (1.5, 1e-5)
+    (made,) = bench.store.publications()
+    assert (made.round, made.clip, made.noise, made.epsilon, made.unix) == (3, 0.05, 4.0, 1.5, 1000.0)
+    assert made.blob == open_announcement(bench.store.announcement()).blob
+
+
+async def told(seen, bench):
+    seen.append(bench.store.spending().noised)
+
+
+def test_an_update_that_is_encoded_again_after_a_crash_is_counted_again(bench):
+    publish(private_bench(bench), "before", epsilon=1.5)
+    bench.journal.close()
+    bench.journal = bench.performer._journal = Journal(bench.store.reopened(), bench.blobs)
+
+    publish(bench, "after", epsilon=2.5)
+
+    assert bench.worker.jobs[-1].private.spent == ((4.0, 1),)
+    assert bench.journal.spending.noised == ((4.0, 2),)
+    assert bench.journal.spending.epsilon == 2.5
+
+
+def test_a_spend_that_cannot_be_written_is_not_spoken(bench):
+    private_bench(bench).store.full = 1
+
+    event = publish(bench, "update", epsilon=1.5)
+
+    assert isinstance(event, PublishFailed)
+    assert "spoken" not in bench.story
+    assert (bench.store.spending(), bench.journal.spending.hidden) == (None, 0)
+
+
+def test_an_update_beyond_the_budget_is_withheld_and_costs_nothing(bench):
+    private_bench(bench).worker.answer = Withheld(id=1, epsilon=9.25)
+
+    event = bench.perform(effects.Publish(round=Round(3)))
+
+    assert isinstance(event, PublishWithheld)
+    assert event.reason == "one more update would bring epsilon to 9.25, and the budget is 8"
+    assert bench.story == []
+    assert bench.journal.spending.hidden == 0
+
+
+def test_updates_without_noise_are_counted_as_such(bench):
+    publish(bench, "one")
+    publish(private_bench(bench), "two", epsilon=1.5)
+
+    assert bench.worker.jobs[0].private is None
+    assert (bench.store.spending().bare, bench.store.spending().noised) == (1, ((4.0, 1),))
 
 
 def test_an_update_that_cannot_be_kept_is_not_spoken(bench):

@@ -11,6 +11,7 @@ import pytest
 from p2pfinetune.errors import OptionError
 from p2pfinetune.simulation.config import (
     AdapterChoice,
+    Privacy,
     SimulationConfig,
     TrainingChoice,
     dump_config,
@@ -197,3 +198,23 @@ def test_a_text_digest_depends_on_the_text_alone(config: Make) -> None:
 
     assert one.text_digest() == msgspec.structs.replace(one, trust="local", rounds=9).text_digest()
     assert one.text_digest() != msgspec.structs.replace(one, seed=9).text_digest()
+
+
+def test_peers_that_publish_privately_are_heard_through_their_noise_and_a_seed_repeats_it(
+    config: Make, tmp_path: Path
+) -> None:
+    plain, loud = config(), config(privacy=Privacy(clip=0.1, noise=1.0))
+
+    runs = [lines(simulate(each, tmp_path / name)) for name, each in (("a", plain), ("b", loud), ("c", loud))]
+
+    assert [line["guard_personal"] for line in runs[1]] == [line["guard_personal"] for line in runs[2]]
+    first = [[line["guard_own"] for line in run if line["round"] == 1] for run in runs]
+    assert first[0] == first[1], "own training knows nothing of the noise"
+    last = [[line["guard_personal"] for line in run if line["round"] == 4] for run in runs]
+    assert all(noised > heard for noised, heard in zip(last[1], last[0], strict=True))
+
+
+@pytest.mark.parametrize("half", [{"clip": 1.0}, {"noise": 1.0}])
+def test_half_a_private_publishing_is_refused(half: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match="both a clip and a noise"):
+        Privacy(**half)

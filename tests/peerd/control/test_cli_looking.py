@@ -18,7 +18,7 @@ from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.status import NeighbourNow, Status
 
-ASKING = ("status", "peers", "trust", "rounds", "id", "metrics", "stop", "unban", "generate", "export", "dashboard")
+ASKING = ("status", "peers", "trust", "rounds", "sent", "id", "metrics", "stop", "unban", "generate", "export", "dashboard")
 ARGUMENTS = {"unban": ["eve"], "generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
 
 
@@ -32,7 +32,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return run
 
 
-@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths", "metrics"])
+@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "sent", "id", "paths", "metrics"])
 def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: str) -> None:
     code, out, err = say(command, "--home", daemon.paths.home, "--json")
     found = json.loads(out)
@@ -46,7 +46,7 @@ def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: 
     msgspec.convert(found["data"], documents.DATA[command])
 
 
-@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "id", "paths"])
+@pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "sent", "id", "paths"])
 def test_typed_in_another_order_it_says_the_same(daemon: Any, say: Any, command: str) -> None:
     plain = say(command, "--json", "--home", daemon.paths.home)
     through_typer = say(command, "--json", f"--home={daemon.paths.home}")
@@ -125,6 +125,27 @@ def test_trust_in_an_unknown_peer_names_those_there_are(daemon: Any, say: Any, w
     assert "alice, bob, eve" in err
 
 
+def test_what_left_the_device_is_listed_with_what_it_betrays(daemon: Any, say: Any) -> None:
+    code, out, _ = say("sent", "--last", 2, "--home", daemon.paths.home)
+
+    assert code == 0
+    assert "12 updates" in out
+    assert "epsilon 15" in out
+    assert "Your text itself is never sent" in out
+    rows = [line for line in out.splitlines() if "bob" in line]
+    assert [row.split()[0] for row in rows] == ["11", "12"]
+    assert "13.8" in rows[0]
+    assert any(line.startswith("older") and "(others)" in line for line in out.splitlines())
+
+
+def test_the_status_says_what_was_sent_and_what_that_means(daemon: Any, say: Any) -> None:
+    _, out, _ = say("status", "--home", daemon.paths.home)
+
+    assert "ever: 12 updates," in out
+    assert "see: peerd sent" in out
+    assert "12 updates with noise: epsilon 15." in out
+
+
 def test_rounds_can_be_limited(daemon: Any, say: Any) -> None:
     _, out, _ = say("rounds", "--last", 2, "--home", daemon.paths.home)
 
@@ -163,6 +184,7 @@ def test_paths_needs_no_daemon_and_makes_nothing(home: Path, say: Any) -> None:
         ["status", "--nonsense"],
         ["status", "extra"],
         ["rounds", "--last", "0"],
+        ["sent", "--last", "0"],
         ["rounds", "--last", "many"],
         ["generate"],
         ["generate", "a", "--temperature", "hot"],

@@ -21,6 +21,7 @@ def test_a_person_asks_from_python(daemon: Any) -> None:
         assert [peer.name for peer in client.peers()] == ["bob", "eve"]
         assert client.trust().row[0].is_me
         assert len(client.rounds(last=5)) == 5
+        assert len(client.sent(last=3).updates) == 3
         assert client.identity().addresses
         assert client.health().ok
         assert client.paths()
@@ -32,7 +33,13 @@ def test_a_person_asks_from_python(daemon: Any) -> None:
 def test_the_async_twin_answers_alike(daemon: Any, view: Any) -> None:
     async def ask() -> list[Any]:
         async with AsyncClient(daemon.paths.home) as client:
-            found = [await client.status(), await client.peers(), await client.trust(), await client.rounds(5)]
+            found = [
+                await client.status(),
+                await client.peers(),
+                await client.trust(),
+                await client.rounds(5),
+                await client.sent(5),
+            ]
             found += [await client.identity(), await client.health(), await client.paths()]
             found += [await client.generate("hi", seed=3), await client.export("/x/y"), await client.test()]
             await client.stop("enough")
@@ -44,6 +51,7 @@ def test_the_async_twin_answers_alike(daemon: Any, view: Any) -> None:
             client.peers(),
             client.trust(),
             client.rounds(5),
+            client.sent(5),
             client.identity(),
             client.health(),
         ]

@@ -494,3 +494,30 @@ def test_every_state_has_a_sentence(playbook: Any) -> None:
         "scoring and merging 1 update in round 1",
         "stopping: SIGTERM",
     ]
+
+
+def test_a_round_whose_update_is_withheld_goes_on_and_it_is_said_once(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    for round_ in (1, 2):
+        play.trained()
+        effects = play.tell(on.PublishWithheld, round=round_, reason="the budget is 8")
+        assert [note.message for note in play.wanted(do.Note) if "publishing" in note.message] == (
+            ["not publishing any more: the budget is 8"] if round_ == 1 else []
+        )
+        assert any(isinstance(effect, do.Collaborate) for effect in effects)
+        assert sentence(play.node).endswith("; not publishing: the budget is 8")
+        play.collaborated()
+
+    play.trained()
+    play.published()
+
+    assert "not publishing" not in sentence(play.node)
+
+
+def test_a_withheld_update_of_another_round_is_ignored(playbook: Any) -> None:
+    play = playbook()
+    play.worker(round=3)
+
+    assert play.tell(on.PublishWithheld, round=3, reason="late") == []
+    assert play.node.withheld == ""

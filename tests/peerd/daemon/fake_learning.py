@@ -5,6 +5,7 @@ Guard loss is the distance to 10. The data path decides special behaviour, by it
 
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -34,6 +35,7 @@ from peerd.worker.messages import (
     Stepped,
     TestLosses,
     TrainSteps,
+    Withheld,
 )
 
 GOAL = 10.0
@@ -91,8 +93,13 @@ class FakeLearning:
         if self.kind == "cannot encode":
             raise UsageError("no")
         text = "not an update" if self.kind == "liar" else json.dumps(self.value)
-        path = self.write(text)
-        return Encoded(id=job.id, path=path, size=len(text))
+        if job.private is None:
+            return Encoded(id=job.id, path=self.write(text), size=len(text))
+        epsilon = 1.0 + sum(count for _, count in job.private.spent)  # one for each update
+        if job.private.budget and epsilon > job.private.budget:
+            return Withheld(id=job.id, epsilon=epsilon)
+        text = json.dumps(self.value + random.random())
+        return Encoded(id=job.id, path=self.write(text), size=len(text), epsilon=epsilon)
 
     def on_AdmitUpdate(self, job: AdmitUpdate):
         return Admitted(id=job.id) if self.read(job.path) is not None else NotAdmitted(id=job.id, reason="decode")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -248,3 +249,38 @@ def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
 
     assert bench.do(messages.EvaluateTest).local == pytest.approx(bench.do(messages.EvaluateTest).own)
     assert bench.merge().guard_local is not None
+
+
+def private(**changes):
+    fields = {"clip": 0.01, "noise": 2.0, "delta": 1e-5, "budget": 0.0, "spent": ()}
+    return messages.Private(**{**fields, **changes})
+
+
+def test_a_private_update_is_hidden_by_fresh_noise_counted_and_as_long_as_any_other(bench):
+    bench.open()
+    bench.train(2)
+    bare = [bench.do(messages.Encode, codec="bf16") for _ in range(2)]
+    hidden = [bench.do(messages.Encode, codec="bf16", private=private()) for _ in range(2)]
+    later = bench.do(messages.Encode, codec="bf16", private=private(spent=((2.0, 9),)))
+
+    assert digest(bare[0].path) == digest(bare[1].path)
+    assert len({digest(encoded.path) for encoded in [*bare, *hidden]}) == 3
+    assert {encoded.size for encoded in [*bare, *hidden]} == {bare[0].size}
+    assert bare[0].epsilon is None
+    assert 0.0 < hidden[0].epsilon == hidden[1].epsilon < later.epsilon
+    learner = bench.jobs._held().learner
+    update = learner.admit(Path(hidden[0].path).read_bytes(), "bf16")
+    rms = update.delta.norm() / learner.adapter_parameters**0.5
+    assert rms == pytest.approx(2 * 0.01 * 2.0, rel=0.1)  # the learnt part is shortened to 0.01, and drowned
+
+
+def test_an_update_that_would_exceed_the_budget_is_not_even_written(bench):
+    bench.open()
+    spend = bench.do(messages.Encode, codec="bf16", private=private()).epsilon
+    before = sorted((bench.folder / "scratch").iterdir())
+
+    answer = bench.do(messages.Encode, codec="bf16", private=private(budget=0.99 * spend))
+
+    assert answer == messages.Withheld(id=1, epsilon=spend)
+    assert sorted((bench.folder / "scratch").iterdir()) == before
+    assert isinstance(bench.do(messages.Encode, codec="bf16", private=private(budget=spend)), messages.Encoded)
