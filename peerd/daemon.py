@@ -6,6 +6,7 @@ The one place that knows all parts. It never loads torch: the worker does, in a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -22,29 +23,27 @@ import msgspec
 from p2pfinetune.data.corpus import glance
 from p2pfinetune.names import Digest
 from peerd import __version__, faults, logs
+from peerd.apart import apart
 from peerd.api import application
 from peerd.config import Config
 from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.discovery import METHODS, Surroundings, discover
 from peerd.ending import Ending
-from peerd.errors import PeerdError, UsageError
-from peerd.journal import Journal
+from peerd.errors import PeerdError, StoreError, UsageError
 from peerd.ledger import Ledger, PublicShelf, has_published, is_public
 from peerd.lock import hold
 from peerd.loop_watch import LoopWatch
+from peerd.machine_watch import MachineWatch
 from peerd.net.transport import BlobShelf, Found, Transport
 from peerd.network import Network
 from peerd.paths import Paths
 from peerd.perform import Performer
-from peerd.resume import begin_node, measured, open_job, own_announcement, worker_started
-from peerd.sent import Spending
+from peerd.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
 from peerd.serve import serve
 from peerd.settings_file import UNFINISHED
 from peerd.shell import Finished, Shell
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Status
-from peerd.store.blobs import FileBlobs
-from peerd.store.sqlite import SqliteStore
 from peerd.text_watch import TextWatch
 from peerd.view import View
 from peerd.wire.addresses import Address, parse_address
@@ -83,6 +82,8 @@ class Outside:
     """Run in a thread at the start."""
     worker: Callable[[], list[str]] = child_command
     """The command line of the worker."""
+    unix: Callable[[], float] = time.time
+    """The clock on the wall. It may jump: it names times for people and epochs, and measures nothing."""
     signals: bool = True
     """Whether to listen to them."""
 
@@ -124,14 +125,8 @@ class Daemon:
         self._began_at = self._clock()
         read_group_key(config)  # a mistake in it is told before anything starts
         was_here = has_published(paths)
-        store = SqliteStore(paths.database, epoch=int(time.time()))
-        if store.spending() is None:
-            store.save_spending(Spending(since_unix=time.time(), lost=was_here))
-        self._key = PeerKey.load_or_create(paths.identity)
-        if store.notice:
-            _log.warning("%s", store.notice)
-        self._blobs = FileBlobs(paths.blobs)
-        self._journal = Journal(store, self._blobs)
+        self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
+        store, self._blobs, self._journal = open_state(paths, outside.unix(), was_here=was_here)
         self._remembered = tuple(store.peers())
         self._worker = Worker(
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
@@ -144,10 +139,9 @@ class Daemon:
             worker=self._worker,
             network=self._network,
             clock=self._clock,
-            unix=time.time,
+            unix=outside.unix,
         )
-        latest, last = self._performer.latest, self._journal.records[-1] if self._journal.records else None
-        latest.losses, latest.steps = measured(last, self._journal.checkpoint)
+        self._recall()
         begun = begin_node(
             config,
             self._key.peer_id,
@@ -156,17 +150,19 @@ class Daemon:
             store.seen(),
             self._journal,
             store.bans(),
-            time.time(),
+            outside.unix(),
         )
         self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
         self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))
-        self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=time.time)
-        self._ending = Ending(self._shell.ask_to_stop, self._worker.kill)
+        self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=outside.unix)
+        self._ending = Ending(self._shell.ask_to_stop, self._worker.kill, self._leave_nothing)
         self._text = TextWatch(
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
         )
-        self._loop_watch = LoopWatch()
+        self._loop_watch, self._machine = LoopWatch(), MachineWatch((paths.home, paths.cache))
         self._introductions: dict[str, str] = {}
+        self._serves = False
+        """Whether the control socket is ours."""
         self._listening, self._api_stop = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
@@ -179,9 +175,10 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._loop_watch.run(), name="loop watch")
+                tasks.create_task(self._machine.run(), name="machine watch")
                 tasks.create_task(self._serve(), name="control interface")
                 tasks.create_task(self._ledger.run(), name="book of what was sent")
-                tasks.create_task(asyncio.to_thread(self._outside.prepare), name="import of the network")
+                tasks.create_task(apart(self._outside.prepare), name="import of the network")
                 tasks.create_task(self._worker.run(self._opened, self._died), name="worker")
                 reason = await self._shell.run()
                 _log.info("stopping", extra={"reason": reason})
@@ -221,18 +218,28 @@ class Daemon:
             found.append(f"The network is down ({trouble}) and is being started again. The log says more: peerd paths")
         if self._journal.trouble:
             found.append(f"The disk cannot be written: {self._journal.trouble}")
+        found += self._machine.troubles
+        if self._worker.trouble:
+            found.append(self._worker.trouble)
         if self._text.trouble:
             found.append(self._text.trouble)
         return found
 
     def _tidy(self) -> None:
-        """What a killed run left half done."""
-        for left in self._paths.scratch.iterdir():
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        for left in (*unfinished(self._paths.identity), *self._paths.config.parent.glob(UNFINISHED)):
-            left.unlink(missing_ok=True)
-        own = own_announcement(self._journal.envelope)
-        self._journal.sweep(own.blob if own is not None else None)
+        """What a killed run left half done. A disk that refuses keeps it for the next start."""
+        try:
+            clear(self._paths)
+            own = own_announcement(self._journal.envelope)
+            self._journal.sweep(own.blob if own is not None else None)
+        except (OSError, StoreError) as error:
+            _log.warning("what the run before left cannot be tidied: %s", error)
+
+    def _leave_nothing(self) -> None:
+        """When there is no time for an orderly end."""
+        with contextlib.suppress(OSError):
+            if self._serves:
+                self._paths.socket.unlink(missing_ok=True)
+            clear(self._paths)
 
     async def _serve(self) -> None:
         view = View(
@@ -244,7 +251,10 @@ class Daemon:
             stop=self._ending.begin,
             clock=self._clock,
         )
-        await serve(application(view), self._paths.socket, self._api_stop)
+        await serve(application(view), self._paths.socket, self._api_stop, ready=self._serving)
+
+    def _serving(self) -> None:
+        self._serves = True
 
     async def _close(self) -> None:
         self._api_stop.set()
@@ -254,7 +264,14 @@ class Daemon:
         await self._ledger.enter()
 
     async def _open_job(self) -> Open:
-        return await open_job(self._config, self._paths, self._journal, self._key.peer_id)
+        job = await open_job(self._config, self._paths, self._journal, self._key.peer_id)
+        self._recall()
+        return job
+
+    def _recall(self) -> None:
+        """What is known of the round in which training goes on."""
+        latest, last = self._performer.latest, self._journal.records[-1] if self._journal.records else None
+        latest.losses, latest.steps = measured(last, self._journal.checkpoint)
 
     async def _opened(self, opened: Opened) -> None:
         """The worker is ready: for the first time, or again."""
@@ -319,6 +336,14 @@ class Daemon:
             self._introductions.pop(who, None)
         else:
             self._introductions[who] = text
+
+
+def clear(paths: Paths) -> None:
+    """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
+    for left in paths.scratch.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    for left in (*unfinished(paths.identity), *paths.config.parent.glob(UNFINISHED)):
+        left.unlink(missing_ok=True)
 
 
 def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:

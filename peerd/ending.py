@@ -11,23 +11,29 @@ from collections.abc import Callable
 from typing import Final
 
 ORDERLY_SECONDS: Final = 14.0  # the daemon promises fifteen, whatever peers, disks and the worker do
+TIDY_SECONDS: Final = 0.5  # for the socket and the worker's files
 FORCED: Final = 1  # exit code
 
 _log = logging.getLogger("peerd.ending")
 
 
 class Ending:
-    """Signals and the last deadline. `ask` begins an orderly stop, `kill` ends the worker; both return at once."""
+    """Signals and the last deadline. `ask` begins an orderly stop, `kill` ends the worker; both return at once.
+
+    `tidy` removes what an end by force would leave on disk; a disk that hangs is not waited for.
+    """
 
     def __init__(
         self,
         ask: Callable[[str], None],
         kill: Callable[[], None],
+        tidy: Callable[[], None] = lambda: None,
         *,
         leave: Callable[[int], object] = os._exit,
         orderly_seconds: float = ORDERLY_SECONDS,
     ) -> None:
-        self._ask, self._kill, self._leave, self._orderly_seconds = ask, kill, leave, orderly_seconds
+        self._ask, self._kill, self._tidy, self._leave = ask, kill, tidy, leave
+        self._orderly_seconds = orderly_seconds
         self._timer: threading.Timer | None = None
         self._is_over = False
 
@@ -65,6 +71,9 @@ class Ending:
     def force(self) -> None:
         """Leave without another word; the store is made for it."""
         self._kill()
+        tidying = threading.Thread(target=self._tidy, name="tidy", daemon=True)
+        tidying.start()
+        tidying.join(TIDY_SECONDS)
         self._leave(FORCED)
 
     def _too_long(self) -> None:

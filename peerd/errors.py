@@ -6,6 +6,7 @@ PeerdError
 +-- AlreadyRunning    a daemon runs here already            exit code 4
 +-- NotHealthy        the daemon makes no progress          exit code 5
 +-- StoreError        the state on disk cannot be used      exit code 1
+|   +-- LostError     gone or damaged: trying again is in vain
 +-- TransportError    the network back end cannot start     exit code 1
 +-- WorkerError       the worker refused or failed a job    exit code 1
 """
@@ -58,6 +59,10 @@ class StoreError(PeerdError):
     """The state on disk cannot be used."""
 
     code = "store"
+
+
+class LostError(StoreError):
+    """What was kept is gone or damaged; trying again does not bring it back."""
 
 
 class TransportError(PeerdError):

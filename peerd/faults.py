@@ -31,19 +31,25 @@ from peerd.errors import UsageError
 
 VARIABLE: Final = "PEERD_FAULT"
 WORKER: Final = "worker."
-TRANSACTIONS: Final = ("sequence", "announcement", "checkpoint", "peer", "seen", "refusal", "ban", "unban", "spending", "sent")
+TRANSACTIONS: Final = (
+    "sequence",
+    "announcement",
+    "checkpoint",
+    "peer",
+    "seen",
+    "refusal",
+    "ban",
+    "unban",
+    "spending",
+    "sent",
+)
 STEPS: Final = frozenset(
     {
         *("blob.write", "blob.sync", "blob.rename", "blob.folder_sync", "blob.copy", "blob.let_go", "blob.aside"),
         *("blob.append", "blob.truncate", "blob.drop", "blob.delete", "blob.sweep"),
-        *(
-            "database.create",
-            "database.rename",
-            "database.aside",
-            "database.tidy",
-            "database.migrate.begin",
-            "database.migrate.commit",
-        ),
+        *(f"generations.{step}" for step in ("write", "sync", "rename", "folder_sync", "aside")),
+        *("database.create", "database.rename", "database.aside", "database.tidy"),
+        *("database.migrate.begin", "database.migrate.commit"),
         *(f"rows.{name}.{step}" for name in TRANSACTIONS for step in ("begin", "commit")),
         *("config.write", "config.sync", "config.rename", "config.folder_sync"),
         *("identity.write", "identity.sync", "identity.link", "identity.folder_sync"),

@@ -14,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.errors import StoreError
+from peerd.errors import LostError, StoreError
 from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store.generations import KEPT, Generations
 from peerd.store.limits import RESUME_SECONDS
 from peerd.worker.parent import Pauses
 
@@ -29,14 +32,21 @@ SHOWN_ROUNDS = 10_000  # kept in memory for the dashboard and `peerd rounds`; so
 _log = logging.getLogger("peerd.journal")
 
 
+def age(kept: Checkpoint | None) -> tuple[int, bool]:
+    """How far training had come."""
+    return (-1, False) if kept is None else (kept.round, kept.trained)
+
+
 class Journal:
     """The daemon's memory on disk. Made before the loop runs, closed after it."""
 
-    def __init__(self, store: Store, blobs: Blobs, *, pauses: Pauses | None = None) -> None:
-        self._store, self._blobs = store, blobs
+    def __init__(
+        self, store: Store, blobs: Blobs, generations: Generations | None = None, *, pauses: Pauses | None = None
+    ) -> None:
+        self._store, self._blobs, self._generations = store, blobs, generations or Generations()
         self._pauses = pauses or Pauses()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
-        self.checkpoint = store.checkpoint()
+        self.checkpoint = max((store.checkpoint(), *self._generations.kept.checkpoints), key=age, default=None)
         self.envelope = store.announcement()
         self.announced: Digest | None = None
         """The blob that was announced last in this run."""
@@ -46,6 +56,10 @@ class Journal:
         self.sent: Book = entered({}, store.sent())
         self.sent_bytes, self.sent_peers = totals(self.sent.values())
         self._unwritten: list[SentBytes] = []
+        self._drop_undone()
+        if self.checkpoint is not None and store.checkpoint() is None:
+            _log.warning("the database knows no checkpoint; going on from round %d, as kept beside the blobs, which is "
+                         "all but the history of rounds, known peers and bans", self.checkpoint.round)  # fmt: skip
         self.trouble = ""
         """Why the disk cannot be written; empty where it can."""
 
@@ -83,13 +97,41 @@ class Journal:
         await self._replace(after, record)
         self.records.append(record)
 
+    async def whole_checkpoint(self) -> tuple[Checkpoint, Path] | None:
+        """The newest checkpoint whose blob is whole, in force from now on; what is damaged is set aside and said."""
+        for kept in sorted(self._generations_of_checkpoints(), key=age, reverse=True):
+            try:
+                path = await self._must(self._blobs.path, kept.blob)
+            except LostError as error:
+                _log.warning("%s; it was the training state of round %d", error, kept.round)
+                continue
+            if kept != self.checkpoint:
+                _log.warning("training goes on from the generation before, of round %d", kept.round)
+                self.checkpoint = kept
+                self._drop_undone()
+            return kept, path
+        return None
+
+    async def whole_best(self) -> tuple[float, Path] | None:
+        """The best adapter by guard loss of the newest generation that has it whole."""
+        for kept in sorted(self._generations_of_checkpoints(), key=age, reverse=True):
+            if kept.best_blob is None or kept.best_guard is None:
+                continue
+            try:
+                return kept.best_guard, await self._must(self._blobs.path, kept.best_blob)
+            except LostError as error:
+                _log.warning("%s; it was the best adapter so far", error)
+        return None
+
     async def adopt(self, file: Path) -> Digest:
         """Move a finished file into the shelf. Raises StoreError."""
         return await self._in_thread(self._blobs.adopt, file)
 
     async def next_order(self) -> tuple[int, int]:
         """(epoch, sequence), never used before. Raises StoreError."""
-        return await self._in_thread(self._store.reserve_sequence)
+        order = await self._in_thread(self._store.reserve_sequence)
+        await self._in_thread(self._generations.save, replace(self._generations.kept, order=order))
+        return order
 
     async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
         """The own announcement and what it spends, together, before it is spoken. Raises StoreError."""
@@ -146,13 +188,25 @@ class Journal:
         self._blobs.sweep(wanted, resumable_seconds=RESUME_SECONDS)
 
     def _needed(self) -> set[Digest]:
-        kept = self.checkpoint
-        return {blob for blob in (kept.blob, kept.best_blob) if blob is not None} if kept is not None else set()
+        kept = self._generations_of_checkpoints()
+        return {blob for one in kept for blob in (one.blob, one.best_blob) if blob is not None}
+
+    def _generations_of_checkpoints(self) -> set[Checkpoint]:
+        return {kept for kept in (self.checkpoint, *self._generations.kept.checkpoints) if kept is not None}
+
+    def _drop_undone(self) -> None:
+        """Records of rounds that are going to be done again."""
+        while self.records and self.checkpoint is not None and self.records[-1].round >= self.checkpoint.round:
+            self.records.pop()
 
     async def _replace(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
         before = self._needed()
         await self._must(self._store.save_checkpoint, checkpoint, record)
+        others = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
+        older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
         self.checkpoint = checkpoint
+        generations = replace(self._generations.kept, checkpoints=(checkpoint, *older)[:KEPT])
+        await self._must(self._generations.save, generations)
         await self._may(self._blobs.delete, sorted(before - self._needed()))
 
     async def _must(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -161,6 +215,8 @@ class Journal:
         while True:
             try:
                 result = await self._in_thread(function, *arguments)
+            except LostError:
+                raise
             except StoreError as error:
                 failures += 1
                 self.trouble = f"{error}; {error.hint}" if error.hint else str(error)

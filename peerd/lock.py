@@ -6,6 +6,7 @@ The file is never removed: removing it would let two daemons each lock a file of
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import fcntl
 import os
@@ -18,10 +19,11 @@ from typing import IO
 import msgspec
 
 from p2pfinetune.errors import UNREADABLE
-from peerd.errors import AlreadyRunning, StoreError
+from peerd.errors import AlreadyRunning, StoreError, UsageError
 from peerd.faults import around
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
+OTHER_HOME = "look at its rights, or choose another: --home DIR"
 MAX_TEXT = 4096  # bytes; the holder is a few short fields
 
 
@@ -56,6 +58,8 @@ def holder(path: Path) -> Holder | None:
             return None if _lock(file, 0.0) else _text(file) or _UNKNOWN
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise UsageError(f"cannot look at the lock {path}: {error.strerror}", OTHER_HOME) from error
     except OSError as error:
         raise StoreError(f"cannot look at the lock {path}: {error.strerror}") from error
 
@@ -75,6 +79,8 @@ _UNKNOWN = Holder(pid=0, version="", started_unix=0.0, socket="")
 def _open(path: Path) -> IO[bytes]:
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    except PermissionError as error:
+        raise UsageError(f"cannot open the lock {path}: {error.strerror}", OTHER_HOME) from error
     except OSError as error:
         raise StoreError(f"cannot open the lock {path}: {error.strerror}") from error
 
@@ -101,6 +107,8 @@ def _text(file: IO[bytes]) -> Holder | None:
 
 
 def _write(file: IO[bytes], text: bytes) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(text)
+    """The text is for people: a full disk costs them who holds the lock, not the lock."""
+    with contextlib.suppress(OSError):
+        file.seek(0)
+        file.truncate()
+        file.write(text)

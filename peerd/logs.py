@@ -12,7 +12,9 @@ import sys
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
+
+from peerd.errors import StoreError
 
 MAX_LOG_BYTES: Final = 5 * 2**20  # then it is renamed to .1 and begun anew; one old file is kept
 MAX_FIELD: Final = 300  # characters of one field; strangers' words come in here
@@ -35,6 +37,23 @@ class OneLine(logging.Formatter):
         return f"{when} {record.levelname.lower():<7} {part}: {message}{fields}{traceback}"
 
 
+class Patient(logging.Handler):
+    """A full disk, or a terminal that has gone, costs log lines and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # as in its parent
+        """Mistakes of ours are shown as ever."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class ToFile(Patient, RotatingFileHandler):
+    """The log file."""
+
+
+class ToStderr(Patient, logging.StreamHandler[TextIO]):
+    """Standard error."""
+
+
 def escaped(text: str) -> str:
     """What would break the line or drive a terminal, as an escape sequence."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -51,9 +70,12 @@ def field(value: object) -> str:
 
 def set_up(log: Path) -> list[logging.Handler]:
     """To the log file, and to standard error unless that is the log file already. Undo with `take_down`."""
-    handlers: list[logging.Handler] = [RotatingFileHandler(log, maxBytes=MAX_LOG_BYTES, backupCount=1)]
+    try:
+        handlers: list[logging.Handler] = [ToFile(log, maxBytes=MAX_LOG_BYTES, backupCount=1)]
+    except OSError as error:
+        raise StoreError(f"cannot write the log {log}: {error.strerror}", "look at its rights") from error
     if not is_stderr(log):
-        handlers.append(logging.StreamHandler(sys.stderr))
+        handlers.append(ToStderr(sys.stderr))
     for handler in handlers:
         handler.setFormatter(OneLine())
         logging.getLogger().addHandler(handler)

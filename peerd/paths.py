@@ -49,10 +49,17 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
         return {name: str(getattr(self, name)) for name in self.__struct_fields__}
 
     def prepare(self) -> None:
-        """Make every folder, for this user alone. Raises UsageError where a folder belongs to somebody else."""
-        for folder in (self.home, self.config.parent, self.blobs, self.scratch, self.cache, self.log.parent):
+        """Make every folder, for this user alone.
+
+        Raises UsageError where one belongs to somebody else or cannot be written; nothing is made then.
+        """
+        folders = (self.home, self.config.parent, self.blobs, self.scratch, self.cache, self.log.parent)
+        if self.config.parent == self.home and not self.home.parent.is_dir():  # a disk that is not there, or a slip
+            raise UsageError(f"there is no folder {self.home.parent} to make the home in", "choose another --home DIR")
+        for folder in (*folders, self.socket.parent):
+            _require_writable(folder)
+        for folder in (*folders, self.socket.parent):
             make_private(folder)
-        make_private(self.socket.parent)
 
 
 def _in_one_folder(home: Path) -> Paths:
@@ -114,6 +121,18 @@ def _temporary_folder() -> Path:
     return Path(f"/tmp/peerd-{os.getuid()}")  # noqa: S108  # make_private refuses one that is not ours
 
 
+def _require_writable(folder: Path) -> None:
+    """The folder, or the nearest one above it that exists."""
+    try:
+        nearest = next(above for above in (folder, *folder.parents) if above.exists())
+    except OSError as error:
+        raise UsageError(
+            f"cannot use the folder {folder}: {error.strerror}", "choose another with --home DIR"
+        ) from error
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write in the folder {nearest}", "look at its rights, or choose another: --home DIR")
+
+
 def make_private(folder: Path) -> None:
     """Make it with mode 0700, or bring one of ours to that. A folder of somebody else, or a link, is refused."""
     try:
@@ -128,4 +147,7 @@ def make_private(folder: Path) -> None:
     if found.st_uid != os.getuid() or found.st_mode & stat.S_ISVTX:
         raise UsageError(f"{folder} is not a folder of your own", "choose another with --home DIR")
     if stat.S_IMODE(found.st_mode) & 0o077 and sys.platform != "win32":
-        folder.chmod(PRIVATE)
+        try:
+            folder.chmod(PRIVATE)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder} yours alone: {error.strerror}") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Refusal, Round
+from p2pfinetune.names import PeerId, Refusal, Round
 from peerd.config import Config
 from peerd.core.events import Losses, WorkerStarted
 from peerd.core.node import begin
@@ -15,11 +15,14 @@ from peerd.core.offences import Standing
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
 from peerd.core.state import Moved
-from peerd.errors import StoreError
 from peerd.journal import Journal
 from peerd.paths import Paths
+from peerd.sent import Spending
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.blobs import FileBlobs
+from peerd.store.generations import Generations
+from peerd.store.sqlite import SqliteStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement, PeerRecord
 from peerd.worker.messages import Open, Opened
@@ -27,29 +30,34 @@ from peerd.worker.messages import Open, Opened
 _log = logging.getLogger("peerd.resume")
 
 
+def open_state(paths: Paths, unix: float, *, was_here: bool = False) -> tuple[SqliteStore, FileBlobs, Journal]:
+    """Everything that lies in a home; what is damaged is set aside and said. Raises StoreError.
+
+    `was_here`: something may have been published from this home before; where the count of it is lost, that is kept.
+    """
+    blobs, generations = FileBlobs(paths.blobs), Generations(paths.blobs)
+    last = generations.kept.order
+    store = SqliteStore(paths.database, epoch=max(int(unix), last[0] + 1), after=last)
+    for notice in filter(None, (generations.notice, store.notice)):
+        _log.warning("%s", notice)
+    if store.spending() is None:
+        store.save_spending(Spending(since_unix=unix, lost=was_here))
+    return store, blobs, Journal(store, blobs, generations)
+
+
 async def open_job(config: Config, paths: Paths, journal: Journal, me: PeerId) -> Open:
-    """What the worker has to load; a checkpoint that was damaged on disk is left out, and said."""
-    kept = journal.checkpoint
-    checkpoint = await _whole(journal, kept.blob) if kept is not None else None
-    best = await _whole(journal, kept.best_blob) if kept is not None and kept.best_blob is not None else None
+    """What the worker has to load: the last generation that is whole."""
+    checkpoint, best = await journal.whole_checkpoint(), await journal.whole_best()
     return Open(
         id=0,
         config=msgspec.to_builtins(config),
         cache=str(paths.cache),
         scratch=str(paths.scratch),
         me=me,
-        checkpoint=checkpoint,
-        best=best,
-        best_guard=kept.best_guard if kept is not None and best is not None else None,
+        checkpoint=str(checkpoint[1]) if checkpoint is not None else None,
+        best=str(best[1]) if best is not None else None,
+        best_guard=best[0] if best is not None else None,
     )
-
-
-async def _whole(journal: Journal, blob: Digest) -> str | None:
-    try:
-        return str(await journal.blob(blob))
-    except StoreError as error:
-        _log.warning("%s; what it held of the training is lost, and training goes on without it", error)
-        return None
 
 
 def worker_started(opened: Opened, journal: Journal, settings: Settings, at: float) -> WorkerStarted:

@@ -27,13 +27,16 @@ HEADER = (
 def read(path: Path) -> dict[str, Any]:
     """What is remembered; empty where nothing is. Raises UsageError for a damaged file, which stays untouched."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"cannot read {path}: {error}", _mend(path)) from error
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path} is damaged: line {line} is no text", _mend(path)) from error
     except (ValueError, RecursionError) as error:  # endless digits and deep nesting, too
         raise UsageError(f"{path} is damaged: {error}", _mend(path)) from error
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from peerd.apart import apart
 from peerd.core.events import TextChanged
 from peerd.errors import WorkerError
 from peerd.network import Tell
@@ -38,10 +39,10 @@ class TextWatch:
 
     async def run(self) -> None:
         """Until cancelled."""
-        seen = await asyncio.to_thread(self._look, self._paths)
+        seen = await apart(self._look, self._paths)
         while True:
             await asyncio.sleep(self._look_seconds)
-            now = await asyncio.to_thread(self._look, self._paths)
+            now = await apart(self._look, self._paths)
             if now != seen and await self._read_again():
                 seen = now
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from peerd.errors import PeerdError, UsageError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if arguments is None:  # a process of our own
+        signal.signal(signal.SIGTERM, _leave)
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json = _command_of(given), "--json" in _options_of(given)
     try:
@@ -30,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
         return 0
+
+
+def _leave(number: int, _: object) -> None:
+    """As Ctrl-C does: what is half done is tidied up on the way out. A daemon that runs has its own way to end."""
+    raise SystemExit(128 + number)
 
 
 def _run(given: list[str]) -> int:

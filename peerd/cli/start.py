@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import complain, fail, write_document
 from peerd.cli.show import in_group
 from peerd.client import Client
-from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, UsageError
+from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
 from peerd.lock import already_running, holder
 from peerd.paths import Paths
 from peerd.status import Status
@@ -103,7 +103,7 @@ def _in_background(paths: Paths, as_json: bool) -> int:
     import subprocess
 
     begun = paths.log.stat().st_size if paths.log.exists() else 0
-    with paths.log.open("ab") as log:
+    with _opened(paths.log) as log:
         process = subprocess.Popen(  # noqa: S603  # ourselves
             [sys.executable, "-m", "peerd", "start", "--home", str(paths.home)]
             if _is_own_home(paths)
@@ -122,6 +122,13 @@ def _in_background(paths: Paths, as_json: bool) -> int:
             return 0
         time.sleep(LOOK_SECONDS)
     return _still_starting(paths, as_json)
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        return log.open("ab")
+    except OSError as error:
+        raise StoreError(f"cannot write the log {log}: {error.strerror}", "look at its rights") from error
 
 
 def _is_own_home(paths: Paths) -> bool:

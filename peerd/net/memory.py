@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from p2pfinetune.names import Digest, PeerId
+from peerd.errors import StoreError
 from peerd.net import limits
 from peerd.net.attempts import Plan
 from peerd.net.transport import (
@@ -264,6 +265,8 @@ class MemoryTransport:
         other.uploads.add(self._me)
         try:
             return self._copy(other, digest, size)
+        except StoreError as error:
+            return Failed("unreachable", f"cannot be written here: {error}")
         finally:
             other.uploads.discard(self._me)
 

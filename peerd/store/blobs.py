@@ -17,14 +17,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pfinetune.names import Digest
 from peerd.durable import sync_folder
-from peerd.errors import StoreError
+from peerd.errors import LostError, StoreError
 from peerd.faults import around
-from peerd.store.limits import MAX_PARTIAL_BYTES, MAX_PARTIALS
+from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
 OURS = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged)?|.+\.temp")
@@ -37,7 +37,7 @@ class FileBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.RLock()  # writers only; readers need none, since a blob never changes
-        with _disk(folder):
+        with disk_trouble(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def size(self, digest: Digest) -> int | None:
@@ -62,7 +62,7 @@ class FileBlobs:
             return 0
 
     def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             held = self.partial_size(digest)
             if held != offset:
                 raise ValueError(f"{held} bytes of {digest} are held, so none can be added at {offset}")
@@ -78,7 +78,7 @@ class FileBlobs:
                     raise
 
     def complete_partial(self, digest: Digest) -> bool:
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             partial = self._partial(digest)
             if not partial.exists():
                 return False
@@ -90,12 +90,12 @@ class FileBlobs:
             return True
 
     def drop_partial(self, digest: Digest) -> None:
-        with self._lock, _disk(self._folder), around("blob.drop"):
+        with self._lock, disk_trouble(self._folder), around("blob.drop"):
             self._partial(digest).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Digest:
         digest = Digest(hashlib.sha256(data).hexdigest())
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             if self._is_whole(digest):
                 return digest
             with self._temporary() as temporary:
@@ -105,7 +105,7 @@ class FileBlobs:
         return digest
 
     def adopt(self, path: Path) -> Digest:
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             digest = _digest_of(path)
             if not self._is_whole(digest):
                 try:
@@ -117,28 +117,31 @@ class FileBlobs:
                         with around("blob.copy"):
                             shutil.copyfile(path, temporary)
                         self._settle(temporary, digest)
-            with around("blob.let_go"):
+            with suppress(OSError), around("blob.let_go"):  # it is in the shelf; what is left goes at the next start
                 path.unlink(missing_ok=True)
             return digest
 
     def path(self, digest: Digest) -> Path:
         """Checked before it is handed out: a damaged blob is set aside and StoreError raised, as for an absent one."""
         file = self._file(digest)
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             if not file.exists():
-                raise StoreError(f"the blob {digest} is not in {self._folder}")
-            if _digest_of(file) != digest:
+                raise LostError(f"the blob {digest} is not in {self._folder}")
+            if not _reads_as(file, digest):
+                aside = file.with_suffix(".damaged")
                 with around("blob.aside"):
-                    file.replace(file.with_suffix(".damaged"))
-                raise StoreError(f"the blob {digest} in {self._folder} was damaged on disk; it was set aside")
+                    file.replace(aside)
+                raise LostError(f"the blob {digest} in {self._folder} was damaged on disk; it is kept as {aside.name}")
         return file
 
     def sweep(self, keep: Iterable[Digest], *, resumable_seconds: float = 0.0) -> int:
         wanted, freed = set(keep), 0
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
+            damaged = sorted(self._folder.glob("*.damaged"), key=lambda path: path.stat().st_mtime_ns)
+            aside = set(damaged[-MAX_DAMAGED:])
             for entry in sorted(self._folder.iterdir()):
                 ours = OURS.fullmatch(entry.name)
-                if not ours or not entry.is_file() or (ours[1] in wanted and ours[2] != ".damaged"):
+                if not ours or not entry.is_file() or entry in aside or (ours[1] in wanted and ours[2] != ".damaged"):
                     continue
                 if ours[2] == ".partial" and abs(time.time() - entry.stat().st_mtime) < resumable_seconds:
                     continue  # whoever announced it repeats that, and the transfer goes on
@@ -148,7 +151,7 @@ class FileBlobs:
         return freed
 
     def delete(self, digests: Iterable[Digest]) -> None:
-        with self._lock, _disk(self._folder):
+        with self._lock, disk_trouble(self._folder):
             for digest in digests:
                 with around("blob.delete"):
                     self._file(digest).unlink(missing_ok=True)
@@ -208,12 +211,33 @@ def _digest_of(path: Path) -> Digest:
         return Digest(hashlib.file_digest(file, "sha256").hexdigest())
 
 
+def _reads_as(path: Path, digest: Digest) -> bool:
+    """A bad sector is damage like any other; other trouble is raised, since it may pass."""
+    try:
+        return _digest_of(path) == digest
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False
+
+
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
+def disk_trouble(folder: Path) -> Iterator[None]:
     """Disk trouble in words for people."""
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        hint = "free some disk space" if full else f"look at the rights of {folder}"
-        raise StoreError(f"cannot keep blobs in {folder}: {error}", hint) from error
+        raise StoreError(f"cannot keep blobs in {folder}: {error}", remedy(error.errno, folder)) from error
+
+
+def remedy(number: int | None, folder: Path) -> str:
+    """What to do about a refusal of the disk."""
+    match number:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some disk space"
+        case errno.EMFILE | errno.ENFILE:
+            return "too many files are open: raise the limit (ulimit -n)"
+        case errno.EIO:
+            return "the disk may be failing: look at the system's log"
+        case _:
+            return f"look at the rights of {folder}"

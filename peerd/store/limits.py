@@ -13,3 +13,5 @@ SEQUENCE_BLOCK = 64  # one fsync for so many announcements; at most so many numb
 RESUME_SECONDS = 3600.0  # after which nobody announces that blob any more: its interrupted transfer is of no use
 MAX_PARTIALS = 64  # interrupted transfers kept; the oldest give way
 MAX_PARTIAL_BYTES = 4 * 2**30  # of them all: eight updates at once of a 70B model at rank 8 in bf16 are three quarters
+MAX_DAMAGED = 4  # damaged blobs kept for whoever wants to look into them; the oldest are swept away at a start
+MAX_BACKUPS = 3  # damaged databases kept likewise: the first ones, and the last

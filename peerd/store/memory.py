@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.errors import StoreError
+from peerd.errors import LostError
 from peerd.sent import MAX_PUBLICATIONS, Book, Publication, SentBytes, Spending, entered
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
@@ -197,7 +197,7 @@ class MemoryBlobs:
 
     def path(self, digest: Digest) -> Path:
         if digest not in self._blobs or self._folder is None:
-            raise StoreError(f"the blob {digest} is not in memory, or there is no folder to show it in")
+            raise LostError(f"the blob {digest} is not in memory, or there is no folder to show it in")
         file = self._folder / digest
         file.write_bytes(self._blobs[digest])
         return file

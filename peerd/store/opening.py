@@ -1,6 +1,6 @@
 """Opening the database: refuse what is newer, set aside what is damaged, bring up to date what is older.
 
-Nothing is ever deleted here: a damaged database is renamed to `.bak` for whoever wants to look into it.
+A damaged database is renamed to `.bak` for whoever wants to look into it; a few such are kept.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
 from peerd.store.checksum import sealed, unsealed
+from peerd.store.limits import MAX_BACKUPS
 from peerd.store.schema import MIGRATIONS, VERSION
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 MAGIC = b"SQLite format 3\0"
+PLAUSIBLE_VERSION = 99  # beyond, it is no newer peerd but a damaged header
 VERSION_OFFSET = 60  # of user_version in the file's header, four bytes, big-endian; sqlite.org/fileformat.html
 SIDE_FILES = ("-wal", "-shm")
 
@@ -26,12 +28,13 @@ def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
     """The connection, and a sentence for people about what had to be set aside ("" where all was well)."""
     _refuse_newer(path)
     notice = ""
-    if path.exists() and (damage := _damage(path)):
-        moved = _set_aside(path)
-        notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
     try:
+        if path.exists() and (damage := _damage(path)):
+            moved = _set_aside(path)
+            notice = f"the database {path} was damaged ({damage}); it was moved to {moved} and a new one was begun"
         if not path.exists():
-            _set_aside(path)  # a log without its database would be taken for that of the new one
+            if any(path.with_name(path.name + suffix).exists() for suffix in SIDE_FILES):
+                _set_aside(path)  # a log without its database would be taken for that of the new one
             _create(path, epoch)
         connection = _connect(path)
         _migrate(connection, epoch)
@@ -77,7 +80,7 @@ def _refuse_newer(path: Path) -> None:
     if not header.startswith(MAGIC):
         return
     version = max(int.from_bytes(header[VERSION_OFFSET : VERSION_OFFSET + 4], "big"), _version_in_log(path))
-    if version <= VERSION:
+    if version <= VERSION or version > PLAUSIBLE_VERSION:
         return
     raise StoreError(
         f"{path} was written by a newer peerd (format {version}, this one knows {VERSION}); it is left untouched",
@@ -105,9 +108,10 @@ def _damage(path: Path) -> str:
         return "it is empty"
     connection = None
     try:
-        connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)  # as it was found
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         bodies = [row[0] for row in connection.execute("SELECT body FROM document")] if version else []
     except sqlite3.Error as error:
         if _code(error) in DAMAGED or "no such table" in str(error):
@@ -118,18 +122,19 @@ def _damage(path: Path) -> str:
             connection.close()
     if verdict != "ok":
         return str(verdict)
+    if version > VERSION or (tables and not version):
+        return f"it says it is of format {version}"
     return "a checksum is wrong" if any(unsealed(body) is None for body in bodies) else ""
 
 
 def _set_aside(path: Path) -> Path:
-    number, moved = 1, path.with_name(path.name + ".bak")
-    while moved.exists():
-        number += 1
-        moved = path.with_name(f"{path.name}.bak{number}")
+    names = [f"{path.name}.bak", *(f"{path.name}.bak{number}" for number in range(2, MAX_BACKUPS + 1))]
+    moved = next((found for name in names if not (found := path.with_name(name)).exists()), path.with_name(names[-1]))
     for suffix in ("", *SIDE_FILES):
         part = path.with_name(path.name + suffix)
-        if part.exists():
-            with around("database.aside"):
+        with around("database.aside"):
+            moved.with_name(moved.name + suffix).unlink(missing_ok=True)
+            if part.exists():
                 part.replace(moved.with_name(moved.name + suffix))
     return moved
 

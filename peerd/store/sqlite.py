@@ -36,14 +36,22 @@ from peerd.store.opening import advice, open_database
 
 
 class SqliteStore:
-    """The store of one home. `epoch` (unix seconds) counts only where the database is new."""
+    """The store of one home. `epoch` (unix seconds) counts only where the database is new, or older than `after`.
 
-    def __init__(self, path: Path, *, epoch: int) -> None:
+    `after` is the last sequence number given, as somebody else remembers it: a database that knows less has lost its
+    latest commits (its log is gone), and would give numbers a second time.
+    """
+
+    def __init__(self, path: Path, *, epoch: int, after: tuple[int, int] = (0, 0)) -> None:
         self._path = path
         self._lock = threading.RLock()
         self._connection, self.notice = open_database(path, epoch)
         numbers = msgspec.json.decode(self._document("sequence") or b"", type=tuple[int, int])
         self._epoch, self._limit = numbers
+        if numbers < after:
+            self._epoch, self._limit = max(epoch, after[0] + 1), 0
+            self._save_document("sequence", msgspec.json.encode((self._epoch, self._limit)))
+            self.notice = self.notice or f"the database {path} has lost its latest rows: its log was gone or damaged"
         self._next = self._limit  # what was left of the last block may have been used
 
     def reserve_sequence(self) -> tuple[int, int]:

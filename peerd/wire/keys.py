@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import zlib
 from pathlib import Path
 
 import base58
@@ -22,6 +23,11 @@ from peerd.faults import around
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
+CHECKSUM_BYTES = 4  # CRC-32
+OTHER_HOME = (
+    "put back a copy of it; to become a new peer, use another --home: peers' trust and how your text is split "
+    "belong to the key"
+)
 _PUBLIC_KEY_BYTES = 32
 _PROTOBUF_KEY = bytes.fromhex("08011220")  # field 1 (type) = 1, Ed25519; field 2 (data): 32 bytes
 _IDENTITY_MULTIHASH = bytes.fromhex("0024")  # code 0, the bytes themselves; 36 bytes
@@ -49,11 +55,16 @@ class PeerKey:
         return self._private.sign(data)
 
     @classmethod
-    def load_or_create(cls, path: Path) -> PeerKey:
-        """The key kept in a file of mode 0600; a new one where there is no file. Raises StoreError with advice."""
+    def load_or_create(cls, path: Path, *, used: bool = False) -> PeerKey:
+        """The key kept in a file of mode 0600; a new one where there is no file, unless its home was `used` already.
+
+        Raises StoreError, or UsageError for a key that is gone or damaged: it is never replaced unasked.
+        """
         try:
             if not path.exists():
-                _create(path, Ed25519PrivateKey.generate().private_bytes_raw())
+                if used:
+                    raise UsageError(f"the identity key {path} is gone, but its home has been used", OTHER_HOME)
+                _create(path, sealed(Ed25519PrivateKey.generate().private_bytes_raw()))
             return cls(_read(path))
         except OSError as error:
             raise StoreError(f"the identity key {path} cannot be used: {error.strerror or error}") from error
@@ -107,14 +118,19 @@ def unfinished(path: Path) -> list[Path]:
     return list(path.parent.glob(f".{path.name}.*"))
 
 
-def _create(path: Path, seed: bytes) -> None:
+def sealed(seed: bytes) -> bytes:
+    """As in the file: any 32 bytes are a valid seed, so a checksum tells whether they are still the same."""
+    return seed + zlib.crc32(seed).to_bytes(CHECKSUM_BYTES, "big")
+
+
+def _create(path: Path, content: bytes) -> None:
     """Durable and never half there: written beside, fsynced, then linked into place unless another was first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             with around("identity.write"):
-                file.write(seed)
+                file.write(content)
                 file.flush()
             with around("identity.sync"):
                 os.fsync(file.fileno())
@@ -137,10 +153,8 @@ def _read(path: Path) -> bytes:
             f"make it yours alone: chmod 600 {path}",
         )
     with path.open("rb") as file:
-        seed = file.read(SEED_BYTES + 1)
-    if len(seed) != SEED_BYTES:
-        raise StoreError(
-            f"the identity key {path} is damaged: it should have {SEED_BYTES} bytes",
-            f"put back a copy, or delete it to become a new peer: rm {path}",
-        )
+        content = file.read(SEED_BYTES + CHECKSUM_BYTES + 1)
+    seed = content[:SEED_BYTES]
+    if len(seed) != SEED_BYTES or content not in (seed, sealed(seed)):  # the bare seed: as written by hand
+        raise UsageError(f"the identity key {path} is damaged; it is left as it is", OTHER_HOME)
     return seed

@@ -111,6 +111,9 @@ class Child:
         except Exception as error:
             if memory.is_lack_of(error):
                 give_up(self._allowed if type(error).__name__ != "OutOfMemoryError" else f": {error}"[:200])
+            if isinstance(error, OSError):  # no mistake of ours, so without a traceback
+                hint = f"look at the disk of {error.filename}"
+                return JobFailed(id=job.id, code="disk", message=str(error), hint=hint)
             traceback.print_exc()
             sys.stderr.flush()
             return JobFailed(

@@ -5,9 +5,11 @@ torch is imported with the first job, not with this module. Nothing here waits, 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,10 @@ BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
 WHILE_MEASURING: Final = (AdmitUpdate,)
 """Jobs that leave the model alone, while one adapter after the other is measured in it."""
 
+DISK_PAUSE_SECONDS: Final = 1.0  # before the next attempt to write, doubled with each
+LONGEST_DISK_PAUSE_SECONDS: Final = 30.0
+DISK_LOOK_SECONDS: Final = 0.1  # between two looks for quick jobs and the end, meanwhile
+
 Between = Callable[[tuple[type[AnyJob], ...]], None]
 """Does what has arrived of these kinds, then returns; raises where the worker shall leave."""
 
@@ -84,12 +90,15 @@ class Held:
         self.files += 1
         return self.scratch / f"{os.getpid()}-{self.files}.{kind}"
 
-    def saved(self) -> Path:
-        """All that training needs to go on, in a new file."""
-        path = self.new_file("checkpoint")
+    def save(self, path: Path) -> None:
+        """All that training needs to go on."""
         with around("worker.checkpoint"):
             self.learner.save(path)
-        return path
+
+    def save_best(self, path: Path) -> None:
+        """The best adapter."""
+        with around("worker.best"):
+            self.learner.save_best(path)
 
 
 class Jobs:
@@ -186,7 +195,7 @@ class Jobs:
             )
             self._progress(done)
             self._between(BETWEEN_STEPS)
-        checkpoint = held.saved()
+        checkpoint = self._written(job, "checkpoint", held.save)
         return Stepped(
             id=job.id,
             checkpoint=str(checkpoint),
@@ -198,14 +207,21 @@ class Jobs:
     def _encode(self, job: Encode) -> Encoded | Withheld:
         held, private = self._held(), job.private
         if private is None:
-            return _written(held, job, held.learner.encode(job.codec), epsilon=None)
+            return self._encoded(job, held.learner.encode(job.codec), epsilon=None)
         from p2pfinetune.privacy import epsilon, privatised
 
         after = epsilon([*private.spent, (private.noise, 1)], private.delta)
         if private.budget and not after <= private.budget:
             return Withheld(id=job.id, epsilon=after)
         blob = held.learner.encode(job.codec, lambda update: privatised(update, private.clip, private.noise))
-        return _written(held, job, blob, after)
+        return self._encoded(job, blob, after)
+
+    def _encoded(self, job: Encode, blob: bytes, epsilon: float | None) -> Encoded:
+        def write(path: Path) -> None:
+            with around("worker.update"):
+                path.write_bytes(blob)
+
+        return Encoded(id=job.id, path=str(self._written(job, "update", write)), size=len(blob), epsilon=epsilon)
 
     def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
         found = self._held().learner.admit(Path(job.path).read_bytes(), job.codec)
@@ -222,11 +238,8 @@ class Jobs:
 
         updates = self._updates(held, job)
         merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
-        checkpoint = held.saved()
-        best = held.new_file("best") if merged.new_best else None
-        if best is not None:
-            with around("worker.best"):
-                held.learner.save_best(best)
+        checkpoint = self._written(job, "checkpoint", held.save)
+        best = self._written(job, "best", held.save_best) if merged.new_best else None
         return Merged(
             id=job.id,
             checkpoint=str(checkpoint),
@@ -243,6 +256,28 @@ class Jobs:
             refused=dict(merged.refused),
             copies=list(merged.copies),
         )
+
+    def _written(self, job: AnyJob, kind: str, write: Callable[[Path], object]) -> Path:
+        """A file in scratch. A disk that refuses is waited out: what was learnt stands in memory alone until then."""
+        from safetensors import SafetensorError
+
+        held, pause = self._held(), DISK_PAUSE_SECONDS
+        while True:
+            path = held.new_file(kind)
+            try:
+                write(path)
+            except (OSError, SafetensorError) as error:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                trouble = f"The disk refuses the worker: {error}; free some space in {held.scratch}"
+                self._progress(Progress(id=job.id, activity="waiting", done=0, total=0, trouble=trouble))
+                until = time.monotonic() + pause
+                pause = min(2 * pause, LONGEST_DISK_PAUSE_SECONDS)
+                while time.monotonic() < until:
+                    self._between(WHILE_MEASURING)
+                    time.sleep(DISK_LOOK_SECONDS)
+            else:
+                return path
 
     def _updates(self, held: Held, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:
         """The admitted updates, inspected once more: what is on disk is not what was in memory."""
@@ -295,13 +330,6 @@ class Jobs:
         held.fingerprint = corpus.fingerprint
         report = [*corpus.report.sentences(), tokens_sentence(corpus)]
         return ReadAgain(id=job.id, changed=True, fingerprint=held.fingerprint, report=report)
-
-
-def _written(held: Held, job: Encode, blob: bytes, epsilon: float | None) -> Encoded:
-    path = held.new_file("update")
-    with around("worker.update"):
-        path.write_bytes(blob)
-    return Encoded(id=job.id, path=str(path), size=len(blob), epsilon=epsilon)
 
 
 def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:

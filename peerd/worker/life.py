@@ -55,20 +55,25 @@ class Life:
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         self._next_id = 0
         self._over = False
+        self.signs = 0
+        """Frames that have come from the process: its signs of life."""
         self.ended = asyncio.Event()
 
     @classmethod
     async def begin(cls, command: Sequence[str], environment: Mapping[str, str]) -> Life:
-        """In a session of its own, so that Ctrl-C in a terminal reaches the daemon alone."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            limit=LINE_BYTES,
-            env=dict(environment),
-        )
+        """In a session of its own, so that Ctrl-C in a terminal reaches the daemon alone. Raises WorkerError."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                limit=LINE_BYTES,
+                env=dict(environment),
+            )
+        except OSError as error:  # no memory, no process or no descriptor is left
+            raise WorkerError(f"it cannot be started: {error.strerror or error}") from error
         memory.offer_first(process.pid)
         return cls(process)
 
@@ -151,6 +156,7 @@ class Life:
                     waiting.answer.set_exception(WorkerError("the worker process has ended", LOG_HINT))
 
     def _deliver(self, answer: AnyAnswer) -> None:
+        self.signs += 1
         waiting = self._waiting.get(answer.id)
         if waiting is None or waiting.answer.done():
             return  # whoever asked was cancelled

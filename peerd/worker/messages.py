@@ -136,6 +136,8 @@ class Progress(Answer, frozen=True, kw_only=True, tag=True):
     loss: float | None = None
     tokens: int = 0
     """Tokens processed since the job began."""
+    trouble: str = ""
+    """What the job waits for, such as a full disk; empty where it goes on."""
 
 
 class Opened(Answer, frozen=True, kw_only=True, tag=True):

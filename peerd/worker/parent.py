@@ -26,6 +26,7 @@ from peerd.worker.messages import (
     Close,
     CollaborateWith,
     Encode,
+    Encoded,
     EvaluateTest,
     Export,
     Generate,
@@ -68,6 +69,21 @@ class Pauses(msgspec.Struct, frozen=True):
         return min(self.longest, self.first * 2.0 ** min(deaths - 1, 30))
 
 
+class Deadlines(msgspec.Struct, frozen=True):
+    """Seconds without a sign of life, an answer or a note of progress, after which a worker with a job counts as hung.
+
+    Ten times what a slow device needs: training notes every step, measuring every adapter.
+    """
+
+    open: float = 3600.0  # a big model may have to be fetched first, without a note; a fetch goes on where it was
+    other: float = 900.0
+    look: float = 5.0  # between two looks
+
+    def of(self, job: AnyJob) -> float:
+        """For one job."""
+        return self.open if isinstance(job, Open) else self.other
+
+
 class Worker:
     """Whoever wants a job done awaits `call`; `run` keeps a process there to do it."""
 
@@ -78,9 +94,10 @@ class Worker:
         command: Sequence[str],
         environment: Mapping[str, str],
         pauses: Pauses | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self._make_open, self._command, self._environment = make_open, command, environment
-        self._pauses = pauses or Pauses()
+        self._pauses, self._deadlines = pauses or Pauses(), deadlines or Deadlines()
         self._life: Life | None = None
         self._ready: Life | None = None  # the same, once it takes jobs
         self._refusal: PeerdError | None = None
@@ -89,6 +106,8 @@ class Worker:
         self._deaths = self._restarts = 0
         self._last_error = self._why_killed = ""
         self._rate = Rate()
+        self.trouble = ""
+        """What a job waits for, in words; empty where it goes on."""
 
     async def run(
         self, on_opened: Callable[[Opened], Awaitable[None]], on_died: Callable[[str], Awaitable[None]]
@@ -114,6 +133,7 @@ class Worker:
             raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
 
         def note(progress: Progress) -> None:
+            self.trouble = progress.trouble
             self._rate.note(progress, time.monotonic())
             if on_progress is not None:
                 on_progress(progress)
@@ -121,6 +141,8 @@ class Worker:
         answer = await self._ready.call(job, note)
         if isinstance(answer, Stepped | Merged):
             self._deaths = 0
+        if isinstance(answer, Stepped | Merged | Encoded | JobFailed):
+            self.trouble = ""
         return answer
 
     def restart(self, reason: str) -> None:
@@ -158,7 +180,7 @@ class Worker:
     def _state(self) -> str:
         if self._stopping.is_set():
             return "stopped"
-        if self._life is None:
+        if self._life is None or (self._ready is None and self._life.working_on is None):
             return "restarting" if self._restarts else "starting"
         job = self._life.working_on
         return STATES.get(type(job), "idle") if job is not None else "idle"
@@ -166,21 +188,41 @@ class Worker:
     async def _live(self, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
         """One process from start to end; returns why it ended."""
         environment = faults.of_successor(self._environment) if self._restarts else self._environment
-        self._life = life = await Life.begin(self._command, environment)
+        try:
+            self._life = life = await Life.begin(self._command, environment)
+        except WorkerError as error:
+            return str(error)
         try:
             async with asyncio.TaskGroup() as tasks:
                 end = tasks.create_task(life.run(), name="worker")
+                watch = tasks.create_task(self._watch(life), name="watch of the worker")
                 refused = await self._open(life, on_opened)
                 if refused:
                     self._why_killed = refused
                     life.kill()
                 reason = await end
+                watch.cancel()
         finally:
             self._life = self._ready = None
+            self.trouble = ""
         if self._refusal is not None:
             raise self._refusal
         reason, self._why_killed = self._why_killed or reason, ""
         return reason
+
+    async def _watch(self, life: Life) -> None:
+        """Kill a worker that hangs. Counted in looks, so that a daemon that was suspended blames nobody for it."""
+        look, silent, last = self._deadlines.look, 0.0, (-1, -1)
+        while True:
+            await asyncio.sleep(look)
+            job = life.working_on
+            now = (life.signs, -1 if job is None else job.id)
+            silent = silent + look if job is not None and now == last else 0.0
+            last = now
+            if job is not None and silent >= self._deadlines.of(job):
+                doing = STATES.get(type(job), "working")
+                self.restart(f"it hung: no sign of life for {silent:.3g} s while {doing}")
+                return
 
     async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
         """Why the worker would not open, empty where it did or is gone."""

@@ -65,7 +65,7 @@ class Order(msgspec.Struct, kw_only=True):
 class NearLife:
     """`peerd.worker.life.Life` with the worker in the same process."""
 
-    pid, working_on = 0, None
+    pid, working_on, signs = 0, None, 0
 
     def __init__(self):
         self.ended = asyncio.Event()
@@ -169,6 +169,7 @@ async def live(order: Order) -> None:
     )
     with hold(paths.lock, version="test", socket=paths.socket):
         daemon = Daemon(paths, config, lambda _: ready.set(), outside)
+        daemon._journal._pauses = parent.Pauses(first=0.01)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run())
             others = []

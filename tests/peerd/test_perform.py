@@ -420,7 +420,7 @@ def test_bytes_are_counted_once(bench):
     assert [record.bytes_in for record in bench.store.rounds()] == [100, 0]
 
 
-def test_the_former_state_is_deleted_and_the_best_kept(bench):
+def test_the_former_state_is_kept_until_the_next_one_and_the_best_for_good(bench):
     best = bench.folder / "best"
     best.write_text("best")
     bench.worker.answer = merged(bench, checkpoint=bench.file("one"), best=str(best))
@@ -431,7 +431,11 @@ def test_the_former_state_is_deleted_and_the_best_kept(bench):
     second = bench.store.checkpoint()
 
     assert second.best_blob == first.best_blob
+    assert bench.blobs.size(first.blob) is not None
+    bench.worker.answer = merged(bench, checkpoint=bench.file("three"))
+    bench.perform(effects.Collaborate(round=Round(3), candidates=()))
     assert bench.blobs.size(first.blob) is None
+    assert bench.blobs.size(second.blob) is not None
     assert bench.blobs.size(second.blob) is not None
     assert bench.blobs.size(second.best_blob) is not None
 

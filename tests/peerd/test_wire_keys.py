@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerd.errors import StoreError, UsageError
-from peerd.wire.keys import PeerKey, load_group_key, public_key_of, verify
+from peerd.wire.keys import PeerKey, load_group_key, public_key_of, sealed, verify
 
 SEED = bytes(range(32))
 SIGNATURE = (
@@ -53,17 +53,50 @@ def test_two_that_create_the_key_at_once_agree(tmp_path):
     assert PeerKey.load_or_create(path).seed == bytes(32)
 
 
-@pytest.mark.parametrize("content", [b"", SEED[:31], SEED + b"\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", SEED[:31], SEED + b"\n", bytes(36), sealed(SEED)[:35], sealed(SEED) + b"\n", SEED[::-1] + sealed(SEED)[32:]],
+)
 def test_a_damaged_key_is_refused_with_advice_and_left_alone(tmp_path, content):
     path = tmp_path / "identity"
     path.write_bytes(content)
     path.chmod(0o600)
 
-    with pytest.raises(StoreError, match="damaged") as raised:
+    with pytest.raises(UsageError, match="damaged") as raised:
         PeerKey.load_or_create(path)
 
-    assert "rm " in raised.value.hint
+    assert "put back a copy" in raised.value.hint
+    assert raised.value.exit_code == 2
     assert path.read_bytes() == content
+
+
+def test_every_flipped_bit_of_the_key_is_noticed(tmp_path):
+    path = tmp_path / "identity"
+    PeerKey.load_or_create(path)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+
+        with pytest.raises(UsageError, match="damaged"):
+            PeerKey.load_or_create(path)
+
+
+def test_a_bare_seed_is_a_key_too(tmp_path):
+    path = tmp_path / "identity"
+    path.write_bytes(SEED)
+    path.chmod(0o600)
+
+    assert PeerKey.load_or_create(path).seed == SEED
+
+
+def test_a_key_that_is_gone_from_a_used_home_is_not_replaced(tmp_path):
+    with pytest.raises(UsageError, match="is gone") as raised:
+        PeerKey.load_or_create(tmp_path / "identity", used=True)
+
+    assert "put back a copy" in raised.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_that_others_can_read_is_refused_with_advice(tmp_path):

@@ -18,6 +18,7 @@ import trio
 from libp2p.host.exceptions import StreamFailure
 
 from p2pfinetune.names import Digest, PeerId, Refusal
+from peerd.errors import StoreError
 from peerd.net import limits
 from peerd.net.attempts import Plan
 from peerd.net.libp2p.frames import opened, read_message, write_message
@@ -205,7 +206,7 @@ class _Transfer:
         """Hashing and fsync take their time, so not in the network's own thread."""
         try:
             return await trio.to_thread.run_sync(self._shelf.complete_partial, self.digest)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             raise ShelfTroubleError(str(error)) from error
 
     def _append(self, held: int, waiting: bytearray) -> int:
@@ -215,7 +216,7 @@ class _Transfer:
         try:
             if data:
                 self._shelf.append_partial(self.digest, held, data)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             raise ShelfTroubleError(str(error)) from error
         return len(data)
 

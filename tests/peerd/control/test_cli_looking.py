@@ -18,7 +18,20 @@ from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.status import NeighbourNow, Status
 
-ASKING = ("status", "peers", "trust", "rounds", "sent", "id", "metrics", "stop", "unban", "generate", "export", "dashboard")
+ASKING = (
+    "status",
+    "peers",
+    "trust",
+    "rounds",
+    "sent",
+    "id",
+    "metrics",
+    "stop",
+    "unban",
+    "generate",
+    "export",
+    "dashboard",
+)
 ARGUMENTS = {"unban": ["eve"], "generate": ["hello"], "export": ["out"], "dashboard": ["--no-open"]}
 
 

@@ -83,6 +83,8 @@ class FakeLearning:
             if self.kind == "dies once" and not (marker := Path(self.job.cache) / "died").exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.kind == "stops once" and self.is_first("stopped"):
+                os.kill(os.getpid(), signal.SIGSTOP)
             self.value, self.steps = self.value + 0.25, self.steps + 1
             self.between((AdmitUpdate, Export, Generate))
         return Stepped(
@@ -105,6 +107,8 @@ class FakeLearning:
         return Admitted(id=job.id) if self.read(job.path) is not None else NotAdmitted(id=job.id, reason="decode")
 
     def on_CollaborateWith(self, job: CollaborateWith):
+        if self.kind == "hangs merging" or (self.kind == "hangs merging once" and self.is_first("hung")):
+            time.sleep(1000)
         if self.kind == "cannot merge":
             raise ValueError("surprise")
         others = {update.peer: self.read(update.path) for update in job.updates}
@@ -140,6 +144,14 @@ class FakeLearning:
 
     def on_Reread(self, job: Reread):
         return ReadAgain(id=job.id, changed=True, fingerprint="g", report=["2 documents"])
+
+    def is_first(self, word):
+        """Whether no worker of this home has said this word before."""
+        marker = Path(self.job.cache) / word
+        if marker.exists():
+            return False
+        marker.touch()
+        return True
 
     def checkpoint(self):
         return self.write(json.dumps({"value": self.value, "steps": self.steps}))

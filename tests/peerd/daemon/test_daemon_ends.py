@@ -13,7 +13,7 @@ import pytest
 from peerd import lock
 from peerd.client import Client
 from peerd.daemon import run
-from peerd.errors import AlreadyRunning, StoreError, TransportError, UsageError
+from peerd.errors import AlreadyRunning, TransportError, UsageError
 
 
 def prepared(world, kind="text"):
@@ -85,7 +85,7 @@ def test_a_damaged_identity_is_told_with_advice(world):
     paths.identity.write_bytes(b"short")
     paths.identity.chmod(0o600)
 
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(UsageError, match="damaged"):
         asyncio.run(run(paths, config, outside=world.outside()))
 
 

@@ -163,16 +163,18 @@ def test_blobs_that_nobody_needs_are_deleted(world):
         async with world.daemon(rounds=6) as running:
             await running.rounds(6)
             await running.until(lambda: running.status().state == "resting")
-            return running.paths, running.journal.checkpoint, running.shell.node
+            return running.paths, running.journal._generations.kept.checkpoints, running.shell.node
 
-    paths, checkpoint, node = asyncio.run(scenario())
+    paths, (checkpoint, before), node = asyncio.run(scenario())
 
     held = {file.name for file in paths.blobs.iterdir()}
-    assert held == {checkpoint.blob, checkpoint.best_blob, node.own.blob, node.own_before}
+    kept = {checkpoint.blob, checkpoint.best_blob, before.blob, before.best_blob}
+    assert held == {"generations", *kept, node.own.blob, node.own_before}
+    assert (checkpoint.round, before.round, len(kept)) == (7, 6, 4)
     assert list(paths.scratch.iterdir()) == []
 
 
-def test_a_checkpoint_damaged_on_disk_is_set_aside_and_said(world, caplog):
+def test_a_checkpoint_damaged_on_disk_is_set_aside_and_the_one_before_goes_on_with_the_same_numbers(world, caplog):
     async def scenario():
         async with world.daemon(rounds=2) as first:
             await first.rounds(2)
@@ -182,12 +184,15 @@ def test_a_checkpoint_damaged_on_disk_is_set_aside_and_said(world, caplog):
         async with world.daemon(rounds=3) as second:
             records = await second.rounds(3)
 
-            assert records[-1].guard_personal == pytest.approx(9.5)
+            assert [record.round for record in records] == [1, 2, 3]
+            assert [record.guard_personal for record in records] == pytest.approx([9.5, 9.0, 8.5])
             assert (first.paths.blobs / kept.blob).with_suffix(".damaged").exists()
 
     asyncio.run(scenario())
 
     assert "damaged on disk" in caplog.text
+    assert "it was the training state of round 3" in caplog.text
+    assert "training goes on from the generation before, of round 2" in caplog.text
 
 
 def test_a_changed_text_is_read_again(world, caplog):

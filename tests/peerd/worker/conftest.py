@@ -58,7 +58,7 @@ def fake_worker():
     """An async context manager: a running worker over `fake_child.py`."""
 
     @asynccontextmanager
-    async def start(*, pauses=NO_PAUSE, wait=True, **config):
+    async def start(*, pauses=NO_PAUSE, deadlines=None, wait=True, **config):
         async def make_open():
             return open_job(**config)
 
@@ -68,6 +68,7 @@ def fake_worker():
             command=[sys.executable, script, str(os.getpid())],
             environment=child_environment(os.environ, 1),
             pauses=pauses,
+            deadlines=deadlines,
         )
         running = Running(worker)
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:

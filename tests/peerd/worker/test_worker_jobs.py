@@ -284,3 +284,66 @@ def test_an_update_that_would_exceed_the_budget_is_not_even_written(bench):
     assert answer == messages.Withheld(id=1, epsilon=spend)
     assert sorted((bench.folder / "scratch").iterdir()) == before
     assert isinstance(bench.do(messages.Encode, codec="bf16", private=private(budget=spend)), messages.Encoded)
+
+
+class Stubborn:
+    """Refuses a file some times, as a full disk does."""
+
+    def __init__(self, error, times):
+        self.error, self.times, self.asked = error, times, 0
+
+    def __call__(self, really):
+        def write(path):
+            self.asked += 1
+            if self.asked <= self.times:
+                path.write_bytes(b"half")
+                raise self.error
+            return really(path)
+
+        return write
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    for name in ("DISK_PAUSE_SECONDS", "DISK_LOOK_SECONDS"):
+        monkeypatch.setattr(f"peerd.worker.jobs.{name}", 0.01)
+
+
+def disk_errors():
+    from safetensors import SafetensorError
+
+    return [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")]
+
+
+@pytest.mark.parametrize("error", disk_errors(), ids=["a plain file", "a checkpoint"])
+def test_what_was_learnt_waits_in_memory_until_the_disk_takes_it(bench, tmp_path, tiny_model, no_pause, error):
+    twin = Bench(tmp_path / "twin", tiny_model)
+    for one in (bench, twin):
+        one.open()
+    stubborn = Stubborn(error, 3)
+    bench.jobs._now.learner.save = stubborn(bench.jobs._now.learner.save)
+    trained, same = bench.train(), twin.train()
+    waiting = [note.trouble for note in bench.notes if note.trouble]
+
+    assert stubborn.asked == 4
+    assert len(waiting) == 3
+    assert "No space left" in waiting[0]
+    assert "free some space" in waiting[0]
+    assert digest(trained.checkpoint) == digest(same.checkpoint)
+    assert len(list((bench.folder / "scratch").iterdir())) == 1
+
+
+def test_who_waits_for_the_disk_can_be_asked_to_leave(bench, no_pause):
+    class Left(Exception):
+        pass
+
+    def leave(_, kinds):
+        if kinds == WHILE_MEASURING:
+            raise Left
+
+    bench.open()
+    bench.interrupt = leave
+    bench.jobs._now.learner.save = Stubborn(OSError(28, "No space left on device"), 10**9)(None)
+
+    with pytest.raises(Left):
+        bench.train()

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
 from p2pfinetune.names import Round
 from peerd.errors import UsageError, WorkerError
 from peerd.worker.messages import Generate, Generated, JobFailed, Reread, TrainSteps
-from peerd.worker.parent import Pauses
+from peerd.worker.parent import Deadlines, Pauses
 
 
 def say(prompt, max_tokens=1):
@@ -242,5 +243,49 @@ def test_a_signal_of_the_terminal_does_not_reach_the_child(fake_worker):
             os.kill(running.worker._life.pid, signal.SIGINT)
 
             assert (await running.worker.call(say("alive"))).base == "alive"
+
+    in_loop(scenario)
+
+
+QUICK = Deadlines(open=20.0, other=0.5, look=0.1)
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["hangs", "is stopped"])
+def test_a_worker_without_a_sign_of_life_is_killed_and_replaced_and_the_reason_said(fake_worker, stop):
+    async def scenario():
+        async with fake_worker(deadlines=QUICK) as running:
+            if stop:
+                os.kill(running.worker._life.pid, signal.SIGSTOP)
+            with pytest.raises(WorkerError):
+                await running.worker.call(say("quick" if stop else "hang"))
+            await running.until("opened", times=2)
+
+            assert "it hung: no sign of life for 0.5 s while generating" in running.worker.now().last_error
+            assert (await running.worker.call(say("again"))).base == "again"
+
+    in_loop(scenario)
+
+
+def test_a_long_job_that_notes_its_progress_is_let_alone_and_so_is_a_worker_without_a_job(fake_worker):
+    async def scenario():
+        async with fake_worker(deadlines=QUICK) as running:
+            await running.worker.call(train(300))
+            await asyncio.sleep(1.0)
+
+            assert running.worker.now().restarts == 0
+
+    in_loop(scenario)
+
+
+def test_a_daemon_that_was_suspended_itself_blames_no_worker(fake_worker):
+    async def scenario():
+        async with fake_worker(deadlines=Deadlines(other=1.0, look=0.3)) as running, asyncio.TaskGroup() as tasks:
+            training = asyncio.Event()
+            long = tasks.create_task(running.worker.call(train(600), lambda _: training.set()))
+            await training.wait()
+            time.sleep(2.0)  # noqa: ASYNC251  # nothing of the loop runs, as under SIGSTOP
+            await long
+
+            assert running.worker.now().restarts == 0
 
     in_loop(scenario)

@@ -1,0 +1,33 @@
+"""A thread of its own for a call that may hang in a disk or a mount: it is awaited, but never holds up the end.
+
+The threads of `asyncio.to_thread` are joined when the loop closes and when the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+async def apart(function: Callable[..., Result], *arguments: object) -> Result:
+    """What the function returns. Raises RuntimeError where it failed; its traceback is on standard error then."""
+    loop = asyncio.get_running_loop()
+    done, results = asyncio.Event(), []
+
+    def call() -> None:
+        try:
+            results.append(function(*arguments))
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has closed
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=call, name=f"apart: {getattr(function, '__name__', 'call')}", daemon=True).start()
+    await done.wait()
+    if not results:
+        raise RuntimeError(f"{function} failed")
+    return results[0]

@@ -1,0 +1,92 @@
+"""The last two checkpoints and the last sequence number, in a small file beside the blobs.
+
+The database says the same and more. This file is what training goes on from when the database or its log is lost, and
+what says which blob is the older generation when the newest one is damaged. It is replaced as a whole: old or new.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from peerd.durable import sync_folder
+from peerd.errors import StoreError
+from peerd.faults import around
+from peerd.store._port import Checkpoint
+from peerd.store.blobs import disk_trouble
+from peerd.store.checksum import sealed, unsealed
+
+NAME: Final = "generations"
+FORMAT: Final = 1
+KEPT: Final = 2  # the newest and the one before; each holds an adapter and its optimizer's moments
+MAX_BYTES: Final = 64 * 1024  # two checkpoints are some hundred bytes
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file says."""
+
+    format: int = FORMAT
+    order: tuple[int, int] = (0, 0)
+    """The last (epoch, sequence) given to an announcement."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Newest first."""
+
+
+class Format(msgspec.Struct):
+    """What every version of the file says."""
+
+    format: int
+
+
+class Generations:
+    """The file of one shelf; without a folder it is kept in memory only. Disk trouble raises StoreError."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file = folder / NAME if folder is not None else None
+        self.notice = ""
+        """What was wrong with the file, for people."""
+        self.kept = self._read() or Kept()
+
+    def save(self, kept: Kept) -> None:
+        """Durable."""
+        if self._file is not None:
+            fresh = self._file.with_suffix(".temp")
+            with disk_trouble(self._file.parent):
+                with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    with around("generations.write"):
+                        file.write(sealed(msgspec.json.encode(kept)))
+                        file.flush()
+                    with around("generations.sync"):
+                        os.fsync(file.fileno())
+                with around("generations.rename"):
+                    fresh.replace(self._file)
+                with around("generations.folder_sync"):
+                    sync_folder(self._file.parent)
+        self.kept = kept
+
+    def _read(self) -> Kept | None:
+        if self._file is None or not self._file.exists():
+            return None
+        with disk_trouble(self._file.parent), self._file.open("rb") as file:
+            row = file.read(MAX_BYTES)
+        body = unsealed(row)
+        try:
+            found = msgspec.json.decode(body or b"", type=Format).format
+            if found > FORMAT:
+                raise StoreError(
+                    f"{self._file} was written by a newer peerd (format {found}, this one knows {FORMAT})",
+                    "upgrade peerd, or use another --home",
+                )
+            return msgspec.json.decode(body or b"", type=Kept)
+        except msgspec.DecodeError:
+            aside = self._file.with_suffix(".damaged")
+            with disk_trouble(self._file.parent), around("generations.aside"):
+                self._file.replace(aside)
+            self.notice = (
+                f"the record of checkpoints {self._file} was damaged and is kept as {aside}; "
+                "the database says the same, and a new record is begun"
+            )
+            return None

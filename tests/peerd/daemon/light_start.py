@@ -1,0 +1,23 @@
+"""`peerd start` as a person types it, but with a worker without torch and a network in memory."""
+
+import os
+import sys
+from pathlib import Path
+
+from peerd import daemon
+from peerd.cli import main
+from peerd.net.memory import MemoryNetwork
+
+wires, real = MemoryNetwork(), daemon.Outside
+
+
+def fake():
+    return real(
+        transport=lambda key, network, shelf, config: wires.node(key.peer_id, shelf, network),
+        prepare=lambda: None,
+        worker=lambda: [sys.executable, str(Path(__file__).with_name("fake_learning.py")), str(os.getpid())],
+    )
+
+
+daemon.Outside = fake
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""`peerd start` ends when it is told to, whatever it is doing, and leaves nothing behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from peerd import lock
+
+PROMISED_SECONDS = 15.0
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def is_gone(process_id):
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{process_id}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not Path(f"/proc/{process_id}").exists()
+
+
+def assert_nothing_is_left(daemon, children=()):
+    assert all(is_gone(child) for child in children)
+    assert daemon.left() == []
+    assert lock.holder(daemon.paths.lock) is None
+    assert "Traceback" not in daemon.said()
+
+
+@pytest.mark.parametrize("kind", ["slow", "hangs", "hangs merging"])
+def test_a_busy_worker_does_not_hold_up_the_end(process, kind):
+    daemon = process(kind).start()
+    daemon.until(lambda status: status.worker.state in {"training", "collaborating"} and status.round >= 1)
+    children = daemon.children()
+
+    code, seconds = daemon.end()
+
+    assert (code, seconds < PROMISED_SECONDS) == (0, True)
+    assert len(children) == 1
+    assert_nothing_is_left(daemon, children)
+
+
+def test_a_suspended_worker_does_not_hold_up_the_end(process):
+    daemon = process("slow").start()
+    daemon.until(lambda status: status.worker.state == "training")
+    children = daemon.children()
+    os.kill(children[0], signal.SIGSTOP)
+
+    code, seconds = daemon.end()
+
+    assert (code, seconds < PROMISED_SECONDS) == (0, True)
+    assert_nothing_is_left(daemon, children)
+
+
+def test_a_second_signal_ends_it_at_once_and_leaves_nothing_either(process):
+    daemon = process("hangs").start()
+    daemon.until(lambda status: status.worker.state == "training")
+    children = daemon.children()
+    os.kill(children[0], signal.SIGSTOP)
+    daemon.process.send_signal(signal.SIGTERM)
+    while "stopping" not in daemon.said():
+        time.sleep(0.01)
+
+    code, seconds = daemon.end()
+
+    assert (code, seconds < 2.5) == (1, True)
+    assert_nothing_is_left(daemon, children)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7])
+def test_a_signal_at_any_moment_of_the_start_ends_it(process, after):
+    daemon = process("slow").start()
+    time.sleep(after)
+    children = daemon.children()
+
+    _, seconds = daemon.end()
+
+    assert seconds < PROMISED_SECONDS
+    assert_nothing_is_left(daemon, children)
+
+
+def test_half_open_connections_to_the_control_socket_do_not_hold_up_the_end(process):
+    import socket
+
+    daemon = process("slow").start()
+    daemon.until(lambda status: status.worker.state == "training")
+    callers = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(10)]
+    for number, caller in enumerate(callers):
+        caller.connect(str(daemon.paths.socket))
+        caller.send(b"GET /v1/status HTTP/1.1\r\n" if number % 2 else b"GET /v1/events HTTP/1.1\r\nHost: peerd\r\n\r\n")
+
+    code, seconds = daemon.end()
+    for caller in callers:
+        caller.close()
+
+    assert (code, seconds < PROMISED_SECONDS) == (0, True)
+    assert_nothing_is_left(daemon)
+
+
+def test_what_a_killed_daemon_left_is_tidied_by_the_next_start(process):
+    daemon = process("slow").start()
+    daemon.until(lambda status: status.worker.state == "training")
+    children = daemon.children()
+    daemon.end(signal.SIGKILL)
+    (daemon.folder / ".config-half.toml").write_text("name = ")
+    (daemon.folder / ".identity.key.half").write_bytes(b"half")
+    (daemon.paths.scratch / "123-1.checkpoint").write_bytes(b"half")
+    (daemon.paths.blobs / "half.temp").write_bytes(b"half")
+    assert daemon.paths.socket.exists()
+    assert all(is_gone(child) for child in children)
+
+    daemon.start()
+    daemon.until(lambda status: status.worker.state == "training")
+    code, _ = daemon.end()
+
+    assert code == 0
+    assert_nothing_is_left(daemon)
