@@ -157,7 +157,9 @@ def run_checkpoint(data: bytes) -> None:
             assert isinstance(fingerprint, str)
             assert with_twin == (memory.twin is not None)
             save_memory(folder / "again", NETWORK, fingerprint, memory)
-            assert load_memory(folder / "again", NETWORK, with_twin=with_twin)[0].own.equals(memory.own)
+            memory, fingerprint = load_memory(folder / "again", NETWORK, with_twin=with_twin)
+            save_memory(folder / "twice", NETWORK, fingerprint, memory)
+            assert (folder / "twice").read_bytes() == (folder / "again").read_bytes()
         try:
             adapter, fingerprint = load_best(path, NETWORK)
         except CheckpointError:
