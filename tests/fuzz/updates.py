@@ -192,7 +192,7 @@ def odd_headers(header: dict[str, dict[str, object]]) -> Iterator[str]:
             yield write({**header, alike[0]: {**header[alike[0]], "data_offsets": header[alike[1]]["data_offsets"]}})
     yield "[" * 200
     yield "[]"
-    yield "1" * 5000
+    yield "1" * 400
 
 
 TARGETS = tuple(
