@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 import safetensors.torch
@@ -82,6 +83,7 @@ def check_container(data: bytes, codec_name: str) -> None:
     for name, entry in sorted(header, key=lambda pair: dict(pair[1])["data_offsets"]):
         assert len({key for key, _ in entry}) == len(entry) == 3, f"{name}: a key stands twice"
         fields = dict(entry)
+        assert all(type(size) is int for size in (*fields["shape"], *fields["data_offsets"])), f"{name}: not a size"
         begin, end = fields["data_offsets"]
         assert begin == reached, f"{name} begins at {begin}, not at {reached}"
         dtype, width = KINDS.get(codec_name) or (("F32", 4) if name.endswith(".scale") else ("I8", 1))
@@ -141,14 +143,16 @@ def seeding(codec_name: str) -> Callable[[], Iterator[bytes]]:
         yield good[:-4] + b"\xff" * 4  # no number, in a float
         yield b"\xff" * LENGTH_BYTES + good[LENGTH_BYTES:]
         yield (100 * 2**20 + 1).to_bytes(LENGTH_BYTES, "little") + good[LENGTH_BYTES:]
+        yield overlapping(good)
+        yield with_another_border(good)
         yield from (with_header(good, text) for text in odd_headers(header_of(good)))
 
     return seeds
 
 
-def header_of(blob: bytes) -> dict[str, dict[str, object]]:
+def header_of(blob: bytes) -> dict[str, dict[str, Any]]:
     """As the library wrote it."""
-    found: dict[str, dict[str, object]] = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    found: dict[str, dict[str, Any]] = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
     return found
 
 
@@ -159,7 +163,28 @@ def with_header(blob: bytes, text: str) -> bytes:
     return len(data).to_bytes(8, "little") + data + blob[8 + old :]
 
 
-def odd_headers(header: dict[str, dict[str, object]]) -> Iterator[str]:
+def overlapping(blob: bytes) -> bytes:
+    """Two tensors of one size share their bytes, and what comes after has moved up: no hole, and nothing is left over."""
+    entries = sorted(header_of(blob).items(), key=lambda pair: pair[1]["data_offsets"])
+    spans = [entry["data_offsets"] for _, entry in entries]
+    place = next(i for i in range(1, len(spans)) if spans[i][1] - spans[i][0] == spans[i - 1][1] - spans[i - 1][0])
+    size = spans[place][1] - spans[place][0]
+    for _, entry in entries[place:]:
+        begin, end = entry["data_offsets"]
+        entry["data_offsets"] = [begin - size, end - size]
+    return with_header(blob, json.dumps(dict(entries), separators=(",", ":")))[:-size]
+
+
+def with_another_border(blob: bytes) -> bytes:
+    """A tensor has a byte that is its neighbour's."""
+    header = header_of(blob)
+    first, second, *_ = sorted(header.values(), key=lambda entry: entry["data_offsets"])
+    first["data_offsets"][1] += 1
+    second["data_offsets"][0] += 1
+    return with_header(blob, json.dumps(header, separators=(",", ":")))
+
+
+def odd_headers(header: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Each breaks one rule of the container, and of its kind the smallest way to break it."""
     names = list(header)
     one = header[names[0]]
@@ -176,7 +201,7 @@ def odd_headers(header: dict[str, dict[str, object]]) -> Iterator[str]:
     yield whole.replace(write(one["dtype"]), "NaN", 1)
     yield whole.replace(":", ": ", 1) + " " * 400
     yield whole.replace(shape, '"shape":NaN', 1)
-    yield whole.replace(shape, '"shape":[true,5]', 1)
+    yield whole.replace(shape, '"shape":[true,1]', 1)
     yield whole.replace(shape, '"shape":[-2,-5]', 1)
     yield write({**header, names[0]: {**one, "shape": [5, 2]}})
     yield write({**header, names[0]: {**one, "dtype": "F64"}})
@@ -185,8 +210,8 @@ def odd_headers(header: dict[str, dict[str, object]]) -> Iterator[str]:
     yield write({**header, "__metadata__": {"a": "b"}})
     by_size: dict[int, list[str]] = {}
     for name, entry in header.items():
-        begin, end = entry["data_offsets"]  # type: ignore[misc]
-        by_size.setdefault(end - begin, []).append(name)  # type: ignore[has-type]
+        begin, end = entry["data_offsets"]
+        by_size.setdefault(end - begin, []).append(name)
     for alike in by_size.values():
         if len(alike) > 1:
             yield write({**header, alike[0]: {**header[alike[0]], "data_offsets": header[alike[1]]["data_offsets"]}})
