@@ -136,11 +136,13 @@ def application(view: DaemonView) -> Starlette:
     }
     routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in readers.items()]
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in doers.items()]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(NoBrowsers)],
         exception_handlers={PeerdError: _ours, LearningError: _theirs, 404: _unknown, 405: _wrong_method},
     )
+    app.router.redirect_slashes = False  # there is one spelling of a path; and it fails at a query that is no UTF-8
+    return app
 
 
 class _Interface:

@@ -101,6 +101,8 @@ def control_seeds() -> Iterator[bytes]:
         yield request(line)
     yield request("GET /v1/status", None, "origin: null")
     yield request("GET /v1/status").replace(b"host: peerd", b"host: localhost")
+    yield b"GET /v1/id/?\xe1\nhost: peerd\n\n"
+    yield b"GET /nowhere?\xe1\nhost: peerd\n\n"
     for length in (b"\xb2", b"-1", b"9" * 5000, b"", b"300000"):
         yield b"POST /v1/stop\nhost: peerd\ncontent-length: " + length + b"\n\n{}"
     for body in (b'{"reason": "\xff"}', b"[" * 3000, b'{"reason": NaN}', b'{"reason": "\\ud800"}', b"9" * 5000):

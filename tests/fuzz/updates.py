@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -25,6 +26,7 @@ SCHEMA = {f"{path}.lora_{factor}": (1, 1) for path in "abcdef" for factor in "AB
     "g.lora_B": (300, 1),
 }
 MAX_NORM = 1e4
+MAX_HEADER = 2048  # no codec allows a header of this schema so much
 _load = safetensors.torch.load
 KINDS = {"fp32": ("F32", 4), "bf16": ("BF16", 2)}
 WORDS = [b'"dtype"', b'"shape"', b'"data_offsets"', b'"__metadata__"', b'"F32"', b'"BF16"', b'"I8"', b'"F64"', b"NaN",
@@ -47,6 +49,10 @@ def inspecting(codec_name: str) -> Callable[[bytes], None]:
             assert found.reason in REASONS
             assert len(found.detail) < 400
             assert found.reason in {"malformed", "oversize"} or is_json(data)
+            if len(data) >= LENGTH_BYTES and int.from_bytes(data[:LENGTH_BYTES], "little") > MAX_HEADER:
+                assert found.reason == "oversize"
+            if found.reason == "norm":
+                assert all(bool(torch.isfinite(stored).all()) for stored in _load(data).values())
             return
         assert isinstance(found, LoraUpdate)
         assert len(data) <= codec.max_bytes(SCHEMA)
@@ -141,6 +147,8 @@ def seeding(codec_name: str) -> Callable[[], Iterator[bytes]]:
         yield good[:-1]
         yield good + b"\0"
         yield good[:-4] + b"\xff" * 4  # no number, in a float
+        length = LENGTH_BYTES + int.from_bytes(good[:LENGTH_BYTES], "little")
+        yield good[:length] + struct.pack("<f", math.inf) + good[length + 4 :]  # the first float, or scale
         yield b"\xff" * LENGTH_BYTES + good[LENGTH_BYTES:]
         yield (100 * 2**20 + 1).to_bytes(LENGTH_BYTES, "little") + good[LENGTH_BYTES:]
         yield overlapping(good)
