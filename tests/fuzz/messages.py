@@ -240,6 +240,9 @@ def message_seeds() -> Iterator[bytes]:
     yield pack(Register(network=NETWORK, addresses=())).replace(b"want\x10", b"want\x41")
     reply = pack(BlobReply(status="ok", size=5))
     yield bytes([reply[0] + 1]) + reply[1:] + b"\xa4size\7"
+    yield msgpack.packb({"status": "ok", "size": 5})  # what kind of message?
+    yield msgpack.packb({"type": "blob-reply", "status": "ok", "size": 5, "x": 1})
+    yield from (b"\x81\x01\x02", b"\x81\x90\x01", b"\x81\xa1x\x81\xc0\x01", b"\x82\xa1x\x81\xa1y\x01\xa1x\x01")
     yield b"\xdc\0\x81" + b"\1" * 129
     yield b"\x81\xa4type" + b"\x91" * 1000
 
