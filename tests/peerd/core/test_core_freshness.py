@@ -127,7 +127,9 @@ def test_a_clock_that_was_set_shows_in_repetitions_and_is_forgotten_when_it_is_r
     assert not play.node.refused
 
 
-@pytest.mark.parametrize("fields", [{"sequence": 3}, {"sequence": 7}, {"sequence": 7, "network": Digest("b" * 64)}])
+@pytest.mark.parametrize(
+    "fields", [{"sequence": 3}, {"sequence": 5}, {"sequence": 7}, {"sequence": 7, "network": Digest("b" * 64)}]
+)
 def test_who_repeats_what_a_peer_said_long_ago_silences_nobody(play: Any, fields: dict[str, Any]) -> None:
     """Recorded words are signed all the same, whether or not I had heard them."""
     for name in NAMES[:2]:

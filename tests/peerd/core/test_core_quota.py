@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.bucket import Bucket
 from peerd.core.limits import BAN_AT, MAX_FETCH_TRIES, MAX_FETCHES, OFFENCES_HALVE_SECONDS, QUOTA_BLOBS, QUOTA_BYTES
+from peerd.core.neighbours import Neighbour, Update
 from peerd.core.outlook import standing
-from peerd.core.quota import held_at_most, quota_bytes
+from peerd.core.quota import held_at_most, quota_bytes, within_disk
 from peerd.core.state import throttled
 
 LARGE = 2**30
@@ -119,6 +120,24 @@ def test_admitted_updates_on_disk_are_bounded_and_those_that_a_merge_wants_stay(
     assert not forgotten & {play.node.neighbours[peer].admitted.digest for peer in held}
 
 
+def test_the_updates_that_go_are_the_oldest_of_those_that_no_merge_wants(playbook: Any) -> None:
+    play = playbook(max_neighbours=2)
+    names = [PeerId(f"peer-{number}") for number in range(6)]
+    peers = {}
+    for number, name in enumerate(names):
+        said = play.said(name)
+        update = Update(
+            digest=said.blob, codec="bf16", round=Round(1), order=said.order, heard_at=90.0 + number, admitted_at=99.0
+        )
+        peers[name] = Neighbour(peer=name, lot=0.5, latest=said, heard_at=90.0 + number, admitted=update)
+    trusted = {names[0]: 0.4, names[1]: 0.4, play.node.me: 0.2}  # heard longest ago, and wanted in the next merge
+
+    node = within_disk(replace(play.node, neighbours=peers, row=trusted))
+
+    assert [name for name in names if node.neighbours[name].admitted is None] == names[2:4]
+    assert set(node.garbage) == {peers[name].latest.blob for name in names[2:4]}
+
+
 def test_two_offences_that_no_honest_peer_commits_throttle_and_two_more_ban(play: Any) -> None:
     assert standing(play.node, ONE) == "good"
     offend(play, 1)
@@ -161,6 +180,7 @@ def test_a_throttled_peer_is_fetched_last(play: Any) -> None:
         play.hear(name)
     offend(play, 2)
     play.hear("peer-one")
+    play.at += 1.0
     play.connect("peer-late")
     play.hear("peer-late")
     assert not play.wanted(do.Fetch)
@@ -170,6 +190,21 @@ def test_a_throttled_peer_is_fetched_last(play: Any) -> None:
     assert [fetch.peer for fetch in play.wanted(do.Fetch)] == ["peer-late"]
     play.fetched("peer-1")
     assert [fetch.peer for fetch in play.wanted(do.Fetch)] == ["peer-one"]
+
+
+def test_where_more_announce_than_are_wanted_a_throttled_peer_comes_last_however_trusted(playbook: Any) -> None:
+    play = playbook(max_neighbours=1, warmup_rounds=99, row={ONE: 0.9, PeerId("peer-me"): 0.1})
+    play.worker()
+    for name in ("peer-one", "peer-two"):
+        play.connect(name)
+        play.hear(name)
+    play.tick()
+    assert play.node.circle == {ONE}
+
+    offend(play, 2)
+    play.tick()
+
+    assert play.node.circle == {TWO}
 
 
 def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
