@@ -22,6 +22,7 @@ from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
 from peerd.config import Config
 from peerd.errors import UsageError
+from peerd.net import limits
 from peerd.render import printable
 from peerd.wire.addresses import EXAMPLE, parse_address
 
@@ -136,7 +137,26 @@ def _privacy(config: Config) -> None:
         )
 
 
-_CHECKS: tuple[Callable[[Config], None], ...] = (_data, _names, _plugins, _addresses, _group_key, _device, _privacy)
+def _rates(config: Config) -> None:
+    least = limits.MIN_PACE // 1024
+    for option, kib in (("--max-upload", config.max_upload), ("--max-download", config.max_download)):
+        if 0 < kib < least:
+            raise UsageError(
+                f"{option}: {kib} KiB a second is too slow for an update to arrive",
+                f"at least {least}, or 0 for no limit",
+            )
+
+
+_CHECKS: tuple[Callable[[Config], None], ...] = (
+    _data,
+    _names,
+    _plugins,
+    _addresses,
+    _group_key,
+    _device,
+    _privacy,
+    _rates,
+)
 
 
 def _existing(option: str, text: str) -> str:

@@ -52,6 +52,7 @@ from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
 from peerd.worker.parent import Worker
 
+KIB: Final = 1024
 SWITCH_SECONDS: Final = 0.0002  # Python's 5 ms let a busy loop starve the network thread forty-fold
 WORKER_GRACE_SECONDS: Final = 3.0  # to leave between two steps; a longer step is not worth waiting for
 
@@ -70,7 +71,16 @@ def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> T
     from peerd.net.libp2p.transport import Libp2pTransport
 
     psk = read_group_key(config)
-    return Libp2pTransport(key, network, shelf, listen=config.listen, psk=psk, lan=config.lan)
+    return Libp2pTransport(
+        key,
+        network,
+        shelf,
+        listen=config.listen,
+        psk=psk,
+        lan=config.lan,
+        max_upload=config.max_upload * KIB,
+        max_download=config.max_download * KIB,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +218,7 @@ class Daemon:
             spending=self._journal.spending,
             sent_bytes=self._journal.sent_bytes,
             sent_peers=self._journal.sent_peers,
+            turned_away=self._network.turned_away(),
         )
         return snapshot(self._shell.node, parts)
 

@@ -73,6 +73,10 @@ class _Snapshot(Collector):
         for reason, count in sorted(now.refused.items()):
             refusals.add_metric([label(reason)], count)
         yield refusals
+        strangers = CounterMetricFamily("peerd_turned_away", "What strangers tried in vain.", labels=["kind"])
+        for kind, count in sorted(now.turned_away.items()):
+            strangers.add_metric([label(kind)], count)
+        yield strangers
         by_peer = CounterMetricFamily("peerd_peer_refusals", "The same by peer.", labels=["peer", "reason"])
         traffic = CounterMetricFamily("peerd_peer_bytes", "Bytes since the start.", labels=["peer", "direction"])
         for peer in sorted(now.neighbours, key=_worth_telling)[:MAX_PEERS]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from p2pfinetune.names import Digest, PeerId, Refusal
@@ -66,6 +67,7 @@ class Network:
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
         self._unasked: Sent = {}
+        self._turned_away = Counter[str]()
         self._stopping = False
         self.addresses: tuple[str, ...] = ()
         self.trouble = ""
@@ -134,6 +136,11 @@ class Network:
         sent, self._unasked = self._unasked, {}
         return sent if self._transport is None else summed(sent, self._transport.sent())
 
+    def turned_away(self) -> dict[str, int]:
+        """What strangers tried that came to nothing, by kind, since the daemon started."""
+        counts = getattr(self._transport, "counts", dict)
+        return dict(sorted((self._turned_away + Counter(counts())).items()))
+
     async def _live(self, started: Callable[[], None]) -> str:
         """One back end from start to death; returns why it died."""
         transport, is_first = self._make(), not self.addresses
@@ -150,6 +157,7 @@ class Network:
             return await self._pump(transport)
         finally:
             self._unasked = summed(self._unasked, transport.sent())
+            self._turned_away += Counter(getattr(transport, "counts", dict)())
             self._before = dict(list(added(self._before, transport.traffic()).items())[-MAX_TRAFFIC_PEERS:])
             if self._transport is not None:  # not stopped by us
                 self._transport = None

@@ -54,6 +54,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Sentences about network, disk and text, with what to do."""
     dropped: int = 0
     """Happenings that found the shell too busy."""
+    turned_away: Mapping[str, int] = {}
+    """What the network counted of strangers."""
     lonely: Sequence[str] = ()
     """What those who should introduce peers said last; matters where no peer is connected."""
     spending: Spending = Spending(since_unix=0.0)
@@ -95,6 +97,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         model=config.model,
         trust_scheme=config.trust,
         refused=dict(node.refused),
+        turned_away=dict(parts.turned_away),
         banned=banned(node, parts),
         round_seconds=round(node.round_seconds, 1),
         dropped=node.dropped + parts.dropped,

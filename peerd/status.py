@@ -151,6 +151,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     trust_scheme: str
     refused: dict[str, int]
     """Refusals by reason, all peers together."""
+    turned_away: dict[str, int] = {}
+    """What strangers tried on the network that came to nothing, by kind."""
     banned: list[BannedNow] = []
     """Whose ban ends last comes first."""
     round_seconds: float = 0.0

@@ -34,6 +34,7 @@ def status(now: Status) -> None:
             ("sent", _sent_line(now)),
             ("privacy", now.privacy.sentence or NOTHING),
             ("refused", refusals(now.refused) or "nothing"),
+            *([("turned away", refusals(now.turned_away))] if now.turned_away else []),
             ("worker", _worker_line(now)),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),

@@ -20,9 +20,12 @@ MAX_TRAFFIC_PEERS = 1024  # of whom bytes are remembered
 MAX_SENT = 8192  # (peer, blob) pairs between two entries in the book of what was sent
 MAX_KNOWN_PEERS = 1024  # whose last addresses are kept for a redial
 MAX_UPLOADS = 8  # blobs served at one time
+MAX_DOWNLOADS = 8  # blobs fetched at one time, as the core asks for
 UPLOAD_PATIENCE_SECONDS = 5.0  # how long a request waits for its turn before `busy`
 CONNECT_SECONDS = 15.0  # for all addresses of one peer together
 CHUNK_BYTES = 256 * 1024  # read from the shelf and written to it at one time
+PACED_CHUNK_BYTES = 16 * 1024  # where the user limits the rate: py-libp2p gives up after 5 s without a window
+MIN_PACE = 32 * 1024  # bytes a second that a limit leaves each transfer: at half of it the other side gives up
 MESSAGES_A_SECOND = 20.0  # gossip from one forwarder, lastingly
 MESSAGE_BURST = 200.0  # and at once: a late joiner is handed the last heartbeats' messages
 GOSSIP_BYTES_A_SECOND = 256 * 1024  # of one peer's gossip that are read; three times what its messages can come to
@@ -51,6 +54,11 @@ MAX_FRAME_BYTES = 256 * 1024  # of one yamux frame; others send at most 64 KB in
 FRAMES_A_SECOND = 500.0  # of one connection that carry next to nothing: pings, new streams, window updates
 FRAME_BURST = 2000.0
 PAYING_FRAME_BYTES = 4096  # a frame of so much, sent or received, pays for a small one
+
+
+def transfers_within(most: int, bytes_a_second: int) -> int:
+    """How many may share a rate, so that each keeps moving; 0 is no limit."""
+    return most if not bytes_a_second else max(1, min(most, bytes_a_second // MIN_PACE))
 
 
 def worth_forwarding(message: bytes, network: Digest) -> bool:

@@ -263,6 +263,7 @@ def test_one_forwarder_is_heard_only_so_often(play_libp2p, monkeypatch):
             spammer = tasks.create_task(spam())
             await until(lambda: victim.transport.counts().get("messages-too-many", 0) >= 15)
             spammer.cancel()
+        await victim.until(Heard, count=5)
         assert sum(isinstance(h, Heard) for h in victim.happenings) == 5
         await honest_peer_gets_its_blob(world, victim)
 
@@ -406,5 +407,19 @@ def test_connections_come_and_go_without_using_up_the_node(play_libp2p):
 
         network = victim.transport._node._host.get_network()
         await until(lambda: network._inbound_limiter.borrowed_tokens <= 2 and network.peerd_doors.inside <= 2)
+
+    play_libp2p(scenario)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [({"max_upload": 10**6}, {}), ({}, {"max_download": 10**6})])
+def test_a_rate_that_the_user_sets_is_kept(play_libp2p, slow, fast):
+    async def scenario(world):
+        holder, asker = await world.peer(**slow), await world.peer(**fast)
+        digest = holder.shelf.put(BLOB)
+        assert isinstance(await asker.connect(holder), Connected)
+
+        began = time.monotonic()
+        assert isinstance(await asker.transport.fetch(digest, len(BLOB), [holder.id], 60.0), Fetched)
+        assert time.monotonic() - began >= len(BLOB) / 10**6 - 1.0  # a second's worth may go at once
 
     play_libp2p(scenario)

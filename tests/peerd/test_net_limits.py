@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
 from peerd.net.attempts import MAX_REPEATS, MAX_RESUMES, Plan
-from peerd.net.limits import Happenings, TokenBucket, TrafficLedger
+from peerd.net.limits import (
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_INBOUND,
+    MAX_PENDING,
+    MAX_PENDING_PER_ADDRESS,
+    Doors,
+    Happenings,
+    TokenBucket,
+    TrafficLedger,
+    place_of,
+    transfers_within,
+)
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
 
 HEARD = Heard(b"message", "ada")
@@ -197,3 +208,67 @@ def test_what_was_sent_is_bounded_and_loses_no_byte(monkeypatch):
     assert len(found) == 4
     assert sum(found.values()) == 55
     assert ledger.sent() == {}
+
+
+def test_an_ipv6_network_is_one_place_and_a_mapped_address_that_of_ipv4():
+    assert place_of("2001:db8:1:2::1") == place_of("2001:db8:1:2:ffff::9") != place_of("2001:db8:1:3::1")
+    assert place_of("::ffff:192.0.2.1") == place_of("192.0.2.1") != place_of("192.0.2.2")
+    assert place_of("fe80::1%eth0") == place_of("fe80::2")
+    assert place_of("?") == "?"
+
+
+def test_one_address_has_so_many_pending_and_so_many_in_all():
+    doors = Doors()
+    assert all(doors.knock(n, "192.0.2.1")[0] for n in range(MAX_PENDING_PER_ADDRESS))
+    assert doors.knock("more", "192.0.2.1") == (False, None)
+    assert doors.knock("other", "192.0.2.2") == (True, None)
+
+    for n in range(MAX_PENDING_PER_ADDRESS):
+        doors.enter(n)
+    for n in range(MAX_PENDING_PER_ADDRESS, MAX_CONNECTIONS_PER_ADDRESS):
+        assert doors.knock(n, "192.0.2.1")[0]
+        doors.enter(n)
+    assert doors.knock("more", "192.0.2.1") == (False, None)
+    doors.leave(0)
+    doors.leave(0)
+    assert doors.knock("more", "192.0.2.1")[0]
+    assert doors.knock("still more", "192.0.2.1") == (False, None)
+
+
+def test_of_those_that_are_silent_the_oldest_gives_way_and_those_inside_stay():
+    doors = Doors()
+    for n in range(MAX_PENDING):
+        doors.knock(n, f"192.0.2.{n}")
+    doors.enter(0)
+    doors.knock("fills", "198.51.100.1")
+
+    assert doors.knock("new", "198.51.100.2") == (True, 1)
+    assert (doors.inside, doors.pending) == (1, MAX_PENDING)
+
+
+def test_what_is_full_inside_lets_nobody_in():
+    doors = Doors()
+    for n in range(MAX_INBOUND):
+        doors.knock(n, f"192.0.2.{n}")
+        doors.enter(n)
+
+    assert doors.knock("new", "198.51.100.1") == (False, None)
+    doors.leave(5)
+    assert doors.knock("new", "198.51.100.1") == (True, None)
+
+
+def test_whoever_brings_more_than_the_burst_rests_for_as_long_as_the_rate_takes():
+    bucket = TokenBucket(rate=10.0, burst=20.0)
+
+    assert bucket.pause(100.0, 20.0) == 0.0
+    assert bucket.pause(100.0, 5.0) == 0.5
+    assert bucket.pause(102.5, 0.0) == 0.0
+    bucket.give_back(1000.0)
+    assert bucket.level == 0.0
+
+
+def test_as_many_transfers_share_a_rate_as_keep_moving_at_it():
+    assert transfers_within(8, 0) == 8
+    assert transfers_within(8, 32 * 1024) == transfers_within(8, 1) == 1
+    assert transfers_within(8, 100 * 1024) == 3
+    assert transfers_within(8, 10**9) == 8

@@ -23,6 +23,7 @@ from peerd.net import limits
 from peerd.net.attempts import Plan
 from peerd.net.libp2p.frames import opened, read_message, write_message
 from peerd.net.libp2p.host import NETWORK_ERRORS
+from peerd.net.libp2p.pace import Pace
 from peerd.net.transport import BlobShelf, Failed, Fetched
 from peerd.wire.messages import BlobReply, BlobRequest
 
@@ -36,9 +37,13 @@ REPEAT_SECONDS = 0.3  # before a holder is asked again, growing
 class BlobServer:
     """Hands out what is on the shelf: so many at once, one at a time for each peer."""
 
-    def __init__(self, shelf: BlobShelf, ledger: limits.TrafficLedger, count: Callable[[str], None]) -> None:
+    def __init__(
+        self, shelf: BlobShelf, ledger: limits.TrafficLedger, count: Callable[[str], None], max_rate: int = 0
+    ) -> None:
+        """`max_rate` is in bytes a second, all together; 0 is no limit."""
         self._shelf, self._ledger, self._count = shelf, ledger, count
-        self._turns = trio.Semaphore(limits.MAX_UPLOADS)
+        self._turns = trio.Semaphore(limits.transfers_within(limits.MAX_UPLOADS, max_rate))
+        self._pace = Pace(max_rate)
         self._locks = Locks()
         self._waiting = 0
 
@@ -68,11 +73,12 @@ class BlobServer:
 
     async def _send(self, stream: Any, peer: PeerId, request: BlobRequest, size: int) -> None:
         with trio.fail_after(IDLE_SECONDS + (size - request.offset) / MIN_RATE):
-            for offset in range(request.offset, size, limits.CHUNK_BYTES):
-                data = self._shelf.read(request.blob, offset, min(limits.CHUNK_BYTES, size - offset))
+            for offset in range(request.offset, size, self._pace.chunk):
+                data = self._shelf.read(request.blob, offset, min(self._pace.chunk, size - offset))
                 with trio.fail_after(IDLE_SECONDS):
                     await stream.write(data)
                 self._ledger.add(peer, bytes_out=len(data), blob=request.blob)
+                await self._pace.rest(len(data))
 
     @asynccontextmanager
     async def _turn(self, peer: PeerId) -> AsyncIterator[bool]:
@@ -110,17 +116,20 @@ class BlobFetcher:
         *,
         reach: Callable[[PeerId], Awaitable[bool]],
         ledger: limits.TrafficLedger,
+        max_rate: int = 0,
     ) -> None:
         """`reach` connects to a holder where no connection is, and tells whether there is one now."""
         self._host, self._protocol, self._shelf = host, protocol, shelf
         self._reach, self._ledger = reach, ledger
+        self._turns = trio.Semaphore(limits.transfers_within(limits.MAX_DOWNLOADS, max_rate))
+        self._pace = Pace(max_rate)
         self._locks = Locks()
 
     async def fetch(
         self, me: PeerId, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
         """As `Transport.fetch`."""
-        transfer = _Transfer(self._shelf, self._ledger, digest, size)
+        transfer = _Transfer(self._shelf, self._ledger, self._pace, digest, size)
         try:
             with trio.fail_after(timeout_seconds):
                 async with self._locks.get(digest):
@@ -137,7 +146,7 @@ class BlobFetcher:
             turn = plan.turns[0]
             await trio.sleep(REPEAT_SECONDS * (turn.repeats + turn.resumes))
             started_at = transfer.held()
-            async with self._locks.get(turn.holder):
+            async with self._locks.get(turn.holder), self._turns:
                 failed = await self._ask(turn.holder, transfer)
             if failed is None:
                 return Fetched(transfer.digest, turn.holder, transfer.bytes_in)
@@ -173,9 +182,9 @@ class ShelfTroubleError(Exception):
 class _Transfer:
     """The state of one fetch over all its holders."""
 
-    def __init__(self, shelf: BlobShelf, ledger: limits.TrafficLedger, digest: Digest, size: int) -> None:
+    def __init__(self, shelf: BlobShelf, ledger: limits.TrafficLedger, pace: Pace, digest: Digest, size: int) -> None:
         self.digest, self.size, self.bytes_in = digest, size, 0
-        self._shelf, self._ledger = shelf, ledger
+        self._shelf, self._ledger, self._pace = shelf, ledger, pace
 
     def held(self) -> int:
         """Bytes on the shelf; a partial longer than what was announced cannot be of this blob."""
@@ -191,12 +200,13 @@ class _Transfer:
         try:
             while (missing := self.size - held - len(waiting)) > 0:
                 with trio.fail_after(IDLE_SECONDS):
-                    part = await stream.read(min(missing, limits.CHUNK_BYTES))
+                    part = await stream.read(min(missing, self._pace.chunk))
                 if not part:
                     raise EOFError("the stream ended inside the blob")
                 waiting += part
                 self.bytes_in += len(part)
                 self._ledger.add(holder, bytes_in=len(part))
+                await self._pace.rest(len(part))
                 if len(waiting) >= limits.CHUNK_BYTES:
                     held += self._append(held, waiting)
         finally:

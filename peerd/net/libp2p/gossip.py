@@ -76,7 +76,8 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         original = self.manager.run_task
 
         def run_task(function: Callable[..., Awaitable[None]], *arguments: Any, **options: Any) -> None:
-            if function == self.push_msg and not self._may_speak(*arguments):
+            if function == self.push_msg:
+                self._look_at(original, *arguments)
                 return
 
             async def guarded(*given: Any) -> None:
@@ -91,29 +92,25 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         """As the original, paced."""
         await super().continuously_read_stream(PacedStream(stream, self._bytes.of(stream.muxed_conn.peer_id)))
 
-    def _may_speak(self, forwarder: Any, message: Any) -> bool:
-        """Asked before a signature is looked at: that is the dear part."""
-        if self._is_msg_seen(message):
-            return False
-        if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not self._messages.of(forwarder).take(
-            trio.current_time()
-        ):
+    def _look_at(self, run_task: Callable[..., None], forwarder: Any, message: Any) -> None:
+        """What is new and within its forwarder's share; a signature, the dear part, is looked at after that."""
+        self._traffic(forwarder, message.ByteSize(), 0)
+        name = self.get_message_id(message)
+        if name in self._under_way or self._is_msg_seen(message):
+            return
+        share = self._messages.of(forwarder)
+        if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not share.take(trio.current_time()):
             self._count("messages-too-many")
-            return False
-        return True
-
-    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """As the original; a message that is being looked at already is not looked at again."""
-        if msg_forwarder != self.my_id:
-            self._traffic(msg_forwarder, msg.ByteSize(), 0)
-        name = self.get_message_id(msg)
-        if name in self._under_way:
             return
         self._under_way.add(name)
-        try:
-            await super().push_msg(msg_forwarder, msg)
-        finally:
-            self._under_way.discard(name)
+
+        async def look() -> None:
+            try:
+                await attempt(self.push_msg, forwarder, message)
+            finally:
+                self._under_way.discard(name)
+
+        run_task(look)
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
         """As the original, counted."""

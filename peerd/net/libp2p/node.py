@@ -59,6 +59,8 @@ class Node:
         lan: bool,
         inbox: limits.Happenings,
         ledger: limits.TrafficLedger,
+        max_upload: int = 0,
+        max_download: int = 0,
     ) -> None:
         self.me, self.counts = key.peer_id, Counter[str]()
         self.accepted: frozenset[PeerId] = frozenset()
@@ -66,6 +68,7 @@ class Node:
         self._key, self._network, self._shelf = key, network, shelf
         self._listen, self._psk, self._lan = tuple(listen), psk, lan
         self._inbox, self._ledger = inbox, ledger
+        self._max_upload, self._max_download = max_upload, max_download
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
         self._greeted: dict[PeerId, trio.Event] = {}
         self._guests: Counter[PeerId] = Counter()
@@ -160,8 +163,11 @@ class Node:
 
     def _make_blobs(self) -> None:
         protocol = blob_protocol(self._network)
-        self._host.set_stream_handler(protocol, BlobServer(self._shelf, self._ledger, self._count).serve)
-        self._fetcher = BlobFetcher(self._host, protocol, self._shelf, reach=self._reach, ledger=self._ledger)
+        server = BlobServer(self._shelf, self._ledger, self._count, self._max_upload)
+        self._host.set_stream_handler(protocol, server.serve)
+        self._fetcher = BlobFetcher(
+            self._host, protocol, self._shelf, reach=self._reach, ledger=self._ledger, max_rate=self._max_download
+        )
 
     def _hear(self, forwarder: Any, message: Any) -> bool:
         """Whether a message goes on to others; it is handed up either way. Called once a message, and never raises."""

@@ -36,8 +36,13 @@ class Libp2pTransport:
         listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
         psk: str | None = None,
         lan: bool = False,
+        max_upload: int = 0,
+        max_download: int = 0,
     ) -> None:
-        """`psk` is what `peerd.wire.keys.load_group_key` gives. Raises UsageError for a bad address."""
+        """Rates are in bytes a second, 0 for no limit.
+
+        `psk` is what `peerd.wire.keys.load_group_key` gives. Raises UsageError for a bad address.
+        """
         self._inbox, self._ledger = limits.Happenings(), limits.TrafficLedger()
         self._node = Node(
             key,
@@ -48,6 +53,8 @@ class Libp2pTransport:
             lan=lan,
             inbox=self._inbox,
             ledger=self._ledger,
+            max_upload=max_upload,
+            max_download=max_download,
         )
         self._bridge = Bridge(self._node.run, name="libp2p")
         self._stopping = False

@@ -37,6 +37,8 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
     ("options", "says"),
     [
         ({"data": ()}, "--data"),
+        ({"max_upload": 31}, "--max-upload: 31 KiB a second is too slow"),
+        ({"max_download": 1}, "--max-download"),
         ({"data": ("nowhere",)}, "--data: cannot find .*nowhere"),
         ({"trust": "nonsense"}, "--trust: .*nonsense"),
         ({"trust_options": {"nope": 1}}, "--trust: .*nope"),
