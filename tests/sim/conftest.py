@@ -64,6 +64,7 @@ class Peer:
         self.serves = "at once"  # | "never ends" | "corrupt" | "absent"
         self.sends_garbage = False
         self.frozen: list[on.AnyEvent] | None = None  # what a suspended process will find
+        self.address = f"/sim/{id_}"  # where it listens; a test may move it
         self.is_puppet = False  # no core of its own: what it does is written in the test
         self.round_began: dict[int, float] = {}
         self.longest_round = 0.0
@@ -210,7 +211,7 @@ class World:
         if peer.life != life or peer.node is None:
             return
         for other in self.introduced(peer):
-            self.feed(peer, on.PeerFound(at=self.now, peer=other.id, addresses=(f"/sim/{other.id}",), how="bootstrap"))
+            self.feed(peer, on.PeerFound(at=self.now, peer=other.id, addresses=(other.address,), how="bootstrap"))
         self.later(60.0, lambda: self.introduce(peer, life))
 
     def introduced(self, peer: Peer) -> list[Peer]:
@@ -285,7 +286,7 @@ class World:
         for near, far in ((one, other), (other, one)):
             if far.id not in near.connections:
                 near.connections.add(far.id)
-                self.feed(near, on.PeerConnected(at=self.now, peer=far.id, address=f"/sim/{far.id}"))
+                self.feed(near, on.PeerConnected(at=self.now, peer=far.id, address=far.address))
 
     def gossip(self, origin: PeerId, announcement: Announcement) -> None:
         """To everybody in reach over whatever connections there are, each by one last hop."""
@@ -411,7 +412,8 @@ class World:
         usual = {"network": NETWORK, "epoch": 1, "round": 1, "codec": "bf16", "size": SIZE, "blob": blob}
         ahead = self.peers[PeerId(peer)].clock_ahead if peer in self.peers else 0.0
         usual |= {"time": int(EPOCH_SECONDS + self.now + ahead)}
-        usual |= {"addresses": (f"/sim/{peer}",), "name": peer}
+        address = self.peers[PeerId(peer)].address if peer in self.peers else f"/sim/{peer}"
+        usual |= {"addresses": (address,), "name": peer}
         return Announcement(peer=PeerId(peer), sequence=sequence, **(usual | fields))
 
     def fetch(self, peer: Peer, effect: do.Fetch) -> None:
@@ -487,7 +489,8 @@ class World:
         seconds = self.dice.uniform(0.05, 0.5) + self.crossing(6)
 
         def arrive() -> None:
-            if seconds < CONNECT_SECONDS and self.can_reach(peer.id, effect.peer):
+            there = self.can_reach(peer.id, effect.peer) and self.peers[effect.peer].address in effect.addresses
+            if seconds < CONNECT_SECONDS and there:
                 self.link(peer, self.peers[effect.peer])
             else:
                 self.feed(peer, on.DialFailed(at=self.now, peer=effect.peer, reason="unreachable"))

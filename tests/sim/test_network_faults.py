@@ -218,6 +218,49 @@ def test_a_peer_whose_own_link_is_down_for_ten_minutes_is_back_within_two(world:
     assert merges_with_everybody(network)
 
 
+@pytest.mark.parametrize("seed", seeds(4, 30))
+def test_two_whose_only_link_was_down_for_ten_minutes_meet_again_within_a_minute(world: Any, seed: int) -> None:
+    network = world(seed, 2).start().run(60.0)
+    network.introduced = lambda _: []
+    one, other = network.peers
+    network.partition([one], [other])
+    network.run(660.0)
+    network.heal()
+
+    until(network, is_one_group, at_most=62.0)
+
+
+@pytest.mark.parametrize("seed", seeds(3, 12))
+def test_peers_that_come_back_on_other_ports_are_found_again(world: Any, seed: int) -> None:
+    network = world(seed, 4).start().run(60.0)
+    steady, *movers = everybody(network)
+    network.introduced = lambda _: []
+    for peer in movers:
+        network.crash(peer)
+    network.run(660.0)
+    for peer in movers:
+        peer.address += "/moved"
+        network.boot(peer)
+
+    until(network, is_one_group, at_most=2 * LONELY_DIAL_SECONDS)
+    assert merges_with_everybody(network)
+    assert all(steady.node.neighbours[peer.id].addresses[0].endswith("/moved") for peer in movers)
+
+
+def test_one_that_has_moved_and_cannot_dial_back_is_found_by_what_the_bootstrap_node_says(world: Any) -> None:
+    network = world(9, 2).start().run(60.0)
+    steady, mover = everybody(network)
+    network.introduced = lambda _: []
+    network.crash(mover)
+    network.run(660.0)
+    mover.address += "/moved"
+    steady.address = "/sim/nowhere"  # nobody can dial it
+    network.introduced = lambda peer: [mover] if peer is steady else []
+    network.boot(mover)
+
+    until(network, is_one_group, at_most=60.0 + LONELY_DIAL_SECONDS)  # it is asked once a minute here
+
+
 # --- one group ------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +311,21 @@ def test_two_pairs_that_know_only_one_another_become_one_group_when_the_bootstra
 
     until(network, is_one_group, at_most=MAX_DIAL_BACKOFF_SECONDS)
     assert merges_with_everybody(network)
+
+
+@pytest.mark.parametrize("seed", seeds(3, 12))
+def test_a_bootstrap_node_that_is_gone_at_the_start_brings_all_together_when_it_comes(world: Any, seed: int) -> None:
+    network = world(seed, 4)
+    node = Rendezvous(network, 3)
+    node.is_up = False
+    network.start(spread_seconds=30.0).run(300.0)
+    assert all(peer.round >= 8 and not peer.connections for peer in everybody(network))
+    node.is_up = True
+
+    until(network, is_one_group, at_most=BOOTSTRAP_SECONDS)
+    node.is_up = False
+    assert merges_with_everybody(network)
+    assert is_one_group(network)
 
 
 @pytest.mark.parametrize("seed", seeds(4, 30))
