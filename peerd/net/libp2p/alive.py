@@ -7,6 +7,7 @@ many pings in a row is closed; whoever wants it dials again.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import trio
@@ -46,10 +47,8 @@ class WatchedYamux(GuardedYamux):
                 await self.event_shutting_down.wait()
             missed = 0 if self._heard else missed + 1
         if missed >= MAX_MISSED:
-            try:
+            with contextlib.suppress(*_BROKEN):
                 await self.secured_conn.close()  # the reader fails and cleans up, as after any broken connection
-            except _BROKEN:
-                pass
 
     async def _ping(self) -> None:
         self._ping_id += 1
