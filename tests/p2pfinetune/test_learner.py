@@ -109,6 +109,24 @@ def test_a_merge_that_helps_is_what_the_next_round_starts_from(make: Callable[..
     assert learner.own().equals(learner.personal())
 
 
+@pytest.mark.parametrize("second_look", [True, False])
+def test_a_crowd_of_my_shadows_does_not_hide_a_friend_from_a_second_look(
+    make: Callable[..., Learner], second_look: bool
+) -> None:
+    teacher = make(corpus(seed=1), FRIEND)
+    teacher.train(24)
+    learner = make(second_look=second_look)
+    learner.train(12)
+    shadows = {PeerId(f"shadow-{number}"): update(learner, "bf16") for number in range(3)}
+
+    ended = learner.collaborate({FRIEND: update(teacher), **shadows})
+
+    weights = ended.row.weights
+    assert (weights[FRIEND] > 0.4) == second_look
+    assert (max(weights[peer] for peer in shadows) > 0.2) != second_look
+    assert (ended.guard_personal < ended.guard_own - 0.005) == second_look
+
+
 def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[..., Learner]) -> None:
     learner = make(trust="uniform", credit=0.0)
     learner.train(2)
@@ -439,7 +457,7 @@ def two_languages(
     def open_learner(peer: PeerId, scheme: str) -> Learner:
         text, options = (
             corpus(PEERS.index(peer) // 2, PEERS.index(peer)),
-            replace(OPTIONS, training=training, trust=scheme),
+            replace(OPTIONS, training=training, trust=scheme, second_look=False),  # the scheme's own row
         )
         return Learner(tiny_base, text, options, me=peer, group="test")
 

@@ -102,11 +102,24 @@ def test_where_nobody_is_of_use_i_am_alone() -> None:
     assert useful.weights == {ME: 1.0, COPY: 0.0, LIAR: 0.0}
 
 
-def test_who_weighs_next_to_nothing_is_not_measured() -> None:
-    _, useful, world = looked_at({FRIEND: 1.5, LIAR: 2.5}, Nearest())
+def test_a_copy_with_a_grain_of_use_does_not_hide_a_friend_either() -> None:
+    crowd = {PeerId(f"copy-{number}"): 1.0 + 1e-3 * number for number in range(5)}
 
-    assert useful.weights[LIAR] == 0.0
-    assert world.measured == [1.0, 1.25]
+    _, useful, _ = looked_at({FRIEND: 3.0, **crowd}, Nearest())
+
+    assert useful.weights[FRIEND] == pytest.approx(0.5)
+
+
+def test_everybody_is_measured_once_and_half_of_it_is_mine() -> None:
+    _, _, world = looked_at({FRIEND: 3.0, LIAR: -5.0})
+
+    assert world.measured == [1.0, 2.0, -2.0]
+
+
+def test_who_cannot_be_measured_weighs_nothing() -> None:
+    _, useful, _ = looked_at({FRIEND: 3.0, LIAR: float("inf")})
+
+    assert useful.weights == pytest.approx({ME: 0.5, FRIEND: 0.5, LIAR: 0.0})
 
 
 def test_who_weighs_nothing_in_the_row_stays_out() -> None:
