@@ -161,6 +161,11 @@ def test_a_network_under_attack_is_resumed_to_the_same_figures(
     assert metrics(simulate(chosen, tmp_path / "again")) == through
 
 
+def test_a_simulation_may_do_without_the_second_look(config: Callable[..., SimulationConfig]) -> None:
+    assert config().learner_options(LIAR).second_look
+    assert not config(second_look=False).learner_options(LIAR).second_look
+
+
 def test_in_a_ring_the_honest_stand_side_by_side_and_each_has_an_honest_majority() -> None:
     peers = [PeerId(f"p{n}") for n in range(5)] + [PeerId(f"attacker-{n}") for n in range(10)]
 
