@@ -43,6 +43,15 @@ def test_an_end_that_takes_too_long_is_forced_from_another_thread():
     assert story.told == ["ask peerd stop", "kill", "leave 1"]
 
 
+def test_a_disk_that_hangs_does_not_hold_up_a_forced_end():
+    story, free = Story(), threading.Event()
+    story.ending._tidy = free.wait
+    story.ending.force()
+    free.set()
+
+    assert story.told == ["kill", "leave 1"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_real_signals_arrive_in_the_loop(number):
     story = Story()

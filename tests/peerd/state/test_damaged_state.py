@@ -11,6 +11,7 @@ from p2pfinetune.names import PeerId, Round
 from peerd.errors import StoreError
 from peerd.paths import Paths
 from peerd.resume import open_state
+from peerd.sent import Publication
 from peerd.status import RoundRecord
 from peerd.store.generations import NAME, Generations
 from peerd.store.limits import MAX_BACKUPS, MAX_DAMAGED
@@ -49,7 +50,8 @@ class Kept:
         await journal.training_saved(Round(round_), file("trained"), 2, 1.0)
         update = await journal.adopt(file("update"))
         order = await journal.next_order()
-        await journal.announcement_saved(b"announcement of " + update.encode())
+        publication = Publication(round=Round(round_), unix=NOW, blob=update, size=1)
+        await journal.announcement_saved(b"announcement of " + update.encode(), publication, 1e-5)
         await journal.round_saved(record(round_), file("merged"), file("best"), 2.0)
         return order
 
