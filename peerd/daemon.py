@@ -141,7 +141,7 @@ class Daemon:
         self._worker = Worker(
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
         )
-        self._network = Network(self._new_transport, self._tell, clock=self._clock, unix=time.time)
+        self._network = Network(self._new_transport, self._tell, clock=self._clock, unix=outside.unix)
         self._performer = Performer(
             key=self._key,
             config=config,

@@ -45,8 +45,8 @@ def test_a_clock_that_jumps_by_an_hour_stops_no_round_and_puts_no_record_out_of_
             world.daemon("b", outside=outside, rounds=0) as b,
         ):
             await together(a, b)
-            await a.until(lambda: any(b.me in record.row for record in a.journal.records))
-            await b.until(lambda: any(a.me in record.row for record in b.journal.records))
+            if len(jumps) == 1:  # both clocks agree again; while they do not, what the other says is not fresh
+                await a.until(lambda: any(b.me in record.row for record in a.journal.records))
             await a.rounds(6)
             rounds = [record.round for record in a.journal.records]
 
