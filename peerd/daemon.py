@@ -13,7 +13,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -275,6 +275,9 @@ class Daemon:
         await self._ledger.enter()
 
     async def _open_job(self) -> Open:
+        """Of the first worker, or of the next: whatever its predecessor wrote and could not tell of is of no use."""
+        with contextlib.suppress(OSError):  # the next one tries again
+            clear_folder(self._paths.scratch, self._journal.incoming)
         job = await open_job(self._config, self._paths, self._journal, self._key.peer_id)
         self._recall()
         return job
@@ -351,10 +354,16 @@ class Daemon:
 
 def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
-    for left in paths.scratch.iterdir():
-        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    clear_folder(paths.scratch)
     for left in (*unfinished(paths.identity), *paths.config.parent.glob(UNFINISHED)):
         left.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Remove what is in it."""
+    for left in folder.iterdir():
+        if left not in keep:
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:

@@ -54,11 +54,11 @@ STEPS: Final = frozenset(
         *("config.write", "config.sync", "config.rename", "config.folder_sync"),
         *("identity.write", "identity.sync", "identity.link", "identity.folder_sync"),
         *("start.lock", "start.tidy", "start.socket", "start.network"),
-        *("worker.checkpoint", "worker.best", "worker.update", "worker.answer"),
+        *("worker.checkpoint", "worker.best", "worker.update", "worker.answer", "worker.step", "worker.collaborate"),
         *("handover.open", "handover.training", "handover.update", "handover.merge", "announcement.speak"),
     }
 )
-"""Everything that is done for good or seen by others."""
+"""What is done for good, what others see, and where a worker dies most."""
 POINTS: Final = frozenset(f"{step}.{when}" for step in STEPS for when in ("before", "after"))
 
 _FORM = re.compile(r"(?P<points>[a-z_.*]+)=(?P<action>[a-z]+)(@(?P<first>[1-9]\d{0,8})(?P<last>\+|-[1-9]\d{0,8})?)?")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +61,8 @@ class Journal:
         if self.checkpoint is not None and store.checkpoint() is None:
             _log.warning("the database knows no checkpoint; going on from round %d, as kept beside the blobs, which is "
                          "all but the history of rounds, known peers and bans", self.checkpoint.round)  # fmt: skip
+        self.incoming: set[Path] = set()
+        """Files of the worker that are on their way into the shelf."""
         self.trouble = ""
         """Why the disk cannot be written; empty where it can."""
 
@@ -70,7 +73,8 @@ class Journal:
 
     async def training_saved(self, round_: Round, file: Path, steps: int, loss_train: float) -> None:
         """The own training of a round is in `file`: keep it, and what its record will say of it."""
-        blob = await self._must(self._blobs.adopt, file)
+        with self._keeping(file):
+            blob = await self._must(self._blobs.adopt, file)
         before = self.checkpoint
         await self._replace(
             Checkpoint(
@@ -86,11 +90,12 @@ class Journal:
 
     async def round_saved(self, record: RoundRecord, file: Path, best: Path | None, best_guard: float) -> None:
         """A round is over: its record and the state that the next one starts from, together."""
-        blob = await self._must(self._blobs.adopt, file)
         before = self.checkpoint
         best_blob = before.best_blob if before else None
-        if best is not None:
-            best_blob = await self._must(self._blobs.adopt, best)
+        with self._keeping(file, best):
+            blob = await self._must(self._blobs.adopt, file)
+            if best is not None:
+                best_blob = await self._must(self._blobs.adopt, best)
         after = Checkpoint(
             round=Round(record.round + 1), trained=False, blob=blob, best_guard=best_guard, best_blob=best_blob
         )
@@ -125,7 +130,8 @@ class Journal:
 
     async def adopt(self, file: Path) -> Digest:
         """Move a finished file into the shelf. Raises StoreError."""
-        return await self._in_thread(self._blobs.adopt, file)
+        with self._keeping(file):
+            return await self._in_thread(self._blobs.adopt, file)
 
     async def next_order(self) -> tuple[int, int]:
         """(epoch, sequence), never used before. Raises StoreError."""
@@ -186,6 +192,16 @@ class Journal:
         """At the start: delete what no restart needs; `own` is the blob of the last announcement."""
         wanted = self._needed() | ({own} if own is not None else set())
         self._blobs.sweep(wanted, resumable_seconds=RESUME_SECONDS)
+
+    @contextmanager
+    def _keeping(self, *files: Path | None) -> Iterator[None]:
+        """Meanwhile the scratch folder may be cleared: where the disk refuses for long, their worker may be dead."""
+        mine = {file for file in files if file is not None}
+        self.incoming |= mine
+        try:
+            yield
+        finally:
+            self.incoming -= mine
 
     def _needed(self) -> set[Digest]:
         kept = self._generations_of_checkpoints()

@@ -187,7 +187,8 @@ class Jobs:
         tokens = 0
         self._progress(Progress(id=job.id, activity="training", done=0, total=job.steps))
         while len(losses) < job.steps:
-            report = held.learner.train(1)
+            with around("worker.step"):
+                report = held.learner.train(1)
             losses.append(report.loss_train)
             tokens += report.tokens
             done = Progress(
@@ -237,7 +238,8 @@ class Jobs:
             self._between(WHILE_MEASURING)
 
         updates = self._updates(held, job)
-        merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
+        with around("worker.collaborate"):
+            merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
         checkpoint = self._written(job, "checkpoint", held.save)
         best = self._written(job, "best", held.save_best) if merged.new_best else None
         return Merged(

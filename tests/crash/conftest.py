@@ -21,17 +21,21 @@ from peerd.store.sqlite import SqliteStore
 class Light:
     """The place that daemons are forked from."""
 
-    def __init__(self, folder):
-        self.folder, self.made = folder, 0
-        (folder / "text").mkdir()
+    def __init__(self, folder, *arguments):
+        self.folder, self.made, self.options = folder, 0, {}
+        (folder / "text").mkdir(exist_ok=True)
         script = str(Path(__file__).parent / "light.py")
         self.process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+            [sys.executable, script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
         )
 
     def home(self, **options):
         self.made += 1
-        return LightHome(self, self.folder / str(self.made), options)
+        return LightHome(self, self.folder / str(self.made), {**self.options, **options})
 
     def end(self):
         self.process.stdin.close()
@@ -136,14 +140,25 @@ class LightHome:
 
 
 @pytest.fixture(scope="module")
-def light():
+def make_light():
+    """What makes one, with arguments of `light.py`."""
     # in memory where that can be: a killed process loses nothing that it wrote, and hundreds of lives wait for no disk
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="peerd-", dir=memory if os.access(memory, os.W_OK) else None))
-    found = Light(folder)
-    yield found
-    found.end()
-    shutil.rmtree(folder)
+    memory, made = Path("/dev/shm"), []
+
+    def make(*arguments):
+        folder = Path(tempfile.mkdtemp(prefix="peerd-", dir=memory if os.access(memory, os.W_OK) else None))
+        made.append(Light(folder, *arguments))
+        return made[-1]
+
+    yield make
+    for light in made:
+        light.end()
+        shutil.rmtree(light.folder)
+
+
+@pytest.fixture(scope="module")
+def light(make_light):
+    return make_light()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """A whole daemon that starts in milliseconds, to be killed hundreds of times: `python light.py` is the place it is forked from.
 
-Real: shell, core, performer, journal, store, blobs, lock, identity, settings file and control socket. Not real: the worker is a stand-in
-in the same process whose results follow from the round alone, and the network is the one in memory, whose other nodes live
-in this process, too. What is spoken is written down outside the home, by a system call that a kill cannot undo.
+Real: shell, core, performer, journal, store, blobs, lock, identity, settings file and control socket. Not real: the worker does its jobs
+in the same process, by a stand-in whose results follow from the round alone unless a model is given; and the network is
+the one in memory, whose other nodes live in this process, too. What is spoken is written down outside the home.
 
 One JSON document a line comes in (see `Order`), one with the exit status goes out when that life has ended.
 """
@@ -41,6 +41,7 @@ from peerd.wire.envelope import open_announcement, seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement
 from peerd.worker import parent
+from peerd.worker.jobs import Jobs
 from peerd.worker.messages import Close, Closed
 
 MAX_SECONDS = 60.0
@@ -54,6 +55,8 @@ class Order(msgspec.Struct, kw_only=True):
     rounds: int = 3
     far: bool = False
     """The scratch folder is on another file system."""
+    model: str = ""
+    """The real worker's jobs with this model; empty: the stand-in."""
     company: bool = False
     """A friend and a liar are on the network."""
     later: float = 0.0
@@ -67,9 +70,11 @@ class NearLife:
 
     pid, working_on, signs = 0, None, 0
 
+    jobs = FakeLearning
+
     def __init__(self):
         self.ended = asyncio.Event()
-        self._learning = FakeLearning(lambda quick: None, lambda progress: None)
+        self._jobs = self.jobs(lambda quick: None, lambda progress: None)
 
     @classmethod
     async def begin(cls, command, environment):
@@ -84,7 +89,7 @@ class NearLife:
         if isinstance(job, Close):
             self.kill()
             return Closed(id=job.id)
-        return self._learning.perform(job)
+        return self._jobs.perform(job)
 
     def kill(self):
         self.ended.set()
@@ -154,7 +159,10 @@ async def live(order: Order) -> None:
         warmup_rounds=0,
         collect_seconds=0.3 if order.company else 5.0,
         patience=1000,
+        **({"model": order.model, "threads": 1, "context": 32, "batch_size": 2} if order.model else {}),
     )
+    if order.model:
+        NearLife.jobs = Jobs
     paths.prepare()
     write_config(paths.config, config)
     if order.far:
@@ -238,6 +246,17 @@ def warm_up() -> None:
     """One life in this very process, so that whatever is imported late is there before a fork."""
     with tempfile.TemporaryDirectory(prefix="peerd-") as folder:
         asyncio.run(live(Order(home=f"{folder}/home", rounds=1)))
+    if sys.argv[1:] == ["torch"]:
+        import torch
+        from peft import get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        from p2pfinetune import learner
+
+        torch.set_num_threads(1)
+        assert learner
+        assert get_peft_model
+        assert AutoModelForCausalLM
 
 
 def main() -> None:

@@ -119,10 +119,16 @@ class Home:
         self.config = msgspec.structs.replace(self.config, **options)
         write_config(self.paths.config, self.config)
 
-    def start(self):
+    def start(self, fault=""):
+        """`fault`: see peerd/faults.py."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command("start"), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                self.command("start"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={**os.environ, **({"PEERD_FAULT": fault} if fault else {})},
             )
         return self
 

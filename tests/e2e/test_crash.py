@@ -1,15 +1,38 @@
-"""`kill -9` at any moment: the daemon goes on by itself, with the same numbers as a twin that was never killed."""
+"""`kill -9` at any moment: the daemon goes on by itself, with the same numbers as a twin that was never killed.
 
+tests/crash kills a lighter daemon hundreds of times; here dies what people run.
+"""
+
+import os
+import random
 import shutil
+import signal
+import sqlite3
+import time
 
 import pytest
 
+from peerd.resume import own_announcement
+from peerd.store.checksum import sealed
+from peerd.store.schema import MIGRATIONS
+from peerd.store.sqlite import SqliteStore
 from peerd.wire.keys import PeerKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # starting daemons takes seconds of CPU time each
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]  # starting daemons takes seconds of CPU time each
 
 ROUNDS = 4
 STEPS = 80  # of a round: a second at least, so that a look in every fifth of one finds it training
+HUNT = (
+    "database.migrate.commit.before=kill",
+    "worker.answer.before=kill@2,blob.rename.after=kill",  # trained and not told; then a blob that nothing names
+    "worker.collaborate.before=kill,announcement.speak.before=kill@3",  # at the first score; then written, not spoken
+)
+"""A life each: its worker dies and is replaced, then the daemon dies."""
+LONG_HUNT = (
+    *HUNT,
+    "worker.step.before=kill@40,rows.checkpoint.begin.before=kill",  # in training; then trained and not recorded
+    "worker.best.before=kill,handover.merge.after=kill",  # merged, not told; then recorded and not known
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +54,27 @@ def twin(town, poor):
 
 
 @pytest.fixture(scope="module")
-def killed(town, twin):
-    """The same identity, text and options."""
-    home = town.home("killed", rounds=ROUNDS, steps_per_round=STEPS)
-    shutil.copy2(twin.paths.identity, home.paths.identity)
-    home.change(data=twin.config.data)
-    return home.start()
+def same(town, twin):
+    """Makes a home of the same identity, text and options."""
+
+    def make(name):
+        home = town.home(name, rounds=ROUNDS, steps_per_round=STEPS)
+        shutil.copy2(twin.paths.identity, home.paths.identity)
+        home.change(data=twin.config.data)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def killed(same):
+    return same("killed").start()
+
+
+@pytest.fixture(scope="module")
+def end(twin):
+    """What the twin came to."""
+    return ending(twin)
 
 
 def numbers(records):
@@ -44,23 +82,36 @@ def numbers(records):
     return [(r.round, r.loss_train, r.loss_trust, r.guard_own, r.guard_personal, r.row, r.steps) for r in records]
 
 
-def test_a_killed_daemon_ends_with_the_state_of_its_twin(twin, killed, is_gone):
+def ending(home):
+    """Rounds and checkpoint of a daemon that runs, once it rests and has stopped."""
+    home.until(lambda status: status.state == "resting")
+    found = numbers(home.rounds())
+    assert home.stop() == 0
+    return found, home.checkpoint()
+
+
+def order_of(home):
+    """Of its last announcement; (-1, -1) before the first."""
+    store = SqliteStore(home.paths.database, epoch=1)
+    try:
+        own = own_announcement(store.announcement())
+    finally:
+        store.close()
+    return own.order if own is not None else (-1, -1)
+
+
+def test_a_killed_daemon_ends_with_the_state_of_its_twin(killed, is_gone, request):
     killed.until(lambda status: 2 <= status.round <= ROUNDS and status.worker.state == "training")
     (worker,) = killed.children()
     killed.kill()
     assert killed.paths.socket.exists()  # stale
     assert is_gone(worker)
     killed.start()
-    killed.until(lambda status: status.state == "resting")
-    twin.until(lambda status: status.state == "resting")
 
-    assert numbers(killed.rounds()) == numbers(twin.rounds())
-    assert killed.stop() == 0
-    assert twin.stop() == 0
-    assert killed.checkpoint() == twin.checkpoint()
+    assert ending(killed) == request.getfixturevalue("end")
 
 
-def test_a_dead_bootstrap_node_is_said_and_does_not_matter(twin):
+def test_a_dead_bootstrap_node_is_said_and_does_not_matter(twin, end):
     assert "bootstrap node /ip4/127.0.0.1/tcp/9" in twin.said()
     assert "training rests: all 4 rounds are done" in twin.said()
 
@@ -69,3 +120,73 @@ def test_too_little_text_is_the_users_to_mend(poor):
     assert poor.process.wait(60) == 2
     assert "too little text" in poor.said()
     assert "Traceback" not in poor.said()
+
+
+@pytest.mark.parametrize(
+    "hunt", [pytest.param(HUNT, id="short"), pytest.param(LONG_HUNT, id="long", marks=pytest.mark.slow)]
+)
+def test_hunted_from_point_to_point_worker_and_daemon_end_with_the_state_of_the_twin(same, end, hunt):
+    hunted, orders = same(f"hunted-{len(hunt)}"), []
+    of_the_first_format(hunted.paths.database)
+    for fault in hunt:
+        assert hunted.start(fault).process.wait(300) == -signal.SIGKILL, hunted.said()
+        orders.append(order_of(hunted))
+    hunted.start()
+    hunted.until(lambda status: status.worker.state == "training")
+    os.kill(hunted.children()[0], signal.SIGKILL)
+    hunted.until(lambda status: status.worker.restarts == 1)
+
+    assert ending(hunted) == end
+    orders.append(order_of(hunted))
+    assert orders == sorted(orders)
+    assert orders[-1][0] == 7  # the epoch of the old database
+    assert {file.name for file in hunted.paths.blobs.iterdir()} >= {end[1].blob, end[1].best_blob}
+    assert len(list(hunted.paths.blobs.iterdir())) <= 4
+    assert list(hunted.paths.scratch.iterdir()) == []
+
+
+def of_the_first_format(path):
+    """A database as the first version wrote it."""
+    database = sqlite3.connect(path)
+    for statement in MIGRATIONS[0]:
+        database.execute(statement)
+    database.execute("INSERT INTO document VALUES ('sequence', ?)", (sealed(b"[7,0]"),))
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+    path.chmod(0o600)
+
+
+def kill_at_random(home, cycles, seed):
+    """Kill a daemon so often, seconds after its start or at a random point; returns how it was killed, for a report.
+
+    The daemon does not run afterwards. Raises AssertionError where it ends otherwise or uses a number again.
+    """
+    dice, deaths, before = random.Random(seed), [], (-1, -1)
+    for _ in range(cycles):
+        fault = f"*=kill@{dice.randint(1, 120)}" if dice.random() < 0.5 else ""
+        home.start(fault)
+        deadline = time.monotonic() + dice.uniform(0.2, 15.0)
+        while home.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if home.process.poll() is None:
+            deaths.append("at a moment")
+            home.kill()
+        else:
+            assert home.process.returncode == -signal.SIGKILL, f"seed {seed}: {home.said()}"
+            deaths.append(fault)
+        if home.paths.database.exists():
+            assert order_of(home) >= before, f"seed {seed}"
+            before = order_of(home)
+    return deaths
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_forty_random_kills_of_the_real_daemon_change_nothing(same, end):
+    seed = int(os.environ.get("PEERD_CRASH_SEED", "1"))
+    prey = same("prey")
+    deaths = kill_at_random(prey, 40, seed)
+    prey.start()
+
+    assert ending(prey) == end, f"PEERD_CRASH_SEED={seed}: {deaths}"

@@ -7,7 +7,10 @@ import signal
 
 import pytest
 
+from peerd.errors import StoreError
+from peerd.store.blobs import FileBlobs
 from peerd.store.sqlite import SqliteStore
+from peerd.worker import parent
 
 
 def address_of(running):
@@ -112,6 +115,45 @@ def test_the_worker_killed_in_training_is_replaced_and_the_round_repeated(world)
             assert status.worker.restarts == 1
             assert "SIGKILL" in status.worker.last_error
             assert [record.guard_personal for record in records] == pytest.approx([9.5, 9.0, 8.5])
+
+    asyncio.run(scenario())
+
+
+def test_what_dead_workers_wrote_is_cleared_while_the_daemon_runs(world, monkeypatch):
+    monkeypatch.setattr(parent.Pauses, "after", lambda self, deaths: 0.01)
+
+    async def scenario():
+        async with world.daemon(kind="dies often", rounds=0) as running:
+            await running.rounds(1)
+
+            assert running.status().worker.restarts == 3
+            assert all("nobody" not in file.read_text() for file in running.paths.scratch.iterdir())
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_waits_for_the_disk_outlives_its_worker(world, monkeypatch):
+    """The disk refuses, the worker dies, the next one starts: the file of the first is still to be had."""
+    full = {"times": 0}
+    adopt = FileBlobs.adopt
+
+    def refuses(blobs, path):
+        if full["times"] < 20:
+            full["times"] += 1
+            raise StoreError("the disk is full")
+        return adopt(blobs, path)
+
+    monkeypatch.setattr(FileBlobs, "adopt", refuses)
+    monkeypatch.setattr(parent.Pauses, "after", lambda self, deaths: 0.05)
+
+    async def scenario():
+        async with world.daemon(rounds=2) as running:
+            await running.until(lambda: running.journal.incoming)
+            os.kill(running.worker._life.pid, signal.SIGKILL)
+            records = await running.rounds(2)
+
+            assert running.status().worker.restarts == 1
+            assert [record.guard_personal for record in records] == pytest.approx([9.5, 9.0])
 
     asyncio.run(scenario())
 
