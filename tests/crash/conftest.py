@@ -39,7 +39,7 @@ class Light:
 
     def end(self):
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(100)
         self.process.stdout.close()
 
 

@@ -55,6 +55,7 @@ class Order(msgspec.Struct, kw_only=True):
     rounds: int = 3
     far: bool = False
     """The scratch folder is on another file system."""
+    total_steps: int = 0
     model: str = ""
     """The real worker's jobs with this model; empty: the stand-in."""
     company: bool = False
@@ -155,6 +156,7 @@ async def live(order: Order) -> None:
     config = Config(
         data=(str(paths.home.parent / "text"),),
         rounds=order.rounds,
+        total_steps=order.total_steps,
         steps_per_round=2,
         warmup_rounds=0,
         collect_seconds=0.3 if order.company else 5.0,

@@ -33,12 +33,21 @@ def twin(real):
 
 
 @pytest.fixture
-def reborn(real, twin):
-    """A home of the same identity, which the deal of the text into splits hangs on."""
-    home = real.home()
-    home.paths.prepare()
-    shutil.copy2(twin.paths.identity, home.paths.identity)
-    return home
+def again(real, twin):
+    """Makes a home of the same identity, which the deal of the text into splits hangs on."""
+
+    def make(**options):
+        home = real.home(**options)
+        home.paths.prepare()
+        shutil.copy2(twin.paths.identity, home.paths.identity)
+        return home
+
+    return make
+
+
+@pytest.fixture
+def reborn(again):
+    return again()
 
 
 @pytest.mark.parametrize(
@@ -68,11 +77,24 @@ def test_killed_at_a_point_it_ends_with_the_bits_of_its_twin(reborn, twin, fault
     assert reborn.worse_than(twin) == []
 
 
-def test_killed_at_twelve_random_moments_it_ends_with_the_bits_of_its_twin(reborn, twin):
-    dice, kills = random.Random(7), 0
-    while kills < 12 and reborn.live(kill_after=dice.uniform(0.1, 2.0)) == KILLED:
-        kills += 1
-    assert reborn.live() == 0, reborn.said()
+@pytest.mark.parametrize("total_steps", [0, 5], ids=["constant rate, cut in its warm-up", "one cycle"])
+def test_interrupted_twice_in_every_round_the_curve_is_that_of_its_twin(again, total_steps):
+    unbroken, interrupted = again(total_steps=total_steps), again(total_steps=total_steps)
+    assert unbroken.live() == 0, unbroken.said()
+    for _ in range(3):
+        assert interrupted.live("handover.training.after=kill") == KILLED
+        assert interrupted.live("handover.merge.after=kill") == KILLED
+    assert interrupted.live() == 0, interrupted.said()
 
-    assert kills > 2
-    assert reborn.worse_than(twin) == []
+    assert interrupted.worse_than(unbroken) == []
+    assert [record[-1] for record in unbroken.end_state()[0]] == (["2", "2", "1"] if total_steps else ["2"] * 3)
+
+
+def test_killed_at_twelve_random_moments_it_ends_with_the_bits_of_its_twin(again, twin):
+    dice, kills = random.Random(7), 0
+    while kills < 12:
+        home = again()
+        while kills < 12 and home.live(kill_after=dice.uniform(0.02, 0.8)) == KILLED:
+            kills += 1
+        assert home.live() == 0, home.said()
+        assert home.worse_than(twin) == []

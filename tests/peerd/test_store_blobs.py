@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from p2pfinetune.names import Digest
+from peerd import faults
 from peerd.errors import StoreError
 from peerd.store.blobs import FileBlobs
 
@@ -54,6 +55,42 @@ def test_a_full_disk_leaves_a_finished_file_where_it_was(
 
     assert source.read_bytes() == b"hello"
     assert files(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_synced_leaves_the_file_for_the_next_attempt(blobs: FileBlobs, tmp_path: Path) -> None:
+    source = tmp_path / "checkpoint"
+    source.write_bytes(b"hello")
+    faults.arm({faults.VARIABLE: "blob.folder_sync.before=eio"})
+
+    with pytest.raises(StoreError):
+        blobs.adopt(source)
+
+    assert source.read_bytes() == b"hello"
+    assert blobs.adopt(source) == HELLO
+    assert files(tmp_path) == [HELLO]
+    faults.arm({})
+
+
+def test_a_failed_copy_from_another_file_system_leaves_nothing(
+    blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "checkpoint"
+    source.write_bytes(b"hello")
+    faults.arm({faults.VARIABLE: "blob.copy.after=enospc"})
+    really_replace = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path == source:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return really_replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+    with pytest.raises(StoreError):
+        blobs.adopt(source)
+
+    assert files(tmp_path) == []
+    faults.arm({})
 
 
 def test_a_torn_write_does_not_shift_what_comes_after_it(
