@@ -38,7 +38,7 @@ NAMES = sorted({name for kind in (*KINDS, PeerRecord) for name in kind.__struct_
 WORDS = [name.encode() for name in (*NAMES, "announcement", "blob-request", "blob-reply", "register", "sample", "ok")]
 ADDRESS_WORDS = [b"/ip4/", b"/ip6/", b"/dns/", b"/dns4/", b"/dns6/", b"/tcp/", b"/p2p/", b"127.0.0.1", b"::", b"0.0.0.0",
                  b"::ffff:1.2.3.4", b"%eth0", b"fe80::1", b"-", b".", b"65535", b"65536", b"0", b"xn--", b"/"]  # fmt: skip
-MAX_MESSAGE = 8192
+MAX_MESSAGE = 4096
 
 
 def announcement(**changes: Any) -> Announcement:
@@ -110,6 +110,7 @@ def run_messages(data: bytes) -> None:
     """At most one kind of message takes the bytes, and gives bytes of its own that mean the same."""
     value = unpack_plain(data, max_bytes=MAX_MESSAGE)
     if not isinstance(value, Refusal):
+        assert len(data) <= MAX_MESSAGE
         check_no_key_twice(data)
     taken = [message for kind in KINDS if not isinstance(message := unpack(data, kind, max_bytes=MAX_MESSAGE), Refusal)]
     assert len(taken) <= 1
@@ -242,6 +243,8 @@ def message_seeds() -> Iterator[bytes]:
     yield bytes([reply[0] + 1]) + reply[1:] + b"\xa4size\7"
     yield msgpack.packb({"status": "ok", "size": 5})  # what kind of message?
     yield msgpack.packb({"type": "blob-reply", "status": "ok", "size": 5, "x": 1})
+    yield msgpack.packb({str(number): 0 for number in range(MAX_ITEMS + 1)})
+    yield pack(Sample(status="ok", peers=(PeerRecord(peer="p" * 128, addresses=("a" * 256,) * 8),) * 2))  # too long
     yield from (b"\x81\x01\x02", b"\x81\x90\x01", b"\x81\xa1x\x81\xc0\x01", b"\x82\xa1x\x81\xa1y\x01\xa1x\x01")
     yield b"\xdc\0\x81" + b"\1" * 129
     yield b"\x81\xa4type" + b"\x91" * 1000
