@@ -76,6 +76,9 @@ def run_envelope(data: bytes) -> None:
     worth_forwarding(data, NETWORK)
     if isinstance(opened, Refusal):
         assert opened.reason in {"oversize", "malformed", "bad-envelope", "version", "bad-message", "signature"}
+        match unpack_plain(data, max_bytes=MAX_ANNOUNCEMENT_BYTES):
+            case [int(version), bytes(), bytes()] if version not in (VERSION, True, False):
+                assert opened.reason == "version"
         return
     assert len(data) <= MAX_ANNOUNCEMENT_BYTES
     version, payload, signature = msgpack.unpackb(data)
@@ -264,6 +267,9 @@ def key_seeds() -> Iterator[bytes]:
     yield KEY.peer_id.encode()
     yield OTHER_KEY.peer_id.encode()
     yield b"1" + KEY.peer_id.encode()
+    yield KEY.peer_id.encode() + b"\n"
+    yield KEY.peer_id[:-1].encode()
+    yield KEY.peer_id.encode() + b"1"
     yield b"QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
     yield SIGNED
 
