@@ -191,6 +191,7 @@ def run_keys(data: bytes) -> None:
     peer = data.decode("utf-8", "replace")
     key = public_key_of(peer)
     if key is not None:
+        assert len(key) == 32
         assert peer_id_of(key) == peer
         assert ID.from_string(peer).to_base58() == peer
     assert verify(KEY.peer_id, data[:64], data[64:]) == (data == SIGNED), "a second signature of one text"
@@ -269,6 +270,7 @@ def key_seeds() -> Iterator[bytes]:
     yield b"1" + KEY.peer_id.encode()
     yield KEY.peer_id.encode() + b"\n"
     yield KEY.peer_id[:-1].encode()
+    yield from (peer_id_of(b"k" * length).encode() for length in (0, 31, 33))
     yield KEY.peer_id.encode() + b"1"
     yield b"QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
     yield SIGNED
