@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("atheris", reason="atheris is not installed: NOTHING IS FUZZED by coverage here")
 
 ROOT = Path(__file__).parents[2]
-MINUTES, RUNS = 0.3, 2000  # of each target, whichever ends first
+MINUTES, RUNS = 0.3, 1000  # of each target, whichever ends first
 
 BROKEN = """
 import atheris, pathlib, sys
