@@ -265,7 +265,7 @@ def table(rows: Sequence[Found]) -> list[str]:
         low, high = wilson(row.worse, row.pairs)
         lines.append(
             f"| {row.case.arm} | {row.case.attack} | {row.case.attackers} | {len(row.seeds)} "
-            f"| {row.perplexity:.2f} ± {row.perplexity_std:.2f} | {kept(row)} "
+            f"| {row.perplexity:.2f}{f' ± {row.perplexity_std:.2f}' if len(row.seeds) > 1 else ''} | {kept(row)} "
             f"| {row.worse} of {row.pairs} [{low:.0%}, {high:.0%}] | {row.trusted:.2f} | {row.refused:.0%} "
             f"| {'-' if row.target is None else f'{row.target:.4f}'} |"
         )
@@ -276,7 +276,8 @@ def kept(row: Found) -> str:
     """Mean and range over seeds."""
     if not row.kept:
         return "-"
-    return f"{statistics.fmean(row.kept):.0%} ({min(row.kept):.0%} to {max(row.kept):.0%})"
+    spread = f" ({min(row.kept):.0%} to {max(row.kept):.0%})" if len(row.kept) > 1 else ""
+    return f"{statistics.fmean(row.kept):.0%}{spread}"
 
 
 if __name__ == "__main__":

@@ -75,13 +75,13 @@ def by_defence(rows: Sequence[Found], path: Path) -> None:
         places = [place + 0.2 * (number - 1.5) for place, arm in enumerate(arms) if arm in known]
         chosen = [known[arm] for arm in arms if arm in known]
         spread = [row.perplexity_std for row in chosen]
-        axes.bar(places, [row.perplexity for row in chosen], 0.2, yerr=spread, label=attack)
+        axes.bar(places, [row.perplexity for row in chosen], 0.2, yerr=spread, label=attack, color=f"C{number}")
     if alone is not None:
         axes.axhline(alone, color="k", linewidth=1, linestyle=":", label="training alone")
     axes.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
     axes.set_ylabel("test perplexity of the honest")
     axes.set_ylim(bottom=0.8 * min((row.perplexity for row in rows), default=1.0))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
 
 
