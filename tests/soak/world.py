@@ -1,0 +1,218 @@
+"""The network of a soak run: hosts, a bootstrap node, honest daemons, attackers; and what can be done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.conftest import make_model, write_text
+from tests.soak.hosts import Host, Loopback, die_with_parent
+from tests.soak.peer import Peer
+from tests.soak.schedule import Fault
+
+from peerd.config import Config
+from p2pfinetune.names import Digest
+
+PORT = 4001
+KINDS = ("water", "stone")
+SLOW_KILOBITS = 512
+OPTIONS: Mapping[str, object] = {
+    "threads": 1,
+    "context": 32,
+    "batch_size": 2,
+    "steps_per_round": 10,
+    "warmup_rounds": 1,
+    "collect_seconds": 10.0,
+    "patience": 1_000_000,
+    "trust_tokens": 512,
+    "guard_tokens": 1024,
+}
+ATTACKERS: Mapping[str, str] = {
+    "slow-loris": "slow-loris",
+    "connections": "connection-flood",
+    "streams": "stream-flood",
+    "announcements": "announcement-flood",
+    "prefix": "huge-prefix",
+}
+
+
+class World:
+    """Ten daemons, say, each on a host of its own where hosts can be made."""
+
+    def __init__(self, folder: Path, peers: int, seed: int, *, hosts: bool) -> None:
+        self._folder, self._hosts, self._dice = folder, hosts, random.Random(f"world {seed}")
+        self._outside: list[Host | Loopback] = []
+        self._attackers: dict[Fault, subprocess.Popen[bytes]] = {}
+        self._count = 0
+        model = make_model(folder / "model")
+        self._bootstrap_host = self._host()
+        self._bootstrap: subprocess.Popen[bytes] | None = None
+        self._bootstrap_home = folder / "bootstrap"
+        self.bootstrap_address = self.start_bootstrap()
+        self.peers = [self._peer(number, model) for number in range(peers)]
+        self.attacks_made = 0
+
+    def _host(self) -> Host | Loopback:
+        self._count += 1
+        host: Host | Loopback = Host(self._count) if self._hosts else Loopback()
+        self._outside.append(host)
+        return host
+
+    def _peer(self, number: int, model: Path) -> Peer:
+        host = self._host()
+        text = write_text(self._folder / f"text{number}", KINDS[number % len(KINDS)], number)
+        port = PORT if self._hosts else 0
+        config = Config(
+            name=f"peer{number}",
+            data=(str(text),),
+            model=str(model),
+            listen=(f"/ip4/{host.address}/tcp/{port}",),
+            bootstrap=(self.bootstrap_address,),
+            **OPTIONS,  # type: ignore[arg-type]
+        )
+        return Peer(f"peer{number}", host, self._folder / f"p{number}", config)
+
+    def start_bootstrap(self) -> str:
+        """Its address."""
+        out = self._folder / "bootstrap.out"
+        out.unlink(missing_ok=True)
+        port = PORT if self._hosts else 0
+        listen = f"/ip4/{self._bootstrap_host.address}/tcp/{port}"
+        command = [sys.executable, "-m", "bootstrap", "start", "--listen", listen]
+        command += ["--home", str(self._bootstrap_home), "--json"]
+        with out.open("ab") as printed, (self._folder / "bootstrap.log").open("ab") as log:
+            self._bootstrap = subprocess.Popen(
+                self._bootstrap_host.inside(command),
+                stdout=printed,
+                stderr=log,
+                preexec_fn=die_with_parent,  # noqa: PLW1509
+            )
+        return self._address_in(out)
+
+    def _address_in(self, out: Path) -> str:
+        assert self._bootstrap is not None
+        while self._bootstrap.poll() is None:
+            lines = out.read_text().splitlines()
+            if lines and lines[0].endswith("}"):
+                found: str = json.loads(lines[0])["data"]["addresses"][0]
+                return found
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._bootstrap.wait(0.1)
+        raise SystemExit(f"the bootstrap node did not start:\n{(self._folder / 'bootstrap.log').read_text()[-2000:]}")
+
+    def begin(self, fault: Fault, at: float) -> str:  # noqa: C901, PLR0912  # one line for each kind
+        """Do it; what to say of it beyond its kind."""
+        victims = [self.peers[place] for place in fault.who]
+        match fault.kind:
+            case "kill" | "damage":
+                victims[0].kill(at)
+                if fault.kind == "damage":
+                    return victims[0].damage(self._dice)
+            case "restart":
+                victims[0].stop(at)
+            case "kill-worker":
+                victims[0].kill_worker()
+            case "suspend":
+                victims[0].suspend(at)
+            case "hang-worker":
+                victims[0].hang_worker(at)
+            case "cut" | "outage":
+                for host in self._links(victims):
+                    host.down()
+            case "shape":
+                for host in self._links(victims):
+                    host.shape(SLOW_KILOBITS)
+            case "partition":
+                for host in self._links(victims):
+                    host.join("there")
+            case "bootstrap-away":
+                self._end_bootstrap()
+            case "poison" | "attack":
+                return self._attack(fault, victims)
+        return ""
+
+    def end(self, fault: Fault, at: float) -> None:
+        """The machine, the link or the node is back."""
+        victims = [self.peers[place] for place in fault.who]
+        match fault.kind:
+            case "kill" | "restart" | "damage":
+                victims[0].start(at)
+            case "suspend" | "hang-worker":
+                victims[0].go_on(at)
+            case "cut" | "outage":
+                for host in self._links(victims):
+                    host.up()
+            case "shape":
+                for host in self._links(victims):
+                    host.shape(None)
+            case "partition":
+                for host in self._links(victims):
+                    host.join("here")
+            case "bootstrap-away":
+                self.start_bootstrap()
+            case "poison" | "attack":
+                attacker = self._attackers.pop(fault, None)
+                if attacker is not None:
+                    attacker.kill()
+                    attacker.wait()
+
+    def _links(self, victims: list[Peer]) -> list[Host]:
+        return [peer.host for peer in victims if isinstance(peer.host, Host)]
+
+    def _attack(self, fault: Fault, victims: list[Peer]) -> str:
+        statuses = [peer.status for peer in (victims or self.peers) if peer.status is not None]
+        network = next((status.network for status in statuses if status.network), None)
+        address = next((address for status in statuses for address in status.addresses), None)
+        if network is None or address is None:
+            return "nobody to attack yet"
+        self.attacks_made += 1
+        host = self._outside_host()
+        if fault.kind == "poison":
+            command = ["tests.soak.poisoner", fault.how, Digest(network), self.bootstrap_address]
+            command += ["--folder", str(self._folder / f"attacker{self.attacks_made}")]
+            command += ["--listen", f"/ip4/{host.address}/tcp/0"]
+        else:
+            command = ["tests.attackers", ATTACKERS[fault.how], address]
+        command += ["--seconds", str(fault.seconds)]
+        with (self._folder / "attackers.log").open("ab") as log:
+            self._attackers[fault] = subprocess.Popen(
+                host.inside([sys.executable, "-m", *command]),
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,  # noqa: PLW1509
+            )
+        return fault.how
+
+    def _outside_host(self) -> Host | Loopback:
+        """Attackers share one."""
+        if not hasattr(self, "_hostile"):
+            self._hostile = self._host()
+        return self._hostile
+
+    def _end_bootstrap(self) -> None:
+        if self._bootstrap is not None:
+            self._bootstrap.kill()
+            self._bootstrap.wait()
+
+    async def look(self, at: float) -> None:
+        """At everybody, side by side."""
+        async with asyncio.TaskGroup() as tasks:
+            for peer in self.peers:
+                tasks.create_task(peer.look(at), name=f"look at {peer.life.name}")
+
+    def finish(self, at: float) -> None:
+        """Stop everybody in order."""
+        for fault in list(self._attackers):
+            self.end(fault, at)
+        for peer in self.peers:
+            if peer.daemon() is not None:
+                peer.stop(at)
+        self._end_bootstrap()
+        for host in self._outside:
+            host.end()
