@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check test-slow fuzz browser bench screenshot clean
+.PHONY: help setup demo test check test-slow fuzz soak browser bench screenshot clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
@@ -32,6 +32,8 @@ test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or
 
 fuzz: setup      ## fuzz every decoder and protocol, coverage-guided, for MINUTES (5) in all
 	@$(PYTHON) -m tests.fuzz run --minutes $(or $(MINUTES),5) $(FUZZ)
+soak: setup      ## ten daemons under kills, attackers and link faults: make soak MINUTES=20
+	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),20) $(SOAK)
 
 browser: setup   ## Chromium for the browser test, where this machine lets us install it
 	@scripts/browser

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import msgspec
+
 from tests.soak import hosts
 from tests.soak.report import as_text
 from tests.soak.schedule import START_SECONDS, Fault, schedule
@@ -27,14 +29,16 @@ READY_SECONDS = 240.0  # for all to have finished a first round
 
 def main() -> int:
     """0: all was well. 1: something was not."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=(__doc__ or "").split("\n", maxsplit=1)[0]
+    )
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--peers", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=Path("reports/soak"))
     parser.add_argument("--keep", action="store_true", help="keep the homes and logs")
     given = parser.parse_args()
-    why_not = hosts.can_be_made() if hosts.INSIDE not in __import__("os").environ else ""
+    why_not = hosts.can_be_made() if hosts.INSIDE not in os.environ else ""
     if why_not:
         print(f"no cuts, partitions or slow links in this run: {why_not}", flush=True)
     else:

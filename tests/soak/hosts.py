@@ -26,7 +26,7 @@ def can_be_made() -> str:
     if sys.platform != "linux" or missing:
         return f"network namespaces need Linux with {', '.join(missing) or 'iproute2 and util-linux'}"
     script = "ip link add pa type veth peer name pb && ip link add pc type bridge && unshare -n true"
-    done = subprocess.run(["unshare", "-rn", "sh", "-c", script], capture_output=True, text=True, check=False)  # noqa: S607
+    done = subprocess.run(["unshare", "-rn", "sh", "-c", script], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"network namespaces cannot be made here: {done.stderr.strip()}"
 
 
@@ -34,7 +34,7 @@ def enter() -> None:
     """Run the same program again as root of a namespace of its own; returns only there."""
     if INSIDE not in os.environ:
         os.environ[INSIDE] = "1"
-        os.execvp("unshare", ["unshare", "-rn", sys.executable, "-m", "tests.soak", *sys.argv[1:]])  # noqa: S606, S607
+        os.execvp("unshare", ["unshare", "-rn", sys.executable, "-m", "tests.soak", *sys.argv[1:]])
     run("ip", "link", "set", "lo", "up")
     for bridge in ("here", "there"):  # the second one is for partitions
         run("ip", "link", "add", bridge, "type", "bridge", "forward_delay", "0")
@@ -53,11 +53,11 @@ class Host:
         self.address = f"{NETWORK}.{number}"
         self._port = f"port{number}"
         self._holder = subprocess.Popen(
-            ["unshare", "-n", "sleep", "infinity"],  # noqa: S607
+            ["unshare", "-n", "sleep", "infinity"],
             preexec_fn=die_with_parent,  # noqa: PLW1509  # one call of the C library
         )
-        mine = os.readlink("/proc/self/ns/net")
-        while os.readlink(f"/proc/{self._holder.pid}/ns/net") == mine:
+        mine = Path("/proc/self/ns/net").readlink()
+        while Path(f"/proc/{self._holder.pid}/ns/net").readlink() == mine:
             time.sleep(0.01)
         run("ip", "link", "add", self._port, "type", "veth", "peer", "name", f"eth{number}")
         run("ip", "link", "set", f"eth{number}", "netns", str(self._holder.pid))
@@ -90,7 +90,9 @@ class Host:
     def shape(self, kilobits: int | None) -> None:
         """So many kilobits a second each way; None: as many as there are."""
         change = ["replace", "dev"] if kilobits else ["del", "dev"]
-        limits = ["root", "tbf", "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "400ms"] if kilobits else ["root"]
+        limits = (
+            ["root", "tbf", "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "400ms"] if kilobits else ["root"]
+        )
         run("tc", "qdisc", *change, self._port, *limits)
         run(*self.inside(["tc", "qdisc", *change, "eth0", *limits]))
 

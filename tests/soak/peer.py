@@ -13,8 +13,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from tests.soak.hosts import Host, Loopback, bytes_in, die_with_parent
-from tests.soak.verdict import Life, Seen
 
 from peerd.client import AsyncClient
 from peerd.config import Config
@@ -22,6 +20,8 @@ from peerd.errors import NotHealthy, PeerdError
 from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.status import Status
+from tests.soak.hosts import Host, Loopback, bytes_in, die_with_parent
+from tests.soak.verdict import Life, Seen
 
 STOP_SECONDS = 15.0  # what a daemon promises
 
@@ -142,7 +142,9 @@ class Peer:
             answers = False
         ended = self._process is not None and self._process.poll() is not None
         if ended and self._away_since is None and self._process is not None:
-            self.trouble.append(f"{self.life.name}: ended by itself with {self._process.returncode}\n{self.last_words()}")
+            self.trouble.append(
+                f"{self.life.name}: ended by itself with {self._process.returncode}\n{self.last_words()}"
+            )
             self.start(at)
         self.life.seen.append(
             Seen(

@@ -19,7 +19,9 @@ def as_text(
     lines += ["All was well." if not found else f"{len(found)} faults:", *(f"- {sentence}" for sentence in found), ""]
     if why_not:
         lines += [f"No cuts, partitions or slow links in this run: {why_not}", ""]
-    lines += ["| peer | rounds | longest gap, s | starts | away, s | daemon MiB, then, at the end | worker | descriptors |"]
+    lines += [
+        "| peer | rounds | longest gap, s | starts | away, s | daemon MiB, then, at the end | worker | descriptors |"
+    ]
     lines += ["|---|---:|---:|---:|---:|---|---|---|"]
     lines += [_row(peer, seconds) for peer in peers]
     refused: Counter[str] = Counter()
@@ -36,11 +38,11 @@ def _row(peer: Peer, seconds: float) -> str:
     gap = longest_gap(life, seconds, START_SECONDS)
     away = sum(end - start for start, end in life.away)
     rounds = life.seen[-1].rounds if life.seen else 0
-    memory = [f"{_middle(life, what, 0.25, 0.5):.0f}, {_middle(life, what, 0.75, 1.01):.0f}" for what in ("rss", "worker_rss")]
+    memory = [
+        f"{_middle(life, what, 0.25, 0.5):.0f}, {_middle(life, what, 0.75, 1.01):.0f}" for what in ("rss", "worker_rss")
+    ]
     handles = f"{_middle(life, 'descriptors', 0.25, 0.5, 1):.0f}, {_middle(life, 'descriptors', 0.75, 1.01, 1):.0f}"
-    return (
-        f"| {life.name} | {rounds} | {gap.seconds:.0f} | {peer.starts} | {away:.0f} | {memory[0]} | {memory[1]} | {handles} |"
-    )
+    return f"| {life.name} | {rounds} | {gap.seconds:.0f} | {peer.starts} | {away:.0f} | {memory[0]} | {memory[1]} | {handles} |"
 
 
 def _middle(life: object, what: str, begin: float, end: float, unit: int = 2**20) -> float:

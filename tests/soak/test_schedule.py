@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.soak.schedule import AWAY, CALM_SECONDS, CROWD, LINKS, MOST_AWAY, START_SECONDS, STEADY, schedule
 
 SEEDS = st.integers(0, 10**6)

@@ -1,6 +1,7 @@
 """A soak run is judged by what was seen, and the judge can say no."""
 
 import pytest
+
 from tests.soak.verdict import Life, Seen, faults_of, growth, longest_gap
 
 MIB = 2**20
@@ -85,4 +86,7 @@ def test_descriptors_and_disk_that_pile_up_are_found():
 
     found = faults_of(life, 600.0, 0.0)
 
-    assert [sentence.split(" ", 2)[2] for sentence in found] == ["descriptors more at the end", "MiB of disk more at the end"]
+    assert [sentence.split(" ", 2)[2] for sentence in found] == [
+        "descriptors more at the end",
+        "MiB of disk more at the end",
+    ]

@@ -11,13 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from p2pfinetune.names import Digest
+from peerd.config import Config
 from tests.e2e.conftest import make_model, write_text
 from tests.soak.hosts import Host, Loopback, die_with_parent
 from tests.soak.peer import Peer
 from tests.soak.schedule import Fault
-
-from peerd.config import Config
-from p2pfinetune.names import Digest
 
 PORT = 4001
 KINDS = ("water", "stone")
@@ -106,7 +105,7 @@ class World:
                 self._bootstrap.wait(0.1)
         raise SystemExit(f"the bootstrap node did not start:\n{(self._folder / 'bootstrap.log').read_text()[-2000:]}")
 
-    def begin(self, fault: Fault, at: float) -> str:  # noqa: C901, PLR0912  # one line for each kind
+    def begin(self, fault: Fault, at: float) -> str:  # one line for each kind
         """Do it; what to say of it beyond its kind."""
         victims = [self.peers[place] for place in fault.who]
         match fault.kind:
