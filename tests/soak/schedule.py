@@ -39,16 +39,15 @@ def schedule(seed: int, seconds: float, peers: int) -> list[Fault]:
     faults: list[Fault] = []
     at, turn = START_SECONDS, 0
     kinds = [*AWAY, *LINKS, *CROWD, "kill", "poison", "attack"]
-    while True:
+    while at < seconds - CALM_SECONDS:
         if turn % len(kinds) == 0:
             dice.shuffle(kinds)
         fault = _fault(dice, kinds[turn % len(kinds)], at, peers, turn)
-        if fault.until > seconds - CALM_SECONDS:
-            return sorted(faults)
-        if _fits(fault, faults):
+        if fault.until <= seconds - CALM_SECONDS and _fits(fault, faults):
             faults.append(fault)
         turn += 1
         at += dice.uniform(4.0, 14.0)
+    return sorted(faults)
 
 
 def _fault(dice: random.Random, kind: str, at: float, peers: int, turn: int) -> Fault:
