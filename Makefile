@@ -32,6 +32,7 @@ test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or
 
 fuzz: setup      ## fuzz every decoder and protocol, coverage-guided, for MINUTES (5) in all
 	@$(PYTHON) -m tests.fuzz run --minutes $(or $(MINUTES),5) $(FUZZ)
+
 soak: setup      ## ten daemons under kills, attackers and link faults: make soak MINUTES=20
 	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),20) $(SOAK)
 

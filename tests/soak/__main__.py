@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.soak import hosts
+from tests.linkfaults.hosts import Hosts, missing
 from tests.soak.report import as_text
 from tests.soak.schedule import START_SECONDS, Fault, schedule
 from tests.soak.verdict import faults_of
@@ -38,13 +38,17 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=Path("reports/soak"))
     parser.add_argument("--keep", action="store_true", help="keep the homes and logs")
     given = parser.parse_args()
-    why_not = hosts.can_be_made() if hosts.INSIDE not in os.environ else ""
+    why_not = missing()
     if why_not:
         print(f"no cuts, partitions or slow links in this run: {why_not}", flush=True)
-    else:
-        hosts.enter()
+    with contextlib.nullcontext() if why_not else Hosts(given.peers + 2) as hosts:
+        return soak(given, hosts, why_not)
+
+
+def soak(given: argparse.Namespace, hosts: Hosts | None, why_not: str) -> int:
+    """One run."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))  # short, since a socket's path has to be
-    world = World(folder, given.peers, given.seed, hosts=not why_not)
+    world = World(folder, given.peers, given.seed, hosts)
     plan = schedule(given.seed, given.minutes * 60.0, given.peers)
     try:
         told, lasted = asyncio.run(run(world, plan, given.minutes * 60.0))

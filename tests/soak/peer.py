@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import signal
@@ -20,22 +21,22 @@ from peerd.errors import NotHealthy, PeerdError
 from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.status import Status
-from tests.soak.hosts import Host, Loopback, bytes_in, die_with_parent
 from tests.soak.verdict import Life, Seen
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SECONDS = 15.0  # what a daemon promises
 
 
 class Peer:
     """Its life is what the verdict is about."""
 
-    def __init__(self, name: str, host: Host | Loopback, home: Path, config: Config) -> None:
+    def __init__(self, name: str, where: list[str], home: Path, config: Config) -> None:
         self.life = Life(name)
         self.status: Status | None = None
         self.trouble: list[str] = []
         """What it did that it must not do."""
         self.starts = 0
-        self._host, self._home, self.paths = host, home, Paths.of(home)
+        self._where, self._home, self.paths = where, home, Paths.of(home)
         self._log = home.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
         self._away_since: float | None = None
@@ -43,17 +44,12 @@ class Peer:
         self.paths.prepare()
         write_config(self.paths.config, config)
 
-    @property
-    def host(self) -> Host | Loopback:
-        """Where it runs."""
-        return self._host
-
     def start(self, at: float) -> None:
         """Also after it was killed or stopped."""
         command = [sys.executable, "-m", "peerd", "start", "--home", str(self._home)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._host.inside(command),
+                [*self._where, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -203,6 +199,21 @@ class Peer:
         if self._away_since is not None:
             self.life.away.append((self._away_since, at))
             self._away_since = None
+
+
+def die_with_parent() -> None:
+    """In the child, before exec: an interrupted run leaves nothing behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files; what vanishes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def _size(process: psutil.Process | None) -> int:

@@ -14,13 +14,14 @@ from pathlib import Path
 from p2pfinetune.names import Digest
 from peerd.config import Config
 from tests.e2e.conftest import make_model, write_text
-from tests.soak.hosts import Host, Loopback, die_with_parent
-from tests.soak.peer import Peer
+from tests.linkfaults.hosts import Hosts
+from tests.soak.peer import Peer, die_with_parent
 from tests.soak.schedule import Fault
 
 PORT = 4001
 KINDS = ("water", "stone")
-SLOW_KILOBITS = 512
+BOOTSTRAP, HOSTILE, FIRST = 1, 2, 3  # hosts: the bootstrap node, whoever attacks, the first honest peer
+SLOW = "512kbit"
 OPTIONS: Mapping[str, object] = {
     "threads": 1,
     "context": 32,
@@ -32,62 +33,52 @@ OPTIONS: Mapping[str, object] = {
     "trust_tokens": 512,
     "guard_tokens": 1024,
 }
-ATTACKERS: Mapping[str, str] = {
-    "slow-loris": "slow-loris",
-    "connections": "connection-flood",
-    "streams": "stream-flood",
-    "announcements": "announcement-flood",
-    "prefix": "huge-prefix",
-}
 
 
 class World:
     """Ten daemons, say, each on a host of its own where hosts can be made."""
 
-    def __init__(self, folder: Path, peers: int, seed: int, *, hosts: bool) -> None:
+    def __init__(self, folder: Path, peers: int, seed: int, hosts: Hosts | None) -> None:
+        """`hosts`: peers and two more; None: all on loopback, and links cannot be cut."""
         self._folder, self._hosts, self._dice = folder, hosts, random.Random(f"world {seed}")
-        self._outside: list[Host | Loopback] = []
         self._attackers: dict[Fault, subprocess.Popen[bytes]] = {}
-        self._count = 0
         model = make_model(folder / "model")
-        self._bootstrap_host = self._host()
         self._bootstrap: subprocess.Popen[bytes] | None = None
         self._bootstrap_home = folder / "bootstrap"
         self.bootstrap_address = self.start_bootstrap()
         self.peers = [self._peer(number, model) for number in range(peers)]
         self.attacks_made = 0
 
-    def _host(self) -> Host | Loopback:
-        self._count += 1
-        host: Host | Loopback = Host(self._count) if self._hosts else Loopback()
-        self._outside.append(host)
-        return host
+    def _inside(self, host: int, command: list[str]) -> list[str]:
+        return command if self._hosts is None else [*self._hosts.command(host), *command]
+
+    def _listen(self, host: int, port: int) -> str:
+        if self._hosts is None:
+            return "/ip4/127.0.0.1/tcp/0"
+        return f"/ip4/{self._hosts.address(host)}/tcp/{port}"
 
     def _peer(self, number: int, model: Path) -> Peer:
-        host = self._host()
+        host = FIRST + number
         text = write_text(self._folder / f"text{number}", KINDS[number % len(KINDS)], number)
-        port = PORT if self._hosts else 0
         config = Config(
             name=f"peer{number}",
             data=(str(text),),
             model=str(model),
-            listen=(f"/ip4/{host.address}/tcp/{port}",),
+            listen=(self._listen(host, PORT),),
             bootstrap=(self.bootstrap_address,),
             **OPTIONS,  # type: ignore[arg-type]
         )
-        return Peer(f"peer{number}", host, self._folder / f"p{number}", config)
+        return Peer(f"peer{number}", self._inside(host, []), self._folder / f"p{number}", config)
 
     def start_bootstrap(self) -> str:
         """Its address."""
         out = self._folder / "bootstrap.out"
         out.unlink(missing_ok=True)
-        port = PORT if self._hosts else 0
-        listen = f"/ip4/{self._bootstrap_host.address}/tcp/{port}"
-        command = [sys.executable, "-m", "bootstrap", "start", "--listen", listen]
+        command = [sys.executable, "-m", "bootstrap", "start", "--listen", self._listen(BOOTSTRAP, PORT)]
         command += ["--home", str(self._bootstrap_home), "--json"]
         with out.open("ab") as printed, (self._folder / "bootstrap.log").open("ab") as log:
             self._bootstrap = subprocess.Popen(
-                self._bootstrap_host.inside(command),
+                self._inside(BOOTSTRAP, command),
                 stdout=printed,
                 stderr=log,
                 preexec_fn=die_with_parent,  # noqa: PLW1509
@@ -121,15 +112,8 @@ class World:
                 victims[0].suspend(at)
             case "hang-worker":
                 victims[0].hang_worker(at)
-            case "cut" | "outage":
-                for host in self._links(victims):
-                    host.down()
-            case "shape":
-                for host in self._links(victims):
-                    host.shape(SLOW_KILOBITS)
-            case "partition":
-                for host in self._links(victims):
-                    host.join("there")
+            case "cut" | "outage" | "shape" | "partition":
+                self._links(fault, whole=False)
             case "bootstrap-away":
                 self._end_bootstrap()
             case "poison" | "attack":
@@ -144,15 +128,8 @@ class World:
                 victims[0].start(at)
             case "suspend" | "hang-worker":
                 victims[0].go_on(at)
-            case "cut" | "outage":
-                for host in self._links(victims):
-                    host.up()
-            case "shape":
-                for host in self._links(victims):
-                    host.shape(None)
-            case "partition":
-                for host in self._links(victims):
-                    host.join("here")
+            case "cut" | "outage" | "shape" | "partition":
+                self._links(fault, whole=True)
             case "bootstrap-away":
                 self.start_bootstrap()
             case "poison" | "attack":
@@ -161,8 +138,16 @@ class World:
                     attacker.kill()
                     attacker.wait()
 
-    def _links(self, victims: list[Peer]) -> list[Host]:
-        return [peer.host for peer in victims if isinstance(peer.host, Host)]
+    def _links(self, fault: Fault, *, whole: bool) -> None:
+        if self._hosts is None:
+            return
+        if fault.kind == "partition":
+            self._hosts.trunk(up=whole)
+        for place in fault.who:
+            if fault.kind == "shape":
+                self._hosts.shape(FIRST + place, None if whole else SLOW)
+            elif fault.kind != "partition":
+                self._hosts.link(FIRST + place, up=whole)
 
     def _attack(self, fault: Fault, victims: list[Peer]) -> str:
         statuses = [peer.status for peer in (victims or self.peers) if peer.status is not None]
@@ -171,28 +156,21 @@ class World:
         if network is None or address is None:
             return "nobody to attack yet"
         self.attacks_made += 1
-        host = self._outside_host()
         if fault.kind == "poison":
             command = ["tests.soak.poisoner", fault.how, Digest(network), self.bootstrap_address]
             command += ["--folder", str(self._folder / f"attacker{self.attacks_made}")]
-            command += ["--listen", f"/ip4/{host.address}/tcp/0"]
+            command += ["--listen", self._listen(HOSTILE, 0)]
         else:
-            command = ["tests.attackers", ATTACKERS[fault.how], address]
+            command = ["tests.attackers", fault.how, address, "--network", str(network)]
         command += ["--seconds", str(fault.seconds)]
         with (self._folder / "attackers.log").open("ab") as log:
             self._attackers[fault] = subprocess.Popen(
-                host.inside([sys.executable, "-m", *command]),
+                self._inside(HOSTILE, [sys.executable, "-m", *command]),
                 stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent,  # noqa: PLW1509
             )
         return fault.how
-
-    def _outside_host(self) -> Host | Loopback:
-        """Attackers share one."""
-        if not hasattr(self, "_hostile"):
-            self._hostile = self._host()
-        return self._hostile
 
     def _end_bootstrap(self) -> None:
         if self._bootstrap is not None:
@@ -213,5 +191,3 @@ class World:
             if peer.daemon() is not None:
                 peer.stop(at)
         self._end_bootstrap()
-        for host in self._outside:
-            host.end()
