@@ -126,6 +126,7 @@ class Neighbour:
                 peer=self.key.peer_id,
                 epoch=1,
                 sequence=int(time.time() * 1000),
+                time=int(time.time()),
                 round=1,
                 codec="bf16",
                 size=len(content),

@@ -15,6 +15,7 @@ AFTER_OTHER_TROUBLE = {
     "blob.sweep": "a kill",
     "blob.write": "tests/crash/test_power_loss.py",
     "database.aside": "a damaged database",
+    "generations.aside": "a damaged record of checkpoints",
 }
 
 
@@ -118,7 +119,7 @@ def test_killed_while_it_sets_a_damaged_blob_aside(light, twin, when):
     file.write_bytes(bytes(len(file.read_bytes())))
 
     assert not killed_and_restarted(home, f"blob.aside.{when}=kill")
-    assert home.live() == 0  # whose sweep takes it away
+    assert home.live() == 0
     assert not home.broken(twin)
 
 
@@ -130,7 +131,21 @@ def test_killed_while_it_sets_a_damaged_database_aside(light, twin, when):
     home.options["later"] = 10.0  # a new database counts by the second in which it is made
 
     assert not killed_and_restarted(home, f"database.aside.{when}=kill")
-    assert home.broken(twin, files={"state.db.bak"}) == []
+    aside = {f"state.db.bak{number}{suffix}" for number in ("", "2") for suffix in ("", "-wal", "-shm")}
+    wrong = [what for what in home.broken(twin, files=aside) if not what.startswith("rounds ")]
+    records, twins = home.end_state()[0], twin.end_state()[0]
+    assert wrong == []
+    assert records == twins[-len(records) :]  # the history is lost with the database, what was learnt is not
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_sets_a_damaged_record_of_checkpoints_aside(light, twin, when):
+    home = light.home()
+    assert home.live("rows.checkpoint.commit.after=kill@3") == KILLED
+    (home.paths.blobs / "generations").write_bytes(b"damage")
+
+    assert not killed_and_restarted(home, f"generations.aside.{when}=kill")
+    assert not home.worse_than(twin)
 
 
 def test_who_was_banned_stays_banned_wherever_it_is_killed_after_the_ban(light, company):

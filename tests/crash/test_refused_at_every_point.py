@@ -6,7 +6,7 @@ from peerd.faults import POINTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-AT_THE_START = ("start.", "database.", "identity.", "config.")
+AT_THE_START = ("start.", "database.", "identity.", "config.", "rows.spending.")
 """Where a refusal ends the start, with advice; the next start does it all again."""
 
 
@@ -21,7 +21,7 @@ def refused_for_a_while(light, twin, point, action, times):
         code = home.live()
     if code == 0:
         code = home.live()  # which sweeps away what could not be deleted, or was never announced
-    wrong = home.wrong(twin) if code == 0 else [f"ended with {code}"]
+    wrong = home.worse_than(twin) if code == 0 else [f"ended with {code}"]
     if "Traceback" in home.said():
         wrong.append("a traceback")
     said = home.said()[-1500:] if wrong else ""

@@ -11,7 +11,7 @@ from peerd import lock
 
 PROMISED_SECONDS = 15.0
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
 def is_gone(process_id):
