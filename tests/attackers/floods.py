@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import struct
+import time
 from collections import Counter
 
 import trio
@@ -227,6 +228,7 @@ def announcement(target: Target, key: PeerKey, number: int) -> Announcement:
         codec="bf16",
         size=1000,
         blob=Digest(os.urandom(32).hex()),
+        time=int(time.time()),
         addresses=("/ip4/127.0.0.1/tcp/1",),
     )
 

@@ -22,6 +22,8 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
+from p2pfinetune.names import Digest
+from peerd.net.libp2p.node import gossip_topic
 from peerd.wire.addresses import parse_address
 
 HANDSHAKE_SECONDS = 10.0
@@ -49,7 +51,7 @@ class Target:
 
     @property
     def topic(self) -> str:
-        return f"peerd/{self.network}/announcements/1"
+        return gossip_topic(Digest(self.network))
 
     async def tcp(self) -> trio.SocketStream:
         """A bare connection."""
