@@ -36,8 +36,7 @@ def open_state(paths: Paths, unix: float, *, was_here: bool = False) -> tuple[Sq
     `was_here`: something may have been published from this home before; where the count of it is lost, that is kept.
     """
     blobs, generations = FileBlobs(paths.blobs), Generations(paths.blobs)
-    last = generations.kept.order
-    store = SqliteStore(paths.database, epoch=max(int(unix), last[0] + 1), after=last)
+    store = SqliteStore(paths.database, epoch=int(unix), after=generations.kept.order)
     for notice in filter(None, (generations.notice, store.notice)):
         _log.warning("%s", notice)
     if store.spending() is None:

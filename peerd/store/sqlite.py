@@ -51,7 +51,7 @@ class SqliteStore:
         if numbers < after:
             self._epoch, self._limit = max(epoch, after[0] + 1), 0
             self._save_document("sequence", msgspec.json.encode((self._epoch, self._limit)))
-            self.notice = self.notice or f"the database {path} has lost its latest rows: its log was gone or damaged"
+            self.notice = self.notice or f"the database {path} is new, or has lost its latest rows with its log"
         self._next = self._limit  # what was left of the last block may have been used
 
     def reserve_sequence(self) -> tuple[int, int]:
