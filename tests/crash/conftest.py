@@ -65,10 +65,10 @@ class LightHome:
         return Counter(word[1] for word in words if len(word) == 2 and word[0] == "reached")
 
     def spoken(self):
-        """(epoch, sequence) of every announcement that any life spread, in order."""
+        """(epoch, sequence) of every announcement that any life spread, in order; one said again counts once."""
         told = self.folder.with_suffix(".spoken")
         lines = told.read_text().splitlines() if told.exists() else []
-        return [tuple(json.loads(line)[:2]) for line in lines]
+        return [tuple(json.loads(line)[:2]) for line in dict.fromkeys(lines)]
 
     def end_state(self):
         """What two runs of the same rounds must have in common."""
@@ -113,8 +113,9 @@ class LightHome:
             found.append(f"rounds {records}")
         if lost := {kept.blob, kept.best_blob, self.own_blob()} - self.blobs():
             found.append(f"lost blobs {lost}")
-        if len(self.blobs()) > len(twin.blobs()) or any("." in name for name in self.blobs()):
-            found.append(f"orphans among blobs {self.blobs()}")
+        blobs = self.blobs() - set(files)
+        if len(blobs) > len(twin.blobs()) or any("." in name for name in blobs):
+            found.append(f"orphans among blobs {blobs}")
         if more := self.left() - twin.left() - set(files):
             found.append(f"files left behind {more}")
         return found

@@ -60,8 +60,6 @@ class Order(msgspec.Struct, kw_only=True):
     """The real worker's jobs with this model; empty: the stand-in."""
     company: bool = False
     """A friend and a liar are on the network."""
-    later: float = 0.0
-    """Seconds by which its clock is ahead."""
     kill_after: float = 0.0
     """Seconds; 0: never."""
 
@@ -128,6 +126,7 @@ class Neighbour:
                 sequence=int(time.time() * 1000),
                 time=int(time.time()),
                 round=1,
+                time=int(time.time()),
                 codec="bf16",
                 size=len(content),
                 blob=digest,
@@ -150,9 +149,6 @@ class Neighbour:
 async def live(order: Order) -> None:
     parent.Life = NearLife
     shell.TICK_SECONDS = 0.05
-    if order.later:
-        now = time.time
-        time.time = lambda: now() + order.later
     paths = Paths.of(Path(order.home))
     config = Config(
         data=(str(paths.home.parent / "text"),),

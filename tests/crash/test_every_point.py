@@ -128,7 +128,6 @@ def test_killed_while_it_sets_a_damaged_database_aside(light, twin, when):
     home = light.home()
     assert home.live("rows.checkpoint.commit.after=kill@3") == KILLED
     home.paths.database.write_bytes(b"\xff" * 200 + home.paths.database.read_bytes()[200:])
-    home.options["later"] = 10.0  # a new database counts by the second in which it is made
 
     assert not killed_and_restarted(home, f"database.aside.{when}=kill")
     aside = {f"state.db.bak{number}{suffix}" for number in ("", "2") for suffix in ("", "-wal", "-shm")}

@@ -184,9 +184,8 @@ def test_the_identity_is_whole_or_absent_and_stays_once_it_was_used(
 
     def check(left: Path) -> None:
         if used or (left / "identity.key").exists():
-            seed = (left / "identity.key").read_bytes()
-            assert len(seed) == 32
-            assert not used or PeerKey(seed).peer_id == used[0]
+            found = PeerKey.load_or_create(left / "identity.key")  # raises where it is damaged
+            assert not used or found.peer_id == used[0]
 
     watched(check, home)
     used.append(PeerKey.load_or_create(home / "identity.key").peer_id)
