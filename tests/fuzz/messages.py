@@ -259,7 +259,7 @@ def address_seeds() -> Iterator[bytes]:
     peer = KEY.peer_id
     for text in (f"/ip4/192.168.1.20/tcp/4001/p2p/{peer}", "/ip6/2001:db8::1/tcp/80", "/dns4/example.org./tcp/443",
                  "/dns/a-b.xn--c/tcp/1", "/dns6/localhost/tcp/0", "/ip4/0.0.0.0/tcp/9", "/ip6/::ffff:1.2.3.4/tcp/5",
-                 f"/ip4/1.2.3.4/tcp/00080/p2p/{OTHER_KEY.peer_id}", "/ip6/fe80::1%eth0/tcp/5"):  # fmt: skip
+                 f"/ip4/1.2.3.4/tcp/00080/p2p/{OTHER_KEY.peer_id}", "/ip6/fe80::1%eth0/tcp/5", "/ip4/1.2.3.4/tcp/65536", "/ip4/1.2.3.4/tcp/999999"):  # fmt: skip
         yield text.encode()
 
 
