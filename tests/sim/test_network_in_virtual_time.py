@@ -315,9 +315,9 @@ def test_a_flood_from_one_peer_is_cut_off_and_counted(world: Any) -> None:
     steps = network.steps
     network.run(55.0)
 
-    assert victim.node.refused["rate"] >= 50
-    assert victim.store.refusals()[flooder.id]["rate"] < 200
-    assert [ban.peer for ban in victim.store.bans()] == [flooder.id]
+    assert victim.node.refused["rate"] >= 20
+    assert victim.node.refused["throttled"] >= 4_000  # from then on it is slowed down further, which costs nothing more
+    assert sum(victim.store.refusals()[flooder.id].values()) < 200  # on disk
     assert network.steps - steps < 6_000
 
 
