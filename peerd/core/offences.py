@@ -19,12 +19,12 @@ WEIGHTS: Mapping[str, float] = {
     "version": 0.0,  # an older or a newer peerd
     "stale": 0.0,  # a wrong clock, theirs or mine, is no attack
     "from-the-future": 0.0,
-    "throttled": 0.0,  # it has offended already, and this is what came of it
+    "throttled": 0.01,  # at the quickest pace that is allowed this comes to three; a flood is banned in half a minute
     "replay": 0.0,  # gossip comes late; and whoever repeats the words of another must not get that other banned
     "rate": 0.2,  # an impatient peer, until it is a flood
     "quota": 0.05,  # quick rounds of a large adapter; what is beyond is not fetched, which is enough
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
-    "unknown-codec": 1.0,  # perhaps a newer version
+    "unknown-codec": 0.1,  # a newer version, which says it again every half minute
     "inspection-failed": 0.0,  # our worker's trouble
 }
 USUAL_WEIGHT = (

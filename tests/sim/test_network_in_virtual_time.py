@@ -316,7 +316,8 @@ def test_a_flood_from_one_peer_is_cut_off_and_counted(world: Any) -> None:
     network.run(55.0)
 
     assert victim.node.refused["rate"] >= 20
-    assert victim.node.refused["throttled"] >= 4_000  # from then on it is slowed down further, which costs nothing more
+    assert victim.node.refused["throttled"] >= 100  # then it is slowed down further
+    assert [ban.peer for ban in victim.store.bans()] == [flooder.id]  # and then nothing of it is wanted
     assert sum(victim.store.refusals()[flooder.id].values()) < 200  # on disk
     assert network.steps - steps < 6_000
 
