@@ -126,7 +126,6 @@ class Neighbour:
                 sequence=int(time.time() * 1000),
                 time=int(time.time()),
                 round=1,
-                time=int(time.time()),
                 codec="bf16",
                 size=len(content),
                 blob=digest,
