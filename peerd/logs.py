@@ -10,14 +10,18 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final, TextIO
 
 from peerd.errors import StoreError
+from peerd.net.limits import TokenBucket
 
 MAX_LOG_BYTES: Final = 5 * 2**20  # then it is renamed to .1 and begun anew; one old file is kept
 MAX_FIELD: Final = 300  # characters of one field; strangers' words come in here
+LINES_A_SECOND: Final = 2.0  # of one place in the code, lastingly
+LINES_BURST: Final = 100.0  # and at once
 PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -54,6 +58,26 @@ class ToStderr(Patient, logging.StreamHandler[TextIO]):
     """Standard error."""
 
 
+class Sparing(logging.Filter):
+    """So many lines a second of one place in the code: what strangers provoke must not hide the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[tuple[str, int], TokenBucket] = {}
+        self._left_out: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The first line after some were left out says how many; there are only so many places in the code."""
+        place = (record.pathname, record.lineno)
+        bucket = self._places.setdefault(place, TokenBucket(LINES_A_SECOND, LINES_BURST))
+        if not bucket.take(record.created):
+            self._left_out[place] += 1
+            return False
+        if left_out := self._left_out.pop(place, 0):
+            record.left_out = left_out
+        return True
+
+
 def escaped(text: str) -> str:
     """What would break the line or drive a terminal, as an escape sequence."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -78,6 +102,7 @@ def set_up(log: Path) -> list[logging.Handler]:
         handlers.append(ToStderr(sys.stderr))
     for handler in handlers:
         handler.setFormatter(OneLine())
+        handler.addFilter(Sparing())
         logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("peerd").setLevel(logging.INFO)

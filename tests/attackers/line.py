@@ -129,7 +129,9 @@ async def again_and_again(target: Target, act: Callable[[], Awaitable[None]]) ->
     while True:
         try:
             await act()
-        except Exception:  # of a library that was not made for this
+        except Exception as error:  # of a library that was not made for this
+            if is_ours(error):
+                raise
             target.done["cut"] += 1
         except BaseExceptionGroup as group:
             _, other = group.split((Exception, trio.Cancelled))
@@ -137,6 +139,13 @@ async def again_and_again(target: Target, act: Callable[[], Awaitable[None]]) ->
                 raise
             target.done["cut"] += 1
         await trio.sleep(REST_SECONDS)
+
+
+def is_ours(error: BaseException) -> bool:
+    """A mistake in the attacker itself is no success of its target."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_ours(inner) for inner in error.exceptions)
+    return isinstance(error, TypeError | NameError)
 
 
 async def crowd(target: Target, seconds: float, act: Callable[[], Awaitable[None]], count: int = 1) -> Counter[str]:

@@ -79,7 +79,7 @@ def test_the_node_stays_bounded_and_honest_peers_find_each_other(node, attack):
         finally:
             attacker.kill()
 
-    assert sum(done.values()) > 0, "there was no attack"
+    assert set(done) - {"cut"}, "there was no attack"
     assert isinstance(met, Sample)
     assert met.status == "ok"
     assert PeerKey(bytes([201]) * 32).peer_id in {record.peer for record in met.peers} or len(met.peers) == 64

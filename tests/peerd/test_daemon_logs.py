@@ -56,3 +56,17 @@ def test_two_set_ups_leave_no_handler_behind(tmp_path):
     logs.take_down(logs.set_up(tmp_path / "log"))
 
     assert logging.getLogger().handlers == before
+
+
+def test_a_flood_of_one_line_is_cut_short_counted_and_hides_no_other():
+    spare, shown = logs.Sparing(), []
+    for second in (0.0, 100.0):
+        for number in range(1000):
+            record = logging.LogRecord("peerd", logging.WARNING, "here.py", 1, f"stranger {number}", (), None)
+            record.created = second
+            shown += [record] if spare.filter(record) else []
+    other = logging.LogRecord("peerd", logging.WARNING, "here.py", 2, "mine", (), None)
+
+    assert len(shown) == 2 * logs.LINES_BURST
+    assert shown[100].left_out == 900
+    assert spare.filter(other)
