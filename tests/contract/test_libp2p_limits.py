@@ -1,0 +1,179 @@
+"""The limits inside one connection: windows, frames, negotiation and gossip control, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import trio
+import trio.testing
+from libp2p.exceptions import ParseError
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.stream_muxer.yamux import yamux
+
+from peerd.net import limits
+from peerd.net.libp2p import gossip, guards, muxer
+from tests.attackers.floods import header
+from tests.attackers.line import Target, line
+
+FRAME = bytes(60_000)
+
+
+def muxed(*, initiator: bool = False, streams: int = 8, read=None) -> muxer.GuardedYamux:
+    """A connection of so many streams; `initiator`: that we opened."""
+    found = muxer.GuardedYamux(SimpleNamespace(read=read, is_initiator=initiator), "peer", initiator)
+    for number in range(streams):
+        window = limits.STREAM_BUFFER_BYTES if initiator else yamux.DEFAULT_WINDOW_SIZE
+        found.streams[number] = SimpleNamespace(is_initiator=initiator, recv_window=window)
+        found.stream_buffers[number] = bytearray()
+    return found
+
+
+def held(connection: muxer.GuardedYamux, streams: int) -> int:
+    def fill() -> None:
+        for number in itertools.islice(itertools.cycle(range(streams)), 1000):
+            connection.stream_buffers[number].extend(FRAME)
+            connection.streams[number].recv_window -= len(FRAME)
+
+    with pytest.raises(muxer.Abuse):
+        fill()
+    return sum(map(len, connection.stream_buffers.values()))
+
+
+def in_virtual_time(main) -> float:
+    async def timed() -> float:
+        began = trio.current_time()
+        await main()
+        return trio.current_time() - began
+
+    return trio.run(timed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_stream_holds_what_was_granted_and_no_more():
+    async def main():
+        assert held(muxed(initiator=True), 1) <= limits.STREAM_BUFFER_BYTES + muxer.NOISE_MESSAGE_BYTES
+
+    trio.run(main)
+
+
+def test_all_streams_that_a_peer_opened_hold_one_window_together():
+    async def main():
+        assert held(muxed(), 8) <= limits.MAX_UNREAD_BYTES + muxer.NOISE_MESSAGE_BYTES
+
+    trio.run(main)
+
+
+def test_small_frames_wait_for_their_turn_and_big_ones_pay_for_them():
+    async def read(size):
+        return bytes(size)
+
+    async def small(paying: int) -> None:
+        connection = muxed(read=read)
+        for _ in range(4000):
+            await connection._read_paced(yamux.HEADER_SIZE)
+            if paying:
+                await connection._read_data_body(paying)
+
+    slow = (4000 - limits.FRAME_BURST) / limits.FRAMES_A_SECOND
+    assert in_virtual_time(partial(small, 0)) == pytest.approx(slow, rel=0.01)
+    assert in_virtual_time(partial(small, limits.PAYING_FRAME_BYTES)) == 0.0
+
+
+def test_who_does_not_read_is_disconnected():
+    closed = []
+
+    async def forever(_data):
+        await trio.sleep_forever()
+
+    async def close():
+        closed.append(True)
+
+    async def main():
+        connection = muxed(read=None)
+        connection.secured_conn.write = forever
+        connection.secured_conn.close = close
+        with pytest.raises(muxer.MuxedStreamError):
+            await connection._write_frame(bytes(12))
+
+    assert in_virtual_time(main) == limits.WRITE_SECONDS
+    assert closed
+
+
+def test_every_connection_is_of_the_guarded_kind(play_libp2p):
+    async def scenario(world):
+        for peer in await world.linked(2):
+            (connection,) = peer.transport._node._host.get_network().get_connections()
+            assert isinstance(connection.muxed_conn, muxer.GuardedYamux)
+
+    play_libp2p(scenario)
+
+
+@pytest.mark.parametrize("length", [2**31, limits.MAX_FRAME_BYTES + 1, len(FRAME)])
+def test_who_ignores_a_limit_is_cut_off(play_libp2p, length):
+    async def attack(target):
+        async with line(target) as connection:
+            stream = await connection.muxer.open_stream()  # for no protocol: nobody reads it
+            for _ in range(300):
+                if connection.muxer.is_closed:
+                    return True
+                frame = header(yamux.TYPE_DATA, 0, stream.stream_id, length)
+                await connection.muxer.secured_conn.write(frame + FRAME)
+                await trio.sleep(0.01)
+        return False
+
+    async def cut(target):
+        try:
+            return await attack(target)
+        except (Exception, BaseExceptionGroup):  # cut in the middle of a write
+            return True
+
+    async def scenario(world):
+        victim = await world.peer()
+        target = Target(next(a for a in victim.addresses if "127.0.0.1" in a))
+        assert await asyncio.to_thread(trio.run, cut, target)
+
+    play_libp2p(scenario)
+
+
+class Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.asked = data, 0
+
+    async def read(self, size: int) -> bytes:
+        self.asked = max(self.asked, size)
+        data, self.data = self.data[:size], self.data[size:]
+        return data
+
+
+def test_a_line_of_a_negotiation_is_short():
+    long = Reader(b"\xff\xff\xff\xff\x07" + bytes(10_000))
+
+    assert trio.run(guards._read_negotiation, Reader(b"\x07/noise\n")) == b"/noise"
+    with pytest.raises(ParseError):
+        trio.run(guards._read_negotiation, long)
+    assert long.asked == 1
+    with pytest.raises(ParseError):
+        trio.run(guards._read_negotiation, Reader(b"\x06/noise\n"))
+
+
+def test_of_control_messages_remains_what_an_honest_peer_may_say():
+    topics = ["ours"] * 50 + [f"other {n}" for n in range(50)]
+    ids = [b"%d" % (n % 100) for n in range(1000)]
+    control = rpc_pb2.ControlMessage(
+        ihave=[rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids) for topic in topics],
+        iwant=[rpc_pb2.ControlIWant(messageIDs=ids)] * 50,
+        graft=[rpc_pb2.ControlGraft(topicID=topic) for topic in topics],
+        prune=[rpc_pb2.ControlPrune(topicID=topic, peers=[rpc_pb2.PeerInfo(peerID=b"x")]) for topic in topics],
+    )
+
+    gossip.trim(control, "ours")
+
+    for kind in (control.ihave, control.graft, control.prune):
+        assert {entry.topicID for entry in kind} == {"ours"}
+        assert len(kind) == limits.MAX_CONTROLS
+    assert len(control.iwant) == limits.MAX_CONTROLS
+    assert list(control.iwant[0].messageIDs) == ids[: limits.MAX_CONTROL_IDS]
+    assert not control.prune[0].peers
