@@ -23,7 +23,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2pfinetune.names import Digest
-from peerd.net.libp2p.node import gossip_topic
+from peerd.net.libp2p.node import blob_protocol, gossip_topic, hello_protocol
 from peerd.wire.addresses import parse_address
 
 HANDSHAKE_SECONDS = 10.0
@@ -47,7 +47,8 @@ class Target:
         return parse_address(self.address).peer
 
     def protocol(self, name: str) -> str:
-        return name if name.startswith("/") else f"/peerd/{self.network}/{name}/1"
+        ours = {"hello": hello_protocol, "blob": blob_protocol}
+        return ours[name](Digest(self.network)) if name in ours else name
 
     @property
     def topic(self) -> str:

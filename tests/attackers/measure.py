@@ -61,6 +61,7 @@ def _mib(process: psutil.Process) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.attackers.measure", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("names", nargs="*", choices=[*ATTACKS, []], help="of attackers; all where none is named")
     given = parser.parse_args()
-    for attack in ATTACKS:
+    for attack in given.names or ATTACKS:
         print(json.dumps(measured(attack, given.seconds)), flush=True)  # noqa: T201  # it is the answer
