@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-START_SECONDS = 150.0  # nothing goes wrong before: ten daemons load torch on two cores
+START_SECONDS = 120.0  # nothing goes wrong before: ten daemons load torch on two cores
 CALM_SECONDS = 120.0  # and nothing at the end, where memory is compared
 STEADY = 2  # peers that are never killed or suspended: their memory is followed through the whole run
 MOST_AWAY = 3  # killed, stopped or suspended at one time
