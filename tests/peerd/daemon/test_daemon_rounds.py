@@ -152,6 +152,7 @@ def test_a_file_that_waits_for_the_disk_outlives_its_worker(world, monkeypatch):
             await running.until(lambda: running.status().worker.restarts and running.worker._ready)
             full.clear()
             records = await running.rounds(2)
+            await running.until(lambda: not running.journal.incoming)  # nobody waits for ever for what is gone
 
             assert [record.guard_personal for record in records] == pytest.approx([9.5, 9.0])
 
