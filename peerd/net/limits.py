@@ -22,6 +22,7 @@ MAX_KNOWN_PEERS = 1024  # whose last addresses are kept for a redial
 MAX_UPLOADS = 8  # blobs served at one time
 MAX_DOWNLOADS = 8  # blobs fetched at one time, as the core asks for
 UPLOAD_PATIENCE_SECONDS = 5.0  # how long a request waits for its turn before `busy`
+GOSSIP_CHECK_SECONDS = 10.0  # between two looks whether every connected peer is spoken to
 CONNECT_SECONDS = 15.0  # for all addresses of one peer together
 CHUNK_BYTES = 256 * 1024  # read from the shelf and written to it at one time
 PACED_CHUNK_BYTES = 16 * 1024  # where the user limits the rate: py-libp2p gives up after 5 s without a window

@@ -7,7 +7,9 @@ import socket
 from collections import Counter
 
 import pytest
+from libp2p.peer.id import ID
 
+from peerd.net import limits
 from peerd.net.libp2p import mdns
 from peerd.net.memory import Faults, MemoryNetwork
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Fetched, Found, Heard
@@ -145,6 +147,35 @@ def test_a_fault_of_the_library_fails_one_request(play_libp2p, monkeypatch):
 
         assert await one.transport.publish(one.announcement()) == Failed("unreachable", "KeyError: 'unforeseen'")
         assert one.transport.connected() == {other.id}
+
+    play_libp2p(scenario)
+
+
+def test_a_peer_whose_gossip_stream_the_library_gave_up_is_spoken_to_again(play_libp2p, monkeypatch):
+    monkeypatch.setattr(limits, "GOSSIP_CHECK_SECONDS", 0.2)
+
+    async def scenario(world):
+        one, other = await world.linked(2)
+        pubsub = one.transport._node._pubsub
+        async with asyncio.timeout(60.0):
+            while not pubsub.peers:  # noqa: ASYNC110  # a table of another thread wakes nobody
+                await asyncio.sleep(0.05)
+
+        async def gives_up(peer):
+            raise ValueError("unforeseen")  # anything but the two errors after which it tries again
+
+        with monkeypatch.context() as broken:
+            broken.setattr(pubsub, "_handle_new_peer", gives_up)
+
+            async def lose(peer):
+                pubsub._handle_dead_peer(peer)
+
+            await one.transport._bridge.call(lose, ID.from_string(other.id))
+            await asyncio.sleep(1.0)
+            assert not pubsub.peers
+        async with asyncio.timeout(60.0):
+            while not pubsub.peers:  # noqa: ASYNC110  # a table of another thread wakes nobody
+                await asyncio.sleep(0.05)
 
     play_libp2p(scenario)
 

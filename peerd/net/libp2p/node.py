@@ -21,6 +21,7 @@ from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
+from peerd.net.libp2p.guards import attempt
 from peerd.net.libp2p.host import NETWORK_ERRORS, close, dial, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
 from peerd.wire.addresses import Address, dialable, parse_address
@@ -99,10 +100,18 @@ class Node:
                 found = [address for address in map(parse_address, addresses) if isinstance(address, Address)]
                 self._nursery.start_soon(mdns.announce_and_listen, self.me, self._network, found, self._inbox.put)
             self._nursery.start_soon(_drain, subscription)
+            self._nursery.start_soon(self._keep_gossip)
             task_status.started(addresses)
             await stopping.wait()
             await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever
             self._nursery.cancel_scope.cancel()
+
+    async def _keep_gossip(self) -> None:
+        """The library gives up on a peer's gossip stream after some errors, and never speaks to it again."""
+        while True:
+            await trio.sleep(limits.GOSSIP_CHECK_SECONDS)
+            for peer in self.accepted:
+                await attempt(self._pubsub.ensure_peer_stream, ID.from_string(peer), 0.0)
 
     async def connect(self, peer: PeerId, texts: Sequence[str]) -> Connected | Failed:
         """Dial every address in turn, then make sure it is a peer of our network."""

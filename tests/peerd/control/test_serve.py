@@ -74,6 +74,7 @@ def test_the_socket_is_gone_after_the_stop(home: Path, view: Any, serve_view: An
 def test_a_long_home_is_reached_through_its_short_socket(home: Path, view: Any, serve_view: Any) -> None:
     from peerd.paths import Paths
 
+    home.mkdir()
     long = home / ("n" * 100)
     with serve_view(Paths.of(long), view):
         assert Client(long).status().name == "alice"

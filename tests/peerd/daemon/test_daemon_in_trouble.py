@@ -209,13 +209,14 @@ def test_an_update_that_finds_no_room_on_disk_is_fetched_later_and_held_against_
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreError("the disk is full")])
 def test_trouble_of_the_own_shelf_is_no_trouble_of_the_network(error):
     from peerd.net.libp2p import blobs
+    from peerd.net.libp2p.pace import Pace
     from peerd.net.limits import TrafficLedger
 
     class Full:
         def append_partial(self, *_):
             raise error
 
-    transfer = blobs._Transfer(Full(), TrafficLedger(), "a" * 64, 10)
+    transfer = blobs._Transfer(Full(), TrafficLedger(), Pace(0), "a" * 64, 10)
 
     with pytest.raises(blobs.ShelfTroubleError, match=r"disk|space"):
         transfer._append(0, bytearray(b"data"))

@@ -130,11 +130,11 @@ def test_the_book_adds_up_to_what_the_network_counted_and_survives(world):
     a, names, traffic = asyncio.run(scenario())
 
     store = SqliteStore(a.paths.database, epoch=1)
-    rows, blobs = store.sent(), {made.blob: made for made in store.publications()}
+    rows, publications = store.sent(), store.publications()
     store.close()
     assert {row.peer for row in rows} == set(names)
     assert sum(row.total for row in rows) == traffic.bytes_out
-    sizes = {made.round: made.size for made in blobs.values()}
+    sizes = {made.round: made.size for made in publications}
     fetched = [row for row in rows if row.own]
     assert fetched
     assert all(row.own == sizes[row.round] for row in fetched)
