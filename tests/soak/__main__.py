@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tests.linkfaults.hosts import Hosts, missing
+from tests.soak.longer import run_all
 from tests.soak.report import as_text
 from tests.soak.schedule import START_SECONDS, Fault, schedule
 from tests.soak.verdict import faults_of
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--peers", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=Path("reports/soak"))
+    parser.add_argument("--network-only", action="store_true", help="leave out fuzzing, random kills and floods")
     parser.add_argument("--keep", action="store_true", help="keep the homes and logs")
     given = parser.parse_args()
     why_not = missing()
@@ -58,8 +60,11 @@ def soak(given: argparse.Namespace, hosts: Hosts | None, why_not: str) -> int:
     found = [sentence for peer in world.peers for sentence in faults_of(peer.life, lasted, START_SECONDS)]
     found += [sentence for peer in world.peers for sentence in peer.trouble]
     found += [f"{p.life.name}: {n} tracebacks in its log" for p in world.peers if (n := p.tracebacks())]
-    text = as_text(world.peers, told, found, lasted, time.monotonic() - ended, why_not)
+    stopping = time.monotonic() - ended
     given.report.mkdir(parents=True, exist_ok=True)
+    outcomes = [] if given.network_only else run_all(given.minutes, given.seed, given.report)
+    found += [f"{outcome.name}: ended with {outcome.code}" for outcome in outcomes if outcome.code]
+    text = as_text(world.peers, told, found, lasted, stopping, why_not, outcomes)
     (given.report / "report.md").write_text(text)
     (given.report / "lives.json").write_text(json.dumps([msgspec.to_builtins(peer.life) for peer in world.peers]))
     for peer in world.peers:

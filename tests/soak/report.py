@@ -6,13 +6,20 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from tests.soak.longer import Outcome
 from tests.soak.peer import Peer
 from tests.soak.schedule import START_SECONDS
 from tests.soak.verdict import longest_gap
 
 
 def as_text(
-    peers: Sequence[Peer], told: Sequence[str], found: Sequence[str], seconds: float, stopping: float, why_not: str
+    peers: Sequence[Peer],
+    told: Sequence[str],
+    found: Sequence[str],
+    seconds: float,
+    stopping: float,
+    why_not: str,
+    outcomes: Sequence[Outcome],
 ) -> str:
     """Markdown."""
     lines = [f"# Soak: {len(peers)} daemons, {seconds / 60:.0f} minutes", ""]
@@ -29,6 +36,15 @@ def as_text(
         refused.update(peer.status.refused if peer.status is not None else {})
     counts = ", ".join(f"{reason} {count}" for reason, count in refused.most_common()) or "nothing"
     lines += ["", f"Refused since each one's last start: {counts}.", f"All stopped within {stopping:.0f} s.", ""]
+    for outcome in outcomes:
+        lines += [
+            f"## {outcome.name}: {'fine' if not outcome.code else outcome.code}",
+            "",
+            "```",
+            outcome.last_words,
+            "```",
+            "",
+        ]
     lines += ["## What went wrong", "", "```", *told, "```", ""]
     return "\n".join(lines)
 
