@@ -120,7 +120,7 @@ def test_a_new_home_has_lost_nothing(world):
 
 def test_the_book_adds_up_to_what_the_network_counted_and_survives(world):
     async def scenario():
-        async with world.daemon("a", rounds=0) as a, world.daemon("b", rounds=0) as b:
+        async with world.daemon("a", rounds=0) as a, world.daemon("b", rounds=0, steps_per_round=7) as b:
             await acquainted(a, b)
             await b.until(lambda: sum(a.me in record.row for record in b.journal.records) >= 2)
             names = {b.me: "b"}
