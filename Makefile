@@ -25,7 +25,7 @@ check: setup     ## the fast part of the tests: format, lint, types, import wall
 	@.venv/bin/lint-imports --no-logo
 
 test: check browser  ## everything that has to be green
-	@$(PYTHON) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile $(PYTEST)
+	@$(PYTHON) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
 	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)
