@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from peerd.errors import PeerdError
+from peerd.orphans import die_with_parent
 
 STOP_SECONDS = 15.0  # what a daemon promises for a clean stop
 START_SECONDS = 60.0  # an import of libp2p on a busy small machine takes some seconds
-PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals the child when its parent dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,6 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: a SIGKILL of the demo must not leave a network running."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> Child:
     """Start `python -m ...` in its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
 
@@ -56,7 +50,7 @@ async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> Ch
             stdout=out,
             stderr=err,
             start_new_session=True,
-            preexec_fn=None if keep else _die_with_parent,
+            preexec_fn=None if keep else partial(die_with_parent, signal.SIGTERM),  # by itself, in order
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     return Child(name, process, log)

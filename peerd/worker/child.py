@@ -7,7 +7,6 @@ daemon's log. It leaves when the daemon asks, and at once when the daemon is gon
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
 import signal
@@ -22,6 +21,7 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 from p2pfinetune.errors import LearningError
 from peerd import faults
 from peerd.errors import PeerdError
+from peerd.orphans import die_with_parent
 from peerd.worker import memory, pipes
 from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
@@ -40,7 +40,6 @@ PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the
 EXIT_PARENT_GONE: Final = 3
 EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
 OUT_OF_MEMORY: Final = "out of memory"
-PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 class Leaving(BaseException):
@@ -163,14 +162,6 @@ def give_up(allowed: str) -> NoReturn:
     os._exit(EXIT_OUT_OF_MEMORY)
 
 
-def die_with_parent(parent: int) -> None:
-    """On Linux the kernel ends us when the daemon dies, even in the middle of a long computation."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(EXIT_PARENT_GONE)
-
-
 def own_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Keep the two pipes for ourselves, so that nothing printed can get between the frames."""
     incoming, outgoing = os.dup(0), os.dup(1)
@@ -184,7 +175,9 @@ def own_pipes() -> tuple[BinaryIO, BinaryIO]:
 def main(make_jobs: MakeJobs = Jobs) -> int:
     """`argv[1]` is the process id of the daemon."""
     incoming, outgoing = own_pipes()
-    die_with_parent(int(sys.argv[1]))
+    die_with_parent()  # even in the middle of a long computation
+    if sys.platform == "linux" and os.getppid() != int(sys.argv[1]):  # it died before we asked
+        os._exit(EXIT_PARENT_GONE)
     for ours in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when we leave, not the terminal
         signal.signal(ours, signal.SIG_IGN)
     os.nice(NICENESS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
@@ -18,12 +17,12 @@ import psutil
 from peerd.client import AsyncClient
 from peerd.config import Config
 from peerd.errors import NotHealthy, PeerdError
+from peerd.orphans import die_with_parent
 from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.status import Status
 from tests.soak.verdict import Life, Seen
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SECONDS = 15.0  # what a daemon promises
 
 
@@ -199,12 +198,6 @@ class Peer:
         if self._away_since is not None:
             self.life.away.append((self._away_since, at))
             self._away_since = None
-
-
-def die_with_parent() -> None:
-    """In the child, before exec: an interrupted run leaves nothing behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def bytes_in(folder: Path) -> int:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from p2pfinetune.names import Digest
 from peerd.config import Config
+from peerd.orphans import die_with_parent
 from tests.e2e.conftest import make_model, write_text
 from tests.linkfaults.hosts import Hosts
-from tests.soak.peer import Peer, die_with_parent
+from tests.soak.peer import Peer
 from tests.soak.schedule import Fault
 
 PORT = 4001
