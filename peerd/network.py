@@ -213,4 +213,4 @@ def added(some: dict[PeerId, PeerTraffic], more: dict[PeerId, PeerTraffic]) -> d
 
 def summed(some: Sent, more: Sent) -> Sent:
     """Bytes of both, by peer and blob."""
-    return {key: some.get(key, 0) + more.get(key, 0) for key in some.keys() | more.keys()}
+    return dict(Counter(some) + Counter(more))

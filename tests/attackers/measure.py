@@ -10,20 +10,8 @@ import time
 
 import psutil
 
-ATTACKS = (
-    "slow-loris",
-    "slow-streams",
-    "slow-reader",
-    "connection-flood",
-    "identity-flood",
-    "stream-flood",
-    "frame-flood",
-    "window-flood",
-    "huge-prefix",
-    "announcement-flood",
-    "announcement-flood-of-one",
-    "control-flood",
-)
+from tests.attackers import ON_PEERS
+
 SETTLING_SECONDS = 2.0
 
 
@@ -61,7 +49,7 @@ def _mib(process: psutil.Process) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.attackers.measure", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("names", nargs="*", choices=[*ATTACKS, []], help="of attackers; all where none is named")
+    parser.add_argument("names", nargs="*", choices=[*ON_PEERS, []], help="of attackers; all where none is named")
     given = parser.parse_args()
-    for attack in given.names or ATTACKS:
+    for attack in given.names or ON_PEERS:
         print(json.dumps(measured(attack, given.seconds)), flush=True)  # noqa: T201  # it is the answer

@@ -260,3 +260,15 @@ def town(tiny_model):
     for home in found.homes:
         home.end()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def alice(town):
+    home = town.home("alice", "water", seed=1).start()
+    home.ready()
+    return home
+
+
+@pytest.fixture(scope="module")
+def bob(town, alice):
+    return town.home("bob", "water", seed=2, peer=tuple(alice.status().addresses)).start()

@@ -13,18 +13,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # starting daemons tak
 
 
 @pytest.fixture(scope="module")
-def alice(town):
-    home = town.home("alice", "water", seed=1).start()
-    home.ready()
-    return home
-
-
-@pytest.fixture(scope="module")
-def bob(town, alice):
-    return town.home("bob", "water", seed=2, peer=tuple(alice.status().addresses)).start()
-
-
-@pytest.fixture(scope="module")
 def stranger(town, alice):
     return town.home("stranger", "stone", seed=3, group="elsewhere", peer=tuple(alice.status().addresses)).start()
 

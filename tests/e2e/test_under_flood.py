@@ -15,18 +15,6 @@ MAX_GROWTH_MIB = 96  # 64 of the network (tests/contract/test_libp2p_floods.py),
 ATTACKS = ("slow-loris", "stream-flood", "window-flood", "huge-prefix", "announcement-flood", "connection-flood")
 
 
-@pytest.fixture(scope="module")
-def alice(town):
-    home = town.home("alice", "water", seed=1).start()
-    home.ready()
-    return home
-
-
-@pytest.fixture(scope="module")
-def bob(town, alice):
-    return town.home("bob", "water", seed=2, peer=tuple(alice.status().addresses)).start()
-
-
 def test_rounds_go_on_and_memory_stays_bounded_under_every_flood_at_once(alice, bob):
     before = alice.until(lambda status: any(n.trust > 0 for n in status.neighbours))
     address = next(a for a in before.addresses if a.startswith("/ip4/127.0.0.1/"))

@@ -25,7 +25,6 @@ from tests.soak.verdict import faults_of
 from tests.soak.world import World
 
 LOOK_SECONDS = 2.0
-READY_SECONDS = 240.0  # for all to have finished a first round
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tests.soak.longer import Outcome
 from tests.soak.peer import Peer
 from tests.soak.schedule import START_SECONDS
-from tests.soak.verdict import longest_gap
+from tests.soak.verdict import Life, longest_gap
 
 
 def as_text(
@@ -61,8 +61,7 @@ def _row(peer: Peer, seconds: float) -> str:
     return f"| {life.name} | {rounds} | {gap.seconds:.0f} | {peer.starts} | {away:.0f} | {memory[0]} | {memory[1]} | {handles} |"
 
 
-def _middle(life: object, what: str, begin: float, end: float, unit: int = 2**20) -> float:
-    seen = life.seen  # type: ignore[attr-defined]
-    last = seen[-1].at if seen else 0.0
-    values = [getattr(s, what) / unit for s in seen if begin * last <= s.at < end * last and getattr(s, what)]
+def _middle(life: Life, what: str, begin: float, end: float, unit: int = 2**20) -> float:
+    last = life.seen[-1].at if life.seen else 0.0
+    values = [getattr(s, what) / unit for s in life.seen if begin * last <= s.at < end * last and getattr(s, what)]
     return statistics.median(values) if values else 0.0

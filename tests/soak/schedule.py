@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from tests.attackers import ON_PEERS
+
 START_SECONDS = 120.0  # nothing goes wrong before: ten daemons load torch on two cores
 CALM_SECONDS = 120.0  # and nothing at the end, where memory is compared
 STEADY = 2  # peers that are never killed or suspended: their memory is followed through the whole run
@@ -13,19 +15,6 @@ MOST_AWAY = 3  # killed, stopped or suspended at one time
 AWAY = ("kill", "restart", "suspend", "damage", "kill-worker", "hang-worker")
 LINKS = ("cut", "shape")
 CROWD = ("outage", "partition", "bootstrap-away", "poison", "attack")
-ATTACKS = (  # of tests.attackers
-    "slow-loris",
-    "slow-streams",
-    "slow-reader",
-    "connection-flood",
-    "identity-flood",
-    "stream-flood",
-    "frame-flood",
-    "window-flood",
-    "huge-prefix",
-    "announcement-flood",
-    "announcement-flood-of-one",
-)
 POISONS = ("sign-flip", "scaled", "not-finite", "garbage", "replay")
 
 
@@ -82,7 +71,9 @@ def _fault(dice: random.Random, kind: str, at: float, peers: int, turn: int) -> 
         case "poison":
             return Fault(at, kind, (), dice.uniform(40.0, 120.0), POISONS[turn % len(POISONS)])
         case _:
-            return Fault(at, "attack", (dice.randrange(peers),), dice.uniform(20.0, 45.0), ATTACKS[turn % len(ATTACKS)])
+            return Fault(
+                at, "attack", (dice.randrange(peers),), dice.uniform(20.0, 45.0), ON_PEERS[turn % len(ON_PEERS)]
+            )
 
 
 def _fits(fault: Fault, before: list[Fault]) -> bool:

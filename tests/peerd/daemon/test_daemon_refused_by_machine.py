@@ -152,23 +152,28 @@ def namespace(command):
     return ["unshare", "-rm", "sh", "-c", f'{command} && exec "$@"', "sh"]
 
 
-def seen_from_outside(daemon):
-    """Its files, as it sees them itself."""
-    own = Path(f"/proc/{daemon.process.pid}/root{daemon.folder}")
-    daemon.paths = type(daemon.paths).of(own)
-    return own
+def on_a_small_disk(daemon):
+    """Start it with its home on a file system of 16 MiB; returns the home as it can be seen from outside."""
+    daemon.folder.mkdir()
+    daemon.start(wrap=namespace(f"mount -t tmpfs -o size=16m,mode=700 none {daemon.folder}"))
+    home = Path(f"/proc/{daemon.process.pid}/root{daemon.folder}")
+    daemon.paths = type(daemon.paths).of(home)
+    return home
+
+
+def fill(file):
+    """Until nothing more can be written."""
+    with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
 
 
 def test_a_full_file_system_stops_no_daemon_and_loses_nothing(process):
     daemon = process(rounds=0, steps_per_round=1, patience=100000)
-    daemon.folder.mkdir()
-    daemon.start(wrap=namespace(f"mount -t tmpfs -o size=16m,mode=700 none {daemon.folder}"))
-    home = seen_from_outside(daemon)
+    home = on_a_small_disk(daemon)
     daemon.until(lambda status: status.round >= 3)
 
-    with (home / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
+    fill(home / "filler")
     status = daemon.until(lambda status: not status.health.ok and len(status.health.reasons) >= 2)
     stuck = daemon.status().round
     (home / "filler").unlink()
@@ -186,13 +191,9 @@ def test_a_full_file_system_stops_no_daemon_and_loses_nothing(process):
 
 def test_a_daemon_on_a_full_file_system_ends_in_time(process):
     daemon = process(rounds=0, steps_per_round=1, patience=100000)
-    daemon.folder.mkdir()
-    daemon.start(wrap=namespace(f"mount -t tmpfs -o size=16m,mode=700 none {daemon.folder}"))
-    home = seen_from_outside(daemon)
+    home = on_a_small_disk(daemon)
     daemon.until(lambda status: status.round >= 2)
-    with (home / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
+    fill(home / "filler")
     daemon.until(lambda status: not status.health.ok)
 
     code, seconds = daemon.end()
