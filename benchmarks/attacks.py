@@ -35,6 +35,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "one-look": {"guarded": True, "public_reference": False, "second_look": False},
     "unguarded": {"guarded": False, "public_reference": False},
     "validation": {"trust": "validation", "guarded": True},
+    "weight-similarity": {"trust": "weight-similarity", "guarded": True},
     "mixture": {"trust": "mixture", "guarded": True},
     "average": {"trust": "uniform", "guarded": False},
     "average-guarded": {"trust": "uniform", "guarded": True},
