@@ -7,7 +7,7 @@ Nothing happens there unless `arm` found PEERD_FAULT in the environment when the
 
     PEERD_FAULT="blob.rename.before=kill@3"            the third time, once
     PEERD_FAULT="blob.*=enospc@2+"                     from the second time on, at any of these points
-    PEERD_FAULT="rows.checkpoint.*=eio@1-3,socket.bind.before=kill"
+    PEERD_FAULT="rows.checkpoint.*=eio@1-3,start.socket.before=kill"
     PEERD_FAULT="*=trace@1+"                           say every point that is reached
 
 Points of the worker process begin with `worker.`, so no other pattern fires there.

@@ -68,7 +68,8 @@ class _Snapshot(Collector):
         standings = Counter(peer.standing for peer in now.neighbours if peer.standing != "banned")
         counts = {**dict.fromkeys(STANDINGS, 0), **standings, "banned": len(now.banned)}
         yield _gauges("peers", "Peers by how they stand.", "standing", counts)
-        yield _gauge("peers_copying", "Peers whose update was a copy of another's.", sum(map(_copies, now.neighbours)))
+        copying = sum(peer.copy_of is not None for peer in now.neighbours)
+        yield _gauge("peers_copying", "Peers whose update was a copy of another's.", copying)
         refusals = CounterMetricFamily("peerd_refusals", "What was refused in this run.", labels=["reason"])
         for reason, count in sorted(now.refused.items()):
             refusals.add_metric([label(reason)], count)
@@ -105,7 +106,7 @@ class _Snapshot(Collector):
 
 def _gauge(name: str, said: str, value: float | None) -> Metric:
     """One number; none where it was not measured."""
-    return GaugeMetricFamily(f"peerd_{name}", said, value=value) if value is not None else _gauges(name, said, "", {})
+    return GaugeMetricFamily(f"peerd_{name}", said, value=value)
 
 
 def _gauges(name: str, said: str, by: str, values: dict[str, float | None] | dict[str, int]) -> Metric:
@@ -118,10 +119,6 @@ def _gauges(name: str, said: str, by: str, values: dict[str, float | None] | dic
 
 def _counter(name: str, said: str, value: int) -> Metric:
     return CounterMetricFamily(f"peerd_{name}", said, value=value)
-
-
-def _copies(peer: NeighbourNow) -> bool:
-    return peer.copy_of is not None
 
 
 def _worth_telling(peer: NeighbourNow) -> tuple[bool, int, str]:

@@ -44,7 +44,7 @@ def heard(node: Node, event: AnnouncementHeard) -> Moved:
         return _from_stranger(node, event)
     if known.latest is not None and said.repeats(known.latest):
         return _clock_noted(node, known, event), []  # gossip brings the same message many times
-    return _from_known(node, known, event)
+    return _judged(node, known, event, _why_not(node, known, event))
 
 
 def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
@@ -60,11 +60,11 @@ def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
     node, known = welcome(node, said.peer, connected=False)
     if known is None:
         return replace(node, dropped=node.dropped + 1), []
-    return _from_known(node, known, event)
+    return _judged(node, known, event, reason="")
 
 
-def _from_known(node: Node, known: Neighbour, event: AnnouncementHeard) -> Moved:
-    reason = _why_not(node, known, event)
+def _judged(node: Node, known: Neighbour, event: AnnouncementHeard, reason: str) -> Moved:
+    """`reason`: what is wrong with it; empty where nothing is."""
     if reason in REPEATABLE:
         if event.via == known.peer:  # what others repeat says nothing about its network and its clock of today
             known = _as_it_says(node, known, event, reason)

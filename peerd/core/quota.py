@@ -28,14 +28,12 @@ def held_at_most(node: Node) -> int:
 
 def within_disk(node: Node) -> Node:
     """Where too many admitted updates are kept, without those heard longest ago that no merge wants now."""
-    held = [known for known in node.neighbours.values() if known.admitted is not None]
+    held = [(known.peer, known.admitted) for known in node.neighbours.values() if known.admitted is not None]
     excess = len(held) - held_at_most(node)
     if excess <= 0:
         return node
     wanted = {candidate.peer for candidate in candidates(node)} | {known.peer for known in circle(node)}
-    spare = [(known.admitted.heard_at, known.peer) for known in held if known.admitted and known.peer not in wanted]
-    for _, peer in sorted(spare)[:excess]:
-        known = node.neighbours[peer]
-        gone = [known.admitted.digest] if known.admitted is not None else []
-        node = discard(put(node, replace(known, admitted=None)), gone)
+    spare = [(update.heard_at, peer, update.digest) for peer, update in held if peer not in wanted]
+    for _, peer, digest in sorted(spare)[:excess]:
+        node = discard(put(node, replace(node.neighbours[peer], admitted=None)), [digest])
     return node
