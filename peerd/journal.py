@@ -136,7 +136,9 @@ class Journal:
     async def next_order(self) -> tuple[int, int]:
         """(epoch, sequence), never used before. Raises StoreError."""
         order = await self._in_thread(self._store.reserve_sequence)
-        await self._in_thread(self._generations.save, replace(self._generations.kept, order=order))
+        if order > self._generations.kept.order:  # the first of a block, or what was reserved could not be kept
+            reserved = await self._in_thread(self._store.reserved)
+            await self._in_thread(self._generations.save, replace(self._generations.kept, order=reserved))
         return order
 
     async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:

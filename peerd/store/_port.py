@@ -61,6 +61,10 @@ class Store(Protocol):
         """(epoch, sequence), never given before and never again, whatever crashes. Durable (in blocks)."""
         ...
 
+    def reserved(self) -> tuple[int, int]:
+        """(epoch, sequence) at the end of the block that was reserved last; nothing beyond it has been given."""
+        ...
+
     def save_announcement(
         self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
     ) -> None:

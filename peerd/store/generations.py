@@ -1,4 +1,4 @@
-"""The last two checkpoints and the last sequence number, in a small file beside the blobs.
+"""The last two checkpoints and the sequence numbers reserved, in a small file beside the blobs.
 
 The database says the same and more. This file is what training goes on from when the database or its log is lost, and
 what says which blob is the older generation when the newest one is damaged. It is replaced as a whole: old or new.
@@ -30,7 +30,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     order: tuple[int, int] = (0, 0)
-    """The last (epoch, sequence) given to an announcement."""
+    """The last (epoch, sequence) that an announcement may have been given."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Newest first."""
 

@@ -67,6 +67,9 @@ class MemoryStore:
         self._next += 1
         return self._epoch, self._next
 
+    def reserved(self) -> tuple[int, int]:
+        return self._epoch, self._limit
+
     def save_announcement(
         self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
     ) -> None:

@@ -38,8 +38,8 @@ from peerd.store.opening import advice, open_database
 class SqliteStore:
     """The store of one home. `epoch` (unix seconds) counts only where the database is new, or older than `after`.
 
-    `after` is the last sequence number given, as somebody else remembers it: a database that knows less has lost its
-    latest commits (its log is gone), and would give numbers a second time.
+    `after` is what was reserved last, as somebody else remembers it: a database that knows less has lost its latest
+    commits (its log is gone), and would give numbers a second time.
     """
 
     def __init__(self, path: Path, *, epoch: int, after: tuple[int, int] = (0, 0)) -> None:
@@ -62,6 +62,9 @@ class SqliteStore:
                 self._limit = reserved
             self._next += 1
             return self._epoch, self._next
+
+    def reserved(self) -> tuple[int, int]:
+        return self._epoch, self._limit
 
     def save_announcement(
         self, envelope: bytes, publication: Publication | None = None, spending: Spending | None = None
