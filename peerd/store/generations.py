@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from p2pfinetune.errors import UNREADABLE
 from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
@@ -81,7 +82,7 @@ class Generations:
                     "upgrade peerd, or use another --home",
                 )
             return msgspec.json.decode(body or b"", type=Kept)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             aside = self._file.with_suffix(".damaged")
             with disk_trouble(self._file.parent), around("generations.aside"):
                 self._file.replace(aside)

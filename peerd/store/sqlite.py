@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
 from peerd.faults import around
@@ -34,6 +36,8 @@ from peerd.store.limits import (
 )
 from peerd.store.opening import advice, open_database
 
+Kept = TypeVar("Kept")
+
 
 class SqliteStore:
     """The store of one home. `epoch` (unix seconds) counts only where the database is new, or older than `after`.
@@ -46,12 +50,16 @@ class SqliteStore:
         self._path = path
         self._lock = threading.RLock()
         self._connection, self.notice = open_database(path, epoch)
-        numbers = msgspec.json.decode(self._document("sequence") or b"", type=tuple[int, int])
+        try:
+            numbers = self._decoded("sequence", tuple[int, int]) or (epoch, 0)
+            if numbers < after:
+                numbers = max(epoch, after[0] + 1), 0
+                self._save_document("sequence", msgspec.json.encode(numbers))
+                self.notice = self.notice or f"the database {path} is new, or has lost its latest rows with its log"
+        except StoreError:
+            self._connection.close()
+            raise
         self._epoch, self._limit = numbers
-        if numbers < after:
-            self._epoch, self._limit = max(epoch, after[0] + 1), 0
-            self._save_document("sequence", msgspec.json.encode((self._epoch, self._limit)))
-            self.notice = self.notice or f"the database {path} is new, or has lost its latest rows with its log"
         self._next = self._limit  # what was left of the last block may have been used
 
     def reserve_sequence(self) -> tuple[int, int]:
@@ -83,18 +91,16 @@ class SqliteStore:
         return self._document("announcement")
 
     def publications(self, last: int = 1000) -> list[Publication]:
-        """One with flipped bits is left out: what all of them spent is kept apart."""
+        """One that cannot be read is left out: what all of them spent is kept apart."""
         with self._reading() as database:
             rows = database.execute("SELECT body FROM publication ORDER BY id DESC LIMIT ?", (last,)).fetchall()
-        bodies = [unsealed(body) for (body,) in reversed(rows)]
-        return [msgspec.json.decode(body, type=Publication) for body in bodies if body is not None]
+        return _readable(rows, Publication)
 
     def save_spending(self, spending: Spending) -> None:
         self._save_document("spending", msgspec.json.encode(spending))
 
     def spending(self) -> Spending | None:
-        body = self._document("spending")
-        return None if body is None else msgspec.json.decode(body, type=Spending)
+        return self._decoded("spending", Spending)
 
     def save_sent(self, rows: Sequence[SentBytes]) -> None:
         """Few rows are added to; when there are too many, the whole table is written anew."""
@@ -120,15 +126,13 @@ class SqliteStore:
                 database.execute("DELETE FROM round WHERE id <= (SELECT max(id) FROM round) - ?", (MAX_ROUNDS,))
 
     def checkpoint(self) -> Checkpoint | None:
-        body = self._document("checkpoint")
-        return None if body is None else msgspec.json.decode(body, type=Checkpoint)
+        return self._decoded("checkpoint", Checkpoint)
 
     def rounds(self, last: int = 1000) -> list[RoundRecord]:
-        """A record with flipped bits is left out: it is history, and no reason to stop."""
+        """One that cannot be read is left out: it is history, and no reason to stop."""
         with self._reading() as database:
             rows = database.execute("SELECT body FROM round ORDER BY id DESC LIMIT ?", (last,)).fetchall()
-        bodies = [unsealed(body) for (body,) in reversed(rows)]
-        return [msgspec.json.decode(body, type=RoundRecord) for body in bodies if body is not None]
+        return _readable(rows, RoundRecord)
 
     def save_peer(self, peer: KnownPeer) -> None:
         with self._writing("peer") as database:
@@ -219,6 +223,17 @@ class SqliteStore:
             raise StoreError(f"the {name} in {self._path} was damaged on disk", "start again: it is moved aside then")
         return body
 
+    def _decoded(self, name: str, kind: type[Kept]) -> Kept | None:
+        """What is whole and yet not understood was written by somebody else: it is said and left as it is."""
+        body = self._document(name)
+        try:
+            return None if body is None else msgspec.json.decode(body, type=kind)
+        except UNREADABLE as error:
+            raise StoreError(
+                f"the {name} in {self._path} is not understood: {error}",
+                "was it written by another version of peerd? use that one, or another --home",
+            ) from error
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
@@ -253,6 +268,16 @@ def _sent(database: sqlite3.Connection) -> list[SentBytes]:
     names = SentBytes.__struct_fields__
     rows = database.execute("SELECT round, peer, own, passed_on, gossip, last_unix FROM sent ORDER BY round, peer")
     return [msgspec.convert(dict(zip(names, row, strict=True)), SentBytes) for row in rows]
+
+
+def _readable(rows: Iterable[tuple[bytes]], kind: type[Kept]) -> list[Kept]:
+    """History, newest first, as values, oldest first. One with flipped bits, or not understood, is left out."""
+    found = []
+    for (sealed_body,) in rows:
+        if (body := unsealed(sealed_body)) is not None:
+            with suppress(*UNREADABLE):
+                found.append(msgspec.json.decode(body, type=kind))
+    return found[::-1]
 
 
 def _put_document(database: sqlite3.Connection, name: str, body: bytes) -> None:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
 from peerd.store._port import Checkpoint
 from peerd.store.blobs import FileBlobs
+from peerd.store.checksum import sealed
 from peerd.store.opening import VERSION_OFFSET
 from peerd.store.schema import VERSION
 from peerd.store.sqlite import SqliteStore
@@ -188,6 +190,34 @@ def test_a_flipped_bit_in_the_checkpoint_is_noticed(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("name", ["sequence", "checkpoint", "spending"])
+def test_what_is_whole_and_not_understood_is_said_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "state.db"
+    written(path)
+    with closing(SqliteStore(path, epoch=6)) as store:
+        store._save_document(name, b'{"of": "another version"}')
+    before = path.read_bytes()
+
+    with (
+        pytest.raises(StoreError, match=f"the {name} in .* is not understood") as trouble,
+        closing(SqliteStore(path, epoch=6)) as store,
+    ):
+        getattr(store, name)()
+
+    assert "another version" in trouble.value.hint
+    assert path.read_bytes() == before
+
+
+def test_history_that_is_not_understood_is_left_out(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "state.db", epoch=5)) as store:
+        for table in ("publication (body)", "round (round, body)"):
+            marks = "(?)" if "," not in table else "(1, ?)"
+            store._connection.execute(f"INSERT INTO {table} VALUES {marks}", (sealed(b"[]"),))
+
+        assert store.publications() == []
+        assert store.rounds() == []
+
+
 def test_a_missing_folder_is_an_error_with_advice_and_no_damage(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=re.escape("no/state.db")) as trouble:
         SqliteStore(tmp_path / "no" / "state.db", epoch=1)
@@ -257,7 +287,9 @@ import sys, hashlib
 from pathlib import Path
 from peerd.store.sqlite import SqliteStore
 from peerd.store.blobs import FileBlobs
+from peerd.store.checksum import sealed
 from peerd.store.blobs import FileBlobs
+from peerd.store.checksum import sealed
 from peerd.store._port import Checkpoint
 home = Path(sys.argv[1])
 store, blobs = SqliteStore(home / "state.db", epoch=1), FileBlobs(home / "blobs")

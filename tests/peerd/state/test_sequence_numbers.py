@@ -29,7 +29,7 @@ LIVES = st.lists(
 
 def given_in(paths, unix, count):
     """Numbers of one life that ends in order, so that the database is one file."""
-    store, _, journal = open_state(paths, unix)
+    _store, _, journal = open_state(paths, unix)
     try:
         return [asyncio.run(journal.next_order()) for _ in range(count)]
     finally:
