@@ -25,9 +25,9 @@ from peerd.errors import UsageError
 from peerd.net import limits
 from peerd.render import printable
 from peerd.wire.addresses import EXAMPLE, parse_address
+from peerd.wire.keys import load_group_key
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
 MIN_NOISE, MAX_NOISE = 1e-4, 1e4  # an epsilon of some millions for one update; of some ten-thousandths
 MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `learner.default_max_norm`
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
@@ -99,16 +99,8 @@ def _addresses(config: Config) -> None:
 
 
 def _group_key(config: Config) -> None:
-    if not config.group_key:
-        return
-    try:
-        with Path(config.group_key).open("rb") as file:
-            text = file.read(MAX_GROUP_KEY_FILE).strip()
-    except OSError as error:
-        raise UsageError(f"--group-key: cannot read {config.group_key}: {error.strerror}") from error
-    if not re.fullmatch(rb"[0-9a-fA-F]{64}", text):
-        hint = "make one with: openssl rand -hex 32 > group.key   and give every member the same file"
-        raise UsageError(f"--group-key: {config.group_key} does not hold 64 hexadecimal digits", hint)
+    if config.group_key:
+        load_group_key(Path(config.group_key))
 
 
 def _device(config: Config) -> None:

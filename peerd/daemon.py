@@ -47,7 +47,7 @@ from peerd.status import Status
 from peerd.text_watch import TextWatch
 from peerd.view import View
 from peerd.wire.addresses import Address, parse_address
-from peerd.wire.keys import PeerKey, unfinished
+from peerd.wire.keys import PeerKey, load_group_key, unfinished
 from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
 from peerd.worker.parent import Worker
@@ -70,7 +70,7 @@ def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> T
     """The real network."""
     from peerd.net.libp2p.transport import Libp2pTransport
 
-    psk = read_group_key(config)
+    psk = load_group_key(Path(config.group_key)) if config.group_key else None
     return Libp2pTransport(
         key,
         network,
@@ -133,7 +133,8 @@ class Daemon:
         self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
-        read_group_key(config)  # a mistake in it is told before anything starts
+        if config.group_key:
+            load_group_key(Path(config.group_key))  # a mistake in it is told before anything starts
         was_here = has_published(paths)
         self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
         store, self._blobs, self._journal = open_state(paths, outside.unix(), was_here=was_here)
@@ -377,15 +378,3 @@ def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:
             )
         found.append(address)
     return tuple(found)
-
-
-def read_group_key(config: Config) -> str | None:
-    """The pre-shared key in the file that the user named. Raises UsageError."""
-    if not config.group_key:
-        return None
-    try:
-        return Path(config.group_key).expanduser().read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the group key {config.group_key} cannot be read: {error}", "name the file again: --group-key"
-        ) from error

@@ -138,8 +138,8 @@ class Network:
 
     def turned_away(self) -> dict[str, int]:
         """What strangers tried that came to nothing, by kind, since the daemon started."""
-        counts = getattr(self._transport, "counts", dict)
-        return dict(sorted((self._turned_away + Counter(counts())).items()))
+        counts = {} if self._transport is None else self._transport.counts()
+        return dict(sorted((self._turned_away + Counter(counts)).items()))
 
     async def _live(self, started: Callable[[], None]) -> str:
         """One back end from start to death; returns why it died."""
@@ -157,7 +157,7 @@ class Network:
             return await self._pump(transport)
         finally:
             self._unasked = summed(self._unasked, transport.sent())
-            self._turned_away += Counter(getattr(transport, "counts", dict)())
+            self._turned_away += Counter(transport.counts())
             self._before = dict(list(added(self._before, transport.traffic()).items())[-MAX_TRAFFIC_PEERS:])
             if self._transport is not None:  # not stopped by us
                 self._transport = None

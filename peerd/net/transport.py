@@ -146,6 +146,10 @@ class Transport(Protocol):
         """
         ...
 
+    def counts(self) -> dict[str, int]:
+        """What strangers tried that came to nothing, by kind, since the start."""
+        ...
+
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
         """Dial every address in turn, within 15 seconds in all."""
         ...

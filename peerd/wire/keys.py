@@ -7,6 +7,7 @@ public key is inside it and verifying needs no look-up. The seed never leaves th
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 import zlib
@@ -24,6 +25,7 @@ from peerd.faults import around
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 CHECKSUM_BYTES = 4  # CRC-32
+MAX_GROUP_KEY_FILE = 4096  # bytes; 64 digits and a line break
 OTHER_HOME = (
     "put back a copy of it; to become a new peer, use another --home: peers' trust and how your text is split "
     "belong to the key"
@@ -105,12 +107,13 @@ def load_group_key(path: Path) -> str:
     """A libp2p pre-shared key: a file of 64 hexadecimal digits. Raises UsageError with advice; never shows the key."""
     make = f"make one with: openssl rand -hex 32 > {path}; give the same file to every peer of the group"
     try:
-        text = path.read_text(encoding="ascii").strip().lower()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the group key {path} cannot be read: {error}", make) from error
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise UsageError(f"the group key {path} is not 64 hexadecimal digits", make)
-    return text
+        with path.open("rb") as file:
+            text = file.read(MAX_GROUP_KEY_FILE).strip().lower()
+    except OSError as error:
+        raise UsageError(f"--group-key: {path} cannot be read: {error.strerror}", make) from error
+    if not re.fullmatch(rb"[0-9a-f]{64}", text):
+        raise UsageError(f"--group-key: {path} does not hold 64 hexadecimal digits", make)
+    return text.decode()
 
 
 def unfinished(path: Path) -> list[Path]:

@@ -36,6 +36,9 @@ class FakeTransport:
     def sent(self):
         return {}
 
+    def counts(self):
+        return {}
+
     def traffic(self):
         return {BOB: PeerTraffic(10, 1)}
 
@@ -58,7 +61,7 @@ def told_by(*transports, until):
     async def scenario():
         made = [make() for make in left]
         network = Network(lambda: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0))
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
             await enough.wait()
             await network.stop()
