@@ -84,6 +84,22 @@ class Deadlines(msgspec.Struct, frozen=True):
         return self.open if isinstance(job, Open) else self.other
 
 
+class Silence(msgspec.Struct, frozen=True):
+    """How long a worker with a job has given no sign of life.
+
+    Counted in looks, so that a daemon that was suspended blames nobody for it.
+    """
+
+    seconds: float = 0.0
+    seen: tuple[int, int | None] = (-1, None)
+    """Signs of life and the job, at the last look."""
+
+    def after(self, look: float, signs: int, job: int | None) -> Silence:
+        """So many seconds later, as one looks again."""
+        seen = (signs, job)
+        return Silence(self.seconds + look if job is not None and seen == self.seen else 0.0, seen)
+
+
 class Worker:
     """Whoever wants a job done awaits `call`; `run` keeps a process there to do it."""
 
@@ -211,17 +227,15 @@ class Worker:
         return reason
 
     async def _watch(self, life: Life) -> None:
-        """Kill a worker that hangs. Counted in looks, so that a daemon that was suspended blames nobody for it."""
-        look, silent, last = self._deadlines.look, 0.0, (-1, -1)
+        """Kill a worker that hangs."""
+        silence = Silence()
         while True:
-            await asyncio.sleep(look)
+            await asyncio.sleep(self._deadlines.look)
             job = life.working_on
-            now = (life.signs, -1 if job is None else job.id)
-            silent = silent + look if job is not None and now == last else 0.0
-            last = now
-            if job is not None and silent >= self._deadlines.of(job):
+            silence = silence.after(self._deadlines.look, life.signs, None if job is None else job.id)
+            if job is not None and silence.seconds >= self._deadlines.of(job):
                 doing = STATES.get(type(job), "working")
-                self.restart(f"it hung: no sign of life for {silent:.3g} s while {doing}")
+                self.restart(f"it hung: no sign of life for {silence.seconds:.3g} s while {doing}")
                 return
 
     async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:

@@ -41,7 +41,7 @@ def node(tmp_path_factory):
         yield psutil.Process(process.pid), json.loads(process.stdout.readline())["data"]["addresses"][0]
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 async def ask(address: str, seed: int) -> Sample | Failed:

@@ -17,6 +17,7 @@ import pytest
 from bootstrap.registry import State
 from bootstrap.service import Rendezvous
 from p2pfinetune.names import Refusal
+from peerd.net import limits
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Failed
 from peerd.wire.addresses import given_addresses, parse_address
@@ -64,7 +65,7 @@ def ask(address: str, *questions: tuple[int, Register]) -> list[Sample | Failed]
     return asyncio.run(main())
 
 
-def test_peers_meet_at_the_node_and_a_signal_stops_it_within_five_seconds(node):
+def test_peers_meet_at_the_node_and_a_signal_stops_it_though_somebody_says_nothing(node):
     process, document = node
     address = document["data"]["addresses"][0]
     question = Register(network=NETWORK, addresses=("/ip4/127.0.0.1/tcp/4001",))
@@ -74,7 +75,7 @@ def test_peers_meet_at_the_node_and_a_signal_stops_it_within_five_seconds(node):
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", given_addresses([address], "")[0].port)):  # says nothing for ever
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=60)
 
     assert document["command"] == "start"
     assert document["data"]["peer_id"] in address
@@ -82,7 +83,7 @@ def test_peers_meet_at_the_node_and_a_signal_stops_it_within_five_seconds(node):
     assert foreign.peers == ()
     assert [record.peer for record in second.peers] == [PeerKey(b"\1" * 32).peer_id]
     assert process.returncode == 0
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < limits.UPGRADE_SECONDS  # the silent one is not waited for
     assert "3 ok" in told
 
 

@@ -19,7 +19,7 @@ from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement
 
 NETWORK = Digest("a" * 64)
-PATIENCE_SECONDS = 20.0  # only a broken back end waits so long
+PATIENCE_SECONDS = 60.0  # only a broken back end waits so long
 
 
 class DictShelf:

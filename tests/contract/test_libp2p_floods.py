@@ -94,10 +94,8 @@ class Victim:
 @pytest.fixture(scope="module")
 def victim():
     found = Victim()
-    try:
+    with found.process:  # whose end of its input is the end of it
         yield found
-    finally:
-        found.process.communicate(timeout=20)  # the end of its input is the end of it
 
 
 def is_so_within(condition, seconds: float = PATIENCE_SECONDS) -> bool:

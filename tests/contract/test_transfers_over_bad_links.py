@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -23,15 +24,30 @@ FRAME_BYTES = (
 SWIFT = 4_000_000  # bytes a second: slow enough that no window full is under way
 
 
-def behind(peer, **options):
+def behind(peer):
     """A link with faults in front of a peer."""
     address = parse_address(peer.addresses[0])
-    return Proxy((address.host, address.port), **options)
+    return Proxy((address.host, address.port))
 
 
 async def meet(one, other, link):
     assert isinstance(await one.transport.connect(other.id, [link.address(other.id)]), Connected)
     await one.until(Connected)
+
+
+def fetching(one, other, digest):
+    return asyncio.create_task(one.transport.fetch(digest, len(BLOB), [other.id], 60.0), name="fetch")
+
+
+@asynccontextmanager
+async def two_over_a_link(world):
+    """Peers that are connected, the link between them, and the digest of what the second holds."""
+    one, other = await world.peer(), await world.peer()
+    digest = other.shelf.put(BLOB)
+    with behind(other) as link:
+        link.rate(SWIFT)
+        await meet(one, other, link)
+        yield one, other, link, digest
 
 
 def passed(link):
@@ -41,11 +57,7 @@ def passed(link):
 @pytest.mark.parametrize("tenths", range(1, 10))
 def test_a_transfer_cut_at_any_tenth_goes_on_and_sends_nothing_twice(play_libp2p, tenths):
     async def scenario(world):
-        one, other = await world.peer(), await world.peer()
-        digest = other.shelf.put(BLOB)
-        with behind(other) as link:
-            link.rate(SWIFT)
-            await meet(one, other, link)
+        async with two_over_a_link(world) as (one, other, link, digest):
             before = passed(link)
             link.cut_after(tenths * TENTH)
             outcome = await one.transport.fetch(digest, len(BLOB), [other.id], 60.0)
@@ -59,15 +71,11 @@ def test_a_transfer_cut_at_any_tenth_goes_on_and_sends_nothing_twice(play_libp2p
 
 def test_a_transfer_cut_again_and_again_goes_on_and_sends_nothing_twice(play_libp2p):
     async def scenario(world):
-        one, other = await world.peer(), await world.peer()
-        digest = other.shelf.put(BLOB)
-        with behind(other) as link:
-            link.rate(SWIFT)
-            await meet(one, other, link)
+        async with two_over_a_link(world) as (one, other, link, digest):
             before, cuts, got = passed(link), 0, None
             while not isinstance(got, Fetched):
                 link.cut_after(2 * TENTH)
-                fetch = asyncio.create_task(one.transport.fetch(digest, len(BLOB), [other.id], 60.0), name="fetch")
+                fetch = fetching(one, other, digest)
                 while not fetch.done():
                     await asyncio.sleep(0.005)
                     if link.connections > cuts + 1:
@@ -94,7 +102,7 @@ def test_a_receiver_restarted_at_every_tenth_of_a_slow_transfer_goes_on_from_its
                 assert shelf.partial_size(digest) >= tenth * TENTH
                 one = await world.peer(shelf=shelf, key=PeerKey(bytes([99]) * 32))
                 await meet(one, other, link)
-                fetch = asyncio.create_task(one.transport.fetch(digest, len(BLOB), [other.id], 60.0), name="fetch")
+                fetch = fetching(one, other, digest)
                 for _ in range(10_000):
                     if fetch.done() or shelf.partial_size(digest) >= (tenth + 1) * TENTH:
                         break
@@ -131,13 +139,13 @@ def test_what_a_liar_gave_before_it_left_is_noticed_at_the_end_and_fetched_anew_
 
 
 def test_a_peer_that_vanishes_without_a_word_is_noticed_by_both_and_found_again(play_libp2p, monkeypatch):
-    monkeypatch.setattr(alive, "PING_SECONDS", 0.3)
+    monkeypatch.setattr(alive, "PING_SECONDS", 0.5)
 
     async def scenario(world):
         one, other = await world.peer(), await world.peer()
         with behind(other) as link:
             await meet(one, other, link)
-            await asyncio.sleep(1.5)  # as long as it takes to notice, and longer
+            await asyncio.sleep(2.0)  # as long as it takes to notice, and longer
             assert not one.saw(Disconnected)
             link.vanish()
 
@@ -150,12 +158,8 @@ def test_a_peer_that_vanishes_without_a_word_is_noticed_by_both_and_found_again(
 
 def test_a_pause_breaks_no_transfer_that_it_does_not_outlast(play_libp2p):
     async def scenario(world):
-        one, other = await world.peer(), await world.peer()
-        digest = other.shelf.put(BLOB)
-        with behind(other) as link:
-            link.rate(SWIFT)
-            await meet(one, other, link)
-            fetch = asyncio.create_task(one.transport.fetch(digest, len(BLOB), [other.id], 60.0), name="fetch")
+        async with two_over_a_link(world) as (one, other, link, digest):
+            fetch = fetching(one, other, digest)
             await asyncio.sleep(0.1)
             link.pause(1.0)
 

@@ -220,8 +220,7 @@ def test_peers_of_the_local_network_find_one_another(play_libp2p):
     async def scenario(world):
         one = await world.peer(lan=True, listen=("/ip4/0.0.0.0/tcp/0",))
         other = await world.peer(lan=True, listen=("/ip4/0.0.0.0/tcp/0",))
-        async with asyncio.timeout(15):
-            await other.until(Found)
+        await other.until(Found)
 
         found = next(h for h in other.happenings if isinstance(h, Found))
         assert (found.peer, found.how) == (one.id, "mdns")

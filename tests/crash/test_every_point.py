@@ -1,5 +1,7 @@
 """Killed at every fault point, a daemon ends with the state of a twin that nobody killed. `test_random_kills` kills it while it recovers."""
 
+from contextlib import closing
+
 import pytest
 
 from peerd.faults import POINTS
@@ -150,7 +152,5 @@ def test_killed_while_it_sets_a_damaged_record_of_checkpoints_aside(light, twin,
 def test_who_was_banned_stays_banned_wherever_it_is_killed_after_the_ban(light, company):
     home = light.home(company=True, rounds=1)
     assert home.live("rows.ban.commit.after=kill,rows.unban.begin.before=kill") == KILLED
-    store = SqliteStore(home.paths.database, epoch=1)
-
-    assert len(store.bans()) == 1
-    store.close()
+    with closing(SqliteStore(home.paths.database, epoch=1)) as store:
+        assert len(store.bans()) == 1

@@ -110,13 +110,14 @@ def test_a_second_signal_ends_at_once_and_leaves_no_child(bob, is_gone):
     begun = time.monotonic()
     while bob.process.poll() is None and time.monotonic() < begun + 15:
         bob.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
 
     assert bob.process.returncode in {0, 1}
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10  # sooner than the fourteen seconds that an orderly end may take
     assert is_gone(child)
 
 
 def test_peerd_stop_ends_a_daemon(stranger):
     assert stranger.run("stop").returncode == 0
-    assert stranger.process.wait(5) == 0
+    assert stranger.process.wait(60) == 0
     assert stranger.run("status").returncode == 3

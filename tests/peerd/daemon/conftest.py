@@ -21,7 +21,7 @@ from peerd.errors import PeerdError
 from peerd.net.memory import MemoryNetwork
 from peerd.paths import Paths
 
-PATIENCE_SECONDS = 30.0  # only a broken test waits so long
+PATIENCE_SECONDS = 100.0  # only a broken test waits so long
 
 
 class Running:

@@ -41,8 +41,8 @@ def test_a_clock_that_jumps_by_an_hour_stops_no_round_and_puts_no_record_out_of_
     async def scenario():
         outside = world.outside(unix=lambda: next(clock))
         async with (
-            world.daemon("a", outside=outside, rounds=0) as a,
-            world.daemon("b", outside=outside, rounds=0) as b,
+            world.daemon("a", outside=outside, rounds=0, collect_seconds=1.0) as a,
+            world.daemon("b", outside=outside, rounds=0, collect_seconds=1.0) as b,
         ):
             await together(a, b)
             if len(jumps) == 1:  # both clocks agree again; while they do not, what the other says is not fresh
@@ -80,13 +80,17 @@ def test_an_hour_back_between_two_runs_gives_no_sequence_number_twice(world):
     assert orders == sorted(set(orders))
 
 
-QUICK = Deadlines(open=20.0, other=0.6, look=0.1)
+async def replaced_once_it_hangs(running):
+    """Soon, and its successor is given all the time it needs."""
+    running.worker._deadlines = Deadlines(open=100.0, other=1.0, look=0.2)
+    await running.until(lambda: running.worker._restarts == 1)
+    running.worker._deadlines = Deadlines()
 
 
 def test_a_worker_that_is_stopped_in_the_middle_of_a_job_is_replaced_and_the_numbers_stay_the_same(world):
     async def scenario():
         async with world.daemon(kind="stops once") as running:
-            running.worker._deadlines = QUICK
+            await replaced_once_it_hangs(running)
             records = await running.rounds(3)
             status = running.status()
 
@@ -101,7 +105,7 @@ def test_a_worker_that_is_stopped_in_the_middle_of_a_job_is_replaced_and_the_num
 def test_a_worker_that_hangs_in_the_merge_is_replaced(world):
     async def scenario():
         async with world.daemon(kind="hangs merging once") as running:
-            running.worker._deadlines = QUICK
+            await replaced_once_it_hangs(running)
             records = await running.rounds(3)
 
             assert "while collaborating" in running.status().worker.last_error

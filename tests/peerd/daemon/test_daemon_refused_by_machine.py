@@ -224,7 +224,7 @@ def test_descriptors_that_run_out_are_said_and_the_rounds_go_on_when_there_are_s
             caller.settimeout(0.5)
             with contextlib.suppress(OSError):
                 caller.connect(str(daemon.paths.socket))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while "file descriptors are open" not in daemon.said() and time.monotonic() < deadline:
             assert daemon.process.poll() is None, daemon.said()
             time.sleep(0.1)
@@ -243,7 +243,7 @@ def test_a_suspended_daemon_goes_on_where_it_was_and_blames_nobody(process):
     before = daemon.until(lambda status: status.round >= 2)
     children = daemon.children()
     daemon.process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(1)
     daemon.process.send_signal(signal.SIGCONT)
 
     after = daemon.until(lambda status: status.round >= before.round + 3)

@@ -71,7 +71,7 @@ def fake_worker():
             deadlines=deadlines,
         )
         running = Running(worker)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(100), asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run(running.opened, running.died), name="worker")
             if wait:
                 await running.until("opened")
