@@ -78,7 +78,7 @@ class _Snapshot(Collector):
         for kind, count in sorted(now.turned_away.items()):
             strangers.add_metric([label(kind)], count)
         yield strangers
-        by_peer = CounterMetricFamily("peerd_peer_refusals", "The same by peer.", labels=["peer", "reason"])
+        by_peer = CounterMetricFamily("peerd_peer_refusals", "What was refused, by peer.", labels=["peer", "reason"])
         traffic = CounterMetricFamily("peerd_peer_bytes", "Bytes since the start.", labels=["peer", "direction"])
         for peer in sorted(now.neighbours, key=_worth_telling)[:MAX_PEERS]:
             for reason, count in sorted(peer.refused.items()):
