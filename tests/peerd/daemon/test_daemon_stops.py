@@ -1,7 +1,9 @@
 """`peerd start` ends when it is told to, whatever it is doing, and leaves nothing behind."""
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -82,18 +84,15 @@ def test_a_signal_at_any_moment_of_the_start_ends_it(process, after):
 
 
 def test_half_open_connections_to_the_control_socket_do_not_hold_up_the_end(process):
-    import socket
-
     daemon = process("slow").start()
     daemon.until(lambda status: status.worker.state == "training")
-    callers = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(10)]
-    for number, caller in enumerate(callers):
-        caller.connect(str(daemon.paths.socket))
-        caller.send(b"GET /v1/status HTTP/1.1\r\n" if number % 2 else b"GET /v1/events HTTP/1.1\r\nHost: peerd\r\n\r\n")
+    with contextlib.ExitStack() as callers:
+        for half in (b"GET /v1/status HTTP/1.1\r\n", b"GET /v1/events HTTP/1.1\r\nHost: peerd\r\n\r\n") * 5:
+            caller = callers.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            caller.connect(str(daemon.paths.socket))
+            caller.send(half)
 
-    code, seconds = daemon.end()
-    for caller in callers:
-        caller.close()
+        code, seconds = daemon.end()
 
     assert (code, seconds < PROMISED_SECONDS) == (0, True)
     assert_nothing_is_left(daemon)
