@@ -6,6 +6,7 @@ Referer, or name another host than `peerd`, are refused; the loopback proxy of `
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol, TypeVar
@@ -308,7 +309,7 @@ async def bounded_body(request: Request, limit: int) -> bytes | None:
 
 def _last(request: Request) -> int:
     last = request.query_params.get("last", "1000")
-    if not last.isascii() or not last.isdigit() or not 1 <= int(last[:9]) <= MAX_ROUNDS:
+    if not re.fullmatch("[0-9]{1,9}", last) or not 1 <= int(last) <= MAX_ROUNDS:
         raise UsageError(f"last is a number from 1 to {MAX_ROUNDS}")
     return int(last)
 

@@ -82,7 +82,7 @@ class TokenBucket:
     updated: float = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more may pass at `now` (monotonic seconds)."""
+        """Whether one more may pass at `now`, in seconds."""
         self._drain(now)
         if self.level + 1.0 > self.burst:
             return False
@@ -100,7 +100,8 @@ class TokenBucket:
         self.level = max(0.0, self.level - amount)
 
     def _drain(self, now: float) -> None:
-        self.level = max(0.0, self.level - (now - self.updated) * self.rate)
+        """A clock that was set back takes nothing away, and gives nothing."""
+        self.level = max(0.0, self.level - max(0.0, now - self.updated) * self.rate)
         self.updated = now
 
 

@@ -70,3 +70,13 @@ def test_a_flood_of_one_line_is_cut_short_counted_and_hides_no_other():
     assert len(shown) == 2 * logs.LINES_BURST
     assert shown[100].left_out == 900
     assert spare.filter(other)
+
+
+def test_a_clock_that_is_set_back_by_an_hour_silences_no_line():
+    spare, shown = logs.Sparing(), []
+    for second in (7200.0, 3600.0):
+        record = logging.LogRecord("peerd", logging.WARNING, "here.py", 1, "mine", (), None)
+        record.created = second
+        shown += [record] if spare.filter(record) else []
+
+    assert len(shown) == 2

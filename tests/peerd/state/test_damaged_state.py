@@ -35,11 +35,18 @@ class Kept:
     """What a run has left behind, told apart by role."""
 
     def __init__(self, folder):
-        self.paths = Paths.of(folder)
+        self.paths, self._journals = Paths.of(folder), []
 
     def open(self, unix=NOW):
-        store, _, journal = open_state(self.paths, unix)
-        return store, journal
+        """Its journal."""
+        *_, journal = open_state(self.paths, unix)
+        self._journals.append(journal)
+        return journal
+
+    def close(self):
+        """Whatever is open still; a journal that is closed stays so."""
+        for journal in self._journals:
+            journal.close()
 
     async def one_round(self, journal, round_):
         def file(kind):
@@ -75,7 +82,7 @@ class Kept:
 
     def goes_on(self):
         """(round, trained) from which training goes on, round of the best adapter, records, the next order."""
-        _store, journal = self.open()
+        journal = self.open()
         try:
             checkpoint, path = asyncio.run(journal.whole_checkpoint())
             best = asyncio.run(journal.whole_best())
@@ -99,7 +106,7 @@ def template(tmp_path_factory):
     """A home of which the power was cut after three rounds: the database's log is still there."""
     running, left = (Kept(tmp_path_factory.mktemp(name)) for name in ("running", "left"))
     running.paths.prepare()
-    _store, journal = running.open()
+    journal = running.open()
 
     async def rounds():
         return [await running.one_round(journal, round_) for round_ in range(1, ROUNDS + 1)]
@@ -116,7 +123,8 @@ def kept(template, tmp_path):
     found = Kept(tmp_path / "home")
     shutil.copytree(template.paths.home, found.paths.home)
     found.last_order = template.orders[-1]
-    return found
+    yield found
+    found.close()
 
 
 AFTER_ROUND_3, TRAINED_IN_ROUND_3 = (4, False), (3, True)
@@ -186,10 +194,7 @@ def test_a_lost_database_is_said_with_what_is_lost_and_begins_a_new_epoch(kept, 
 
 def test_a_new_epoch_comes_after_the_old_one_even_where_the_clock_was_set_back(kept):
     do_damage(kept.paths.database, "zeroed")
-    _store, journal = kept.open(unix=NOW - 3600)
-
-    assert asyncio.run(journal.next_order()) > kept.last_order
-    journal.close()
+    assert asyncio.run(kept.open(unix=NOW - 3600).next_order()) > kept.last_order
 
 
 def test_a_database_that_lost_its_log_gives_no_number_twice_and_says_so(kept, caplog):
@@ -213,13 +218,12 @@ def test_database_and_newest_checkpoint_damaged_together_cost_one_step_of_a_roun
 def test_all_generations_gone_is_said_and_the_round_numbers_go_on(kept, caplog):
     for role in ("newest checkpoint", "checkpoint before"):
         do_damage(kept.file(role), "zeroed")
-    _store, journal = kept.open()
+    journal = kept.open()
 
     assert asyncio.run(journal.whole_checkpoint()) is None
     assert asyncio.run(journal.whole_best()) is not None
     assert journal.checkpoint.round == ROUNDS + 1
     assert caplog.text.count("damaged on disk") == 2
-    journal.close()
 
 
 def test_a_record_of_a_newer_version_is_refused_and_left_as_it_is(kept):
@@ -243,7 +247,7 @@ def test_damaged_files_are_kept_aside_in_bounded_number(kept):
         SqliteStore(kept.paths.database, epoch=number).close()
     for number in range(MAX_DAMAGED + 3):
         (kept.paths.blobs / f"{number:064d}.damaged").write_bytes(b"damage")
-    _store, journal = kept.open()
+    journal = kept.open()
     journal.sweep(None)
     journal.close()
 
@@ -270,7 +274,7 @@ def whole_database(kept):
 
 
 def test_the_older_generation_is_swept_no_sooner_than_it_is_replaced(kept):
-    _store, journal = kept.open()
+    journal = kept.open()
     before = kept.file("checkpoint before")
     journal.sweep(None)
     assert before.exists()
