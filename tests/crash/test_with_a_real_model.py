@@ -1,11 +1,11 @@
 """The same with real training of a tiny model: whatever it is killed at, the daemon ends with the bits of its twin."""
 
-import importlib.util
 import random
 import shutil
-from pathlib import Path
 
 import pytest
+
+from tests.e2e.conftest import make_model, write_text
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -15,13 +15,10 @@ KILLED = -9
 @pytest.fixture(scope="module")
 def real(make_light):
     """Torch is loaded before it forks. The options are those of every home."""
-    found = importlib.util.spec_from_file_location("town", Path(__file__).parents[1] / "e2e" / "conftest.py")
-    town = importlib.util.module_from_spec(found)
-    found.loader.exec_module(town)
     light = make_light("torch")
     shutil.rmtree(light.folder / "text")
-    town.write_text(light.folder / "text", "water", 0)
-    light.options = {"model": str(town.make_model(light.folder / "model"))}
+    write_text(light.folder / "text", "water", 0)
+    light.options = {"model": str(make_model(light.folder / "model"))}
     return light
 
 

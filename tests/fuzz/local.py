@@ -1,17 +1,14 @@
-"""Targets: what is read from this machine: the worker's pipes, files of state, files of users.
+"""Targets: files of this machine: those that hold state, and those of users.
 
 Nobody hostile writes them, but disks rot, programs are killed, versions differ, and people have all kinds of files.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,14 +25,13 @@ from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import CheckpointError, ModelError
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
-from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
 from p2pfinetune.trainer import FIRST, SECOND, TrainerState
 from peerd import lock
 from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.settings_file import read_config, write_config
-from peerd.worker import messages, pipes
 from tests.fuzz import mutate
 from tests.fuzz.target import Mutator, Target
 
@@ -48,97 +44,6 @@ def scratch(**files: bytes) -> Iterator[Path]:
     """A folder, in memory where the machine has such a place."""
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=IN_MEMORY) as folder:
         yield Path(folder)
-
-
-# --- the worker's pipes
-
-
-class Pipe(io.BytesIO):
-    """Notes what is asked for."""
-
-    asked = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """As a pipe."""
-        assert size is not None
-        assert size >= 0
-        self.asked = max(self.asked, size)
-        return super().read(size)
-
-
-def run_pipe(data: bytes) -> None:
-    """Both ways of reading see the same messages of either family, and end at the first bytes that are none."""
-    wire: Any = pipes.jobs() if data[:1] < b"\x80" else pipes.answers()
-    family = messages.AnyJob if data[:1] < b"\x80" else messages.AnyAnswer
-    pipe = Pipe(data[1:])
-    found = drained(lambda: wire.read(pipe))
-    assert pipe.asked <= pipes.MAX_FRAME_BYTES
-    stream = asyncio.StreamReader(loop=_loop())
-    stream.feed_data(data[1:])
-    stream.feed_eof()
-    again = drained(lambda: finished(wire.read_async(stream)))
-    assert [wire.pack(message) for message in again] == [wire.pack(message) for message in found]
-    for message in found:
-        assert isinstance(message, family)
-        assert wire.pack(wire.unpack(wire.pack(message)[pipes.LENGTH_BYTES :])) == wire.pack(message)
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """Never run: a stream that has ended makes nobody wait."""
-    return asyncio.new_event_loop()
-
-
-def drained(read: Callable[[], Any]) -> list[Any]:
-    """Messages up to the end, or to what is no message."""
-    found = []
-    try:
-        while (message := read()) is not None:
-            found.append(message)
-    except pipes.GarbledError:
-        pass
-    return found
-
-
-def finished(coroutine: Any) -> Any:
-    """The value of a coroutine that does not wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
-
-
-def pipe_seeds() -> Iterator[bytes]:
-    """Messages of both directions, and bytes of a C library that printed into the pipe."""
-    me = PeerId("me")
-    jobs: list[Any] = [
-        messages.Open(id=0, config=msgspec.to_builtins(Config()), cache="/c", scratch="/s", me=me, checkpoint=None,
-                      best="/b", best_guard=3.5),
-        messages.TrainSteps(id=1, round=Round(3), steps=20),
-        messages.Encode(id=2, codec="bf16"),
-        messages.AdmitUpdate(id=3, path="/x", codec="int8"),
-        messages.CollaborateWith(id=4, round=Round(3), updates=[messages.UpdateFile(peer=me, path="/x", codec="fp32")]),
-        messages.Generate(id=5, prompt="é", max_tokens=3, temperature=0.5, seed=-1),
-        messages.Close(id=6),
-    ]  # fmt: skip
-    answers: list[Any] = [
-        messages.JobFailed(id=1, code="worker", message="m"),
-        messages.Progress(id=1, activity="training", done=3, total=20, loss=3.25),
-        messages.Admitted(id=1),
-        messages.NotAdmitted(id=1, reason="norm"),
-        messages.Merged(id=1, checkpoint="/c", best=None, best_guard=1.0, row={me: 1.0}, accepted=True, reason="",
-                        loss_trust=None, guard_base=1.0, guard_own=1.0, guard_personal=1.0, guard_local=None),
-        messages.ReadAgain(id=1, changed=True, fingerprint="f", report=["a"]),
-    ]  # fmt: skip
-    for head, wire, family in ((b"\0", pipes.jobs(), jobs), (b"\xff", pipes.answers(), answers)):
-        packed = [wire.pack(message) for message in family]
-        yield from (head + one for one in packed)
-        yield head + b"".join(packed)[:900]
-        yield head + packed[-1] + b"OMP: Warning #96"
-        yield head + (pipes.MAX_FRAME_BYTES + 1).to_bytes(4, "big")
-        yield head + pipes.MAX_FRAME_BYTES.to_bytes(4, "big")
-    yield b"\0\0\0\0\x11\x83\xa4type\xa5Close\xa2id\1\xa1x\xa1\xff"  # text that is no UTF-8
 
 
 # --- checkpoints
@@ -444,13 +349,10 @@ _SMALL = mutate.json_trees([*lock.Holder.__struct_fields__, *SPLITS])
 
 
 def _target(name: str, run: Callable[[bytes], None], seeds: Any, change: Mutator, *, words: Any = ()) -> Target:
-    return Target(
-        name=name, run=run, seeds=seeds, max_bytes=6000, mutate=change, words=words, peak_bytes=8 << 20
-    )  # fmt: skip
+    return Target(name=name, run=run, seeds=seeds, max_bytes=6000, mutate=change, words=words, peak_bytes=8 << 20)
 
 
 TARGETS = (
-    _target("worker-pipe", run_pipe, pipe_seeds, mutate.framed(mutate.msgpack_trees(["id", "type"]), head=1)),
     _target("checkpoint", run_checkpoint, checkpoint_seeds, mutate_checkpoint),
     _target("settings", run_settings, setting_seeds, mutate.plain(SETTINGS_WORDS), words=SETTINGS_WORDS[:-1]),
     _target("documents", run_documents, document_seeds, mutate.plain([b'{"text": "', b'"}\n', b"\xef\xbb\xbf", b"\r"])),
