@@ -43,15 +43,15 @@ class Ending:
             asyncio.get_running_loop().add_signal_handler(number, self.signalled, number)
 
     def ignore(self) -> None:
-        """The opposite of `listen`; everything has ended in time."""
+        """Everything has ended in time. The handlers stay until the loop closes, or a signal would end the process."""
         self._is_over = True
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().remove_signal_handler(number)
         if self._timer is not None:
             self._timer.cancel()
 
     def signalled(self, number: int) -> None:
         """The first one asks, the second one does not."""
+        if self._is_over:
+            return
         if self._timer is not None:
             _log.warning("a second signal: leaving at once")
             self.force()

@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
         return 0
+    finally:
+        if arguments is None:  # it is done: what comes now changes neither its exit code nor its last words
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _leave(number: int, _: object) -> None:

@@ -39,7 +39,7 @@ def test_an_end_that_takes_too_long_is_forced_from_another_thread():
     story = Story(orderly_seconds=0.01)
     story.ending.begin("peerd stop")
 
-    assert story.left.wait(5)
+    assert story.left.wait(60)
     assert story.told == ["ask peerd stop", "kill", "leave 1"]
 
 
@@ -66,6 +66,22 @@ def test_real_signals_arrive_in_the_loop(number):
     asyncio.run(scenario())
 
     assert story.told == [f"ask {number.name}"]
+
+
+def test_a_signal_that_comes_when_all_is_over_changes_nothing():
+    story = Story()
+
+    async def scenario():
+        story.ending.listen()
+        story.ending.begin("peerd stop")
+        story.ending.ignore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+
+    asyncio.run(scenario())
+
+    assert story.told == ["ask peerd stop"]
 
 
 def test_what_is_over_cannot_be_ended_again():

@@ -71,6 +71,21 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing_either(process):
     assert_nothing_is_left(daemon, children)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_come_when_it_has_ended_change_neither_code_nor_last_words(process, number):
+    daemon = process("slow").start()
+    daemon.until(lambda status: status.worker.state == "training")
+    daemon.process.send_signal(signal.SIGTERM)
+    while "daemon: stopped" not in daemon.said():
+        time.sleep(0.001)
+    while daemon.process.poll() is None:
+        daemon.process.send_signal(number)
+        time.sleep(0.001)
+
+    assert daemon.process.returncode == 0
+    assert_nothing_is_left(daemon)
+
+
 @pytest.mark.parametrize("after", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7])
 def test_a_signal_at_any_moment_of_the_start_ends_it(process, after):
     daemon = process("slow").start()
