@@ -157,9 +157,10 @@ class Journal:
         if self._unwritten and await self._may(self._store.save_sent, self._unwritten):
             self._unwritten = []
 
-    def held_back(self) -> set[Digest]:
-        """Blobs that are nobody's business: checkpoints, and the best adapter as it is."""
-        return self._needed()
+    def checkpoint_blobs(self) -> set[Digest]:
+        """Training states and best adapters of all generations: what a restart needs, and nobody else's business."""
+        kept = self._generations_of_checkpoints()
+        return {blob for one in kept for blob in (one.blob, one.best_blob) if blob is not None}
 
     async def blob(self, digest: Digest) -> Path:
         """Where a blob lies, checked against its digest. Raises StoreError where it is absent or damaged."""
@@ -187,12 +188,12 @@ class Journal:
 
     async def forget(self, digests: tuple[Digest, ...]) -> None:
         """Delete blobs, but never what a restart needs."""
-        needed = self._needed()
+        needed = self.checkpoint_blobs()
         await self._may(self._blobs.delete, [digest for digest in digests if digest not in needed])
 
     def sweep(self, own: Digest | None) -> None:
         """At the start: delete what no restart needs; `own` is the blob of the last announcement."""
-        wanted = self._needed() | ({own} if own is not None else set())
+        wanted = self.checkpoint_blobs() | ({own} if own is not None else set())
         self._blobs.sweep(wanted, resumable_seconds=RESUME_SECONDS)
 
     @contextmanager
@@ -205,10 +206,6 @@ class Journal:
         finally:
             self.incoming -= mine
 
-    def _needed(self) -> set[Digest]:
-        kept = self._generations_of_checkpoints()
-        return {blob for one in kept for blob in (one.blob, one.best_blob) if blob is not None}
-
     def _generations_of_checkpoints(self) -> set[Checkpoint]:
         return {kept for kept in (self.checkpoint, *self._generations.kept.checkpoints) if kept is not None}
 
@@ -218,14 +215,14 @@ class Journal:
             self.records.pop()
 
     async def _replace(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
-        before = self._needed()
+        before = self.checkpoint_blobs()
         await self._must(self._store.save_checkpoint, checkpoint, record)
         others = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
         older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
         self.checkpoint = checkpoint
         generations = replace(self._generations.kept, checkpoints=(checkpoint, *older)[:KEPT])
         await self._must(self._generations.save, generations)
-        await self._may(self._blobs.delete, sorted(before - self._needed()))
+        await self._may(self._blobs.delete, sorted(before - self.checkpoint_blobs()))
 
     async def _must(self, function: Callable[..., Result], *arguments: object) -> Result:
         """The result, however long the disk refuses."""

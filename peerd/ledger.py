@@ -81,7 +81,7 @@ class PublicShelf:
 def is_public(digest: Digest, node: Node, journal: Journal) -> bool:
     """Whether a blob was announced by somebody and is still in use. Called from the network's thread."""
     announced = digest == journal.announced or digest in needed(node)
-    return announced and digest not in journal.held_back()
+    return announced and digest not in journal.checkpoint_blobs()
 
 
 def sent_document(status: Status, journal: Journal, last: int) -> Sent:

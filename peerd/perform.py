@@ -56,7 +56,7 @@ from peerd.journal import Journal
 from peerd.net.transport import Connected, Fetched
 from peerd.network import Network
 from peerd.privacy import epsilon_text
-from peerd.resume import own_announcement
+from peerd.resume import losses_of, own_announcement
 from peerd.sent import Publication, Spending
 from peerd.status import RoundRecord
 from peerd.store._port import KeptBan, KnownPeer
@@ -282,8 +282,8 @@ class Performer:
             return None
         if not isinstance(answer, Merged):
             return CollaborationFailed(at=self._clock(), round=effect.round, reason=why(answer))
-        losses = merged_losses(answer, self.latest.losses.train)
-        record = self._record(effect, answer, losses)
+        record = self._record(effect, answer)
+        losses = losses_of(record)
         best = Path(answer.best) if answer.best is not None else None
         with around("handover.merge"):
             await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
@@ -313,17 +313,17 @@ class Performer:
                 files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec))
         return files
 
-    def _record(self, effect: Collaborate, merged: Merged, losses: Losses) -> RoundRecord:
+    def _record(self, effect: Collaborate, merged: Merged) -> RoundRecord:
         bytes_in, bytes_out = self._bytes()
         return RoundRecord(
             round=effect.round,
             finished_unix=self._unix(),
-            loss_train=losses.train,
-            loss_trust=losses.trust,
-            guard_base=losses.guard_base,
-            guard_own=losses.guard_own,
-            guard_personal=losses.guard_personal,
-            guard_local=losses.guard_local,
+            loss_train=self.latest.losses.train,
+            loss_trust=merged.loss_trust,
+            guard_base=merged.guard_base,
+            guard_own=merged.guard_own,
+            guard_personal=merged.guard_personal,
+            guard_local=merged.guard_local,
             row=merged.row,
             accepted=merged.accepted,
             reason=merged.reason,
@@ -375,18 +375,6 @@ def why(answer: AnyAnswer) -> str:
     if isinstance(answer, JobFailed):
         return f"{answer.code}: {answer.message}"
     return f"the worker answered with {type(answer).__name__}"
-
-
-def merged_losses(merged: Merged, train: float | None) -> Losses:
-    """What a round measured."""
-    return Losses(
-        train=train,
-        trust=merged.loss_trust,
-        guard_base=merged.guard_base,
-        guard_own=merged.guard_own,
-        guard_personal=merged.guard_personal,
-        guard_local=merged.guard_local,
-    )
 
 
 def fitting(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def test_a_checkpoint_is_never_served_even_to_who_knows_its_digest(world):
     found, journal, announced = asyncio.run(scenario())
 
     assert {digest for digest, outcome in found.items() if outcome == "served"} == announced
-    assert {found[digest] for digest in journal.held_back()} == {"absent"}
+    assert {found[digest] for digest in journal.checkpoint_blobs()} == {"absent"}
 
 
 def test_announcing_the_digest_of_a_checkpoint_does_not_open_it(world):
