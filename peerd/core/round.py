@@ -36,6 +36,7 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
         steps=max(node.steps, event.steps),
         best=event.best_guard if node.network is None else node.best,
         waited_rounds=event.waited_rounds if node.network is None else node.waited_rounds,
+        round_began_at=event.at if node.network is None else node.round_began_at,
     )
     round_ = Round(max(1, event.round))
     begun = _publish(node, round_) if event.trained else begin(node, round_)

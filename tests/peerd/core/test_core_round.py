@@ -48,6 +48,23 @@ def test_a_worker_whose_round_is_trained_goes_on_with_publishing(playbook: Any) 
     assert play.worker(round=3, trained=True) == [do.Publish(round=3)]
 
 
+def test_a_round_that_goes_on_after_a_restart_is_not_as_old_as_the_machine(playbook: Any) -> None:
+    play = playbook()
+    play.worker(after=9000.0, round=3, trained=True)
+
+    assert play.node.round_began_at == play.at
+
+
+def test_a_worker_that_dies_again_and_again_does_not_make_its_round_younger(playbook: Any) -> None:
+    play = playbook()
+    play.worker(round=3, trained=True)
+    began = play.at
+    play.tell(on.WorkerDied, after=490.0, reason="killed")
+    play.worker(after=10.0, round=3, trained=True)
+
+    assert play.node.round_began_at == began
+
+
 def test_a_trained_round_is_published(playbook: Any) -> None:
     play = playbook()
     play.worker()
