@@ -27,7 +27,7 @@ import msgspec
 from p2pfinetune.errors import UNREADABLE
 from peerd import documents
 from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
-from peerd.lock import holder
+from peerd.lock import died, holder
 from peerd.paths import Paths
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 
@@ -89,7 +89,8 @@ class Client:
     """A daemon, seen from a thread. One question at a time; safe to keep open."""
 
     def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
-        self._socket = socket_path or find_socket(Paths.of(Path(home) if home is not None else None))
+        self._paths = Paths.of(Path(home) if home is not None else None)
+        self._socket = socket_path or find_socket(self._paths)
 
     def __enter__(self) -> Self:
         return self
@@ -192,9 +193,9 @@ class Client:
             response = connection.getresponse()
             return response.status, response.read()
         except TimeoutError as error:
-            raise _silent(request.seconds) from error
+            raise _silent(request.seconds, self._paths) from error
         except (http.client.HTTPException, ConnectionError) as error:
-            raise _gone() from error
+            raise _gone(self._paths) from error
         finally:
             connection.close()
 
@@ -203,13 +204,13 @@ class Client:
         try:
             connection.connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise _nobody() from error
+            raise _nobody(self._paths) from error
         except PermissionError as error:
             raise PeerdError(f"the socket {self._socket} belongs to another user") from error
         except TimeoutError as error:
-            raise _silent(seconds) from error
+            raise _silent(seconds, self._paths) from error
         except OSError as error:
-            raise _nobody() from error
+            raise _nobody(self._paths) from error
         return connection
 
 
@@ -237,7 +238,8 @@ class AsyncClient:
     def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
         import httpx
 
-        path = socket_path or find_socket(Paths.of(Path(home) if home is not None else None))
+        self._paths = Paths.of(Path(home) if home is not None else None)
+        path = socket_path or find_socket(self._paths)
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=f"http://{HOST}", trust_env=False
         )
@@ -328,7 +330,7 @@ class AsyncClient:
                     if line.startswith("data: "):
                         yield msgspec.json.decode(line[6:], type=Status)
         except httpx.ConnectError as error:
-            raise _nobody() from error
+            raise _nobody(self._paths) from error
         except httpx.TimeoutException as error:
             raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
         except httpx.TransportError:
@@ -345,11 +347,11 @@ class AsyncClient:
                 request.method, request.path, content=request.body, timeout=request.seconds
             )
         except httpx.ConnectError as error:
-            raise _nobody() from error
+            raise _nobody(self._paths) from error
         except httpx.TimeoutException as error:
-            raise _silent(request.seconds) from error
+            raise _silent(request.seconds, self._paths) from error
         except httpx.TransportError as error:
-            raise _gone() from error
+            raise _gone(self._paths) from error
         return response.status_code, response.content
 
 
@@ -384,13 +386,26 @@ def _error(body: bytes) -> PeerdError:
     return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
 
 
-def _nobody() -> NotRunning:
-    return NotRunning("no daemon runs here", "start one with: peerd start --data FOLDER")
+def _nobody(paths: Paths) -> NotRunning:
+    if end := died(paths.lock):
+        return NotRunning(f"no daemon runs here: {end}", _again(paths))
+    if os.path.exists(paths.config):  # noqa: PTH110  # which asks again where it has no right to look
+        return NotRunning(f"no daemon runs here: that of {paths.home} has ended", _again(paths))
+    return NotRunning(f"no daemon runs here: none was started in {paths.home}", "start one: peerd start --data FOLDER")
 
 
-def _gone() -> NotRunning:
-    return NotRunning("the daemon ended before it answered", "start it again with: peerd start")
+def _gone(paths: Paths) -> NotRunning:
+    return NotRunning("the daemon ended before it answered", _again(paths))
 
 
-def _silent(seconds: float) -> NotHealthy:
-    return NotHealthy(f"the daemon did not answer within {seconds:.0f} s", "end it with: peerd stop")
+def _again(paths: Paths) -> str:
+    return f"start it again: peerd start   its log: {paths.log}"
+
+
+def _silent(seconds: float, paths: Paths) -> NotHealthy:
+    found = holder(paths.lock)
+    force = f", and where that is in vain: kill -9 {found.pid}   (nothing is lost)" if found and found.pid else ""
+    return NotHealthy(
+        f"the daemon did not answer within {seconds:.0f} s: it is suspended, or the machine is far too busy",
+        f"wait, or end it: peerd stop{force}",
+    )

@@ -64,16 +64,29 @@ def holder(path: Path) -> Holder | None:
         raise StoreError(f"cannot look at the lock {path}: {error.strerror}") from error
 
 
+def died(path: Path) -> str:
+    """Where nobody holds the lock: who held it last and did not give it back, in words; "" where it was given back."""
+    try:
+        with path.open("rb") as file:
+            found = _text(file)
+    except OSError:
+        return ""
+    return f"process {found.pid}, started {_since(found)}, was killed or crashed" if found is not None else ""
+
+
 def already_running(found: Holder | None) -> AlreadyRunning:
     """The error that tells a person about the daemon that is there."""
     hint = "see it with: peerd status   end it with: peerd stop"
     if found is None or found is _UNKNOWN:
         return AlreadyRunning("a daemon is starting or stopping here right now", hint)
-    since = dt.datetime.fromtimestamp(found.started_unix).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return AlreadyRunning(f"peerd {found.version} runs here already: process {found.pid}, since {since}", hint)
+    return AlreadyRunning(f"peerd {found.version} runs here already: process {found.pid}, since {_since(found)}", hint)
 
 
 _UNKNOWN = Holder(pid=0, version="", started_unix=0.0, socket="")
+
+
+def _since(found: Holder) -> str:
+    return dt.datetime.fromtimestamp(found.started_unix).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -44,6 +44,11 @@ def size(count: float) -> str:
     return f"{count:.0f} {UNITS[power]}" if power == 0 or count >= 99.95 else f"{count:.1f} {UNITS[power]}"
 
 
+def some(count: int, noun: str) -> str:
+    """`1 peer`, `2 peers`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def duration(seconds: float) -> str:
     """Two units at most: `2 h 3 min`."""
     whole = int(seconds)

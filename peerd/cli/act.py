@@ -11,7 +11,7 @@ import typer
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.named import chosen
-from peerd.cli.output import complain, finish, say, say_bold
+from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.client import Client
 from peerd.errors import PeerdError, UsageError
 from peerd.lock import holder
@@ -19,6 +19,7 @@ from peerd.paths import Paths
 
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
 LOOK_SECONDS = 0.05
+_GO_ON = "Stopped after {seconds:.1f} s. Go on any time with: peerd start"
 
 
 def stop(home: Home = None, as_json: AsJson = False) -> None:
@@ -35,7 +36,7 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
         time.sleep(LOOK_SECONDS)
     seconds = round(time.monotonic() - begun, 2)
     data = documents.Stopped(stopped=True, seconds=seconds)
-    finish("stop", data, as_json, lambda: say(f"Stopped after {seconds:.1f} s. Go on any time with: peerd start"))
+    finish("stop", data, as_json, lambda: say(in_home(_GO_ON.format(seconds=seconds), home)))
 
 
 def unban(

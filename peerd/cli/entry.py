@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from p2pfinetune.errors import LearningError
 from peerd.cli.output import INTERRUPTED, ReaderLeft, fail
@@ -25,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given)
     except PeerdError as error:
-        return fail(name, error, as_json)
+        return fail(name, error, as_json, _home_of(given))
     except LearningError as error:
-        return fail(name, UsageError(str(error), error.hint), as_json)
+        return fail(name, UsageError(str(error), error.hint), as_json, _home_of(given))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ReaderLeft:
@@ -55,6 +56,17 @@ def _run(given: list[str]) -> int:
 
 def _options_of(given: list[str]) -> list[str]:
     return given[: given.index("--")] if "--" in given else given
+
+
+def _home_of(given: list[str]) -> Path | None:
+    """What --home says, where it was typed; a bad line may not have come as far as being parsed."""
+    words = _options_of(given)
+    for at, word in enumerate(words):
+        if word.startswith("--home="):
+            return Path(word.removeprefix("--home="))
+        if word == "--home" and at + 1 < len(words):
+            return Path(words[at + 1])
+    return None
 
 
 def _command_of(given: list[str]) -> str:

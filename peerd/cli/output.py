@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from peerd import documents
@@ -14,6 +17,8 @@ from peerd.render import printable, written
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
+OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|generate|export|dashboard"
+_COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b)")
 
 
 class ReaderLeft(Exception):  # not an error: `peerd rounds | head` has seen enough
@@ -38,14 +43,22 @@ def write_document(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def fail(command: str, error: PeerdError, as_json: bool) -> int:
+def in_home(text: str, home: Path | None) -> str:
+    """The commands in a text as they reach the daemon of this home, for whoever pastes them."""
+    if home is None:
+        return text
+    return _COMMAND.sub(lambda found: f"{found[0]} --home {shlex.quote(str(home))}", text)
+
+
+def fail(command: str, error: PeerdError, as_json: bool, home: Path | None = None) -> int:
     """Tell what went wrong and what to do; returns the exit code."""
+    message, hint = in_home(str(error), home), in_home(error.hint, home)
     if as_json:
-        problem = documents.Problem(code=error.code, message=str(error), hint=error.hint)
+        problem = documents.Problem(code=error.code, message=message, hint=hint)
         write_document(documents.failure(command, problem))
-    complain(f"peerd {command}: {error}" if command else f"peerd: {error}")
-    if error.hint:
-        complain(f"{INDENT}{error.hint}")
+    complain(f"peerd {command}: {message}" if command else f"peerd: {message}")
+    if hint:
+        complain(f"{INDENT}{hint}")
     return error.exit_code
 
 

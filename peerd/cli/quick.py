@@ -21,7 +21,7 @@ def look(command: str, home: Path | None, as_json: bool) -> None:
     """Ask and show."""
     ask, shown = LOOKS[command]
     found = ask(home)
-    finish(command, found, as_json, lambda: shown(found))
+    finish(command, found, as_json, lambda: shown(found, home))
 
 
 def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:
@@ -66,11 +66,11 @@ def _paths(home: Path | None) -> dict[str, str]:
     return {**found.named(), "socket": str(find_socket(found))}
 
 
-LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any], None]]] = {
+LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any, Path | None], None]]] = {
     "status": (_status, show.status),
-    "peers": (_peers, lambda found: show.peers(found.peers, found.banned)),
-    "id": (_identity, show.identity),
-    "metrics": (_metrics, lambda found: say(found.text.rstrip("\n"))),
-    "paths": (_paths, lambda found: facts(list(found.items()))),
+    "peers": (_peers, lambda found, home: show.peers(found.peers, found.banned, home)),
+    "id": (_identity, lambda found, _: show.identity(found)),
+    "metrics": (_metrics, lambda found, _: say(found.text.rstrip("\n"))),
+    "paths": (_paths, lambda found, _: facts(list(found.items()))),
 }
 """How to ask and how to show, by command."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from pathlib import Path
 
 from peerd import documents
-from peerd.cli.output import facts, say, say_bold, table
+from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.config import Config
-from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, written
+from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, some, written
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 from peerd.words import advice, copied, headline, note, refusals, verdict
 
@@ -17,12 +18,12 @@ HISTORY_SHOWN = 12  # rounds
 MAX_LOSS = 50.0  # nats a token; beyond, a perplexity says nothing more
 
 
-def status(now: Status) -> None:
+def status(now: Status, home: Path | None = None) -> None:
     """What the daemon does, and what to do."""
     say_bold(f"{printable(now.name, MAX_NAME) or short_id(now.peer_id)}: {headline(now)}")
     for sentence in (verdict(now), *advice(now)):
         if sentence:
-            say(f"  {sentence}")
+            say(f"  {in_home(sentence, home)}")
     say()
     network = now.network[:12] if now.network else "not known yet"
     facts(
@@ -63,7 +64,8 @@ def _peer_line(now: Status) -> str:
 
 def _sent_line(now: Status) -> str:
     total = now.sent
-    return f"ever: {total.publications:,} updates, {size(total.bytes)} to {total.peers:,} peers; see: peerd sent"
+    updates, peers = some(total.publications, "update"), some(total.peers, "peer")
+    return f"ever: {updates}, {size(total.bytes)} to {peers}; see: peerd sent"
 
 
 def _worker_line(now: Status) -> str:
@@ -72,29 +74,28 @@ def _worker_line(now: Status) -> str:
     if worker.tokens_per_second is not None:
         parts.append(f"{worker.tokens_per_second:,.0f} tokens/s")
     if worker.restarts:
-        parts.append(f"restarted {worker.restarts} times")
+        parts.append(f"restarted {some(worker.restarts, 'time')}")
     if worker.last_error:
         parts.append(f"last error: {printable(worker.last_error)}")
     return ", ".join(parts)
 
 
-def peers(found: list[NeighbourNow], banned: list[BannedNow]) -> None:
+def peers(found: list[NeighbourNow], banned: list[BannedNow], home: Path | None = None) -> None:
     """A table of peers, and one of those that are shut out."""
-    _known_peers(found, is_alone=not banned)
+    if found:
+        _known_peers(found)
+    elif not banned:
+        how = "peerd stop && peerd start --bootstrap MULTIADDR   (or --peer MULTIADDR, or --lan)"
+        say(in_home(f"No peer found yet. To find some: {how}", home))
     if banned:
         say()
-        say_bold("Banned: nothing of them is taken until then. To lift it: peerd unban NAME")
+        say_bold(in_home("Banned: nothing of them is taken until then. To lift it: peerd unban NAME", home))
         columns = [("peer", "text"), ("id", "id"), ("ends in", "seconds"), ("bans", "number"), ("last offence", "text")]
         named = [(printable(b.name, MAX_NAME) or "(no name)", b) for b in banned]
         table(columns, [(name, b.peer_id, b.seconds, b.bans, printable(b.reason)) for name, b in named])
 
 
-def _known_peers(found: list[NeighbourNow], *, is_alone: bool) -> None:
-    if not found and not is_alone:
-        return
-    if not found:
-        say("No peer found yet. To find some: peerd start --bootstrap MULTIADDR, --peer MULTIADDR or --lan")
-        return
+def _known_peers(found: list[NeighbourNow]) -> None:
     columns = [("peer", "text"), ("id", "id"), ("link", "text"), ("trust", "percent"), ("round", "number")]
     columns += [("latest", "seconds"), ("in", "bytes"), ("out", "bytes"), ("refused", "text"), ("note", "text")]
     names = {p.peer_id: p.name for p in found}
@@ -176,7 +177,7 @@ def sent(found: documents.Sent) -> None:
     """Updates, then bytes by round and peer."""
     since = dt.datetime.fromtimestamp(found.since_unix).astimezone().strftime("%Y-%m-%d %H:%M")
     total = found.total
-    say_bold(f"{total.publications:,} updates, {size(total.bytes)} to {total.peers:,} peers since {since}")
+    say_bold(f"{some(total.publications, 'update')}, {size(total.bytes)} to {some(total.peers, 'peer')} since {since}")
     say(f"  {found.privacy.sentence}")
     say("  Your text itself is never sent. What updates can reveal: docs/threat-model.md")
     say()

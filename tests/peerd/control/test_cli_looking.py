@@ -16,6 +16,10 @@ from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
+from peerd.cli.output import OF_A_HOME, in_home
+from peerd.client import _Request
+from peerd.lock import hold
+from peerd.paths import Paths
 from peerd.status import NeighbourNow, Status
 
 ASKING = (
@@ -92,8 +96,6 @@ def test_status_speaks_plainly(daemon: Any, say: Any) -> None:
 
 
 def test_alone_it_says_what_to_type(home: Path, say: Any, make_view: Any, serve_view: Any) -> None:
-    from peerd.paths import Paths
-
     with serve_view(Paths.of(home), make_view(rounds=2, alone=True)):
         _, out, _ = say("status", "--home", home)
         _, peers, _ = say("peers", "--home", home)
@@ -108,7 +110,7 @@ def test_what_is_wrong_stands_at_the_top(daemon: Any, view: Any, say: Any) -> No
     view.broken = "No update for an hour. Look at: peerd peers"
     _, out, _ = say("status", "--home", daemon.paths.home)
 
-    assert out.splitlines()[2].strip() == view.broken
+    assert out.splitlines()[2].strip() == f"{view.broken} --home {daemon.paths.home}"
 
 
 def test_a_strangers_name_cannot_reach_the_terminal_raw(daemon: Any, view: Any, say: Any) -> None:
@@ -303,3 +305,67 @@ def test_copies_and_offenders_are_pointed_at(capsys: pytest.CaptureFixture[str])
 
     assert lines[1].split()[-2:] == ["none", "none"]
     assert lines[2].endswith("throttled, copy of bob")
+
+
+def test_a_home_that_no_daemon_ever_had_is_named_in_case_it_is_misspelt(home: Path, say: Any) -> None:
+    _, _, err = say("status", "--home", home)
+
+    assert f"none was started in {home}" in err
+    assert f"peerd start --home {home} --data FOLDER" in err
+
+
+def test_after_a_crash_the_next_command_is_for_this_home_and_names_its_log(home: Path, say: Any) -> None:
+    home.mkdir()
+    paths = Paths.of(home)
+    paths.config.write_text("")
+    paths.lock.write_text('{"pid":4711,"version":"0.1.0","started_unix":1795299226.2,"socket":"gone"}')
+    for command in ("status", "stop", "peers"):
+        _, out, err = say(command, "--home", home, "--json")
+        assert "process 4711, started 2026-" in err
+        assert "killed or crashed" in err
+        assert json.loads(out)["error"]["hint"] == f"start it again: peerd start --home {home}   its log: {paths.log}"
+
+
+def test_what_to_type_next_reaches_the_daemon_that_was_asked(
+    home: Path, say: Any, make_view: Any, serve_view: Any
+) -> None:
+    with serve_view(Paths.of(home), make_view(rounds=2, alone=True)):
+        _, out, _ = say("status", "--home", home)
+        _, peers, _ = say("peers", f"--home={home}")
+
+    for text in (out, peers):
+        assert f"peerd stop --home {home} && peerd start --home {home} --bootstrap MULTIADDR" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("peerd start --data X", "peerd start --home '/a b' --data X"),
+        ("see: peerd start --help", "see: peerd start --help"),
+        ("peerd start --home /c", "peerd start --home /c"),
+        ("peerd demo, peerd started", "peerd demo, peerd started"),
+    ],
+)
+def test_a_home_is_put_into_commands_and_into_nothing_else(text: str, expected: str) -> None:
+    assert in_home(text, Path("/a b")) == expected
+    assert in_home(text, None) == text
+
+
+def test_every_command_of_a_home_is_known_as_one() -> None:
+    assert set(OF_A_HOME.split("|")) == NAMES - {"demo"}
+
+
+def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path, say: Any, monkeypatch: Any) -> None:
+    hasty = _Request("GET", "/v1/status", seconds=0.02)
+    monkeypatch.setattr("peerd.client._PEERS", hasty)
+    monkeypatch.setattr("peerd.client._stop", lambda _: hasty)
+    paths = Paths.of(home)
+    home.mkdir()
+    with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket) as me:
+        deaf.bind(str(paths.socket))
+        deaf.listen()
+        for command in ("stop", "unban"):
+            code, _, err = say(command, *ARGUMENTS.get(command, []), "--home", home)
+            assert code == 5
+            assert f"kill -9 {me.pid}" in err
+            assert f"peerd stop --home {home}" in err
