@@ -109,6 +109,7 @@ async def run(
     sys.setswitchinterval(SWITCH_SECONDS)
     with hold(paths.lock, version=__version__, socket=paths.socket):
         handlers = logs.set_up(paths.log)
+        _log.info("starting", extra={"version": __version__, "pid": os.getpid(), "home": str(paths.home)})
         if armed := faults.warning():
             _log.warning("%s", armed)
         try:
@@ -136,6 +137,11 @@ class Daemon:
         if config.group_key:
             load_group_key(Path(config.group_key))  # a mistake in it is told before anything starts
         was_here = has_published(paths)
+        if paths.identity.exists() and not was_here:
+            _log.warning(
+                "the identity is an old one, but nothing that it learnt lies in %s: training begins at round 1",
+                paths.home,
+            )
         self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
         store, self._blobs, self._journal = open_state(paths, outside.unix(), was_here=was_here)
         self._remembered = tuple(store.peers())

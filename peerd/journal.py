@@ -104,7 +104,8 @@ class Journal:
 
     async def whole_checkpoint(self) -> tuple[Checkpoint, Path] | None:
         """The newest checkpoint whose blob is whole, in force from now on; what is damaged is set aside and said."""
-        for kept in sorted(self._generations_of_checkpoints(), key=age, reverse=True):
+        generations = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
+        for kept in generations:
             try:
                 path = await self._must(self._blobs.path, kept.blob)
             except LostError as error:
@@ -115,6 +116,8 @@ class Journal:
                 self.checkpoint = kept
                 self._drop_undone()
             return kept, path
+        if generations:
+            _log.warning("no training state is left: training begins anew, only round numbers go on")
         return None
 
     async def whole_best(self) -> tuple[float, Path] | None:

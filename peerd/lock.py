@@ -61,7 +61,9 @@ def holder(path: Path) -> Holder | None:
     except PermissionError as error:
         raise UsageError(f"cannot look at the lock {path}: {error.strerror}", OTHER_HOME) from error
     except OSError as error:
-        raise StoreError(f"cannot look at the lock {path}: {error.strerror}") from error
+        raise StoreError(
+            f"cannot look at the lock {path}: {error.strerror}", f"move it away: mv {path} {path}.old"
+        ) from error
 
 
 def died(path: Path) -> str:

@@ -129,6 +129,8 @@ def _require_writable(folder: Path) -> None:
         raise UsageError(
             f"cannot use the folder {folder}: {error.strerror}", "choose another with --home DIR"
         ) from error
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest} is in the way: it is not a folder", f"move it away: mv {nearest} {nearest}.old")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in the folder {nearest}", "look at its rights, or choose another: --home DIR")
 

@@ -118,8 +118,10 @@ def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: 
         return
     there, needed = sum(tokens.values()), sum(minimum.values())
     each = ", ".join(f"{split} {tokens[split]:,} of {minimum[split]:,}" for split in SPLITS)
+    found, *left_out = report.sentences()
+    because = "".join(f"; {sentence}" for sentence in left_out)
     raise TooLittleText(
-        f"too little text: {there:,} tokens in {report.sentences()[0]}; at least {needed:,} tokens are needed ({each})",
+        f"too little text: {there:,} tokens in {found}; at least {needed:,} tokens are needed ({each}){because}",
         f"add text (about {4 * max(needed - there, minimum[lacking[0]]):,} more characters), in several documents or "
         "as one long one; documents are never divided between splits",
     )

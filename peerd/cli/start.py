@@ -72,13 +72,15 @@ def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
 
 def _in_foreground(paths: Paths, as_json: bool) -> int:
     from peerd.daemon import run
+    from peerd.logs import is_stderr
 
     config = settings_file.read_config(paths.config)
     ready = []
 
     def announce(now: Status) -> None:
         ready.append(now)
-        _started(paths, now, as_json, log=None)
+        if as_json or not is_stderr(paths.log):  # in the log of a daemon with --detach nobody types anything
+            _started(paths, now, as_json, log=None)
 
     try:
         return _on_a_loop(run(paths, config, ready=announce))

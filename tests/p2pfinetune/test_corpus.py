@@ -270,6 +270,14 @@ def test_no_text_at_all_is_too_little(tokenizer, tmp_path):
         made(tmp_path / "notes", tokenizer, tmp_path)
 
 
+def test_too_little_text_says_what_was_left_out_and_why(tokenizer, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "scan.pdf").write_bytes(b"%PDF-1.7 " + b"x" * 500)
+
+    with pytest.raises(TooLittleText, match=r"1 path skipped \(not text\): .*scan\.pdf"):
+        made(tmp_path / "notes", tokenizer, tmp_path)
+
+
 def test_a_damaged_record_of_moves_is_ignored(tokenizer, tmp_path):
     write_notes(tmp_path / "notes", 10, length=2000)
     first = made(tmp_path / "notes", tokenizer, tmp_path, salt="user-1", context=256)

@@ -99,3 +99,13 @@ def test_a_link_under_tmp_is_not_followed(tmp_path: Path) -> None:
             make_private(link)
     finally:
         link.unlink()
+
+
+@pytest.mark.parametrize("name", ["blobs", "scratch", "cache"])
+def test_a_file_in_the_place_of_a_folder_is_called_that(home: Path, name: str) -> None:
+    home.mkdir(mode=0o700)
+    (home / name).write_text("")
+
+    with pytest.raises(UsageError, match=f"{home / name} is in the way: it is not a folder") as caught:
+        Paths.of(home).prepare()
+    assert caught.value.hint.startswith(f"move it away: mv {home / name} ")

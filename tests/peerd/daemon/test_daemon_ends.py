@@ -1,6 +1,7 @@
 """How a daemon begins and ends: exit codes, refusals, signals, and what is left behind."""
 
 import asyncio
+import logging
 import os
 import signal
 import stat
@@ -15,6 +16,7 @@ from peerd.client import Client
 from peerd.daemon import run
 from peerd.ending import ORDERLY_SECONDS
 from peerd.errors import AlreadyRunning, TransportError, UsageError
+from peerd.wire.keys import PeerKey
 
 
 def prepared(world, kind="text"):
@@ -61,6 +63,29 @@ def test_too_little_text_is_an_error_of_the_user_and_starts_nothing(world):
     assert raised.value.exit_code == 2
     assert raised.value.hint == "add text"
     assert lock.holder(paths.lock) is None
+
+
+def test_an_identity_that_lost_everything_it_learnt_is_said_once(world, caplog):
+    caplog.set_level(logging.INFO)
+    paths, config = prepared(world, "short")
+    paths.prepare()
+    PeerKey.load_or_create(paths.identity)
+
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            asyncio.run(run(paths, config, outside=world.outside()))
+
+    assert caplog.text.count("training begins at round 1") == 1
+
+
+def test_the_log_says_where_a_run_begins(world, caplog):
+    caplog.set_level(logging.INFO)
+    paths, config = prepared(world, "short")
+    with pytest.raises(UsageError):
+        asyncio.run(run(paths, config, outside=world.outside()))
+
+    first = next(record for record in caplog.records if record.name == "peerd.daemon")
+    assert (first.getMessage(), first.pid, first.home) == ("starting", os.getpid(), str(paths.home))
 
 
 def test_a_second_daemon_in_the_same_home_is_refused(world):

@@ -224,6 +224,7 @@ def test_all_generations_gone_is_said_and_the_round_numbers_go_on(kept, caplog):
     assert asyncio.run(journal.whole_best()) is not None
     assert journal.checkpoint.round == ROUNDS + 1
     assert caplog.text.count("damaged on disk") == 2
+    assert "training begins anew" in caplog.text
 
 
 def test_a_record_of_a_newer_version_is_refused_and_left_as_it_is(kept):
