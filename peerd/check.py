@@ -29,6 +29,7 @@ from peerd.wire.keys import load_group_key
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_NOISE, MAX_NOISE = 1e-4, 1e4  # an epsilon of some millions for one update; of some ten-thousandths
+MAX_DELTA = 0.01  # one in a hundred: larger ones are mistaken for what they are not
 MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `learner.default_max_norm`
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 
@@ -108,6 +109,14 @@ def _device(config: Config) -> None:
         raise UsageError(f"--device: there is no device {config.device!r}", f"choose one of: {', '.join(DEVICES)}")
 
 
+def _finite(config: Config) -> None:
+    """A rate or a wait without end is a slip."""
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} has to be a finite number", "see: peerd start --help")
+
+
 def _privacy(config: Config) -> None:
     clip, noise = config.private_clip, config.private_noise
     if not (clip or noise or config.private_budget):
@@ -117,10 +126,15 @@ def _privacy(config: Config) -> None:
             "private publishing needs both --private-clip and --private-noise",
             "for example: --private-clip 0.05 --private-noise 4   (0 for both turns it off)",
         )
-    if not (MIN_NOISE <= noise <= MAX_NOISE and 0.0 < clip < math.inf and math.isfinite(config.private_budget)):
+    if not MIN_NOISE <= noise <= MAX_NOISE:
         raise UsageError(
-            f"--private-noise is between {MIN_NOISE:g} and {MAX_NOISE:g}; --private-clip and --private-budget finite",
+            f"--private-noise is between {MIN_NOISE:g} and {MAX_NOISE:g}",
             "--private-noise 4 spends an epsilon of about 1 with the first update",
+        )
+    if config.private_delta > MAX_DELTA:
+        raise UsageError(
+            f"--private-delta: a promise that fails with a chance of {config.private_delta:g} is none",
+            f"at most {MAX_DELTA:g}; the default is {Config().private_delta:g}",
         )
     if 2.0 * clip * noise > MAX_DEVIATION:
         raise UsageError(
@@ -146,6 +160,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _addresses,
     _group_key,
     _device,
+    _finite,
     _privacy,
     _rates,
 )

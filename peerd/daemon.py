@@ -226,6 +226,7 @@ class Daemon:
             sent_bytes=self._journal.sent_bytes,
             sent_peers=self._journal.sent_peers,
             turned_away=self._network.turned_away(),
+            records=self._journal.records,
         )
         return snapshot(self._shell.node, parts)
 

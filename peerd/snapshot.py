@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -26,6 +27,7 @@ from peerd.status import (
     LossNow,
     NeighbourNow,
     PerplexityNow,
+    RoundRecord,
     SentNow,
     Status,
     TrafficNow,
@@ -63,6 +65,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int = 0
     """Ever."""
     sent_peers: int = 0
+    records: Sequence[RoundRecord] = ()
+    """Finished rounds, oldest first."""
 
 
 def snapshot(node: Node, parts: Parts) -> Status:
@@ -105,7 +109,22 @@ def snapshot(node: Node, parts: Parts) -> Status:
             publications=parts.spending.bare + parts.spending.hidden, bytes=parts.sent_bytes, peers=parts.sent_peers
         ),
         privacy=privacy_now(config, parts.spending, node.withheld),
+        merge=last_merge(parts.records),
     )
+
+
+def last_merge(records: Sequence[RoundRecord]) -> str:
+    """Whether the network brings anything now, and where it does not, since when."""
+    if not records:
+        return ""
+    last = records[-1]
+    if len(last.row) < 2:
+        return f"nobody to merge with in round {last.round}"
+    if last.accepted:
+        return f"taken in round {last.round}"
+    refused = sum(1 for _ in takewhile(lambda one: len(one.row) > 1 and not one.accepted, reversed(records)))
+    since = "in the last round" if refused == 1 else f"in each of the last {refused} rounds"
+    return f"not taken {since} ({last.reason or 'no reason given'}); my own adapter stays in use"
 
 
 def banned(node: Node, parts: Parts) -> list[BannedNow]:

@@ -18,7 +18,7 @@ from peerd.render import printable, written
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|generate|export|dashboard"
-_COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b)")
+_COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 
 
 class ReaderLeft(Exception):  # not an error: `peerd rounds | head` has seen enough

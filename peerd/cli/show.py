@@ -31,6 +31,7 @@ def status(now: Status, home: Path | None = None) -> None:
             ("perplexity", _side_by_side(now)),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             ("peers", _peer_line(now)),
+            *([("merge", f"{printable(now.merge)}; see: peerd rounds")] if now.merge else []),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
             ("sent", _sent_line(now)),
             ("privacy", now.privacy.sentence or NOTHING),

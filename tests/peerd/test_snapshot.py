@@ -16,7 +16,7 @@ from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
 from peerd.snapshot import Parts, perplexity, snapshot
-from peerd.status import LoopNow, WorkerNow
+from peerd.status import LoopNow, RoundRecord, WorkerNow
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
 TRAINING = Training(round=Round(3), began_at=0.0)
@@ -87,6 +87,22 @@ def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first(
     assert (bob.bytes_in, bob.bytes_out) == (7, 8)
     assert (eve.peer_id, eve.trust, eve.age_seconds) == (EVE, 0.0, None)
     assert (now.traffic.bytes_in, now.traffic.bytes_out) == (8, 9)
+
+
+def test_what_became_of_the_last_merge_is_said_and_for_how_long_nothing_was_taken():
+    def ended(number, row, reason=""):
+        losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_local"])
+        rest = {"finished_unix": 0.0, "steps": 1, "bytes_in": 0, "bytes_out": 0}
+        return RoundRecord(round=Round(number), row=row, accepted=not reason, reason=reason, **losses, **rest)
+
+    alone, both = {ME: 1.0}, {ME: 0.5, BOB: 0.5}
+    refused = [ended(number, both, "worse-than-own") for number in (3, 4, 5)]
+    done = [ended(1, alone), ended(2, both), *refused]
+    said = [snapshot(node(), parts(records=done[:count])).merge for count in range(6)]
+
+    assert said[:3] == ["", "nobody to merge with in round 1", "taken in round 2"]
+    assert said[3].startswith("not taken in the last round (worse-than-own)")
+    assert said[5].startswith("not taken in each of the last 3 rounds (worse-than-own)")
 
 
 def test_a_dead_worker_is_unhealthy_with_why():

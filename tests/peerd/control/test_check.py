@@ -37,6 +37,9 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
     ("options", "says"),
     [
         ({"data": ()}, "--data"),
+        ({"lr": float("inf")}, "--lr has to be"),
+        ({"collect_seconds": float("inf")}, "--collect-seconds has to be"),
+        ({"private_clip": 0.05, "private_noise": 4.0, "private_delta": 0.5}, "fails with a chance of 0.5"),
         ({"max_upload": 31}, "--max-upload: 31 KiB a second is too slow"),
         ({"max_download": 1}, "--max-download"),
         ({"data": ("nowhere",)}, "--data: cannot find .*nowhere"),

@@ -344,6 +344,7 @@ def test_what_to_type_next_reaches_the_daemon_that_was_asked(
         ("see: peerd start --help", "see: peerd start --help"),
         ("peerd start --home /c", "peerd start --home /c"),
         ("peerd demo, peerd started", "peerd demo, peerd started"),
+        ("peerd start: it said", "peerd start: it said"),
     ],
 )
 def test_a_home_is_put_into_commands_and_into_nothing_else(text: str, expected: str) -> None:
