@@ -37,6 +37,10 @@ from peerd.status import (
 STUCK_SECONDS = 900.0  # without a finished round, whatever the last one took
 STUCK_ROUNDS = 10.0  # in units of what the last round took
 SHOWN_AS_MINUTES = 120.0  # seconds
+_NO_PEER = (
+    "No peer of this network answers at the addresses given with --peer. Check that one runs there, with the same "
+    "--group, --group-key and --model, and that the port is right: without --listen it changes with every start"
+)
 LONELY_SECONDS = 60.0  # dialling takes up to 15 s an address, and the first pauses are short
 
 
@@ -109,6 +113,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
             publications=parts.spending.bare + parts.spending.hidden, bytes=parts.sent_bytes, peers=parts.sent_peers
         ),
         privacy=privacy_now(config, parts.spending, node.withheld),
+        looking=bool(config.bootstrap or config.peer or config.lan),
         merge=last_merge(parts.records),
     )
 
@@ -218,7 +223,7 @@ def _loneliness(node: Node, parts: Parts) -> list[str]:
     if parts.lonely:
         return [f"No peer is connected: {'; '.join(parts.lonely)}. Check the address, and that a node runs there"]
     if parts.config.peer and not parts.config.bootstrap:
-        return ["No peer answers at the addresses given with --peer. Check them, and that one runs there"]
+        return [_NO_PEER]
     return []
 
 

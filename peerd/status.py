@@ -161,6 +161,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Announcements of strangers, and hints where peers are, that a flood drowned."""
     sent: SentNow = SentNow()
     privacy: PrivacyNow = PrivacyNow()
+    looking: bool = False
+    """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
     merge: str = ""
     """What became of the last merge, in words; empty before the first round."""
 

@@ -31,7 +31,7 @@ def verdict(status: Status) -> str:
 def advice(status: Status) -> list[str]:
     """What a person should do now; nothing where all is well."""
     asked = list(status.health.reasons)
-    if not status.neighbours and status.state not in {"starting", "stopping"} and not asked:
+    if not (status.neighbours or status.looking or asked) and status.state not in {"starting", "stopping"}:
         asked.append(
             "To find peers, type: peerd stop && peerd start --bootstrap MULTIADDR   "
             "(or --peer MULTIADDR, or --lan to look on this network)"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from peerd.render import printable, written
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
+GAP = 2  # columns of a terminal between those of a table
 OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|generate|export|dashboard"
 _COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 
@@ -93,7 +95,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> 
     """Columns are (heading, unit of peerd.panels); numbers stand to the right."""
     texts = [[written(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
     right = [unit not in {"text", "id", ""} for _, unit in columns]
-    if is_rich():
+    if is_rich() and _fits(columns, texts):
         _rich_table([heading for heading, _ in columns], right, texts)
     else:
         _plain_table([heading for heading, _ in columns], right, texts)
@@ -104,6 +106,12 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(label) for label, _ in pairs), default=0)
     for label, value in pairs:
         say(f"{INDENT}{label:<{width}}  {value}")
+
+
+def _fits(columns: Sequence[tuple[str, str]], texts: list[list[str]]) -> bool:
+    """Whether a drawn table has room: otherwise it would cut figures, and `25…` is no figure."""
+    widths = [max(len(heading), *(len(row[i]) for row in texts)) for i, (heading, _) in enumerate(columns)]
+    return sum(widths) + GAP * len(widths) <= shutil.get_terminal_size().columns
 
 
 def _plain_table(headings: list[str], right: list[bool], texts: list[list[str]]) -> None:

@@ -86,8 +86,7 @@ def peers(found: list[NeighbourNow], banned: list[BannedNow], home: Path | None 
     if found:
         _known_peers(found)
     elif not banned:
-        how = "peerd stop && peerd start --bootstrap MULTIADDR   (or --peer MULTIADDR, or --lan)"
-        say(in_home(f"No peer found yet. To find some: {how}", home))
+        say(in_home("No peer found yet. What to do: peerd status", home))
     if banned:
         say()
         say_bold(in_home("Banned: nothing of them is taken until then. To lift it: peerd unban NAME", home))

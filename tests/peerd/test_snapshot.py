@@ -17,6 +17,7 @@ from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
 from peerd.snapshot import Parts, perplexity, snapshot
 from peerd.status import LoopNow, RoundRecord, WorkerNow
+from peerd.words import advice
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
 TRAINING = Training(round=Round(3), began_at=0.0)
@@ -131,6 +132,12 @@ def test_nobody_at_a_given_address_is_unhealthy_after_a_minute():
     assert early.health.ok
     assert "tcp/9" in late.health.reasons[0]
     assert helped.health.ok
+
+
+@pytest.mark.parametrize("told", [{"bootstrap": ("/ip4/127.0.0.1/tcp/9",)}, {"peer": ("/memory/bob",)}, {"lan": True}])
+def test_who_looks_where_it_was_told_is_not_told_to_look_somewhere(told):
+    assert advice(snapshot(node(), parts(config=Config(**told), at=41.0))) == []
+    assert "--bootstrap" in advice(snapshot(node(), parts(at=41.0)))[0]
 
 
 def test_troubles_of_other_parts_are_passed_on():
