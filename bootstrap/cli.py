@@ -8,14 +8,17 @@ import random
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import platformdirs
 import typer
 
 SCHEMA_VERSION = 1
+INTERRUPTED = 130  # as shells report Ctrl-C
 HOME_VARIABLE = "PEERD_BOOTSTRAP_HOME"
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001",)
+
+_ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     add_completion=False,
@@ -73,7 +76,22 @@ def home_of(given: Path | None) -> Path:
 
 def main() -> None:
     """The entry point of `peerd-bootstrap`."""
-    app()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(given: list[str]) -> int:
+    """Parse and serve; the exit code. Bad usage is told as everything else is."""
+    try:
+        found: Any = typer.main.get_command(app).main(given, prog_name="peerd-bootstrap", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except _ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            typer.echo(error.format_message())
+        else:
+            _fail("usage", error.format_message(), "see: peerd-bootstrap start --help", as_json="--json" in given)
+        return 2
+    return found if isinstance(found, int) else 0
 
 
 def _announce(peer_id: str, addresses: tuple[str, ...], *, as_json: bool) -> None:

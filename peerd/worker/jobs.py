@@ -396,7 +396,7 @@ def restore(learner: Learner, job: Open) -> bool:
     except CheckpointError as error:
         raise CheckpointError(
             f"the saved training state does not fit: {error}",
-            "start with the model and options it was made with, or keep it aside and begin anew with another --home",
+            "give --model, --group, --rank, --alpha and --targets as it was made with, or begin anew with another --home",
         ) from error
     return True
 
