@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -48,6 +49,11 @@ class Patient(logging.Handler):
         """Mistakes of ours are shown as ever."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
+
+    def close(self) -> None:
+        """What could not be written before cannot be written now; why the daemon ends matters more."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class ToFile(Patient, RotatingFileHandler):

@@ -79,6 +79,8 @@ def export(
     with Client(home) as client:
         client.status()  # where no daemon runs, that is the thing to say first
         _check_target(target, force)
+        if not as_json:
+            complain("exporting; the worker finishes what it is doing first")
         files = client.export(target)
     data = documents.Exported(folder=str(target), files=files)
     finish("export", data, as_json, lambda: _exported(data))

@@ -69,7 +69,9 @@ class PeerKey:
                 _create(path, sealed(Ed25519PrivateKey.generate().private_bytes_raw()))
             return cls(_read(path))
         except OSError as error:
-            raise StoreError(f"the identity key {path} cannot be used: {error.strerror or error}") from error
+            why = error.strerror or error
+            hint = f"look at the rights and the free space of {path.parent}"
+            raise StoreError(f"the identity key {path} cannot be used: {why}", hint) from error
 
 
 def peer_id_of(public_key: bytes) -> PeerId:

@@ -1,6 +1,7 @@
 """One line an event."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,13 @@ def test_a_clock_that_is_set_back_by_an_hour_silences_no_line():
         shown += [record] if spare.filter(record) else []
 
     assert len(shown) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_a_log_on_a_full_disk_is_closed_without_hiding_why_the_daemon_ends(capsys):
+    handlers = logs.set_up(Path("/dev/full"))
+    logging.getLogger("peerd.test").info("starting")
+
+    logs.take_down(handlers)
+
+    assert "Traceback" not in capsys.readouterr().err
