@@ -55,12 +55,15 @@ def _side_by_side(now: Status) -> str:
 
 
 def _peer_line(now: Status) -> str:
+    shut_out = f"; {len(now.banned)} banned: see peerd peers" if now.banned else ""
     if not now.neighbours:
-        return "none found yet"
+        return "none found yet" + shut_out
     connected = sum(peer.connected for peer in now.neighbours)
     trusted = sorted(now.neighbours, key=lambda peer: -peer.trust)[:3]
     named = [f"{name_of(peer.name, peer.peer_id)} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
-    return f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "")
+    return (
+        f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "") + shut_out
+    )
 
 
 def _sent_line(now: Status) -> str:
@@ -89,7 +92,8 @@ def peers(found: list[NeighbourNow], banned: list[BannedNow], home: Path | None 
         say(in_home("No peer found yet. What to do: peerd status", home))
     if banned:
         say()
-        say_bold(in_home("Banned: nothing of them is taken until then. To lift it: peerd unban NAME", home))
+        how = in_home("peerd unban NAME", home)
+        say_bold(f"Banned: nothing of them is taken until then. To lift it: {how}   (or the end of the id)")
         columns = [("peer", "text"), ("id", "id"), ("ends in", "seconds"), ("bans", "number"), ("last offence", "text")]
         named = [(printable(b.name, MAX_NAME) or "(no name)", b) for b in banned]
         table(columns, [(name, b.peer_id, b.seconds, b.bans, printable(b.reason)) for name, b in named])

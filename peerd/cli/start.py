@@ -8,20 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from peerd import documents, faults, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
-from peerd.cli.output import complain, fail, write_document
+from peerd.cli.output import complain, fail, in_home, write_document
 from peerd.cli.show import in_group
 from peerd.client import Client
 from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
 from peerd.lock import already_running, holder
 from peerd.paths import Paths
 from peerd.status import Status
+
+if TYPE_CHECKING:
+    import subprocess
 
 READY_SECONDS = 180.0  # loading torch and a small model on a busy machine takes half a minute; a big one takes longer
 LOOK_SECONDS = 0.1
@@ -115,6 +118,15 @@ def _in_background(paths: Paths, as_json: bool) -> int:
             stderr=log,
             start_new_session=True,
         )
+    home = paths.home if _is_own_home(paths) else None
+    try:
+        return _until_ready(process, paths, as_json, begun)
+    except KeyboardInterrupt:
+        complain(in_home("It goes on starting in the background. To end it: peerd stop", home))
+        raise
+
+
+def _until_ready(process: subprocess.Popen[bytes], paths: Paths, as_json: bool, begun: int) -> int:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -74,11 +74,13 @@ def test_stop_waits_until_the_daemon_has_ended(daemon: Any, say: Any, view: Any)
 def test_a_ban_is_shown_and_lifted_by_name(daemon: Any, say: Any, view: Any) -> None:
     view.banned = [BannedNow(peer_id=EVE, name="eve", seconds=540.0, bans=2, reason="norm")]
     _, shown, _ = say("peers", "--home", daemon.paths.home)
+    _, status, _ = say("status", "--home", daemon.paths.home)
 
     code, out, _ = say("unban", "eve", "--home", daemon.paths.home)
 
     assert "Banned" in shown
     assert "norm" in shown
+    assert "1 banned: see peerd peers" in status
     assert (code, out.strip()) == (0, f"The ban of {EVE} is lifted")
     assert view.banned == []
 
@@ -292,3 +294,17 @@ def test_no_command_takes_words_it_does_not_explain() -> None:
 
     for name, module, attribute, _ in COMMANDS:
         assert inspect.getdoc(getattr(import_module(f"peerd.cli.{module}"), attribute)), name
+
+
+def test_ctrl_c_while_it_starts_in_the_background_says_that_it_goes_on(
+    home: Path, text: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: None)
+    monkeypatch.setattr("peerd.cli.start._until_ready", interrupted)
+    code, _, err = say("start", "--home", home, "--data", text, "--detach")
+
+    assert code == 130
+    assert f"goes on starting in the background. To end it: peerd stop --home {home}" in err
