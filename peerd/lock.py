@@ -58,6 +58,8 @@ def holder(path: Path) -> Holder | None:
             return None if _lock(file, 0.0) else _text(file) or _UNKNOWN
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise UsageError(f"{path.parent} is not a folder", "choose another: --home DIR") from error
     except PermissionError as error:
         raise UsageError(f"cannot look at the lock {path}: {error.strerror}", OTHER_HOME) from error
     except OSError as error:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from p2pfinetune.errors import LearningError
@@ -22,13 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of our own
         signal.signal(signal.SIGTERM, _leave)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    name, as_json = _command_of(given), "--json" in _options_of(given)
+    name, as_json, home = _command_of(given), "--json" in _options_of(given), None
     try:
+        home = _home_of(given)
         return _run(given)
     except PeerdError as error:
-        return fail(name, error, as_json, _home_of(given))
+        return fail(name, error, as_json, home)
     except LearningError as error:
-        return fail(name, UsageError(str(error), error.hint), as_json, _home_of(given))
+        return fail(name, UsageError(str(error), error.hint), as_json, home)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ReaderLeft:
@@ -59,14 +61,16 @@ def _options_of(given: list[str]) -> list[str]:
 
 
 def _home_of(given: list[str]) -> Path | None:
-    """What --home says, where it was typed; a bad line may not have come as far as being parsed."""
+    """What --home says, where it was typed: looked for here, since a bad line is told before it is parsed.
+
+    Raises UsageError where it is empty, as a variable is that was not set: that would be the folder one stands in.
+    """
     words = _options_of(given)
-    for at, word in enumerate(words):
-        if word.startswith("--home="):
-            return Path(word.removeprefix("--home="))
-        if word == "--home" and at + 1 < len(words):
-            return Path(words[at + 1])
-    return None
+    said = [word.removeprefix("--home=") for word in words if word.startswith("--home=")]
+    said += [after for word, after in pairwise(words) if word == "--home"]
+    if "" in said:
+        raise UsageError("--home is empty", "give a folder, or leave it out")
+    return Path(said[0]) if said else None
 
 
 def _command_of(given: list[str]) -> str:

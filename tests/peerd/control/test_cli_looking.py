@@ -382,3 +382,25 @@ def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path,
             assert code == 5
             assert f"kill -9 {me.pid}" in err
             assert f"peerd stop --home {home}" in err
+
+
+@pytest.mark.parametrize("words", [["--home", ""], ["--home="], ["--json", "--home", ""]])
+@pytest.mark.parametrize("command", ["status", "start", "paths"])
+def test_an_empty_home_is_not_the_folder_one_stands_in(
+    say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = say(command, *words)
+
+    assert code == 2
+    assert "--home is empty" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["status", "start"])
+def test_a_home_that_is_a_file_is_called_that(say: Any, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    code, _, err = say(command, "--home", tmp_path / "file")
+
+    assert code == 2
+    assert f"{tmp_path / 'file'} is not a folder" in err
