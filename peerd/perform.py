@@ -253,9 +253,13 @@ class Performer:
     async def _fetch(self, effect: Fetch) -> BlobFetched | FetchFailed:
         got = await self._network.fetch(effect.digest, effect.size, effect.holders, effect.timeout_seconds)
         if isinstance(got, Fetched):
-            return BlobFetched(at=self._clock(), peer=effect.peer, digest=effect.digest, bytes_in=got.bytes_in)
+            return BlobFetched(
+                at=self._clock(), peer=effect.peer, digest=effect.digest, bytes_in=got.bytes_in, wrong=got.wrong
+            )
         _log.debug("fetch failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
-        return FetchFailed(at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason)
+        return FetchFailed(
+            at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason, wrong=got.wrong
+        )
 
     async def _admit(self, effect: Admit) -> UpdateAdmitted | UpdateRefused | FetchFailed | None:
         peer, digest = effect.peer, effect.digest

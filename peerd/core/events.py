@@ -134,6 +134,8 @@ class BlobFetched(Event, frozen=True, kw_only=True):
     """Who announced it, not who gave it."""
     digest: Digest
     bytes_in: int
+    wrong: tuple[tuple[PeerId, str], ...] = ()
+    """Holders proved to have given other bytes (`corrupt`) or to say another size (`oversize`) than was announced."""
 
 
 class FetchFailed(Event, frozen=True, kw_only=True):
@@ -142,6 +144,8 @@ class FetchFailed(Event, frozen=True, kw_only=True):
     peer: PeerId
     digest: Digest
     reason: str
+    wrong: tuple[tuple[PeerId, str], ...] = ()
+    """As of BlobFetched."""
 
 
 class UpdateAdmitted(Event, frozen=True, kw_only=True):

@@ -74,8 +74,8 @@ def timeout_seconds(node: Node, size: int) -> float:
 
 def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
     """The origin first where it is connected; then a few others, not the same for everybody; at last a dial."""
-    if known.origin_only or known.latest is None:
-        return (known.peer,) if known.connected or known.addresses else ()
+    if known.latest is None:
+        return ()
     spread = int(known.latest.blob[:8], 16)  # another choice for each blob, and by the lots for each asking peer
     others = sorted(
         (other.lot * spread % 1.0, other.peer)
@@ -90,11 +90,13 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
 
 def fetched(node: Node, event: BlobFetched) -> Moved:
     """The blob is here: let the worker look at it, as soon as there is one."""
+    node, blamed = _blamed(node, event)
     known = _waiting(node, event.peer, event.digest, "fetching")
     if known is None or known.transfer is None:
-        return discard(node, [event.digest]), []
+        return discard(node, [event.digest]), blamed
     node = put(node, replace(known, transfer=replace(known.transfer, stage="fetched")))
-    return inspect(node) if has_worker(node) else (node, [])
+    node, effects = inspect(node) if has_worker(node) else (node, [])
+    return node, blamed + effects
 
 
 def inspect(node: Node) -> Moved:
@@ -111,14 +113,25 @@ def inspect(node: Node) -> Moved:
 
 
 def failed(node: Node, event: FetchFailed) -> Moved:
-    """Try again later, a few times; wrong bytes and wrong sizes are held against the peer."""
+    """Try again later, a few times."""
+    node, blamed = _blamed(node, event)
     known = _waiting(node, event.peer, event.digest, "fetching", "inspecting")  # our disk may lose what was fetched
     if known is None:
-        return node, []
-    if event.reason not in {"corrupt", "oversize"}:
-        return put(node, _later(node, known)), []
-    node = put(node, _later(node, replace(known, origin_only=True, strikes=known.strikes + 1)))
-    return refuse(node, event.peer, event.reason)
+        return node, blamed
+    lied = any(holder == known.peer for holder, _ in event.wrong)
+    return put(node, _later(node, replace(known, strikes=known.strikes + lied))), blamed
+
+
+def _blamed(node: Node, event: BlobFetched | FetchFailed) -> Moved:
+    """Wrong bytes are held against whoever gave them, another size against whoever announced it: nobody can spoil
+    the name of a peer by lying about its blobs, or that of a holder by announcing what it holds as something else.
+    """
+    effects: list[AnyEffect] = []
+    for holder, reason in event.wrong:
+        if reason == "corrupt" or holder == event.peer:
+            node, counted = refuse(node, holder, reason)
+            effects += counted
+    return node, effects
 
 
 def admitted(node: Node, event: UpdateAdmitted) -> Moved:

@@ -150,7 +150,6 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
         admitted=admitted,
         missed=known.missed + (known.fetch_failures > 0),
         fetch_failures=0,
-        origin_only=False,
     )
 
 

@@ -76,8 +76,6 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     fetch_failures: int = 0
     """Failed fetches of `latest`."""
     fetch_not_before: float = 0.0
-    origin_only: bool = False
-    """The last bytes were wrong: ask nobody but the origin, so that no third party can spoil a peer's name."""
     dialling_since: float | None = None
     dial_attempt: int = 0
     dial_not_before: float = 0.0

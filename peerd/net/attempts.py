@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd.net.transport import Failed
+from peerd.net.transport import Failed, Wrong
 
 MAX_HOLDERS = 16  # asked for one blob
 MAX_RESUMES = 4  # connections to one holder that break after bytes have come
@@ -36,6 +36,8 @@ class Plan(msgspec.Struct, frozen=True):
     failures: tuple[tuple[PeerId, Failed], ...] = ()
     givers: frozenset[PeerId] | None = None
     """Who gave what is held now; None before the first turn, since what was held then is nobody's."""
+    wrong: Wrong = ()
+    """Who is proved to have said or given something else than was announced."""
 
     @classmethod
     def of(cls, holders: Sequence[PeerId]) -> Plan:
@@ -51,7 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
             shared = bool(givers - {turn.holder})
             again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]
             turns = [*(again if shared and turn.resumes < MAX_RESUMES else []), *others]
-            return Plan(tuple(turns), tuple(failures.items()), frozenset())
+            wrong = self.wrong if shared else (*self.wrong, (turn.holder, failed.reason))
+            return Plan(tuple(turns), tuple(failures.items()), frozenset(), wrong)
         if stopped_at > started_at:
             givers |= {turn.holder}
         if failed.reason == "unreachable" and stopped_at > started_at and turn.resumes < MAX_RESUMES:
@@ -60,12 +63,13 @@ class Plan(msgspec.Struct, frozen=True):
             turns = [*others, msgspec.structs.replace(turn, repeats=turn.repeats + 1)]
         else:
             turns = others
-        return Plan(tuple(turns), tuple(failures.items()), givers)
+        wrong = (*self.wrong, (turn.holder, failed.reason)) if failed.reason == "oversize" else self.wrong
+        return Plan(tuple(turns), tuple(failures.items()), givers, wrong)
 
     def failure(self, bytes_in: int) -> Failed:
         """How it ended once no turn is left: the reason is that of the first holder that was asked."""
         if not self.failures:
-            return Failed("absent", "nobody is known to hold it", bytes_in)
+            return Failed("absent", "nobody is known to hold it", bytes_in, self.wrong)
         told = "; ".join(f"{holder}: {failed.reason} {failed.detail}".rstrip() for holder, failed in self.failures[:4])
         first = min(self.failures, key=lambda f: f[1].reason == "corrupt")  # a stray liar does not stand for all
-        return Failed(first[1].reason, told, bytes_in)
+        return Failed(first[1].reason, told, bytes_in, self.wrong)

@@ -245,7 +245,7 @@ class MemoryTransport:
                 outcome = await self._fetch_from(holder, digest, size)
             bytes_in += outcome.bytes_in
             if isinstance(outcome, Fetched):
-                return Fetched(digest, holder, bytes_in)
+                return Fetched(digest, holder, bytes_in, plan.wrong)
             plan = plan.after(outcome, started_at=started_at, stopped_at=started_at + outcome.bytes_in)
         return plan.failure(bytes_in)
 

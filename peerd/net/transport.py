@@ -23,6 +23,10 @@ FailureReason = Literal[
 ]
 
 
+Wrong = tuple[tuple[PeerId, FailureReason], ...]
+"""Holders that gave all of the bytes, and the wrong ones (`corrupt`), or that say another size (`oversize`)."""
+
+
 class Connected(msgspec.Struct, frozen=True):
     """A connection to a peer is up."""
 
@@ -66,6 +70,7 @@ class Fetched(msgspec.Struct, frozen=True):
     digest: Digest
     source: PeerId
     bytes_in: int
+    wrong: Wrong = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -74,6 +79,7 @@ class Failed(msgspec.Struct, frozen=True):
     reason: FailureReason
     detail: str = ""
     bytes_in: int = 0
+    wrong: Wrong = ()
 
 
 class PeerTraffic(msgspec.Struct, frozen=True):

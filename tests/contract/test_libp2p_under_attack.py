@@ -320,7 +320,9 @@ def test_a_holder_that_fails_us_is_named_and_the_next_one_gives_the_blob(play_li
         assert isinstance(failed, Failed)
         assert failed.reason == reason
         assert attacker.id in failed.detail
+        assert failed.wrong == (((attacker.id, reason),) if reason in {"corrupt", "oversize"} else ())
         assert isinstance(fetched, Fetched)
+        assert fetched.wrong == failed.wrong
         assert fetched.source == honest.id
         assert one.shelf.blobs[digest] == BLOB
 

@@ -327,6 +327,7 @@ def test_bytes_that_do_not_hash_to_the_digest_are_corrupt_and_dropped(play):
 
         assert isinstance(outcome, Failed)
         assert outcome.reason == "corrupt"
+        assert outcome.wrong == ((liar.id, "corrupt"),)
         assert outcome.bytes_in == len(BLOB)
         assert one.shelf.size(digest) is None
         assert one.shelf.partial_size(digest) == 0
@@ -343,6 +344,7 @@ def test_another_size_than_announced_is_refused_before_a_byte_is_read(play):
 
         assert isinstance(outcome, Failed)
         assert (outcome.reason, outcome.bytes_in) == ("oversize", 0)
+        assert outcome.wrong == ((other.id, "oversize"),)
 
     play(scenario)
 

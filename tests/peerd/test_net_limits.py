@@ -171,7 +171,9 @@ def test_whoever_only_finished_the_work_of_a_liar_is_asked_for_all_of_it():
     plan = plan.after(Failed("corrupt"), started_at=5, stopped_at=0)
 
     assert [turn.holder for turn in plan.turns] == ["bob"]
-    assert plan.after(Failed("corrupt"), started_at=0, stopped_at=0).turns == ()
+    assert plan.wrong == ()
+    again = plan.after(Failed("corrupt"), started_at=0, stopped_at=0)
+    assert (again.turns, again.wrong) == ((), (("bob", "corrupt"),))
 
 
 @settings(deadline=None)

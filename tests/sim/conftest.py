@@ -419,6 +419,7 @@ class World:
     def fetch(self, peer: Peer, effect: do.Fetch) -> None:
         seconds = 0.0
         reason = "absent"
+        wrong: list[tuple[PeerId, str]] = []
         for holder in effect.holders:
             if holder in peer.connections and self.peers[holder].frozen is not None:
                 seconds, reason = seconds + OPEN_SECONDS, "unreachable"
@@ -431,6 +432,7 @@ class World:
             elif effect.digest in self.peers[holder].shelf and self.peers[holder].serves != "absent":
                 seconds += self.dice.uniform(0.1, 1.0) + opening + self.crossing(2)
                 spoilt = self.peers[holder].serves == "corrupt"
+                wrong += [(holder, "corrupt")] * spoilt
                 reason = "corrupt" if spoilt else "lost" if self.dice.random() < self.faults.fetch_loss else ""
             else:
                 seconds += 0.1
@@ -438,7 +440,7 @@ class World:
                 break
         seconds = min(seconds, effect.timeout_seconds)
         if reason:
-            failed = on.FetchFailed(at=0, peer=effect.peer, digest=effect.digest, reason=reason)
+            failed = on.FetchFailed(at=0, peer=effect.peer, digest=effect.digest, reason=reason, wrong=tuple(wrong))
             self.answer(peer, seconds, lambda at: msgspec.structs.replace(failed, at=at))
             return
 
@@ -446,7 +448,8 @@ class World:
             if not self.can_reach(peer.id, holder):  # gone meanwhile
                 return on.FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
             peer.shelf.add(effect.digest)
-            return on.BlobFetched(at=at, peer=effect.peer, digest=effect.digest, bytes_in=effect.size)
+            told = {"peer": effect.peer, "digest": effect.digest, "wrong": tuple(wrong)}
+            return on.BlobFetched(at=at, bytes_in=effect.size, **told)
 
         self.answer(peer, seconds, fetched)
 

@@ -24,7 +24,7 @@ from peerd.net.attempts import Plan
 from peerd.net.libp2p.frames import opened, read_message, write_message
 from peerd.net.libp2p.host import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
-from peerd.net.transport import BlobShelf, Failed, Fetched
+from peerd.net.transport import BlobShelf, Failed, Fetched, Wrong
 from peerd.wire.messages import BlobReply, BlobRequest
 
 MAX_FRAME = 512  # bytes of a request or reply
@@ -137,9 +137,9 @@ class BlobFetcher:
                         return Fetched(digest, holders[0] if holders else me, 0)
                     return await self._follow(Plan.of(holders), transfer)
         except trio.TooSlowError:
-            return Failed("timeout", f"not within {timeout_seconds:g} s", transfer.bytes_in)
+            return Failed("timeout", f"not within {timeout_seconds:g} s", transfer.bytes_in, transfer.wrong)
         except ShelfTroubleError as error:
-            return Failed("unreachable", f"cannot be written here: {error}", transfer.bytes_in)
+            return Failed("unreachable", f"cannot be written here: {error}", transfer.bytes_in, transfer.wrong)
 
     async def _follow(self, plan: Plan, transfer: _Transfer) -> Fetched | Failed:
         while plan.turns:
@@ -149,8 +149,9 @@ class BlobFetcher:
             async with self._locks.get(turn.holder), self._turns:
                 failed = await self._ask(turn.holder, transfer)
             if failed is None:
-                return Fetched(transfer.digest, turn.holder, transfer.bytes_in)
+                return Fetched(transfer.digest, turn.holder, transfer.bytes_in, transfer.wrong)
             plan = plan.after(failed, started_at=started_at, stopped_at=transfer.held())
+            transfer.wrong = plan.wrong
         return plan.failure(transfer.bytes_in)
 
     async def _ask(self, holder: PeerId, transfer: _Transfer) -> Failed | None:
@@ -184,6 +185,7 @@ class _Transfer:
 
     def __init__(self, shelf: BlobShelf, ledger: limits.TrafficLedger, pace: Pace, digest: Digest, size: int) -> None:
         self.digest, self.size, self.bytes_in = digest, size, 0
+        self.wrong: Wrong = ()
         self._shelf, self._ledger, self._pace = shelf, ledger, pace
 
     def held(self) -> int:

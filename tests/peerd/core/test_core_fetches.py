@@ -257,22 +257,66 @@ def test_a_newer_announcement_is_tried_after_an_older_one_was_given_up(playbook:
     assert len(play.wanted(do.Fetch)) == 1
 
 
+def lied(play: Any, reason: str, *wrong: tuple[str, str], sequence: int = 1) -> list[do.AnyEffect]:
+    digest = play.said("peer-one", sequence).blob
+    return play.tell(on.FetchFailed, peer="peer-one", digest=digest, reason=reason, wrong=wrong)
+
+
 @pytest.mark.parametrize("reason", ["corrupt", "oversize"])
-def test_wrong_bytes_are_counted_and_then_only_the_origin_is_asked(playbook: Any, reason: str) -> None:
+def test_an_origin_that_gives_wrong_bytes_is_counted_though_others_hold_nothing(playbook: Any, reason: str) -> None:
+    play = playbook()
+    play.worker()
+    play.connect()
+    play.hear()
+
+    assert lied(play, "absent", ("peer-one", reason)) == [do.CountRefusal(peer="peer-one", reason=reason)]
+    assert play.node.neighbours["peer-one"].strikes == 1
+
+
+@pytest.mark.parametrize("lie", ["corrupt", "oversize"])
+def test_holders_that_lie_about_the_blobs_of_a_peer_never_get_that_peer_banned(playbook: Any, lie: str) -> None:
+    play = playbook()
+    play.worker()
+    for liar in ("peer-two", "peer-six"):
+        play.connect(liar)
+        play.hear(liar, 3)
+    for sequence in range(1, 9):
+        play.hear(sequence=sequence)
+        lied(play, lie, ("peer-two", lie), ("peer-six", lie), sequence=sequence)
+        play.tick(10.0)
+
+    assert "peer-one" not in play.node.standings
+    assert play.node.neighbours["peer-one"].strikes == 0
+    liars = {peer for peer, standing in play.node.standings.items() if standing.bans}
+    assert liars == ({"peer-two", "peer-six"} if lie == "corrupt" else set())
+
+
+def test_a_holder_that_gave_wrong_bytes_is_counted_though_another_gave_the_right_ones(playbook: Any) -> None:
     play = playbook()
     play.worker()
     play.connect("peer-two")
     play.hear("peer-two", 3)
-    play.fetched("peer-two", 3)
-    play.admitted("peer-two", 3)
     play.connect()
-    (fetch,) = play.hear()
-    assert len(fetch.holders) == 2
+    play.hear()
 
-    assert fetch_failed(play, reason) == [do.CountRefusal(peer="peer-one", reason=reason)]
-    play.tick(20.0)
-    (again,) = play.wanted(do.Fetch)
-    assert again.holders == ("peer-one",)
+    wrong = (("peer-two", "corrupt"),)
+    effects = play.tell(on.BlobFetched, peer="peer-one", digest=play.said().blob, bytes_in=1, wrong=wrong)
+
+    assert do.CountRefusal(peer="peer-two", reason="corrupt") in effects
+    assert [effect.peer for effect in play.wanted(do.Admit)] == ["peer-one"]
+
+
+def test_who_announces_what_another_holds_under_another_size_is_counted_and_not_the_holder(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect("peer-two")
+    play.hear("peer-two", 3)
+    play.connect()
+    play.hear()
+
+    effects = lied(play, "oversize", ("peer-one", "oversize"), ("peer-two", "oversize"))
+
+    assert effects == [do.CountRefusal(peer="peer-one", reason="oversize")]
 
 
 def test_a_refused_update_is_counted_forgotten_and_not_fetched_again(playbook: Any) -> None:
@@ -393,7 +437,7 @@ def test_answers_that_nobody_waits_for_are_ignored_and_their_blobs_deleted(playb
 
     assert play.fetched() == [do.Forget(digests=(digest,))]
     assert play.admitted() == [do.Forget(digests=(digest,))]
-    assert fetch_failed(play, "corrupt") == []
+    assert fetch_failed(play, "absent") == []
     assert play.tell(on.UpdateRefused, peer="peer-one", digest=digest, reason="x") == [do.Forget(digests=(digest,))]
     assert play.node.refused == {}
 
