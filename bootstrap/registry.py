@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 
 import msgspec
 
@@ -82,14 +83,23 @@ def register(
 
 
 def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random.Random) -> tuple[PeerRecord, ...]:
-    """Some others of that network that can be dialled, each equally likely."""
+    """Some others of that network that can be dialled: one of each host, then another of each, hosts equally likely.
+
+    Peer ids are free and hosts are not: else who registers a crowd would be nearly all that a newcomer hears of.
+    """
     others = [
         (peer, registration)
         for (where, peer), registration in state.registrations.items()
         if where == network and peer != asker and registration.addresses
     ]
-    chosen = dice.sample(others, min(want, len(others)))
-    return tuple(PeerRecord(peer=peer, addresses=registration.addresses) for peer, registration in chosen)
+    dice.shuffle(others)
+    told: Counter[str] = Counter()
+    ranked = []
+    for peer, registration in others:
+        ranked.append((told[registration.host], PeerRecord(peer=peer, addresses=registration.addresses)))
+        told[registration.host] += 1
+    ranked.sort(key=itemgetter(0))  # those of one rank stay as they were shuffled
+    return tuple(record for _, record in ranked[:want])
 
 
 def expired(state: State, now: float) -> State:

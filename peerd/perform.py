@@ -257,9 +257,7 @@ class Performer:
                 at=self._clock(), peer=effect.peer, digest=effect.digest, bytes_in=got.bytes_in, wrong=got.wrong
             )
         _log.debug("fetch failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
-        return FetchFailed(
-            at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason, wrong=got.wrong
-        )
+        return FetchFailed(at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason, wrong=got.wrong)
 
     async def _admit(self, effect: Admit) -> UpdateAdmitted | UpdateRefused | FetchFailed | None:
         peer, digest = effect.peer, effect.digest

@@ -73,6 +73,18 @@ def test_every_other_peer_is_as_likely():
     assert all(230 < count < 370 for count in counts.values())  # 300 expected each, standard deviation 14
 
 
+def test_a_crowd_registered_from_one_host_is_one_of_those_that_a_newcomer_hears_of():
+    state = registered(4)
+    for n in range(200):
+        crowd = PeerKey((1 + n).to_bytes(32, "big")).peer_id
+        state, _ = register(state, 0.0, crowd, "203.0.113.9", message(), random.Random(0))
+
+    _, sample = register(state, 1.0, PEERS[4], HOST, message(want=8), random.Random(1))
+
+    assert len(sample.peers) == 8  # who is alone with a crowd of one household still hears of it
+    assert {record.peer for record in sample.peers[:5]} > set(PEERS[:4])
+
+
 def test_addresses_that_cannot_be_dialled_are_not_handed_out():
     bad = Register(network=NETWORK, addresses=("nonsense", "/ip4/0.0.0.0/tcp/1", f"/ip4/10.0.0.1/tcp/1/p2p/{PEERS[5]}"))
     state, sample = register(State(), 0.0, PEERS[0], HOST, bad, random.Random(0))

@@ -11,11 +11,13 @@ import pytest
 import trio
 import trio.testing
 from libp2p.exceptions import ParseError
+from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.yamux import yamux
 
 from peerd.net import limits
 from peerd.net.libp2p import gossip, guards, muxer
+from peerd.wire.keys import PeerKey
 from tests.attackers.floods import header
 from tests.attackers.line import Target, line
 
@@ -177,3 +179,32 @@ def test_of_control_messages_remains_what_an_honest_peer_may_say():
     assert len(control.iwant) == limits.MAX_CONTROLS
     assert list(control.iwant[0].messageIDs) == ids[: limits.MAX_CONTROL_IDS]
     assert not control.prune[0].peers
+
+
+def test_what_i_say_myself_reaches_everybody_though_a_crowd_has_filled_the_mesh():
+    me, honest, elsewhere, *crowd = [ID.from_string(PeerKey(bytes([n]) * 32).peer_id) for n in range(1, 20)]
+    router = gossip.GuardedGossipSub("t")
+    router.pubsub = SimpleNamespace(
+        my_id=me, peers=dict.fromkeys([honest, *crowd]), peer_topics={"t": {honest, *crowd, elsewhere}}
+    )
+    router.mesh = {"t": set(crowd[:12])}
+
+    assert set(router._get_peers_to_send(["t"], me, me)) == {honest, *crowd}  # as the library calls it
+    assert set(router._get_peers_to_send(["t"], crowd[0], crowd[1])) == set(crowd[2:12])
+
+
+def test_a_forgery_under_the_name_of_a_message_does_not_keep_the_true_one_from_being_looked_at():
+    async def main():
+        pubsub = object.__new__(gossip.GuardedPubsub)
+        pubsub._traffic = pubsub._count = lambda *_: None
+        pubsub._messages = gossip.Shares(1.0, 10.0)
+        pubsub._under_way, pubsub._is_msg_seen = set(), lambda _: False
+        pubsub.get_message_id = lambda message: message.from_id + message.seqno
+        looked = []
+        for signature in (b"forged", b"forged", b"true"):
+            message = rpc_pb2.Message(from_id=b"ada", seqno=b"1", data=b"d", signature=signature)
+            pubsub._look_at(looked.append, signature, message)
+
+        assert len(looked) == 2
+
+    trio.run(main)

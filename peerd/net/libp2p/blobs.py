@@ -9,10 +9,8 @@ checked by the shelf; nothing here looks inside a blob.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 import trio
 from libp2p.host.exceptions import StreamFailure
@@ -24,28 +22,26 @@ from peerd.net.attempts import Plan
 from peerd.net.libp2p.frames import opened, read_message, write_message
 from peerd.net.libp2p.host import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
+from peerd.net.libp2p.turns import Locks, Turns
 from peerd.net.transport import BlobShelf, Failed, Fetched, Wrong
 from peerd.wire.messages import BlobReply, BlobRequest
 
 MAX_FRAME = 512  # bytes of a request or reply
 IDLE_SECONDS = 10.0  # without one byte
 MIN_RATE = 16 * 1024  # bytes a second over a whole transfer, after a grace of IDLE_SECONDS
-MAX_WAITING = 64  # requests that wait for their turn
 REPEAT_SECONDS = 0.3  # before a holder is asked again, growing
 
 
 class BlobServer:
-    """Hands out what is on the shelf: so many at once, one at a time for each peer."""
+    """Hands out what is on the shelf, to each in its turn."""
 
     def __init__(
         self, shelf: BlobShelf, ledger: limits.TrafficLedger, count: Callable[[str], None], max_rate: int = 0
     ) -> None:
         """`max_rate` is in bytes a second, all together; 0 is no limit."""
         self._shelf, self._ledger, self._count = shelf, ledger, count
-        self._turns = trio.Semaphore(limits.transfers_within(limits.MAX_UPLOADS, max_rate))
+        self._turns = Turns(limits.transfers_within(limits.MAX_UPLOADS, max_rate))
         self._pace = Pace(max_rate)
-        self._locks = Locks()
-        self._waiting = 0
 
     async def serve(self, stream: Any) -> None:
         """Answer one request. What goes wrong ends the stream, by the guard around every handler."""
@@ -55,7 +51,8 @@ class BlobServer:
             self._count("blob-requests-malformed")
             await stream.reset()
             return
-        async with self._turn(peer) as mine:
+        remote = stream.get_remote_address()
+        async with self._turns.of(peer, limits.place_of(str(remote[0]) if remote else "?")) as mine:
             size = self._shelf.size(request.blob)
             if not mine:
                 reply = BlobReply(status="busy")
@@ -79,30 +76,6 @@ class BlobServer:
                     await stream.write(data)
                 self._ledger.add(peer, bytes_out=len(data), blob=request.blob)
                 await self._pace.rest(len(data))
-
-    @asynccontextmanager
-    async def _turn(self, peer: PeerId) -> AsyncIterator[bool]:
-        """False where it did not come in time, or too many wait already."""
-        if self._waiting >= MAX_WAITING:
-            yield False
-            return
-        lock, held = self._locks.get(peer), 0
-        self._waiting += 1
-        try:
-            try:
-                with trio.move_on_after(limits.UPLOAD_PATIENCE_SECONDS):
-                    await lock.acquire()
-                    held = 1
-                    await self._turns.acquire()
-                    held = 2
-            finally:
-                self._waiting -= 1
-            yield held == 2
-        finally:
-            if held == 2:
-                self._turns.release()
-            if held:
-                lock.release()
 
 
 class BlobFetcher:
@@ -231,19 +204,6 @@ class _Transfer:
         except (OSError, StoreError) as error:
             raise ShelfTroubleError(str(error)) from error
         return len(data)
-
-
-class Locks:
-    """A lock by name; one that nobody holds or awaits is forgotten."""
-
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
-
-    def get(self, name: str) -> trio.Lock:
-        """The lock of that name."""
-        if (lock := self._locks.get(name)) is None:
-            lock = self._locks[name] = trio.Lock()
-        return lock
 
 
 def _judge(reply: BlobReply | Refusal, size: int) -> Failed | None:

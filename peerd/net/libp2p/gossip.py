@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import trio
+from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
@@ -95,7 +96,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
     def _look_at(self, run_task: Callable[..., None], forwarder: Any, message: Any) -> None:
         """What is new and within its forwarder's share; a signature, the dear part, is looked at after that."""
         self._traffic(forwarder, message.ByteSize(), 0)
-        name = self.get_message_id(message)
+        name = self.get_message_id(message) + message.signature  # a forgery must not keep the true one from being heard
         if name in self._under_way or self._is_msg_seen(message):
             return
         share = self._messages.of(forwarder)
@@ -133,6 +134,19 @@ class GuardedGossipSub(GossipSub):  # type: ignore[misc]  # libp2p is untyped he
             max_messages_per_topic_per_second=200.0,  # the default of 10 counts forwarders and our own
         )
         self._topic = topic
+
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: Any = None
+    ) -> set[ID]:
+        """As the original; but what I say myself goes to everybody that I am connected with, as in go-libp2p.
+
+        The mesh is six to twelve peers of anybody's choice: a crowd that asks first could fill it and be silent.
+        """
+        chosen = set(super()._get_peers_to_send(topic_ids, msg_forwarder, origin, msg_id))
+        if self.pubsub is not None and msg_forwarder == origin == self.pubsub.my_id:
+            listening = self.pubsub.peer_topics.get(self._topic, set()) & self.pubsub.peers.keys()
+            chosen |= listening - {origin}
+        return chosen
 
     async def handle_rpc(self, rpc: Any, sender_peer_id: Any) -> None:
         """As the original, of what is worth it."""

@@ -1,0 +1,69 @@
+"""Who is served next: so many at once, half of them at most for one place, one for each peer.
+
+Peer ids cost nothing and a slow reader holds its turn for long, so a crowd behind one address must leave turns to all
+others; and who waits must not keep others from waiting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+import trio
+
+from p2pfinetune.names import PeerId
+from peerd.net import limits
+
+
+class Locks:
+    """A lock by name; one that nobody holds or awaits is forgotten."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+
+    def get(self, name: str) -> trio.Lock:
+        """The lock of that name."""
+        if (lock := self._locks.get(name)) is None:
+            lock = self._locks[name] = trio.Lock()
+        return lock
+
+
+class Turns:
+    """Turns to be served, given in the order of asking."""
+
+    def __init__(self, most: int) -> None:
+        self._turns, self._most_of_place = trio.Semaphore(most), max(1, most // 2)
+        self._peers = Locks()
+        self._places: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
+        self._waiting = Counter[str]()
+
+    @asynccontextmanager
+    async def of(self, peer: PeerId, place: str) -> AsyncIterator[bool]:
+        """False where the turn did not come in time, or too many wait already."""
+        async with AsyncExitStack() as held:
+            mine = await self._wait(held, peer, place)
+            if not mine:
+                await held.aclose()
+            yield mine
+
+    async def _wait(self, held: AsyncExitStack, peer: PeerId, place: str) -> bool:
+        most = {"": limits.MAX_WAITING, place: limits.MAX_WAITING_PER_ADDRESS, peer: limits.MAX_WAITING_PER_PEER}
+        if any(self._waiting[name] >= limit for name, limit in most.items()):
+            return False
+        self._waiting.update(most.keys())
+        try:
+            with trio.move_on_after(limits.UPLOAD_PATIENCE_SECONDS) as patience:
+                for turn in (self._peers.get(peer), self._place(place), self._turns):
+                    await turn.acquire()
+                    held.callback(turn.release)
+        finally:
+            self._waiting.subtract(most.keys())
+            self._waiting += Counter()  # without those at zero
+        return not patience.cancelled_caught
+
+    def _place(self, place: str) -> trio.Semaphore:
+        if (turns := self._places.get(place)) is None:
+            turns = self._places[place] = trio.Semaphore(self._most_of_place)
+        return turns
