@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from peerd.core.bucket import Bucket
 from peerd.core.dice import backoff
 from peerd.core.effects import AnyEffect, Dial, Disconnect
 from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound, Ticked
@@ -14,6 +15,9 @@ from peerd.core.limits import (
     MAX_DIAL_BACKOFF_SECONDS,
     MAX_DIALS,
     MIN_REPEAT_SECONDS,
+    RUMOUR_BURST,
+    RUMOURED_ADDRESSES,
+    RUMOURS_A_SECOND,
     SETTLE_SECONDS,
     SILENT_SECONDS,
     STEADY_SECONDS,
@@ -28,7 +32,8 @@ def start(node: Node) -> Moved:
     busy = running(node)
     if busy >= MAX_DIALS:
         return node, effects
-    due = [known for known in node.neighbours.values() if is_due(node, known)]
+    rumours = _rumour_followed(node) is not None
+    due = [known for known in node.neighbours.values() if is_due(node, known) and (rumours or known.is_proven)]
     if not due:
         return node, effects
     due.sort(
@@ -42,10 +47,22 @@ def start(node: Node) -> Moved:
     )
     chosen = _one_of_each(node, due)[: max(0, min(MAX_DIALS, _sought(node)) - busy)]
     wanted = [known for known in due if _is_in_circle(node, known) and known not in chosen]
-    for known in [*chosen, *wanted][: MAX_DIALS - busy]:
+    for known in [*chosen, *wanted]:
+        if len(effects) >= MAX_DIALS - busy:
+            break
+        addresses = _another_first(known)
+        if not known.is_proven:
+            rest = _rumour_followed(node)
+            if rest is None:
+                continue
+            node, addresses = replace(node, rumours=rest), addresses[:RUMOURED_ADDRESSES]
         node = put(node, replace(known, dialling_since=node.at))
-        effects.append(Dial(peer=known.peer, addresses=_another_first(known)))
+        effects.append(Dial(peer=known.peer, addresses=addresses))
     return node, effects
+
+
+def _rumour_followed(node: Node) -> Bucket | None:
+    return node.rumours.take(node.at, RUMOUR_BURST, RUMOURS_A_SECOND)
 
 
 def _sought(node: Node) -> int:

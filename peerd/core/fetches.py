@@ -123,8 +123,9 @@ def failed(node: Node, event: FetchFailed) -> Moved:
 
 
 def _blamed(node: Node, event: BlobFetched | FetchFailed) -> Moved:
-    """Wrong bytes are held against whoever gave them, another size against whoever announced it: nobody can spoil
-    the name of a peer by lying about its blobs, or that of a holder by announcing what it holds as something else.
+    """Wrong bytes are held against whoever gave them, another size against whoever announced it.
+
+    So nobody spoils the name of a peer by lying about its blobs, or of a holder by announcing them as something else.
     """
     effects: list[AnyEffect] = []
     for holder, reason in event.wrong:

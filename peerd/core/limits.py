@@ -28,6 +28,9 @@ LONELY_DIAL_SECONDS = 60.0  # the longest pause of one that nobody is connected 
 SILENT_SECONDS = 120.0  # one that is heard again after so long is back, and dialled at once
 STEADY_SECONDS = 30.0  # a connection that ends sooner counts as a failed dial, or we would knock every second
 DIAL_GRACE_SECONDS = 60.0  # a dial without any answer is taken for failed
+RUMOUR_BURST = 64.0  # dials at once to where nobody has ever answered: anybody can announce a third party's address
+RUMOURS_A_SECOND = 1.0  # or all who hear it would knock there as often as a stranger likes
+RUMOURED_ADDRESSES = 3  # tried in one such dial; the next begins with another
 FOREIGN_SECONDS = 3600.0  # a peer of another network is not dialled again before
 
 REPEAT_SECONDS = 30.0  # between repetitions of the own announcement

@@ -89,6 +89,11 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
         return self.admitted is not None and self.admitted.order > self.used
 
     @property
+    def is_proven(self) -> bool:
+        """There is such a peer: it was connected, in this run or before."""
+        return self.remembered or self.connected_at > 0.0
+
+    @property
     def is_given_up(self) -> bool:
         """Nobody waits for what it announced."""
         return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES or self.missed >= MAX_MISSED

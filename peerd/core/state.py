@@ -19,6 +19,7 @@ from peerd.core.limits import (
     MAX_SEEN,
     MAX_STANDINGS,
     OWN_BURST,
+    RUMOUR_BURST,
     STRANGER_BURST,
 )
 from peerd.core.neighbours import Neighbour, Order, counted
@@ -70,6 +71,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     garbage: tuple[Digest, ...] = ()
     """Blobs to delete as soon as nothing needs them."""
     strangers: Bucket = Bucket(level=STRANGER_BURST, filled_at=0.0)
+    rumours: Bucket = Bucket(level=RUMOUR_BURST, filled_at=0.0)
+    """Dials to where nobody has ever answered."""
     countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
     standings: Mapping[PeerId, Standing] = {}
     """Of peers that offended lately, whether or not they are neighbours."""

@@ -6,7 +6,15 @@ from typing import Any
 
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.limits import LONELY_DIAL_SECONDS, MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS, SILENT_SECONDS
+from peerd.core.limits import (
+    LONELY_DIAL_SECONDS,
+    MAX_DIAL_BACKOFF_SECONDS,
+    MAX_DIALS,
+    RUMOUR_BURST,
+    RUMOURED_ADDRESSES,
+    RUMOURS_A_SECOND,
+    SILENT_SECONDS,
+)
 from peerd.core.outlook import next_deadline
 from peerd.wire.messages import PeerRecord
 
@@ -284,3 +292,49 @@ def test_an_answer_to_no_dial_is_ignored(playbook: Any) -> None:
     assert play.tell(on.DialFailed, peer="peer-one", reason="unreachable") == []
     assert play.tell(on.PeerDisconnected, peer="peer-one") == []
     assert play.node.neighbours == {}
+
+
+def test_announced_addresses_of_a_third_party_are_knocked_at_seldom_whoever_announces_them(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect("peer-good")
+    victim = tuple(f"/ip4/192.0.2.1/tcp/{port}" for port in range(1, 9))
+    knocks, seconds = 0, 600
+    for second in range(seconds):
+        for number in range(4):
+            play.tell(
+                on.AnnouncementHeard, announcement=play.said(f"sybil-{second}-{number}", addresses=victim), via="x"
+            )
+            for dial in play.wanted(do.Dial):
+                knocks += len(dial.addresses)
+                play.tell(on.DialFailed, peer=dial.peer, reason="unreachable")
+        play.tick(1.0)
+
+    assert knocks <= (RUMOUR_BURST + (seconds + 1) * RUMOURS_A_SECOND) * RUMOURED_ADDRESSES
+
+
+def test_who_was_connected_is_dialled_again_however_many_rumours_there_are(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.hear("peer-good", addresses=("/sim/peer-good",))
+    play.connect("peer-good")
+    dialled = set()
+
+    def nobody_answers() -> None:
+        while wanted := [dial.peer for dial in play.wanted(do.Dial)]:
+            dialled.update(wanted)
+            for peer in wanted:
+                play.tell(on.DialFailed, peer=peer, reason="unreachable")
+
+    for number in range(400):
+        find(play, f"sybil-{number}")
+        nobody_answers()
+    play.tick(61.0)
+    nobody_answers()
+    play.tell(on.PeerDisconnected, peer="peer-good")
+    for _ in range(5):
+        play.tick(1.0)
+        nobody_answers()
+
+    assert len(dialled) > RUMOUR_BURST
+    assert "peer-good" in dialled
