@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import LostError, StoreError
 from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
-from peerd.store.generations import KEPT, Generations
+from peerd.store.generations import Generations
 from peerd.store.limits import RESUME_SECONDS
 from peerd.worker.parent import Pauses
 
@@ -60,7 +58,7 @@ class Journal:
         self._drop_undone()
         if self.checkpoint is not None and store.checkpoint() is None:
             _log.warning("the database knows no checkpoint; going on from round %d, as kept beside the blobs, which is "
-                         "all but the history of rounds, known peers and bans", self.checkpoint.round)  # fmt: skip
+                         "all but the history of rounds and known peers", self.checkpoint.round)  # fmt: skip
         self.incoming: set[Path] = set()
         """Files of the worker that are on their way into the shelf."""
         self.trouble = ""
@@ -141,7 +139,7 @@ class Journal:
         order = await self._in_thread(self._store.reserve_sequence)
         if order > self._generations.kept.order:  # the first of a block, or what was reserved could not be kept
             reserved = await self._in_thread(self._store.reserved)
-            await self._in_thread(self._generations.save, replace(self._generations.kept, order=reserved))
+            await self._in_thread(self._generations.keep_order, reserved)
         return order
 
     async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
@@ -182,12 +180,14 @@ class Journal:
         await self._may(self._store.count_refusal, peer, reason)
 
     async def ban(self, ban: KeptBan) -> None:
-        """So that a restart lets nobody in again."""
+        """So that a restart lets nobody in again, be it with a lost database."""
         await self._may(self._store.save_ban, ban)
+        await self._may(self._generations.keep_ban, ban)
 
     async def lift_ban(self, peer: PeerId) -> None:
-        """As if there had been none."""
-        await self._may(self._store.lift_ban, peer)
+        """As if there had been none. First where a restart would take it from."""
+        if await self._may(self._generations.lift_ban, peer):
+            await self._may(self._store.lift_ban, peer)
 
     async def forget(self, digests: tuple[Digest, ...]) -> None:
         """Delete blobs, but never what a restart needs."""
@@ -223,8 +223,7 @@ class Journal:
         others = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
         older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
         self.checkpoint = checkpoint
-        generations = replace(self._generations.kept, checkpoints=(checkpoint, *older)[:KEPT])
-        await self._must(self._generations.save, generations)
+        await self._must(self._generations.keep_checkpoints, (checkpoint, *older))
         await self._may(self._blobs.delete, sorted(before - self.checkpoint_blobs()))
 
     async def _must(self, function: Callable[..., Result], *arguments: object) -> Result:

@@ -41,6 +41,10 @@ def open_state(paths: Paths, unix: float, *, was_here: bool = False) -> tuple[Sq
         _log.warning("%s", notice)
     if store.spending() is None:
         store.save_spending(Spending(since_unix=unix, lost=was_here))
+    known = {ban.peer for ban in store.bans()}
+    for ban in generations.kept.bans:
+        if ban.peer not in known:  # the database is new, or has lost its latest rows
+            store.save_ban(ban)
     return store, blobs, Journal(store, blobs, generations)
 
 

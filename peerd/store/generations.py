@@ -1,4 +1,4 @@
-"""The last two checkpoints and the sequence numbers reserved, in a small file beside the blobs.
+"""The last two checkpoints, the sequence numbers reserved and the longest bans, in a small file beside the blobs.
 
 The database says the same and more. This file is what training goes on from when the database or its log is lost, and
 what says which blob is the older generation when the newest one is damaged. It is replaced as a whole: old or new.
@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from p2pfinetune.errors import UNREADABLE
+from p2pfinetune.names import PeerId
 from peerd.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
-from peerd.store._port import Checkpoint
+from peerd.store._port import Checkpoint, KeptBan
 from peerd.store.blobs import disk_trouble
 from peerd.store.checksum import sealed, unsealed
 
 NAME: Final = "generations"
 FORMAT: Final = 1
 KEPT: Final = 2  # the newest and the one before; each holds an adapter and its optimizer's moments
-MAX_BYTES: Final = 64 * 1024  # two checkpoints are some hundred bytes
+KEPT_BANS: Final = 64  # of those in the database; the file is written anew at every step of a round
+MAX_BYTES: Final = 64 * 1024  # two checkpoints are some hundred bytes, a ban two hundred
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The last (epoch, sequence) that an announcement may have been given."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Newest first."""
+    bans: tuple[KeptBan, ...] = ()
+    """Those that last longest."""
 
 
 class Format(msgspec.Struct):
@@ -51,8 +56,27 @@ class Generations:
         """What was wrong with the file, for people."""
         self.kept = self._read() or Kept()
 
-    def save(self, kept: Kept) -> None:
-        """Durable."""
+    def keep_order(self, order: tuple[int, int]) -> None:
+        """The last one that may have been given. Durable, as are all of these."""
+        self._save(replace(self.kept, order=order))
+
+    def keep_checkpoints(self, checkpoints: tuple[Checkpoint, ...]) -> None:
+        """Newest first."""
+        self._save(replace(self.kept, checkpoints=checkpoints[:KEPT]))
+
+    def keep_ban(self, ban: KeptBan) -> None:
+        """In the place of one of the same peer."""
+        bans = [ban, *(kept for kept in self.kept.bans if kept.peer != ban.peer)]
+        bans.sort(key=lambda kept: kept.until_unix, reverse=True)
+        self._save(replace(self.kept, bans=tuple(bans[:KEPT_BANS])))
+
+    def lift_ban(self, peer: PeerId) -> None:
+        """Of that peer, where there is one."""
+        bans = tuple(kept for kept in self.kept.bans if kept.peer != peer)
+        if bans != self.kept.bans:
+            self._save(replace(self.kept, bans=bans))
+
+    def _save(self, kept: Kept) -> None:
         if self._file is not None:
             fresh = self._file.with_suffix(".temp")
             with disk_trouble(self._file.parent):

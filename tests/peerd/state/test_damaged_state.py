@@ -6,6 +6,7 @@ import logging
 import shutil
 
 import pytest
+from msgspec.structs import replace
 
 from p2pfinetune.names import PeerId, Round
 from peerd.errors import StoreError
@@ -13,8 +14,9 @@ from peerd.paths import Paths
 from peerd.resume import open_state
 from peerd.sent import Publication
 from peerd.status import RoundRecord
-from peerd.store.generations import NAME, Generations
-from peerd.store.limits import MAX_BACKUPS, MAX_DAMAGED
+from peerd.store._port import KeptBan
+from peerd.store.generations import KEPT_BANS, MAX_BYTES, NAME, Generations
+from peerd.store.limits import MAX_BACKUPS, MAX_DAMAGED, MAX_REASON
 from peerd.store.opening import VERSION_OFFSET
 from peerd.store.sqlite import SqliteStore
 from tests.peerd.state.conftest import DAMAGES, do_damage
@@ -189,7 +191,39 @@ def test_a_lost_database_is_said_with_what_is_lost_and_begins_a_new_epoch(kept, 
 
     assert order[0] > kept.last_order[0]
     assert str(kept.paths.database.with_name("state.db.bak")) in caplog.text
-    assert "known peers and bans" in caplog.text
+    assert "history of rounds and known peers" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["deleted", "zeroed"])
+def test_who_was_banned_stays_banned_when_the_database_is_lost_and_who_was_let_in_again_is_in(kept, how):
+    ban = KeptBan(peer=PeerId("liar"), until_unix=NOW + 600.0, seconds=600.0, bans=2, reason="norm")
+    _store, journal = kept.open()
+    for peer in ("liar", "forgiven"):
+        asyncio.run(journal.ban(replace(ban, peer=PeerId(peer))))
+    asyncio.run(journal.lift_ban(PeerId("forgiven")))
+    journal.close()
+    do_damage(kept.paths.database, how)
+
+    store, journal = kept.open()
+    assert store.bans() == [ban]
+    asyncio.run(journal.lift_ban(PeerId("liar")))
+    journal.close()
+    store, journal = kept.open()
+    assert store.bans() == []
+    journal.close()
+
+
+def test_so_many_bans_are_kept_beside_the_blobs_and_they_are_the_longest(tmp_path):
+    generations = Generations(tmp_path)
+    for number in range(2 * KEPT_BANS):
+        peer = PeerId(f"12D3KooW{number:044d}")
+        generations.keep_ban(
+            KeptBan(peer=peer, until_unix=NOW + number, seconds=600.0, bans=1, reason="x" * MAX_REASON)
+        )
+
+    assert (tmp_path / NAME).stat().st_size < MAX_BYTES / 2
+    again = Generations(tmp_path).kept.bans
+    assert [ban.until_unix - NOW for ban in again] == list(range(2 * KEPT_BANS))[::-1][:KEPT_BANS]
 
 
 def test_a_new_epoch_comes_after_the_old_one_even_where_the_clock_was_set_back(kept):
