@@ -16,6 +16,7 @@ from peerd.core.limits import (
     MAX_FETCH_SECONDS,
     MAX_FETCH_TRIES,
     MAX_FETCHES,
+    MAX_NEWCOMER_FETCHES,
     MAX_OTHER_HOLDERS,
     MIN_BYTES_A_SECOND,
     REMEMBER_SECONDS,
@@ -38,6 +39,8 @@ def start(node: Node) -> Moved:
         said = known.latest
         holders = _holders(node, known)
         rest = charged(node, known, said.size) if said is not None else None
+        if _is_newcomer(node, known) and _from_newcomers(node) >= MAX_NEWCOMER_FETCHES:
+            continue
         if said is None or rest is None or not holders or free <= 0:
             continue
         timeout = timeout_seconds(node, said.size)
@@ -56,6 +59,15 @@ def running(node: Node) -> int:
     """Fetches that have not been answered."""
     transfers = [known.transfer for known in node.neighbours.values() if known.transfer is not None]
     return sum([transfer.stage == "fetching" for transfer in transfers])
+
+
+def _from_newcomers(node: Node) -> int:
+    transfers = [known.transfer for known in node.neighbours.values() if _is_newcomer(node, known)]
+    return sum([transfer is not None and transfer.stage == "fetching" for transfer in transfers])
+
+
+def _is_newcomer(node: Node, known: Neighbour) -> bool:
+    return node.row.get(known.peer, 0.0) <= 0.0
 
 
 def wants(node: Node, known: Neighbour) -> bool:

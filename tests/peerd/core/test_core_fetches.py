@@ -39,7 +39,7 @@ def test_nothing_is_fetched_twice_at_once_from_one_peer(playbook: Any) -> None:
 
 
 def test_only_so_many_fetches_run_at_once(playbook: Any) -> None:
-    play = playbook()
+    play = playbook(row={f"peer-{number}": 0.1 for number in range(2 * MAX_FETCHES)})
     play.worker()
     fetches = 0
     for number in range(2 * MAX_FETCHES):
@@ -50,6 +50,18 @@ def test_only_so_many_fetches_run_at_once(playbook: Any) -> None:
     assert fetches == MAX_FETCHES
     play.fetched("peer-0")
     assert len(play.wanted(do.Fetch)) == 1
+
+
+def test_slow_strangers_leave_places_to_whom_i_trust(playbook: Any) -> None:
+    play = playbook(row={"peer-good": 0.5, "peer-kind": 0.1})
+    play.worker()
+    for number in range(2 * MAX_FETCHES):
+        play.connect(f"peer-{number}")
+        play.hear(f"peer-{number}")  # and then each trickles what it announced
+
+    for peer in ("peer-good", "peer-kind"):
+        play.connect(peer)
+        assert [fetch.peer for fetch in play.hear(peer) if isinstance(fetch, do.Fetch)] == [peer]
 
 
 def test_a_fetched_update_is_inspected_and_then_used(playbook: Any) -> None:
@@ -172,7 +184,7 @@ def test_a_large_blob_gets_more_time_but_not_for_ever(playbook: Any) -> None:
 
 
 def test_the_origin_is_asked_first_then_a_few_others_that_announce(playbook: Any) -> None:
-    play = playbook()
+    play = playbook(row={"peer-one": 0.5})
     play.worker()
     for number in range(6):
         play.connect(f"peer-{number}")

@@ -11,7 +11,14 @@ from p2pfinetune.names import PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.bucket import Bucket
-from peerd.core.limits import BAN_AT, MAX_FETCH_TRIES, MAX_FETCHES, OFFENCES_HALVE_SECONDS, QUOTA_BLOBS, QUOTA_BYTES
+from peerd.core.limits import (
+    BAN_AT,
+    MAX_FETCH_TRIES,
+    MAX_NEWCOMER_FETCHES,
+    OFFENCES_HALVE_SECONDS,
+    QUOTA_BLOBS,
+    QUOTA_BYTES,
+)
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.outlook import standing
 from peerd.core.quota import held_at_most, quota_bytes, within_disk
@@ -174,7 +181,7 @@ def test_throttling_ends_as_offences_fade(play: Any) -> None:
 
 
 def test_a_throttled_peer_is_fetched_last(play: Any) -> None:
-    names = [f"peer-{number}" for number in range(MAX_FETCHES)]
+    names = [f"peer-{number}" for number in range(MAX_NEWCOMER_FETCHES)]
     for name in names:
         play.connect(name)
         play.hear(name)
