@@ -34,6 +34,7 @@ MESSAGES_A_SECOND = 20.0  # gossip from one forwarder, lastingly
 MESSAGE_BURST = 200.0  # and at once: a late joiner is handed the last heartbeats' messages
 GOSSIP_BYTES_A_SECOND = 256 * 1024  # of one peer's gossip that are read; three times what its messages can come to
 GOSSIP_BYTES_BURST = 2 * 1024 * 1024
+PLACE_FORWARDERS = 3.0  # forwarders of one place are heard as often as so many: a new identity brings no new share
 MAX_MESSAGES_UNDER_WAY = 1024  # whose signature waits to be checked; 4 MB
 MAX_CONTROLS = 16  # IHAVE, IWANT, GRAFT and PRUNE of each kind in one gossip frame; there is one topic to speak of
 MAX_CONTROL_IDS = 64  # message ids in one of them: each may be answered with 4 KB

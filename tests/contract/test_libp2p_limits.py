@@ -193,18 +193,44 @@ def test_what_i_say_myself_reaches_everybody_though_a_crowd_has_filled_the_mesh(
     assert set(router._get_peers_to_send(["t"], crowd[0], crowd[1])) == set(crowd[2:12])
 
 
+def listening() -> gossip.GuardedPubsub:
+    """As much of it as looks at messages."""
+    network = SimpleNamespace(register_notifee=lambda _: None)
+    host = SimpleNamespace(
+        get_id=lambda: ID.from_string(PeerKey(bytes([1]) * 32).peer_id),
+        get_private_key=lambda: None,
+        get_network=lambda: network,
+        set_stream_handler=lambda *_: None,
+    )
+    found = gossip.GuardedPubsub(host, "t", traffic=lambda *_: None, count=lambda _: None)
+    found._is_msg_seen = lambda _: False
+    found.get_message_id = lambda message: message.from_id + message.seqno
+    return found
+
+
 def test_a_forgery_under_the_name_of_a_message_does_not_keep_the_true_one_from_being_looked_at():
     async def main():
-        pubsub = object.__new__(gossip.GuardedPubsub)
-        pubsub._traffic = pubsub._count = lambda *_: None
-        pubsub._messages = gossip.Shares(1.0, 10.0)
-        pubsub._under_way, pubsub._is_msg_seen = set(), lambda _: False
-        pubsub.get_message_id = lambda message: message.from_id + message.seqno
-        looked = []
+        pubsub, looked = listening(), []
         for signature in (b"forged", b"forged", b"true"):
             message = rpc_pb2.Message(from_id=b"ada", seqno=b"1", data=b"d", signature=signature)
             pubsub._look_at(looked.append, signature, message)
 
         assert len(looked) == 2
+
+    trio.run(main)
+
+
+def test_ever_new_identities_of_one_place_are_heard_no_more_than_some_peers_and_others_are_heard():
+    async def main():
+        pubsub, looked = listening(), []
+        for number in range(1000):  # each within its own share
+            pubsub._places[f"sybil-{number}"] = ("192.0.2.1", None)
+            pubsub._look_at(looked.append, f"sybil-{number}", rpc_pb2.Message(from_id=b"%d" % number, seqno=b"1"))
+        crowd = len(looked)
+        pubsub._places["honest"] = ("198.51.100.7", None)
+        pubsub._look_at(looked.append, "honest", rpc_pb2.Message(from_id=b"honest", seqno=b"1"))
+
+        assert crowd <= limits.PLACE_FORWARDERS * limits.MESSAGE_BURST
+        assert len(looked) == crowd + 1
 
     trio.run(main)

@@ -12,24 +12,24 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
-from p2pfinetune.names import PeerId
 from peerd.net import limits
 from peerd.net.libp2p.guards import attempt
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 
+UNKNOWN = "?"  # a place
 MAX_RPC_BYTES = 16 * MAX_ANNOUNCEMENT_BYTES  # one frame
 
 
 class Shares:
-    """What each peer may still say, by one measure; of so many peers, those heard of last."""
+    """What each peer or place may still say, by one measure; of so many, those heard of last."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
-        self._buckets: OrderedDict[PeerId, limits.TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, limits.TokenBucket] = OrderedDict()
 
-    def of(self, peer: Any) -> limits.TokenBucket:
+    def of(self, speaker: Any) -> limits.TokenBucket:
         """The same one however often it connects."""
-        name = PeerId(str(peer))
+        name = str(speaker)
         bucket = self._buckets.pop(name, None) or limits.TokenBucket(self._rate, self._burst)
         self._buckets[name] = bucket
         if len(self._buckets) > limits.MAX_KNOWN_PEERS:
@@ -38,10 +38,10 @@ class Shares:
 
 
 class PacedStream:
-    """A gossip stream of one peer, read no faster than its share: what waits, waits at the peer's end."""
+    """A gossip stream of one peer, read no faster than its shares: what waits, waits at the peer's end."""
 
-    def __init__(self, stream: Any, bucket: limits.TokenBucket) -> None:
-        self._stream, self._bucket = stream, bucket
+    def __init__(self, stream: Any, *buckets: limits.TokenBucket) -> None:
+        self._stream, self._buckets = stream, buckets
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -49,7 +49,7 @@ class PacedStream:
     async def read(self, size: int) -> bytes:
         """As the stream's own."""
         data: bytes = await self._stream.read(size)
-        if pause := self._bucket.pause(trio.current_time(), len(data)):
+        if pause := max(bucket.pause(trio.current_time(), len(data)) for bucket in self._buckets):
             await trio.sleep(pause)
         return data
 
@@ -70,6 +70,10 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         self._traffic, self._count = traffic, count
         self._messages = Shares(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
         self._bytes = Shares(limits.GOSSIP_BYTES_A_SECOND, limits.GOSSIP_BYTES_BURST)
+        many = limits.PLACE_FORWARDERS
+        self._messages_of_place = Shares(many * limits.MESSAGES_A_SECOND, many * limits.MESSAGE_BURST)
+        self._bytes_of_place = Shares(many * limits.GOSSIP_BYTES_A_SECOND, many * limits.GOSSIP_BYTES_BURST)
+        self._places: dict[Any, tuple[str, Any]] = {}
         self._under_way: set[bytes] = set()
 
     async def run(self) -> None:
@@ -91,7 +95,15 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
 
     async def continuously_read_stream(self, stream: Any) -> None:
         """As the original, paced."""
-        await super().continuously_read_stream(PacedStream(stream, self._bytes.of(stream.muxed_conn.peer_id)))
+        peer, remote = stream.muxed_conn.peer_id, stream.get_remote_address()
+        place = limits.place_of(str(remote[0])) if remote else UNKNOWN
+        paced = PacedStream(stream, self._bytes.of(peer), self._bytes_of_place.of(place))
+        mine = self._places[peer] = (place, paced)
+        try:
+            await super().continuously_read_stream(paced)
+        finally:
+            if self._places.get(peer) is mine:  # it may have come back already
+                del self._places[peer]
 
     def _look_at(self, run_task: Callable[..., None], forwarder: Any, message: Any) -> None:
         """What is new and within its forwarder's share; a signature, the dear part, is looked at after that."""
@@ -99,8 +111,9 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         name = self.get_message_id(message) + message.signature  # a forgery must not keep the true one from being heard
         if name in self._under_way or self._is_msg_seen(message):
             return
-        share = self._messages.of(forwarder)
-        if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not share.take(trio.current_time()):
+        now, (place, _) = trio.current_time(), self._places.get(forwarder, (UNKNOWN, None))
+        is_allowed = self._messages.of(forwarder).take(now) and self._messages_of_place.of(place).take(now)
+        if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not is_allowed:
             self._count("messages-too-many")
             return
         self._under_way.add(name)
