@@ -26,6 +26,7 @@ import msgspec
 
 from p2pfinetune.errors import UNREADABLE
 from peerd import documents
+from peerd.credentials import peer_uid
 from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import died, holder
 from peerd.paths import Paths
@@ -201,16 +202,20 @@ class Client:
 
     def _connect(self, seconds: float) -> _UnixConnection:
         connection = _UnixConnection(self._socket, seconds)
+        require_ours(self._socket)
         try:
             connection.connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise _nobody(self._paths) from error
         except PermissionError as error:
-            raise PeerdError(f"the socket {self._socket} belongs to another user") from error
+            raise _foreign(self._socket) from error
         except TimeoutError as error:
             raise _silent(seconds, self._paths) from error
         except OSError as error:
             raise _nobody(self._paths) from error
+        if peer_uid(connection.sock) not in {None, os.getuid()}:
+            connection.close()
+            raise _foreign(self._socket)
         return connection
 
 
@@ -239,9 +244,9 @@ class AsyncClient:
         import httpx
 
         self._paths = Paths.of(Path(home) if home is not None else None)
-        path = socket_path or find_socket(self._paths)
+        self._socket = socket_path or find_socket(self._paths)
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=f"http://{HOST}", trust_env=False
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket)), base_url=f"http://{HOST}", trust_env=False
         )
 
     async def __aenter__(self) -> Self:
@@ -322,6 +327,7 @@ class AsyncClient:
         """The status now, then whenever it changes, until the daemon stops."""
         import httpx
 
+        require_ours(self._socket)
         try:
             async with self._http.stream("GET", "/v1/events", timeout=60.0) as response:
                 if response.status_code != httpx.codes.OK:
@@ -342,6 +348,7 @@ class AsyncClient:
     async def _send(self, request: _Request) -> tuple[int, bytes]:
         import httpx
 
+        require_ours(self._socket)
         try:
             response = await self._http.request(
                 request.method, request.path, content=request.body, timeout=request.seconds
@@ -353,6 +360,16 @@ class AsyncClient:
         except httpx.TransportError as error:
             raise _gone(self._paths) from error
         return response.status_code, response.content
+
+
+def require_ours(path: Path) -> None:
+    """Raises PeerdError where somebody else made the socket or its folder: it would be told prompts, and believed."""
+    try:
+        owners = {path.lstat().st_uid, path.parent.stat().st_uid}
+    except OSError:
+        return  # nobody is there, or not for us: connecting tells
+    if owners != {os.getuid()}:
+        raise _foreign(path)
 
 
 def find_socket(paths: Paths) -> Path:
@@ -384,6 +401,10 @@ def _error(body: bytes) -> PeerdError:
     except UNREADABLE:
         return PeerdError(f"the daemon answered {body[:200]!r}")
     return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
+
+
+def _foreign(path: Path) -> PeerdError:
+    return PeerdError(f"the socket {path} belongs to another user", "it is none of your daemon: peerd paths")
 
 
 def _nobody(paths: Paths) -> NotRunning:

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
 from peerd.api import HOST, bounded_body, page, problem
+from peerd.client import require_ours
 from peerd.documents import DashboardOpened
 from peerd.errors import UsageError
 from peerd.serve import loopback, serve_on
@@ -218,6 +219,7 @@ async def serve_dashboard(
     socket_path: Path, port: int, stop: asyncio.Event, opened: Callable[[DashboardOpened], None]
 ) -> None:
     """Serve until `stop`. Raises UsageError where the port is taken."""
+    require_ours(socket_path)
     try:
         listener = loopback(port)
     except OSError as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import peerd
 from peerd import AsyncClient, Client
+from peerd.dashboard import serve_dashboard
 from peerd.errors import NotHealthy, NotRunning, PeerdError, UsageError, WorkerError
 
 
@@ -170,6 +172,29 @@ def test_an_answer_that_makes_no_sense_is_an_error_and_no_crash(home: Path, answ
         with pytest.raises(PeerdError):
             Client(socket_path=home / "peerd.sock").status()
         thread.join()
+
+
+@pytest.mark.parametrize("who", ["made the file", "answers"])
+def test_a_socket_that_somebody_else_made_is_told_nothing(
+    mute: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    if who == "answers":
+        monkeypatch.setattr("peerd.client.peer_uid", lambda _: os.getuid() + 1)
+    else:
+        me = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: me + 1)
+
+    async def ask() -> None:
+        async with AsyncClient(socket_path=mute) as client:
+            await client.generate("a secret")
+
+    with pytest.raises(PeerdError, match="another user"), Client(socket_path=mute) as client:
+        client.generate("a secret")
+    if who == "made the file":
+        with pytest.raises(PeerdError, match="another user"):
+            asyncio.run(ask())
+        with pytest.raises(PeerdError, match="another user"):
+            asyncio.run(serve_dashboard(mute, 0, asyncio.Event(), lambda _: None))
 
 
 def test_importing_the_client_is_quick_because_it_loads_nothing_heavy() -> None:
