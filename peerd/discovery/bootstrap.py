@@ -42,19 +42,19 @@ class Bootstrap(DiscoveryMethod):
                 surroundings.warn(f"bootstrap node {node}: {trouble or 'answers again'}")
             answered = not trouble
             if isinstance(answer, Sample):
-                _tell_all(answer, tell)
+                _tell_all(answer, tell, self.want)
             await surroundings.sleep(self._jittered(pause, answer, surroundings))
             pause = min(2 * pause, self.longest_seconds)
 
     def _jittered(self, pause: float, answer: Sample | Failed, surroundings: Surroundings) -> float:
         """Early enough for the registration to last, and not in step with all others."""
         if isinstance(answer, Sample) and answer.expires_seconds:
-            pause = min(pause, answer.expires_seconds / 3)
+            pause = min(pause, max(self.first_seconds, answer.expires_seconds / 3))
         return pause * surroundings.random.uniform(0.75, 1.25)
 
 
-def _tell_all(sample: Sample, tell: Tell) -> None:
-    for record in sample.peers:
+def _tell_all(sample: Sample, tell: Tell, most: int) -> None:
+    for record in sample.peers[:most]:
         if addresses := dialable(record.addresses, record.peer):
             tell(Found(record.peer, tuple(map(str, addresses)), "bootstrap"))
 

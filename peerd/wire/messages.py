@@ -1,7 +1,8 @@
 """Every message that peers, daemons and bootstrap nodes exchange, as frozen values. Nothing here reads or writes bytes.
 
 A message travels inside a signed envelope (`envelope.py`); its bytes are bounded MessagePack (`framing.py`).
-Field names are short words because they travel; adding an optional field keeps the version, anything else raises it.
+Field names are short words because they travel. Any change of the fields raises the version: whoever does not know a
+field refuses the message, and holds that against its sender; another version is held against nobody.
 """
 
 from __future__ import annotations

@@ -109,6 +109,18 @@ def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
     assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
 
 
+def test_a_hostile_bootstrap_node_is_asked_no_more_often_and_heard_no_longer_than_another():
+    clock = Clock(20)
+    names = [PeerKey(bytes([n]) * 32).peer_id for n in range(64)]
+    records = tuple(PeerRecord(peer=name, addresses=("/ip4/192.0.2.2/tcp/1",)) for name in names)
+    asked, register = answering(Sample(status="ok", peers=records, expires_seconds=1))
+
+    finds = found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+
+    assert len(finds) <= len(asked) * asked[0].want
+    assert min(clock.slept) >= 3.0
+
+
 def test_a_bootstrap_node_is_told_where_we_listen_now_not_where_we_did():
     ports = iter(range(1, 9))
     asked, register = answering(Sample(status="ok"))

@@ -10,7 +10,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.intake import strange_clocks
-from peerd.core.limits import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS
+from peerd.core.limits import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, OWN_A_SECOND
 
 NAMES = ("peer-one", "peer-two", "peer-three")
 
@@ -144,3 +144,30 @@ def test_who_repeats_what_a_peer_said_long_ago_silences_nobody(play: Any, fields
     assert play.node.neighbours["peer-one"].dial_not_before <= play.at
     hear(play, "peer-one", 9, age=0.0)
     assert play.node.neighbours["peer-one"].latest.sequence == 9
+
+
+def test_who_holds_back_what_a_peer_said_and_tells_it_all_at_once_gets_nobody_banned(play: Any) -> None:
+    """Quick rounds, heard only through a third who keeps them for as long as they are fresh, for a whole day."""
+    spoken_in = int(MAX_AGE_SECONDS * OWN_A_SECOND)
+    sequence = 0
+    for _ in range(288):
+        play.tick(MAX_AGE_SECONDS)
+        for _ in range(spoken_in):
+            sequence += 1
+            said = play.said("peer-one", sequence)
+            play.tell(on.AnnouncementHeard, announcement=said, via=PeerId("peer-mallory"), age_seconds=100.0)
+        assert "peer-one" not in play.node.standings or not play.node.standings["peer-one"].bans
+
+    assert play.node.neighbours["peer-one"].latest.sequence > sequence - spoken_in
+
+
+def test_who_uses_up_its_own_numbers_silences_nobody_else(play: Any) -> None:
+    last = 2**53
+    for name in NAMES:
+        play.connect(name)
+    hear(play, "peer-one", last, age=0.0, epoch=last, round=last)
+    hear(play, "peer-two", 1, age=0.0)
+
+    assert play.node.neighbours["peer-one"].latest.order == (last, last)
+    assert play.node.neighbours["peer-two"].latest.order == (1, 1)
+    assert not play.node.refused
