@@ -168,6 +168,7 @@ class Daemon:
             self._journal,
             store.bans(),
             outside.unix(),
+            secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
         )
         self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
         self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))

@@ -88,8 +88,10 @@ def begin_node(
     journal: Journal,
     bans: Sequence[KeptBan] = (),
     unix: float = 0.0,
+    *,
+    secret: str = "",
 ) -> Moved:
-    """The core as the run before left it. `unix` is the time of `at`, for bans."""
+    """The core as the run before left it. `unix` is the time of `at`, for bans; `secret` as of `begin`."""
     last = journal.records[-1] if journal.records else None
     return begin(
         msgspec.convert(config, Settings, from_attributes=True),
@@ -100,6 +102,7 @@ def begin_node(
         own_announcement(journal.envelope),
         last.row if last is not None else None,
         {ban.peer: standing_of(ban, at, unix) for ban in bans},
+        secret=secret,
     )
 
 

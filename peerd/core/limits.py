@@ -61,7 +61,9 @@ OFFENCES_HALVE_SECONDS = 600.0  # half of an offence is forgotten after so long
 BAN_SECONDS = 600.0  # the first ban
 BAN_GROWTH = 4.0  # each further one is so many times longer
 MAX_BAN_SECONDS = 86_400.0
-MAX_STANDINGS = 512  # offenders kept in mind
+MAX_STANDINGS = 512  # offenders kept in mind, half of them the latest
+KEPT_BANS_BURST = 64.0  # bans written to disk at once; beyond, they hold until the next start
+KEPT_BANS_A_SECOND = 1.0
 
 CIRCLE_ROUNDS = 3  # before places in the circle that no trust holds are drawn anew: time to be fetched and judged
 

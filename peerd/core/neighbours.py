@@ -42,7 +42,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
     peer: PeerId
     lot: float
-    """In [0, 1), another one for each pair of peers: who is preferred where nothing else decides."""
+    """In [0, 1), another one for each pair of peers, known to me alone: who is preferred where nothing else decides."""
     name: str = ""
     """Chosen by the peer: printable, but otherwise untrusted."""
     addresses: tuple[str, ...] = ()

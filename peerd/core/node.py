@@ -60,11 +60,14 @@ def begin(
     own: Announcement | None = None,
     row: Mapping[PeerId, float] | None = None,
     standings: Mapping[PeerId, Standing] | None = None,
+    *,
+    secret: str = "",
 ) -> Moved:
     """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before.
 
-    `standings`: bans of the runs before, on the clock of this one.
+    `standings`: bans of the runs before, on the clock of this one. `secret`: what the lots of peers are drawn from.
     """
+    lots = secret or me
     orders = dict(list((seen or {}).items())[-MAX_SEEN:])
     neighbours: dict[PeerId, Neighbour] = {}
     for record in known_peers:
@@ -72,14 +75,14 @@ def begin(
             continue
         neighbours[record.peer] = Neighbour(
             peer=record.peer,
-            lot=roll(me, record.peer),
+            lot=roll(lots, record.peer),
             addresses=proven_first(record.addresses, ()),
             remembered=True,
             seen=orders.pop(record.peer, (-1, -1)),
             dial_not_before=at,
         )
-    node = Node(settings=settings, me=me, at=at, neighbours=neighbours, seen=orders, own=own, row=dict(row or {}))
-    node = replace(node, standings=worth_keeping(standings or {}, at, MAX_STANDINGS))
+    node = Node(settings=settings, me=me, at=at, lots=lots, neighbours=neighbours, seen=orders, own=own)
+    node = replace(node, row=dict(row or {}), standings=worth_keeping(standings or {}, at, MAX_STANDINGS))
     return dials.start(replace(node, repeat_at=at + REPEAT_SECONDS))
 
 

@@ -79,10 +79,18 @@ def is_throttled(standing: Standing, at: float) -> bool:
 
 
 def worth_keeping(standings: Mapping[PeerId, Standing], at: float, most: int) -> dict[PeerId, Standing]:
-    """At most so many: who is banned first, then who was, then who offended most."""
+    """At most so many. Half: who is banned first, then who was, then who offended most; the others: who did it last.
+
+    Else a crowd that got itself banned would leave no room to remember the offences of anybody else.
+    """
     if len(standings) <= most:
         return dict(standings)
-    ranked = sorted(
-        standings.items(), key=lambda entry: (entry[1].is_banned(at), entry[1].bans, faded(entry[1], at), entry[0])
-    )
-    return dict(ranked[-most:])
+
+    def weighs(entry: tuple[PeerId, Standing]) -> tuple[bool, int, float, float, PeerId]:
+        peer, standing = entry
+        return standing.is_banned(at), standing.bans, standing.until, faded(standing, at), peer
+
+    ranked = sorted(standings.items(), key=weighs)
+    lasting, others = ranked[most // 2 - most :], ranked[: most // 2 - most]
+    others.sort(key=lambda entry: entry[1].at)
+    return dict(others[-(most // 2) :] + lasting)

@@ -14,6 +14,8 @@ from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, LiftBan
 from peerd.core.limits import (
     COUNTED_A_SECOND,
     COUNTED_BURST,
+    KEPT_BANS_A_SECOND,
+    KEPT_BANS_BURST,
     MAX_GARBAGE,
     MAX_KNOWN_PEERS,
     MAX_SEEN,
@@ -36,6 +38,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     me: PeerId
     at: float
     """The time of the last event."""
+    lots: str = ""
+    """What the lots of peers are drawn from: where others knew it, they could choose ids that I prefer."""
     phase: AnyPhase = Starting()
     network: Digest | None = None
     """Known once the worker has started for the first time."""
@@ -74,6 +78,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     rumours: Bucket = Bucket(level=RUMOUR_BURST, filled_at=0.0)
     """Dials to where nobody has ever answered."""
     countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
+    bannable: Bucket = Bucket(level=KEPT_BANS_BURST, filled_at=0.0)
     standings: Mapping[PeerId, Standing] = {}
     """Of peers that offended lately, whether or not they are neighbours."""
     refused: Mapping[str, int] = {}
@@ -134,11 +139,12 @@ def _held_against(node: Node, peer: PeerId, reason: str) -> Moved:
     seconds = after.until - node.at
     minutes = f"{seconds / 60:.0f} minutes"
     note = Note(level="warning", message=f"a peer is banned for {minutes} ({reason})", peer=peer)
-    return _shut_out(node, peer), [
-        Ban(peer=peer, seconds=seconds, bans=after.bans, reason=reason),
-        Disconnect(peer=peer),
-        note,
-    ]
+    effects: list[AnyEffect] = [Disconnect(peer=peer), note]
+    rest = node.bannable.take(node.at, KEPT_BANS_BURST, KEPT_BANS_A_SECOND)
+    if rest is not None:  # else it is banned until the next start, and a crowd does not keep the disk busy
+        node = replace(node, bannable=rest)
+        effects.insert(0, Ban(peer=peer, seconds=seconds, bans=after.bans, reason=reason))
+    return _shut_out(node, peer), effects
 
 
 def lifted(node: Node, peer: PeerId) -> Moved:
@@ -172,7 +178,7 @@ def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbo
             return node, None
         node = expel(node, worst)
     seen = dict(node.seen)
-    neighbour = Neighbour(peer=peer, lot=roll(node.me, peer), seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
+    neighbour = Neighbour(peer=peer, lot=roll(node.lots, peer), seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
     return replace(node, neighbours={**node.neighbours, peer: neighbour}, seen=seen), neighbour
 
 

@@ -38,7 +38,9 @@ class Playbook:
     said = staticmethod(said)
 
     def __init__(self, *, known: tuple[PeerRecord, ...] = (), **fields: Any) -> None:
-        begin_with = {name: fields.pop(name) for name in ("seen", "own", "row", "standings") if name in fields}
+        begin_with = {
+            name: fields.pop(name) for name in ("seen", "own", "row", "standings", "secret") if name in fields
+        }
         self.at = 100.0
         self.settings = Settings(**({"warmup_rounds": 0, "collect_seconds": 30.0} | fields))
         self.node, self.effects = begin(self.settings, ME, self.at, known, **begin_with)

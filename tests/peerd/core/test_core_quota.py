@@ -11,10 +11,16 @@ from p2pfinetune.names import PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.bucket import Bucket
+from peerd.core.dice import roll
 from peerd.core.limits import (
     BAN_AT,
+    COUNTED_A_SECOND,
+    COUNTED_BURST,
+    KEPT_BANS_A_SECOND,
+    KEPT_BANS_BURST,
     MAX_FETCH_TRIES,
     MAX_NEWCOMER_FETCHES,
+    MAX_STANDINGS,
     OFFENCES_HALVE_SECONDS,
     QUOTA_BLOBS,
     QUOTA_BYTES,
@@ -229,3 +235,49 @@ def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
     assert [dial.peer for dial in play.wanted(do.Dial)] == [TWO]
     play.tell(on.DialFailed, peer=TWO, reason="unreachable")
     assert [dial.peer for dial in play.wanted(do.Dial)] == [ONE]
+
+
+def test_a_crowd_that_chose_its_ids_for_my_lots_fills_no_circle_of_mine(playbook: Any) -> None:
+    """Ids are free, and who I am and which round I am in is announced; what I draw lots from is not."""
+    spread = roll("circle", 0) * 2**30
+    ids = sorted((PeerId(f"sybil-{n}") for n in range(4000)), key=lambda peer: roll("peer-me", peer) * spread % 1.0)
+    honest = {PeerId(f"honest-{n}") for n in range(16)}
+
+    def chosen(**fields: Any) -> int:
+        play = playbook(warmup_rounds=99, **fields)
+        play.worker(round=Round(1))
+        for peer in [*ids[:64], *honest]:
+            play.at += 1.0
+            play.hear(peer)
+        play.tick()
+        return len(play.node.circle & honest)
+
+    assert chosen() == 0  # with lots that anybody can work out
+    assert chosen(secret="known to me alone") > 0
+
+
+def test_a_crowd_that_wants_to_be_banned_makes_the_disk_write_only_so_often(play: Any) -> None:
+    kept = 0
+    for number in range(1000):
+        for _ in range(4):
+            effects = play.tell(on.MessageRefused, peer=PeerId(f"sybil-{number}"), reason="signature")
+            kept += sum(isinstance(effect, do.Ban | do.CountRefusal) for effect in effects)
+        play.at += 0.01
+
+    seconds = 11.0
+    assert kept <= COUNTED_BURST + KEPT_BANS_BURST + seconds * (COUNTED_A_SECOND + KEPT_BANS_A_SECOND)
+
+
+def test_a_crowd_that_got_itself_banned_leaves_room_to_remember_the_offences_of_others(play: Any) -> None:
+    for number in range(2 * MAX_STANDINGS):
+        play.at += 0.1
+        for _ in range(4):
+            play.tell(on.MessageRefused, peer=PeerId(f"sybil-{number}"), reason="signature")
+    for number in range(40):
+        play.at += 0.1
+        play.tell(on.MessageRefused, peer=PeerId(f"sybil-of-late-{number}"), reason="signature")
+        if number % 10 == 0:
+            play.tell(on.MessageRefused, peer=ONE, reason="signature")
+
+    assert len(play.node.standings) == MAX_STANDINGS
+    assert play.node.standings[ONE].is_banned(play.at)
