@@ -58,25 +58,26 @@ class Generations:
 
     def keep_order(self, order: tuple[int, int]) -> None:
         """The last one that may have been given. Durable, as are all of these."""
-        self._save(replace(self.kept, order=order))
+        self.save(replace(self.kept, order=order))
 
     def keep_checkpoints(self, checkpoints: tuple[Checkpoint, ...]) -> None:
         """Newest first."""
-        self._save(replace(self.kept, checkpoints=checkpoints[:KEPT]))
+        self.save(replace(self.kept, checkpoints=checkpoints[:KEPT]))
 
     def keep_ban(self, ban: KeptBan) -> None:
         """In the place of one of the same peer."""
         bans = [ban, *(kept for kept in self.kept.bans if kept.peer != ban.peer)]
         bans.sort(key=lambda kept: kept.until_unix, reverse=True)
-        self._save(replace(self.kept, bans=tuple(bans[:KEPT_BANS])))
+        self.save(replace(self.kept, bans=tuple(bans[:KEPT_BANS])))
 
     def lift_ban(self, peer: PeerId) -> None:
         """Of that peer, where there is one."""
         bans = tuple(kept for kept in self.kept.bans if kept.peer != peer)
         if bans != self.kept.bans:
-            self._save(replace(self.kept, bans=bans))
+            self.save(replace(self.kept, bans=bans))
 
-    def _save(self, kept: Kept) -> None:
+    def save(self, kept: Kept) -> None:
+        """All of it."""
         if self._file is not None:
             fresh = self._file.with_suffix(".temp")
             with disk_trouble(self._file.parent):

@@ -197,18 +197,18 @@ def test_a_lost_database_is_said_with_what_is_lost_and_begins_a_new_epoch(kept, 
 @pytest.mark.parametrize("how", ["deleted", "zeroed"])
 def test_who_was_banned_stays_banned_when_the_database_is_lost_and_who_was_let_in_again_is_in(kept, how):
     ban = KeptBan(peer=PeerId("liar"), until_unix=NOW + 600.0, seconds=600.0, bans=2, reason="norm")
-    _store, journal = kept.open()
+    _, _, journal = open_state(kept.paths, NOW)
     for peer in ("liar", "forgiven"):
         asyncio.run(journal.ban(replace(ban, peer=PeerId(peer))))
     asyncio.run(journal.lift_ban(PeerId("forgiven")))
     journal.close()
     do_damage(kept.paths.database, how)
 
-    store, journal = kept.open()
+    store, _, journal = open_state(kept.paths, NOW)
     assert store.bans() == [ban]
     asyncio.run(journal.lift_ban(PeerId("liar")))
     journal.close()
-    store, journal = kept.open()
+    store, _, journal = open_state(kept.paths, NOW)
     assert store.bans() == []
     journal.close()
 
