@@ -25,6 +25,8 @@ from peerd.core.limits import (
 from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
 from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
 
+BY_THE_USER = "peer"  # how one is found that was named with --peer
+
 
 def start(node: Node) -> Moved:
     """Begin what dials are wanted and due."""
@@ -110,13 +112,18 @@ def is_due(node: Node, known: Neighbour) -> bool:
 def found(node: Node, event: PeerFound) -> Moved:
     """Somebody says where a peer is: kept in the bounded table, behind what the peer itself says.
 
-    One that has moved is dialled within a minute, however long it was not there.
+    One that has moved is dialled within a minute, however long it was not there. One that the user named is as good as
+    one that proved good: no crowd of strangers takes its place.
     """
     if event.peer == node.me:
         return node, []
-    node, known = welcome(node, event.peer, connected=False)
+    named = event.how == BY_THE_USER
+    node, known = welcome(node, event.peer, connected=named)
     if known is None:
         return node, []
+    if named and not known.remembered:
+        known = replace(known, remembered=True)
+        node = put(node, known)
     addresses = with_hearsay(known.addresses, event.addresses)
     if addresses == known.addresses:
         return node, []

@@ -10,6 +10,7 @@ from peerd.core.limits import (
     LONELY_DIAL_SECONDS,
     MAX_DIAL_BACKOFF_SECONDS,
     MAX_DIALS,
+    MAX_KNOWN_PEERS,
     RUMOUR_BURST,
     RUMOURED_ADDRESSES,
     RUMOURS_A_SECOND,
@@ -335,3 +336,17 @@ def test_who_was_connected_is_dialled_again_however_many_rumours_there_are(playb
     dialled = {dial.peer for _ in range(3) for dial in (play.tick(1.0) and nobody_answers(play))}
 
     assert "peer-good" in dialled
+
+
+def test_whom_the_user_named_is_dialled_however_many_strangers_came_before(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    for number in range(2 * MAX_KNOWN_PEERS):
+        find(play, f"sybil-{number}")
+    play.tell(on.PeerFound, peer="peer-named", addresses=("/n",), how="peer")
+    dialled = {dial.peer for dial in play.wanted(do.Dial)}
+    for _ in range(2):
+        play.tick(61.0)  # the first dials have failed by then
+        dialled |= {dial.peer for dial in play.wanted(do.Dial)}
+
+    assert "peer-named" in dialled
