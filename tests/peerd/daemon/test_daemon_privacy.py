@@ -171,6 +171,7 @@ def test_announcing_the_digest_of_a_checkpoint_does_not_open_it(world):
         async with world.daemon("a", rounds=2) as a, world.daemon("b", rounds=0) as b:
             await acquainted(a, b)
             await a.until(lambda: any(known.latest is not None for known in a.shell.node.neighbours.values()))
+            await a.rounds(1)
             (known,) = a.shell.node.neighbours.values()
             secret = a.journal.checkpoint.blob
             assert not is_public(secret, a.shell.node, a.journal)
