@@ -87,9 +87,8 @@ def _replace(path: Path, text: str) -> None:
                 os.fsync(file.fileno())
         with around("config.rename"):
             Path(name).replace(path)
-    except OSError:
+    finally:  # also where a signal ends the command meanwhile
         Path(name).unlink(missing_ok=True)
-        raise
     with around("config.folder_sync"):
         sync_folder(path.parent)
 

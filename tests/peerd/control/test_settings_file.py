@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,20 @@ def test_taking_back_the_first_options_leaves_no_file(tmp_path: Path) -> None:
     put_back(tmp_path / "config.toml", {})
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_in_the_middle_of_writing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.toml"
+    write_config(path, Config(name="old"))
+
+    def leave(_: int) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(os, "fsync", leave)
+    with pytest.raises(SystemExit):
+        write_config(path, Config(name="new"))
+
+    assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]
+    assert read_config(path).name == "old"
