@@ -207,6 +207,8 @@ class Daemon:
         finally:
             self._worker.kill()
             self._journal.close()
+            with contextlib.suppress(OSError):
+                clear(self._paths)  # what the worker wrote last and could not tell of any more
             self._ending.ignore()
 
     def status(self) -> Status:

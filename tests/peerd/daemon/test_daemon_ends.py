@@ -54,6 +54,16 @@ def test_a_busy_worker_does_not_hold_up_the_end(world, kind):
     assert time.monotonic() - began[0] < ORDERLY_SECONDS
 
 
+def test_what_the_worker_wrote_last_and_could_not_tell_of_is_gone_at_the_end(world):
+    async def scenario():
+        async with world.daemon(kind="slow") as running:
+            await running.until(lambda: running.status().worker.state == "training")
+            (running.paths.scratch / "123-1").write_bytes(b"a checkpoint")
+            return running.paths.scratch
+
+    assert list(asyncio.run(scenario()).iterdir()) == []
+
+
 def test_too_little_text_is_an_error_of_the_user_and_starts_nothing(world):
     paths, config = prepared(world, "short")
 
