@@ -208,4 +208,6 @@ def is_durable(call):
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if name == "execute":
         return bool(re.match(r"'(COMMIT|BEGIN|PRAGMA wal_checkpoint)", ast.unparse(call.args[0])))
+    if name == "replace" and call.keywords:
+        return False  # of fields of a record
     return name in DURABLE or name == "sync_folder"
