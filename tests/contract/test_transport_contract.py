@@ -237,16 +237,18 @@ def test_what_went_out_is_told_once_by_peer_and_blob_and_adds_up_to_the_traffic(
                 found[key] = found.get(key, 0) + count
 
         ask()
-        await one.transport.fetch(digest, len(BLOB), [other.id], 20.0)
+        assert isinstance(await one.transport.fetch(digest, len(BLOB), [other.id], 20.0), Fetched)
         await other.transport.publish(other.announcement())
         await one.until(Heard)
-        ask()
-        ask()
+        async with asyncio.timeout(20.0):
+            while found.get((one.id, digest), 0) < len(BLOB) or not found.get((one.id, None)):
+                await asyncio.sleep(0.01)  # what has come may not have been counted yet where it left
+                ask()
+            while sum(found.values()) != other.transport.traffic()[one.id].bytes_out:  # gossip goes on meanwhile
+                await asyncio.sleep(0.01)
+                ask()
 
         assert found[one.id, digest] == len(BLOB)
-        assert found[one.id, None] > 0
-        while sum(found.values()) != other.transport.traffic()[one.id].bytes_out:  # gossip goes on meanwhile
-            ask()
 
     play(scenario)
 
