@@ -12,8 +12,7 @@ import trio
 
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
-from peerd.net import limits
-from peerd.net.libp2p.frames import read_message, write_message
+from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
 from peerd.wire.keys import PeerKey
@@ -46,9 +45,8 @@ class Rendezvous:
     async def serve(self, stream: Any) -> None:
         """One exchange on one stream; who sends something else is told so once."""
         peer = PeerId(str(stream.muxed_conn.peer_id))
-        remote = stream.get_remote_address()
         message = await read_message(stream, Register, max_bytes=MAX_REQUEST_BYTES)
-        sample = self.answer(peer, limits.place_of(str(remote[0]) if remote else "?"), message)
+        sample = self.answer(peer, place_of(stream), message)
         await write_message(stream, sample, max_bytes=MAX_SAMPLE_BYTES)
         await stream.close()
 

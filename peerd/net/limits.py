@@ -109,6 +109,9 @@ class TokenBucket:
         self.updated = now
 
 
+UNKNOWN_PLACE = "?"
+
+
 def place_of(address: str) -> str:
     """Whose connections are counted together: one IPv4 address, or one IPv6 network as it is given to a customer."""
     try:

@@ -19,10 +19,10 @@ from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.errors import StoreError
 from peerd.net import limits
 from peerd.net.attempts import Plan
-from peerd.net.libp2p.frames import opened, read_message, write_message
+from peerd.net.libp2p.frames import opened, place_of, read_message, write_message
 from peerd.net.libp2p.host import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
-from peerd.net.libp2p.turns import Locks, Turns
+from peerd.net.libp2p.turns import ByName, Turns
 from peerd.net.transport import BlobShelf, Failed, Fetched, Wrong
 from peerd.wire.messages import BlobReply, BlobRequest
 
@@ -51,8 +51,7 @@ class BlobServer:
             self._count("blob-requests-malformed")
             await stream.reset()
             return
-        remote = stream.get_remote_address()
-        async with self._turns.of(peer, limits.place_of(str(remote[0]) if remote else "?")) as mine:
+        async with self._turns.of(peer, place_of(stream)) as mine:
             size = self._shelf.size(request.blob)
             if not mine:
                 reply = BlobReply(status="busy")
@@ -96,7 +95,7 @@ class BlobFetcher:
         self._reach, self._ledger = reach, ledger
         self._turns = trio.Semaphore(limits.transfers_within(limits.MAX_DOWNLOADS, max_rate))
         self._pace = Pace(max_rate)
-        self._locks = Locks()
+        self._locks = ByName(trio.Lock)
 
     async def fetch(
         self, me: PeerId, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float

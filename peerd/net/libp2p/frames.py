@@ -11,6 +11,7 @@ import trio
 from libp2p.peer.id import ID
 
 from p2pfinetune.names import PeerId, Refusal
+from peerd.net import limits
 from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
 
 OPEN_SECONDS = 8.0  # for a new stream: three round trips
@@ -56,3 +57,9 @@ async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int)
     """One message."""
     with trio.fail_after(ANSWER_SECONDS):
         await stream.write(frame(pack(message), max_bytes=max_bytes))
+
+
+def place_of(stream: Any) -> str:
+    """Where whoever speaks on a stream is counted, as `limits.place_of`; one place for all of whom it is not known."""
+    remote = stream.get_remote_address()
+    return limits.place_of(str(remote[0])) if remote else limits.UNKNOWN_PLACE

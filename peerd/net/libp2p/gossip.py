@@ -13,10 +13,10 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
 from peerd.net import limits
+from peerd.net.libp2p.frames import place_of
 from peerd.net.libp2p.guards import attempt
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 
-UNKNOWN = "?"  # a place
 MAX_RPC_BYTES = 16 * MAX_ANNOUNCEMENT_BYTES  # one frame
 
 
@@ -95,8 +95,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
 
     async def continuously_read_stream(self, stream: Any) -> None:
         """As the original, paced."""
-        peer, remote = stream.muxed_conn.peer_id, stream.get_remote_address()
-        place = limits.place_of(str(remote[0])) if remote else UNKNOWN
+        peer, place = stream.muxed_conn.peer_id, place_of(stream)
         paced = PacedStream(stream, self._bytes.of(peer), self._bytes_of_place.of(place))
         mine = self._places[peer] = (place, paced)
         try:
@@ -111,7 +110,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         name = self.get_message_id(message) + message.signature  # a forgery must not keep the true one from being heard
         if name in self._under_way or self._is_msg_seen(message):
             return
-        now, (place, _) = trio.current_time(), self._places.get(forwarder, (UNKNOWN, None))
+        now, (place, _) = trio.current_time(), self._places.get(forwarder, (limits.UNKNOWN_PLACE, None))
         is_allowed = self._messages.of(forwarder).take(now) and self._messages_of_place.of(place).take(now)
         if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not is_allowed:
             self._count("messages-too-many")

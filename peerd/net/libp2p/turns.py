@@ -7,8 +7,10 @@ others; and who waits must not keep others from waiting.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import trio
@@ -16,27 +18,29 @@ import trio
 from p2pfinetune.names import PeerId
 from peerd.net import limits
 
+Turn = TypeVar("Turn")
 
-class Locks:
-    """A lock by name; one that nobody holds or awaits is forgotten."""
 
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+class ByName(Generic[Turn]):
+    """A lock or semaphore by name; one that nobody holds or awaits is forgotten."""
 
-    def get(self, name: str) -> trio.Lock:
-        """The lock of that name."""
-        if (lock := self._locks.get(name)) is None:
-            lock = self._locks[name] = trio.Lock()
-        return lock
+    def __init__(self, make: Callable[[], Turn]) -> None:
+        self._make = make
+        self._made: WeakValueDictionary[str, Turn] = WeakValueDictionary()
+
+    def get(self, name: str) -> Turn:
+        """That of this name."""
+        if (found := self._made.get(name)) is None:
+            found = self._made[name] = self._make()
+        return found
 
 
 class Turns:
     """Turns to be served, given in the order of asking."""
 
     def __init__(self, most: int) -> None:
-        self._turns, self._most_of_place = trio.Semaphore(most), max(1, most // 2)
-        self._peers = Locks()
-        self._places: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
+        self._turns, self._peers = trio.Semaphore(most), ByName(trio.Lock)
+        self._places = ByName(partial(trio.Semaphore, max(1, most // 2)))
         self._waiting = Counter[str]()
 
     @asynccontextmanager
@@ -55,15 +59,10 @@ class Turns:
         self._waiting.update(most.keys())
         try:
             with trio.move_on_after(limits.UPLOAD_PATIENCE_SECONDS) as patience:
-                for turn in (self._peers.get(peer), self._place(place), self._turns):
+                for turn in (self._peers.get(peer), self._places.get(place), self._turns):
                     await turn.acquire()
                     held.callback(turn.release)
         finally:
             self._waiting.subtract(most.keys())
             self._waiting += Counter()  # without those at zero
         return not patience.cancelled_caught
-
-    def _place(self, place: str) -> trio.Semaphore:
-        if (turns := self._places.get(place)) is None:
-            turns = self._places[place] = trio.Semaphore(self._most_of_place)
-        return turns
