@@ -33,15 +33,15 @@ def start(node: Node) -> Moved:
     free = MAX_FETCHES - running(node)
     if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
         return node, effects
+    free_for_newcomers = MAX_NEWCOMER_FETCHES - sum([_is_newcomer(node, known) for known in _fetching(node)])
     wanting = [known for known in circle(node) if wants(node, known)]
     wanting.sort(key=lambda known: (throttled(node, known.peer), known.unreliability, known.heard_at, known.peer))
     for known in wanting:
         said = known.latest
         holders = _holders(node, known)
         rest = charged(node, known, said.size) if said is not None else None
-        if _is_newcomer(node, known) and _from_newcomers(node) >= MAX_NEWCOMER_FETCHES:
-            continue
-        if said is None or rest is None or not holders or free <= 0:
+        is_newcomer = _is_newcomer(node, known)
+        if said is None or rest is None or not holders or free <= 0 or (is_newcomer and free_for_newcomers <= 0):
             continue
         timeout = timeout_seconds(node, said.size)
         transfer = Transfer(
@@ -52,18 +52,17 @@ def start(node: Node) -> Moved:
             Fetch(peer=known.peer, digest=said.blob, size=said.size, holders=holders, timeout_seconds=timeout)
         )
         free -= 1
+        free_for_newcomers -= is_newcomer
     return node, effects
 
 
 def running(node: Node) -> int:
     """Fetches that have not been answered."""
-    transfers = [known.transfer for known in node.neighbours.values() if known.transfer is not None]
-    return sum([transfer.stage == "fetching" for transfer in transfers])
+    return len(_fetching(node))
 
 
-def _from_newcomers(node: Node) -> int:
-    transfers = [known.transfer for known in node.neighbours.values() if _is_newcomer(node, known)]
-    return sum([transfer is not None and transfer.stage == "fetching" for transfer in transfers])
+def _fetching(node: Node) -> list[Neighbour]:
+    return [n for n in node.neighbours.values() if n.transfer is not None and n.transfer.stage == "fetching"]
 
 
 def _is_newcomer(node: Node, known: Neighbour) -> bool:
