@@ -24,6 +24,12 @@ async def read_slowly(turns: Turns, peer: str, place: str) -> None:
             await trio.sleep(SLOW_SECONDS if mine else 1.0)
 
 
+def on_every_stream(crowd: trio.Nursery, turns: Turns, places: list[str]) -> None:
+    for number, place in enumerate(places):  # a slow reader in each
+        for _ in range(limits.MAX_STREAMS_PER_PEER):
+            crowd.start_soon(read_slowly, turns, f"sybil-{number}", place)
+
+
 async def answer(turns: Turns, peer: str = "honest", place: str = THERE) -> tuple[bool, float]:
     began = trio.current_time()
     async with turns.of(PeerId(peer), place) as mine:
@@ -34,9 +40,7 @@ def test_a_crowd_of_slow_readers_behind_one_address_leaves_turns_to_others():
     async def main():
         turns = Turns(limits.MAX_UPLOADS)
         async with trio.open_nursery() as crowd:
-            for number in range(12):
-                for _ in range(limits.MAX_STREAMS_PER_PEER):
-                    crowd.start_soon(read_slowly, turns, f"sybil-{number}", HERE)
+            on_every_stream(crowd, turns, [HERE] * 12)
             await trio.sleep(7.0)
 
             assert await answer(turns) == (True, 0.0)
@@ -50,9 +54,7 @@ def test_five_peers_that_open_every_stream_they_may_do_not_fill_the_queue():
     async def main():
         turns = Turns(limits.MAX_UPLOADS)
         async with trio.open_nursery() as crowd:
-            for number in range(5):
-                for _ in range(limits.MAX_STREAMS_PER_PEER):
-                    crowd.start_soon(read_slowly, turns, f"sybil-{number}", f"192.0.2.{number}")
+            on_every_stream(crowd, turns, [f"192.0.2.{number}" for number in range(5)])
             await trio.sleep(1.0)
 
             assert await answer(turns) == (True, 0.0)

@@ -269,6 +269,16 @@ def test_a_newer_announcement_is_tried_after_an_older_one_was_given_up(playbook:
     assert len(play.wanted(do.Fetch)) == 1
 
 
+def two_that_announced(playbook: Any) -> Any:
+    play = playbook()
+    play.worker()
+    play.connect("peer-two")
+    play.hear("peer-two", 3)
+    play.connect()
+    play.hear()
+    return play
+
+
 def lied(play: Any, reason: str, *wrong: tuple[str, str], sequence: int = 1) -> list[do.AnyEffect]:
     digest = play.said("peer-one", sequence).blob
     return play.tell(on.FetchFailed, peer="peer-one", digest=digest, reason=reason, wrong=wrong)
@@ -304,12 +314,7 @@ def test_holders_that_lie_about_the_blobs_of_a_peer_never_get_that_peer_banned(p
 
 
 def test_a_holder_that_gave_wrong_bytes_is_counted_though_another_gave_the_right_ones(playbook: Any) -> None:
-    play = playbook()
-    play.worker()
-    play.connect("peer-two")
-    play.hear("peer-two", 3)
-    play.connect()
-    play.hear()
+    play = two_that_announced(playbook)
 
     wrong = (("peer-two", "corrupt"),)
     effects = play.tell(on.BlobFetched, peer="peer-one", digest=play.said().blob, bytes_in=1, wrong=wrong)
@@ -319,12 +324,7 @@ def test_a_holder_that_gave_wrong_bytes_is_counted_though_another_gave_the_right
 
 
 def test_who_announces_what_another_holds_under_another_size_is_counted_and_not_the_holder(playbook: Any) -> None:
-    play = playbook()
-    play.worker()
-    play.connect("peer-two")
-    play.hear("peer-two", 3)
-    play.connect()
-    play.hear()
+    play = two_that_announced(playbook)
 
     effects = lied(play, "oversize", ("peer-one", "oversize"), ("peer-two", "oversize"))
 
