@@ -42,9 +42,10 @@ def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False,
     forget = _remember(paths, options.given(typed))
     try:
         code = _in_background(paths, as_json) if detach else _in_foreground(paths, as_json)
-    except PeerdError as error:
-        if error.exit_code == UsageError.exit_code:
-            forget()  # a model that does not exist must not stand in the way of the next start
+    except (NotRunning, NotHealthy):
+        raise  # of one that still starts in the background
+    except PeerdError:
+        forget()  # a model that does not exist or a port that is taken must not stand in the way of the next start
         raise
     if code:
         raise typer.Exit(code)
@@ -60,7 +61,7 @@ start.__annotations__ = {p.name: p.annotation for p in inspect.signature(start).
 
 
 def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
-    """Write the options down, once all are found to be right; what is returned takes that back."""
+    """Write the options down, once all are found to be right; what is returned takes that back, if the start fails."""
     from peerd.check import checked, open_group_warning
 
     before = settings_file.read(paths.config)
@@ -70,7 +71,7 @@ def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
     news = {"group", "group_key"} & set(given)
     if (not before or news) and (warning := open_group_warning(config)):
         complain(warning)
-    return lambda: settings_file.put_back(paths.config, before)
+    return (lambda: settings_file.put_back(paths.config, before)) if given else (lambda: None)
 
 
 def _in_foreground(paths: Paths, as_json: bool) -> int:

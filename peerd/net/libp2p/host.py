@@ -29,7 +29,7 @@ from peerd.errors import TransportError, UsageError
 from peerd.net import limits
 from peerd.net.libp2p import guards
 from peerd.net.libp2p.alive import WatchedYamux
-from peerd.wire.addresses import EXAMPLE, Address, expand_wildcards, parse_address
+from peerd.wire.addresses import Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
 DIAL_SECONDS = 8.0  # for one address: TCP, Noise and yamux over a slow line
@@ -118,9 +118,23 @@ def check_free(address: Address) -> None:
         try:
             probe.bind((address.host, address.port))
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            hint = "choose another port, or 0 for any free one" if taken else f"for instance {EXAMPLE[:29]}"
-            raise TransportError(f"cannot listen on {address}: {error.strerror}", hint) from error
+            raise TransportError(f"cannot listen on {address}: {error.strerror}", _instead(address, error)) from error
+
+
+def _instead(address: Address, error: OSError) -> str:
+    """What to type where an address cannot be listened on."""
+    everywhere = f"/{address.kind}/{'0.0.0.0' if address.kind == 'ip4' else '::'}/tcp"  # noqa: S104  # what to type
+    match error.errno:
+        case errno.EADDRINUSE:
+            other = f"/{address.kind}/{address.host}/tcp"
+            return (
+                f"another program has that port; choose another: --listen {other}/PORT, or {other}/0 for any free one"
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"this machine has no such address now; listen on all it has: --listen {everywhere}/{address.port}"
+        case errno.EACCES:
+            return f"ports below 1024 are for root; choose another, for instance --listen {everywhere}/4001"
+    return f"for instance --listen {everywhere}/4001"
 
 
 def _listening(host: Any, expected: int) -> tuple[str, ...]:

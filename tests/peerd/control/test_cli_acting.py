@@ -14,7 +14,7 @@ from peerd import documents, lock
 from peerd.cli import main
 from peerd.cli.options import documented
 from peerd.config import Config
-from peerd.errors import StoreError, UsageError
+from peerd.errors import StoreError, TransportError, UsageError
 from peerd.paths import Paths
 from peerd.status import BannedNow
 
@@ -202,6 +202,27 @@ def test_a_start_that_the_text_or_model_spoils_is_not_remembered(
 
     assert (code, json.loads(out)["error"]["hint"]) == (2, "spell it right")
     assert "model" not in tomllib.loads((home / "config.toml").read_text())
+
+
+def test_a_listen_address_that_is_taken_is_not_remembered_and_the_next_plain_start_is_as_before(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    say("start", "--home", home, "--data", text, "--listen", "/ip4/0.0.0.0/tcp/4002")
+    started.is_ready, started.error = False, TransportError("cannot listen on /ip4/192.0.2.1/tcp/1: no such address")
+    failed, _, err = say("start", "--home", home, "--listen", "/ip4/192.0.2.1/tcp/1")
+    started.is_ready, started.error = True, None
+    again, _, _ = say("start", "--home", home)
+
+    assert (failed, again) == (1, 0)
+    assert "/ip4/192.0.2.1/tcp/1" in err
+    assert started.configs[-1].listen == ("/ip4/0.0.0.0/tcp/4002",)
+
+
+def test_a_first_start_that_fails_leaves_no_options(home: Path, text: Path, say: Any, started: Started) -> None:
+    started.is_ready, started.error = False, TransportError("cannot listen")
+    say("start", "--home", home, "--data", text)
+
+    assert not (home / "config.toml").exists()
 
 
 def test_a_daemon_that_fails_later_prints_no_second_document(
