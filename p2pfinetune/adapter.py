@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from p2pfinetune.errors import OptionError
 from p2pfinetune.fingerprints import canonical_json
 from p2pfinetune.names import Digest
+from p2pfinetune.precision import Precision
 from p2pfinetune.targets import check_injected, find_targets, is_transposed
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class AdaptedModel:
     """The live factors under the names of `Adapter`: what an optimizer gets."""
     is_transposed: bool
     """Whether the targets are GPT-2's Conv1D, which store their weight as (in, out): peft's `fan_in_fan_out`."""
+    precision: Precision = "fp32"
+    """In which it is trained, and on CUDA measured."""
 
     @property
     def schema(self) -> Mapping[str, tuple[int, ...]]:
@@ -178,7 +181,7 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
         shapes[path] = (a.shape[1], b.shape[0])
     initial = initial_adapter(shapes, spec)
     live = MappingProxyType(dict(sorted(parameters.items())))
-    adapted = AdaptedModel(model, spec, targets, initial, live, is_transposed=transposed)
+    adapted = AdaptedModel(model, spec, targets, initial, live, is_transposed=transposed, precision=base.precision)
     write(adapted, initial)
     model.eval()
     return adapted

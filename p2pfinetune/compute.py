@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from p2pfinetune.precision import Precision
+
 MAX_LOGITS = 1 << 27  # entries of one forward pass: 512 MB in fp32, the largest tensor by far with big vocabularies
 CHUNK = 256  # positions whose log-sum-exp is taken at once, so that the temporaries stay in the processor's cache
 
@@ -18,22 +20,14 @@ def rows_at_once(length: int, vocabulary: int) -> int:
     return max(1, MAX_LOGITS // (length * vocabulary))
 
 
-def training_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where there are matrix units for it (CUDA, CPUs with AMX), fp32 elsewhere."""
-    if device.type == "cuda" or (device.type == "cpu" and _has_bf16_units()):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+def training_precision(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """With bf16, products of matrices are computed in it; weights of the adapter, moments and losses stay fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def measuring_precision(device: torch.device) -> AbstractContextManager[object]:
-    """As in training on CUDA; fp32 on the CPU, where merges are judged by differences of a thousandth of a nat."""
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
-def _has_bf16_units() -> bool:
-    # torch 2.6 to 2.13 have no public name for this question; without the private one the answer is no
-    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(asked()) if asked is not None else False
+def measuring_precision(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """As in training on CUDA; fp32 on the CPU always: merges are judged by differences of a thousandth of a nat."""
+    return training_precision(device, precision) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager

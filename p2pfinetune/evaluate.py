@@ -21,6 +21,7 @@ from torch import Tensor
 from p2pfinetune.compute import measuring_precision, next_token_logits, rows_at_once, token_losses, without_dropout
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.guard import token_mean
+from p2pfinetune.precision import Precision
 
 POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
 SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
@@ -117,10 +118,10 @@ def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArr
     return Measure(tuple(batches), tokens, measure.documents)
 
 
-def evaluate(model: Any, measure: Measure, device: torch.device) -> Evaluation:
+def evaluate(model: Any, measure: Measure, device: torch.device, precision: Precision = "fp32") -> Evaluation:
     """Run the model as it is now over the measure, with every dropout off."""
     sums = np.zeros(len(measure.per_window_tokens), np.float64)
-    with torch.inference_mode(), without_dropout(model), measuring_precision(device):
+    with torch.inference_mode(), without_dropout(model), measuring_precision(device, precision):
         for batch in measure.batches:
             losses_bt = _losses(model, batch, device)
             sums[batch.windows_b] = losses_bt.double().sum(dim=1).numpy()

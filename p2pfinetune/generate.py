@@ -24,7 +24,7 @@ def continuation(
     ends, ids = set(end_of_text(base.tokenizer)), list(prompt_ids)
     fresh, cache = ids, None
     room = base.max_context or len(ids) + max_tokens
-    with torch.inference_mode(), without_dropout(model), measuring_precision(base.device):
+    with torch.inference_mode(), without_dropout(model), measuring_precision(base.device, base.precision):
         while len(ids) - len(prompt_ids) < max_tokens and len(ids) < room:
             out = model(input_ids=torch.tensor([fresh], device=base.device), past_key_values=cache, use_cache=True)
             token = _choose(out.logits[0, -1].float().cpu(), temperature, top_p, dice)

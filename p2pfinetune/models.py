@@ -16,6 +16,7 @@ from p2pfinetune import nano
 from p2pfinetune.errors import ModelError
 from p2pfinetune.fingerprints import StoredTensor, stored_tensors, tensors_digest, tokenizer_digest
 from p2pfinetune.names import Digest
+from p2pfinetune.precision import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ class Base:
     tensors_digest: Digest
     tokenizer_digest: Digest
     device: torch.device
+    precision: Precision = "fp32"
 
     @property
     def max_context(self) -> int:
@@ -57,13 +59,16 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def load_base(name: str, *, device: str = "auto", cache: Path | None = None) -> Base:
-    """The model in fp32 (on CUDA in bf16 where stored in 16 bits), frozen. `cache` keeps digests of large files."""
+def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
+    """The model, frozen, in fp32; in 16 bits where it is stored so and is to be run in bf16 on CUDA.
+
+    `cache` keeps digests of large files.
+    """
     resolved = resolve_model(name)
     folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
     stored = stored_tensors(folder, cache)
     chosen = _choose_device(device)
-    model, tokenizer = _load(folder, _dtype_on(chosen, stored))
+    model, tokenizer = _load(folder, _dtype_on(chosen, stored, precision))
     model.requires_grad_(False).eval().to(chosen)
     return Base(
         name=name,
@@ -72,6 +77,7 @@ def load_base(name: str, *, device: str = "auto", cache: Path | None = None) -> 
         tensors_digest=tensors_digest(stored, _canonical_names(model, stored)),
         tokenizer_digest=tokenizer_digest(tokenizer),
         device=chosen,
+        precision=precision,
     )
 
 
@@ -150,11 +156,11 @@ def _choose_device(device: str) -> torch.device:
     return chosen
 
 
-def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...]) -> torch.dtype:
+def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...], precision: Precision) -> torch.dtype:
     import torch
 
     is_half = all(t.dtype in HALF_PRECISION for t in stored)
-    return torch.bfloat16 if device.type == "cuda" and is_half and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device.type == "cuda" and is_half and precision == "bf16" else torch.float32
 
 
 def _first_line(error: BaseException) -> str:

@@ -233,7 +233,7 @@ class LocalTrainer:
     def _backward(self, rows: Tensor, tokens: int) -> float:
         """Gradients of this part of the step's mean loss are added up; its share of the mean is returned."""
         model: Any = self._adapted.model
-        with training_precision(self._device):
+        with training_precision(self._device, self._adapted.precision):
             logits = next_token_logits(model, rows[:, :-1])
         total = functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="sum")
         loss = total / tokens

@@ -25,7 +25,7 @@ def gradient_of(stack: AdapterStack, adapter: Adapter, measure: Measure) -> Adap
         for batch in measure.batches:
             targets_bt = batch.targets_bt.to(device)
             is_real_bt = targets_bt != PADDING
-            with measuring_precision(device):
+            with measuring_precision(device, stack.adapted.precision):
                 returned = stack.returned(batch.inputs_bt.to(device))
                 losses_n = stack.output.losses(returned[is_real_bt], targets_bt[is_real_bt])
             (losses_n.sum() / measure.tokens).backward()

@@ -48,7 +48,7 @@ def evaluate_together(
     schema, values_kp = _rows(adapted.schema, adapters)
     values_kp = values_kp.to(device)
     sums_kw = np.zeros((len(adapters), len(measure.per_window_tokens)), np.float64)
-    with torch.inference_mode(), measuring_precision(device):
+    with torch.inference_mode(), measuring_precision(device, adapted.precision):
         try:
             for score, positions in _passes(stack, measure):
                 at_once = max(1, _most(device) // positions)

@@ -64,10 +64,11 @@ class AdapterStack:
 
 
 def kind_of(adapted: AdaptedModel) -> Hashable:
-    """Equal for adapted models that share a base's tensors and add the same kind of adapter."""
+    """Equal for adapted models that share a base's tensors, run alike and add the same kind of adapter."""
     live = {id(parameter) for parameter in adapted.parameters.values()}
     frozen = tuple(id(p) for p in adapted.model.parameters() if id(p) not in live)
-    return frozen, tuple(adapted.schema.items()), adapted.spec.alpha / adapted.spec.rank, adapted.spec.dropout
+    scale, dropout = adapted.spec.alpha / adapted.spec.rank, adapted.spec.dropout
+    return frozen, tuple(adapted.schema.items()), scale, dropout, adapted.precision
 
 
 def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:

@@ -141,7 +141,7 @@ class _Run:
         """Gradients of this part of the steps' mean losses are added up; its share of the means is returned."""
         count = blocks_kst.shape[0]
         blocks_bt = blocks_kst.flatten(0, 1)
-        with training_precision(self._stack.device):
+        with training_precision(self._stack.device, self._stack.adapted.precision):
             returned = self._stack.returned(blocks_bt[:, :-1])
             losses_n = self._stack.output.losses(returned.flatten(0, 1), blocks_bt[:, 1:].flatten())
         (losses_n.sum() / tokens).backward()

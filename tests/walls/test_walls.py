@@ -92,6 +92,13 @@ def test_tasks_are_structured() -> None:
     assert guilty in ([], ["peerd/net/libp2p/bridge.py"])
 
 
+def test_nothing_is_asked_of_torch_by_a_private_name() -> None:
+    pattern = re.compile(r"\btorch(\.\w+)*\._[a-z]|getattr\(torch[\w.]*, '_")
+    guilty = [f"{p.relative_to(ROOT)}" for p in SOURCES if pattern.search(strip_prose(p))]
+
+    assert guilty == []
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [str(path) for path, tree in trees() if not ast.get_docstring(tree) and tree.body]
 

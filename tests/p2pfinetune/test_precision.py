@@ -1,0 +1,98 @@
+"""In which numbers a model is run follows from what was asked for, and never from the processor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfinetune.adapter import AdaptedModel, AdapterSpec, attach
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack
+from p2pfinetune.batched.training import groups_of, train_together
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.evaluate import measure_of
+from p2pfinetune.models import Base
+from p2pfinetune.precision import Precision
+from p2pfinetune.trainer import LocalTrainer, TrainingOptions
+
+CPU = torch.device("cpu")
+OPTIONS = TrainingOptions(batch_size=2, context=12, lr=3e-3)
+
+
+def split(seed: int = 0) -> TokenSplit:
+    dice = np.random.default_rng(seed)
+    return TokenSplit.of([dice.integers(1, 320, 60).astype(np.uint16) for _ in range(4)])
+
+
+def adapted_in(base: Base, precision: Precision) -> AdaptedModel:
+    return attach(replace(base, precision=precision), AdapterSpec(rank=2, alpha=4))
+
+
+@contextmanager
+def products(model: Any) -> Iterator[set[torch.dtype]]:
+    """In which numbers the layers that hold matrices give their outputs."""
+    found: set[torch.dtype] = set()
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: found.add(output.dtype))
+        for name, module in model.named_modules()
+        if name.endswith(("_proj", "base_layer"))
+    ]
+    yield found
+    for hook in hooks:
+        hook.remove()
+
+
+def test_a_base_that_was_asked_for_nothing_is_trained_in_fp32_whatever_the_processor_offers(tiny_base: Base) -> None:
+    adapted = attach(tiny_base, AdapterSpec(rank=2))
+    stack = AdapterStack(adapted)
+
+    with products(adapted.model) as alone, products(stack.model) as together:
+        LocalTrainer(adapted, split(), OPTIONS).run(1)
+        train_together([LocalTrainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
+
+    assert alone == together == {torch.float32}
+
+
+def test_in_bf16_products_of_matrices_are_and_weights_moments_and_losses_are_not(tiny_base: Base) -> None:
+    adapted = adapted_in(tiny_base, "bf16")
+    stack, trainer = AdapterStack(adapted), LocalTrainer(adapted, split(), OPTIONS)
+
+    with products(adapted.model) as alone, products(stack.model) as together:
+        trainer.run(1)
+        train_together([LocalTrainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
+
+    assert alone == together == {torch.bfloat16}
+    state = trainer.state()
+    kept = [*state.adapter.tensors.values(), *(t for moments in state.moments.values() for t in moments.values())]
+    assert {tensor.dtype for tensor in kept} == {torch.float32}
+
+
+def test_on_the_cpu_adapters_are_measured_in_fp32_however_they_were_trained(tiny_base: Base) -> None:
+    measure = measure_of(split(), context=12, vocabulary=320)
+    plain, half = attach(tiny_base, AdapterSpec(rank=2, alpha=4)), adapted_in(tiny_base, "bf16")
+
+    left, right = (evaluate_together(adapted, [adapted.initial], measure, CPU)[0] for adapted in (plain, half))
+
+    assert np.array_equal(left.per_window, right.per_window)
+
+
+def test_peers_that_are_run_in_other_numbers_never_share_a_pass(tiny_base: Base) -> None:
+    adapted = [attach(tiny_base, AdapterSpec(rank=2, alpha=4)), adapted_in(tiny_base, "bf16")]
+
+    groups = groups_of([LocalTrainer(each, split(), OPTIONS) for each in adapted])
+
+    assert groups == [[0], [1]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_in_either_precision_can_be_repeated_to_the_bit(tiny_base: Base, precision: Precision) -> None:
+    runs = [LocalTrainer(adapted_in(tiny_base, precision), split(), OPTIONS) for _ in range(2)]
+
+    first, second = (trainer.run(3) for trainer in runs)
+
+    assert first == second
+    assert runs[0].adapter.equals(runs[1].adapter)
