@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
+from p2pfinetune import streams
+
 SCHEMA_VERSION = 1
 INTERRUPTED = 130  # as shells report Ctrl-C
 HOME_VARIABLE = "PEERD_BOOTSTRAP_HOME"
@@ -76,6 +78,7 @@ def home_of(given: Path | None) -> Path:
 
 def main() -> None:
     """The entry point of `peerd-bootstrap`."""
+    streams.settle()
     sys.exit(run(sys.argv[1:]))
 
 

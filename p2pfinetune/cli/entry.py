@@ -10,8 +10,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from p2pfinetune import streams
 from p2pfinetune.cli import app
-from p2pfinetune.cli.output import ReaderLeft, complain, fail
+from p2pfinetune.cli.output import complain, fail
 from p2pfinetune.errors import ClusterError, LearningError
 
 FAILED, MISUSED = 1, 2
@@ -19,6 +20,8 @@ FAILED, MISUSED = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if arguments is None:  # a process of our own
+        streams.settle()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.life
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json = given[0] if given and given[0] in app.NAMES else "", "--json" in given
@@ -44,9 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             as_json,
         )
         return app.INTERRUPTED
-    except ReaderLeft:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
-        return 0
 
 
 def again(given: Sequence[str]) -> str:

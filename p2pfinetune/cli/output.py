@@ -7,22 +7,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from p2pfinetune import streams
 from p2pfinetune.cli import documents
 
 INDENT = "  "
 
 
-class ReaderLeft(Exception):  # not an error: `p2pfinetune reproduce ... | head` has seen enough
-    """Nobody reads standard output any more."""
-
-
 def finish(command: str, data: Any, as_json: bool, words: Callable[[], str]) -> None:
-    """The result of a command."""
-    try:
-        sys.stdout.write(_written(documents.document(command, data)) if as_json else words().rstrip("\n") + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise ReaderLeft from None
+    """The result of a command. Raises OSError where it could not be written; a reader that left has seen enough."""
+    sys.stdout.write(_written(documents.document(command, data)) if as_json else words().rstrip("\n") + "\n")
+    sys.stdout.flush()
+    if (trouble := streams.lost(sys.stdout)) is not None and not streams.left(sys.stdout):
+        raise OSError(trouble.errno, trouble.strerror, "standard output")
 
 
 def fail(command: str, code: str, message: str, hint: str, as_json: bool) -> None:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from p2pfinetune import streams
 from p2pfinetune.errors import LearningError
-from peerd.cli.output import INTERRUPTED, ReaderLeft, fail
+from peerd.cli.output import INTERRUPTED, fail
 from peerd.cli.quick import look, plainly_typed
 from peerd.errors import PeerdError, UsageError
 
@@ -21,6 +21,7 @@ from peerd.errors import PeerdError, UsageError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if arguments is None:  # a process of our own
+        streams.settle()
         signal.signal(signal.SIGTERM, _leave)
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json, home = _command_of(given), "--json" in _options_of(given), None
@@ -33,9 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(name, UsageError(str(error), error.hint), as_json, home)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except ReaderLeft:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
-        return 0
     finally:
         if arguments is None:  # it is done: what comes now changes neither its exit code nor its last words
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pfinetune import streams
 from peerd import documents
 from peerd.errors import PeerdError
 from peerd.render import printable, written
@@ -23,20 +24,18 @@ OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|ge
 _COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 
 
-class ReaderLeft(Exception):  # not an error: `peerd rounds | head` has seen enough
-    """Nobody reads standard output any more."""
-
-
 def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:
-    """The result of a command."""
-    try:
-        if as_json:
-            write_document(documents.document(command, data))
-        else:
-            human()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise ReaderLeft from None
+    """The result of a command. Raises PeerdError where it could not be written; a reader that left has seen enough."""
+    if as_json:
+        write_document(documents.document(command, data))
+    else:
+        human()
+    sys.stdout.flush()
+    if (trouble := streams.lost(sys.stdout)) is not None and not streams.left(sys.stdout):
+        raise PeerdError(
+            f"the answer cannot be written to standard output: {trouble.strerror}",
+            "make room there, or send it to another file",
+        )
 
 
 def write_document(document: dict[str, Any]) -> None:

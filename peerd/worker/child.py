@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO, Final, NoReturn, Protocol
 
+from p2pfinetune import streams
 from p2pfinetune.errors import LearningError
 from peerd import faults
 from peerd.errors import PeerdError
@@ -174,6 +175,7 @@ def own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def main(make_jobs: MakeJobs = Jobs) -> int:
     """`argv[1]` is the process id of the daemon."""
+    streams.settle()
     incoming, outgoing = own_pipes()
     die_with_parent()  # even in the middle of a long computation
     if sys.platform == "linux" and os.getppid() != int(sys.argv[1]):  # it died before we asked
