@@ -1,16 +1,22 @@
 """`peerd dashboard`: a loopback proxy between one browser and the daemon's Unix socket, for as long as it runs.
 
     http://127.0.0.1:PORT/#token=...      the fragment never leaves the browser; the page swaps the token, once, for a
-                                          cookie that no script can read and no other site can send
+                                          session that it keeps to itself and sends in a header of its own
+
+The session is no cookie: a browser sends cookies of 127.0.0.1 to every port of it (RFC 6265, section 8.5), so whoever
+listens on another port, another user of this machine included, would be handed it. What a page keeps in
+`sessionStorage` is for its origin alone, and the port is a part of that.
 
 It passes GET on to /v1/ and to the page's own files, and nothing else: the page can look, not act. A request for
-another host (DNS rebinding), from another page (Origin, Sec-Fetch-Site) or without the cookie is refused.
+another host (DNS rebinding), from another page (Origin, Sec-Fetch-Site) or without the session is refused. The port in
+`Host` may be another than ours: then it came through a tunnel (`ssh -L`), and its Origin names the same one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import signal
 import tempfile
@@ -29,7 +35,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
-from peerd.api import HOST, bounded_body, page, problem
+from peerd.api import HOST, answer, bounded_body, page, problem
 from peerd.client import require_ours
 from peerd.documents import DashboardOpened
 from peerd.errors import UsageError
@@ -40,6 +46,11 @@ MAX_WRONG_TOKENS = 10  # then the token is void: somebody is guessing
 MAX_EXCHANGE_BODY = 1024  # bytes
 WAIT_SECONDS = 20.0  # for the daemon's next byte; it sends a sign of life every 15 s
 PASSED_ON = ("content-type", "cache-control", "x-peerd-version")
+SESSION_HEADER = "x-peerd-session"  # another page may not send it: that takes a permission (CORS) that is never given
+TUNNEL = "ssh -N -L {port}:127.0.0.1:{port} USER@THIS-MACHINE"
+"""What brings the page to another machine; the first of the two ports may be any, then it stands in the address."""
+
+_OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -81,12 +92,17 @@ class _Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str
 
 
+class _Admitted(msgspec.Struct, frozen=True):
+    """The answer: what the page sends from now on."""
+
+    session: str
+
+
 def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx.Response]) -> Starlette:
     """The application that the browser talks to; `streams` holds the daemon's answers that are being passed on."""
-    cookie = f"peerd_{port}"  # cookies know no ports: two dashboards must not overwrite each other's
 
     async def exchange(request: Request) -> Response:
-        if request.headers.get("origin") not in _origins(port):
+        if "origin" not in request.headers:  # a browser sends one, and `OwnPageOnly` has looked at it
             return problem("forbidden", "this page is not the dashboard", status=403)
         body = await bounded_body(request, MAX_EXCHANGE_BODY) or b""
         try:
@@ -95,13 +111,11 @@ def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx
             return problem("usage", "a token is expected", status=400)
         if session is None:
             return problem("forbidden", "this link was used already", "type again: peerd dashboard", status=403)
-        answer = Response(status_code=204, headers={"cache-control": "no-store"})
-        answer.set_cookie(cookie, session, httponly=True, samesite="strict", path="/")
-        return answer
+        return answer(_Admitted(session=session))
 
     async def look(request: Request) -> Response:
-        if not gate.admits(request.cookies.get(cookie, "")):
-            return problem("forbidden", "this browser has no session", "type: peerd dashboard", status=401)
+        if not gate.admits(request.headers.get(SESSION_HEADER, "")):
+            return problem("forbidden", "this page has no session", "type: peerd dashboard", status=401)
         return await _forward(upstream, request, streams)
 
     return Starlette(
@@ -136,9 +150,10 @@ class OwnPageOnly:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get("host") not in _hosts(self._port):
-            return problem("forbidden", "this is not the host it was asked for", status=403)
-        if "origin" in headers and headers["origin"] not in _origins(self._port):
+        host = headers.get("host", "")
+        if not _OWN_HOST.fullmatch(host):
+            return problem("forbidden", "the dashboard is shown at 127.0.0.1 alone", _from_afar(self._port), status=403)
+        if headers.get("origin", f"http://{host}") != f"http://{host}":
             return problem("forbidden", "other pages may not look", status=403)
         if scope["path"].startswith(("/v1/", "/auth/")) and headers.get("sec-fetch-site", "none") not in _FRIENDLY:
             return problem("forbidden", "other pages may not look", status=403)
@@ -150,42 +165,38 @@ class OwnPageOnly:
 _FRIENDLY = {"same-origin", "none"}
 
 
-def _hosts(port: int) -> set[str]:
-    return {f"127.0.0.1:{port}", f"localhost:{port}"} | ({"127.0.0.1", "localhost"} if port == 80 else set())
-
-
-def _origins(port: int) -> set[str]:
-    return {f"http://{host}" for host in _hosts(port)}
+def _from_afar(port: int) -> str:
+    return f"from another machine: {TUNNEL.format(port=port)}   and open there: http://127.0.0.1:{port}/"
 
 
 async def _forward(upstream: httpx.AsyncClient, request: Request, streams: set[httpx.Response]) -> Response:
     """The daemon's answer, streamed; nothing of the browser's request but the path goes there."""
     url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     try:
-        answer = await upstream.send(upstream.build_request("GET", url), stream=True)
+        given = await upstream.send(upstream.build_request("GET", url), stream=True)
     except httpx.HTTPError:
         return problem("not-running", "the daemon does not answer", "start it with: peerd start", status=502)
-    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
-    return StreamingResponse(_chunks(answer, streams), answer.status_code, headers)
+    headers = {name: given.headers[name] for name in PASSED_ON if name in given.headers}
+    return StreamingResponse(_chunks(given, streams), given.status_code, headers)
 
 
-async def _chunks(answer: httpx.Response, streams: set[httpx.Response]) -> AsyncIterator[bytes]:
-    streams.add(answer)
+async def _chunks(given: httpx.Response, streams: set[httpx.Response]) -> AsyncIterator[bytes]:
+    streams.add(given)
     try:
-        async for chunk in answer.aiter_bytes():
+        async for chunk in given.aiter_bytes():
             yield chunk
     except (httpx.HTTPError, httpx.StreamError):
         return  # the daemon ended, or we do; the page sees its stream end and asks again
     finally:
-        streams.discard(answer)
-        await answer.aclose()
+        streams.discard(given)
+        await given.aclose()
 
 
 async def _hang_up(stop: asyncio.Event, streams: set[httpx.Response]) -> None:
     """Event streams would go on for ever: end them when we end."""
     await stop.wait()
-    for answer in list(streams):
-        await answer.aclose()
+    for given in list(streams):
+        await given.aclose()
 
 
 async def _not_here(request: Request, _: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,8 +36,12 @@ def dashboard(
 
 
 def _invite(data: documents.DashboardOpened) -> None:
+    from peerd.dashboard import TUNNEL
+
     say(f"The dashboard is at  {data.url}")
     say("The address works once, in one browser on this machine. Ctrl-C ends it.")
+    if "SSH_CONNECTION" in os.environ:  # the browser is where the person sits
+        say(f"For a browser on the machine that you came from, type there first:  {TUNNEL.format(port=data.port)}")
     sys.stdout.flush()
 
 

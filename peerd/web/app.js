@@ -1,6 +1,8 @@
-// The page: swaps the link's token for a cookie, listens to the daemon, and draws again only what has changed.
+// The page: opens its session, listens to the daemon, and draws again only what has changed.
 import { drawPanel, shortId } from "./draw.js";
+import { follow } from "./events.js";
 import { printable } from "./format.js";
+import { ask, onSession, openSession } from "./session.js";
 
 const PAUSE = 1000;   // milliseconds between two looks at the panels; rounds take longer
 const AGAIN = 3000;   // milliseconds before the next try when the daemon is away
@@ -15,15 +17,6 @@ function say(tone, text) {
 function notice(text) {
   byId("notice").textContent = text;
   byId("notice").hidden = !text;
-}
-
-async function exchangeToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!token) return;
-  history.replaceState(null, "", location.pathname);
-  await fetch("/auth/exchange", {
-    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ token }),
-  });
 }
 
 function head(status) {
@@ -59,7 +52,7 @@ async function look() {
   while (wanted) {
     wanted = false;
     try {
-      const answer = await fetch("/v1/panels");
+      const answer = await ask("/v1/panels");
       if (answer.ok) place((await answer.json()).panels);
     } catch { /* the event stream notices too, and says so */ }
     await new Promise((resume) => setTimeout(resume, PAUSE));
@@ -67,36 +60,41 @@ async function look() {
   looking = false;
 }
 
-function listen() {
-  const events = new EventSource("/v1/events");
-  events.addEventListener("open", () => { say("good", "live"); notice(""); });
-  events.addEventListener("status", (event) => {
-    head(JSON.parse(event.data));
-    if (!document.hidden) look();  // nobody reads a page in the background
-  });
-  events.addEventListener("error", () => {
-    events.close();
-    say("bad", "no connection");
-    notice("The daemon does not answer, or the terminal that ran “peerd dashboard” was closed.\nThis page goes on by itself when it is back.");
-    setTimeout(begin, AGAIN);
-  });
+const AWAY = "The daemon does not answer, or the terminal that ran “peerd dashboard” was closed.\nThis page goes on by itself when it is back.";
+const NO_SESSION = "This tab has no session. Where the dashboard is open in another tab of this browser, a new tab takes it over;\notherwise type “peerd dashboard” again and open the link it prints. A link works once.";
+
+async function listen() {
+  try {
+    await follow("/v1/events", () => { say("good", "live"); notice(""); }, (name, data) => {
+      if (name !== "status") return;
+      head(JSON.parse(data));
+      if (!document.hidden) look();  // nobody reads a page in the background
+    });
+  } catch { /* the line broke, or was silent for too long: the same as its end */ }
+  say("bad", "no connection");
+  notice(AWAY);
+  setTimeout(begin, AGAIN);
 }
 
+let beginning = false;
 async function begin() {
+  if (beginning) return;
+  beginning = true;
   try {
-    const answer = await fetch("/v1/id");
+    await openSession();
+    const answer = await ask("/v1/id");
     if (answer.status === 401) {
       say("warn", "no session");
-      notice("This page needs the link that “peerd dashboard” prints. It works once; type the command again for a new one.");
+      notice(NO_SESSION);
       return;
     }
     if (answer.status !== 502) { listen(); return; }
-  } catch { /* said below */ }
+  } catch { /* said below */ } finally { beginning = false; }
   say("bad", "no connection");
-  notice("The daemon does not answer, or the terminal that ran “peerd dashboard” was closed.\nThis page goes on by itself when it is back.");
+  notice(AWAY);
   setTimeout(begin, AGAIN);
 }
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden && drawn.size) look(); });
-await exchangeToken();
+onSession(() => { if (byId("link-text").textContent === "no session") begin(); });
 await begin();

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
 import importlib.util
 import json
 import os
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from peerd.paths import Paths
+from tests.linkfaults.forwarder import Forwarder
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
@@ -164,9 +168,128 @@ def test_a_second_browser_with_the_same_link_sees_nothing_and_is_told_why(daemon
             wait(first, lambda d: "training round" in text_of(d, "state"))
         with chromium() as second:
             second.get(url)
-            wait(second, lambda d: "type the command again" in d.find_element("id", "notice").text)
+            wait(second, lambda d: "again and open the link it prints" in d.find_element("id", "notice").text)
 
             assert second.find_elements("css selector", "[data-panel]") == []
+
+
+class OtherPort(http.server.ThreadingHTTPServer):
+    """Somebody else's server on 127.0.0.1: it keeps what browsers send it, and its page tries to look at the dashboard."""
+
+    PAGE = """<!doctype html><title>prize draw</title><script type="module">
+    const found = { cookie: document.cookie, storage: { ...sessionStorage, ...localStorage } };
+    const from = "TARGET";
+    const tries = {
+      read: () => fetch(from + "/v1/status").then((a) => a.text()),
+      credentials: () => fetch(from + "/v1/status", { credentials: "include" }).then((a) => a.text()),
+      header: () => fetch(from + "/v1/status", { headers: { "x-peerd-session": "x" } }).then((a) => a.text()),
+      events: () => new Promise((good, bad) => { const e = new EventSource(from + "/v1/events", { withCredentials: true });
+        e.onmessage = e.onopen = () => good("open"); e.onerror = () => { e.close(); bad(new Error("closed")); }; }),
+      frame: () => new Promise((good, bad) => { const f = document.createElement("iframe"); f.src = from + "/";
+        f.onload = () => { try { good(f.contentDocument.body.innerText.trim() || bad(new Error("empty"))); } catch (e) { bad(e); } }; document.body.append(f); }),
+      module: () => import(from + "/web/session.js").then(() => "loaded"),
+      tabs: () => new Promise((good, bad) => { const c = new BroadcastChannel("peerd-session"); c.onmessage = (m) => good(m.data.session);
+        c.postMessage({ wanted: true }); setTimeout(() => bad(new Error("nobody")), 1000); }),
+    };
+    for (const [name, attempt] of Object.entries(tries)) { try { found[name] = await attempt(); } catch { found[name] = null; } }
+    document.title = JSON.stringify(found);
+    </script>"""
+
+    def __init__(self, target: str) -> None:
+        self.heard: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", 0), self.handler(target))
+
+    def handler(self, target: str) -> type[http.server.BaseHTTPRequestHandler]:
+        heard, body = self.heard, self.PAGE.replace("TARGET", target).encode()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                heard.append(dict(self.headers.items()))
+                self.send_response(200)
+                self.send_header("content-type", "text/html; charset=utf-8")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@contextlib.contextmanager
+def serving(server: http.server.ThreadingHTTPServer) -> Iterator[str]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def asked_with(headers: dict[str, str], port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("GET", "/v1/status", headers={**headers, "Host": f"127.0.0.1:{port}"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_a_page_on_another_port_reads_nothing_and_is_sent_nothing_that_it_could_read_with(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, chromium() as driver:
+        port = urlsplit(url).port
+        driver.get(url)
+        wait(driver, lambda d: "training round" in text_of(d, "state"))
+        with serving(other := OtherPort(f"http://127.0.0.1:{port}")) as elsewhere:
+            driver.switch_to.new_window("tab")  # the dashboard stays open in the first one
+            driver.get(elsewhere)
+            wait(driver, lambda d: d.title.startswith("{"))
+            found = json.loads(driver.title)
+
+        nothing = dict.fromkeys(("read", "credentials", "header", "events", "frame", "module", "tabs"))
+        assert found == {"cookie": "", "storage": {}, **nothing}
+        assert other.heard
+        assert not any({"cookie", "x-peerd-session", "authorization"} & {n.lower() for n in one} for one in other.heard)
+        assert [asked_with(one, port) for one in other.heard] == [401] * len(other.heard)
+
+
+def test_a_new_tab_and_a_bookmark_take_over_the_session_of_an_open_tab(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, chromium() as driver:
+        bare = url.partition("#")[0]
+        driver.get(url)
+        wait(driver, lambda d: "training round" in text_of(d, "state"))
+        first = driver.current_window_handle
+        driver.switch_to.new_window("tab")
+        driver.get(bare)
+        wait(driver, lambda d: "training round" in text_of(d, "state"))
+        second = driver.current_window_handle
+        driver.switch_to.window(first)
+        driver.close()
+        driver.switch_to.window(second)
+        driver.refresh()
+        wait(driver, lambda d: "training round" in text_of(d, "state"))
+        driver.switch_to.new_window("tab")
+        third = driver.current_window_handle
+        driver.switch_to.window(second)
+        driver.close()
+        driver.switch_to.window(third)
+        driver.get(bare)  # nobody is left to ask
+        wait(driver, lambda d: "This tab has no session" in d.find_element("id", "notice").text)
+
+        assert driver.find_elements("css selector", "[data-panel]") == []
+
+
+def test_the_page_lives_behind_a_tunnel_on_another_port(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, Forwarder(urlsplit(url).port) as port, chromium() as driver:
+        driver.get(url.replace(f":{urlsplit(url).port}/", f":{port}/"))
+        wait(driver, lambda d: d.find_element("id", "link-text").text == "live")
+        wait(driver, lambda d: "training round" in text_of(d, "state"))
+        rounds = rounds_done(driver)
+        daemon.call(daemon.view.finish_round)
+        wait(driver, lambda d: rounds_done(d) > rounds)
+
+        assert complaints(driver) == []
 
 
 def test_the_page_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() -> None:

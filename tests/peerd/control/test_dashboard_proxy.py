@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from peerd.dashboard import MAX_WRONG_TOKENS, Gate, serve_dashboard
+from peerd.dashboard import MAX_WRONG_TOKENS, SESSION_HEADER, TUNNEL, Gate, serve_dashboard
 from peerd.errors import UsageError
+from tests.linkfaults.forwarder import Forwarder
+
+ROOT = Path(__file__).parents[3]
 
 
 class Page:
@@ -23,13 +27,13 @@ class Page:
     def __init__(self, url: str) -> None:
         self.port = urlsplit(url).port
         self.token = urlsplit(url).fragment.removeprefix("token=")
-        self.cookie = ""
+        self.session = ""
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, **headers: str | None
     ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        sent = {"Host": f"127.0.0.1:{self.port}", **({"Cookie": self.cookie} if self.cookie else {})}
+        sent = {"Host": f"127.0.0.1:{self.port}", **self.right}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, {name: value for name, value in sent.items() if value is not None})
         response = connection.getresponse()
@@ -38,15 +42,18 @@ class Page:
         return response.status, {name.lower(): value for name, value in response.getheaders()}, found
 
     @property
+    def right(self) -> dict[str, str]:
+        return {SESSION_HEADER: self.session} if self.session else {}
+
+    @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def exchange(self, token: str | None = None, **headers: str | None) -> int:
         body = json.dumps({"token": self.token if token is None else token}).encode()
-        status, found, _ = self.ask("POST", "/auth/exchange", body, **{"Origin": self.origin, **headers})
-        if "set-cookie" in found:
-            self.cookie = found["set-cookie"].split(";")[0]
-            self.attributes = found["set-cookie"].lower()
+        status, self.headers, given = self.ask("POST", "/auth/exchange", body, **{"Origin": self.origin, **headers})
+        if status == 200:
+            self.session = json.loads(given)["session"]
         return status
 
 
@@ -79,7 +86,7 @@ def page(daemon: Any) -> Iterator[Page]:
 
 @pytest.fixture
 def opened(page: Page) -> Page:
-    assert page.exchange() == 204
+    assert page.exchange() == 200
     return page
 
 
@@ -88,9 +95,24 @@ def test_the_link_opens_the_page_for_one_browser(page: Page) -> None:
     exchanged = page.exchange()
     status, _, body = page.ask("GET", "/v1/status")
 
-    assert (before, exchanged, status) == (401, 204, 200)
+    assert (before, exchanged, status) == (401, 200, 200)
     assert json.loads(body)["name"] == "alice"
-    assert all(word in page.attributes for word in ("httponly", "samesite=strict", "path=/"))
+
+
+def test_a_browser_is_given_nothing_that_it_would_send_to_another_port(page: Page) -> None:
+    page.exchange()
+    answers = [page.headers, *(page.ask("GET", path)[1] for path in ("/", "/web/session.js", "/v1/status"))]
+
+    assert not any("set-cookie" in headers for headers in answers)
+    assert page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("where", ["Cookie", "Authorization", "Referer"])
+def test_the_session_counts_in_its_own_header_alone(opened: Page, where: str) -> None:
+    session, opened.session = opened.session, ""
+    sent = {"Cookie": f"peerd_{opened.port}={session}; x-peerd-session={session}"}.get(where, session)
+
+    assert opened.ask("GET", "/v1/status", **{where: sent})[0] == 401
 
 
 def test_the_token_works_once(opened: Page) -> None:
@@ -100,7 +122,7 @@ def test_the_token_works_once(opened: Page) -> None:
 @pytest.mark.parametrize("token", ["", "x", "x" * 43, "é"])
 def test_a_wrong_token_opens_nothing(page: Page, token: str) -> None:
     assert page.exchange(token) == 403
-    assert page.cookie == ""
+    assert page.session == ""
 
 
 def test_guessing_voids_the_token(page: Page) -> None:
@@ -113,7 +135,7 @@ def test_guessing_voids_the_token(page: Page) -> None:
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'{"token": 5}', b'{"token": "a", "more": 1}', b"x" * 100_000])
 def test_a_token_that_is_none_is_refused(page: Page, body: bytes) -> None:
     assert page.ask("POST", "/auth/exchange", body, Origin=page.origin)[0] == 400
-    assert page.exchange() == 204
+    assert page.exchange() == 200
 
 
 @pytest.mark.parametrize(
@@ -129,26 +151,36 @@ def test_a_token_that_is_none_is_refused(page: Page, body: bytes) -> None:
 )
 def test_a_token_from_another_page_is_refused(page: Page, origin: str | None) -> None:
     assert page.exchange(Origin=origin.format(port=page.port) if origin else None) == 403
-    assert page.exchange() == 204
+    assert page.exchange() == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/status", "/v1/events", "/v1/panels", "/v1/nothing"])
-def test_nothing_of_the_daemon_is_seen_without_the_cookie(page: Page, path: str) -> None:
+def test_nothing_of_the_daemon_is_seen_without_the_session(page: Page, path: str) -> None:
     assert page.ask("GET", path)[0] == 401
-    assert page.ask("GET", path, Cookie=f"peerd_{page.port}=guess")[0] == 401
+    assert page.ask("GET", path, X_Peerd_Session="guess")[0] == 401
 
 
 @pytest.mark.parametrize("origin", ["http://example.org", "null", "http://127.0.0.1:1"])
-def test_a_foreign_origin_is_refused_even_with_the_cookie(opened: Page, origin: str) -> None:
+def test_a_foreign_origin_is_refused_even_with_the_session(opened: Page, origin: str) -> None:
     assert opened.ask("GET", "/v1/status", Origin=origin)[0] == 403
 
 
 @pytest.mark.parametrize(
-    "host", ["example.org", "example.org:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.example.org:{port}", ""]
+    "host",
+    [
+        "example.org",
+        "example.org:{port}",
+        "127.0.0.1.example.org:{port}",
+        "127.0.0.1:{port}.example.org",
+        "127.0.0.1@x",
+        "",
+    ],
 )
-def test_a_foreign_host_is_refused_even_with_the_cookie(opened: Page, host: str) -> None:
+def test_a_foreign_host_is_refused_even_with_the_session(opened: Page, host: str) -> None:
     for path in ("/v1/status", "/", "/web/app.js"):
-        assert opened.ask("GET", path, Host=host.format(port=opened.port))[0] == 403
+        status, _, body = opened.ask("GET", path, Host=host.format(port=opened.port))
+        assert status == 403
+        assert f"ssh -N -L {opened.port}:127.0.0.1:{opened.port} " in json.loads(body)["error"]["hint"]
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -215,7 +247,7 @@ def test_a_daemon_that_has_gone_is_a_502_and_the_page_stays(opened: Page, daemon
 
 def test_events_flow_through(opened: Page, daemon: Any, view: Any) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=20)
-    connection.request("GET", "/v1/events", headers={"Cookie": opened.cookie})
+    connection.request("GET", "/v1/events", headers=opened.right)
     response = connection.getresponse()
     rounds = []
     while len(rounds) < 2:
@@ -232,7 +264,7 @@ def test_events_flow_through(opened: Page, daemon: Any, view: Any) -> None:
 
 def test_ending_with_an_open_stream_ends_it_without_a_complaint(opened: Page, caplog: pytest.LogCaptureFixture) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=20)
-    connection.request("GET", "/v1/events", headers={"Cookie": opened.cookie})
+    connection.request("GET", "/v1/events", headers=opened.right)
     response = connection.getresponse()
     first = response.readline()
     opened.end()
@@ -249,6 +281,44 @@ def test_a_taken_port_is_told_with_advice(page: Page, daemon: Any) -> None:
         asyncio.run(serve_dashboard(daemon.paths.socket, page.port, asyncio.Event(), print))
 
     assert "--port" in caught.value.hint
+
+
+@pytest.fixture
+def tunnel(page: Page) -> Iterator[Page]:
+    """What `ssh -L OTHER:127.0.0.1:PORT` does: bytes to and fro, on another port."""
+    with Forwarder(page.port) as port:
+        there = Page(f"http://127.0.0.1:{port}/#token={page.token}")
+        yield there
+
+
+def test_the_command_of_the_tunnel_stands_in_the_documents() -> None:
+    (command,) = re.findall(
+        r"ssh -N -L (\d+):127\.0\.0\.1:(\d+) \S+", (ROOT / "docs/how-to/dashboard-from-afar.md").read_text()
+    )
+
+    assert f"ssh -N -L {command[0]}:127.0.0.1:{command[1]} " in TUNNEL.format(port=command[0])
+
+
+def test_the_page_is_used_through_a_tunnel_on_another_port(tunnel: Page, daemon: Any, view: Any) -> None:
+    exchanged = tunnel.exchange()
+    status, _, body = tunnel.ask("GET", "/v1/status", Sec_Fetch_Site="same-origin")
+    connection = http.client.HTTPConnection("127.0.0.1", tunnel.port, timeout=20)
+    connection.request("GET", "/v1/events", headers=tunnel.right)
+    response = connection.getresponse()
+    first = response.readline()
+    response.close()
+    connection.close()
+
+    assert (exchanged, status, json.loads(body)["name"]) == (200, 200, "alice")
+    assert first == b"event: status\n"
+    assert tunnel.ask("GET", "/web/session.js")[0] == 200
+
+
+def test_through_a_tunnel_too_other_pages_may_not_look(tunnel: Page, page: Page) -> None:
+    assert tunnel.exchange(Origin=page.origin) == 403
+    assert tunnel.exchange() == 200
+    assert tunnel.ask("GET", "/v1/status", Origin=page.origin)[0] == 403
+    assert tunnel.ask("GET", "/v1/status", Origin=tunnel.origin)[0] == 200
 
 
 def test_a_gate_never_admits_an_empty_session() -> None:

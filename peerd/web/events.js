@@ -1,0 +1,33 @@
+// Server-sent events by fetch: EventSource cannot send the header that the session travels in.
+// https://html.spec.whatwg.org/multipage/server-sent-events.html
+import { ask } from "./session.js";
+
+const SILENCE = 45000;  // milliseconds; the daemon sends a sign of life every 15 s, and a tunnel may die without a word
+
+// Calls opened once, then heard(name, data) for each event; returns when the stream has ended, throws where it broke.
+export async function follow(path, opened, heard) {
+  const line = new AbortController();
+  let alarm = 0;
+  const alive = () => { clearTimeout(alarm); alarm = setTimeout(() => line.abort(), SILENCE); };
+  alive();
+  try {
+    const answer = await ask(path, line.signal);
+    if (!answer.ok) return;
+    opened();
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      alive();
+      const parts = (text + value).split("\n\n");
+      text = parts.pop();
+      for (const part of parts) {
+        const fields = new Map(part.split("\n").map((one) => [one.slice(0, one.indexOf(": ")), one.slice(one.indexOf(": ") + 2)]));
+        if (fields.has("data")) heard(fields.get("event"), fields.get("data"));
+      }
+    }
+  } finally {
+    clearTimeout(alarm);
+  }
+}
