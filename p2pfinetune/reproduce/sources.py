@@ -112,7 +112,7 @@ def _novels(path: Path, dice: random.Random) -> Iterator[str]:
 
 def without_licence(text: str) -> str:
     """A source file without the comment that opens it, where that is a licence."""
-    opening = FIRST_COMMENT.match(text)
+    opening = FIRST_COMMENT.search(text)
     return text[opening.end() :] if opening and LICENCE.search(opening.group()) else text
 
 

@@ -110,8 +110,11 @@ def clean_name(name: str) -> str:
 
 
 def proven_first(proven: tuple[str, ...], rest: tuple[str, ...]) -> tuple[str, ...]:
-    """Addresses with those first that the peer itself signed or that worked; at most MAX_ADDRESSES."""
-    fitting = (address for address in (*proven, *rest) if 0 < len(address) <= MAX_ADDRESS)
+    """Addresses with those first that the peer itself signed or that worked; at most MAX_ADDRESSES.
+
+    What holds a line break or the like is no address, and would be two of them where one stands on a line.
+    """
+    fitting = (address for address in (*proven, *rest) if 0 < len(address) <= MAX_ADDRESS and address.isprintable())
     return tuple(dict.fromkeys(fitting))[:MAX_ADDRESSES]
 
 

@@ -195,6 +195,8 @@ class MemoryTransport:
                 return await self._fetch(digest, size, holders)
         except TimeoutError:
             return Failed("timeout", f"not within {timeout_seconds:g} s", self._bytes_in() - bytes_before)
+        except StoreError as error:
+            return Failed("unreachable", f"cannot be written here: {error}", self._bytes_in() - bytes_before)
 
     def receive(self, via: PeerId, gossip: _Gossip) -> None:
         """A message arrives over a link."""
@@ -265,8 +267,6 @@ class MemoryTransport:
         other.uploads.add(self._me)
         try:
             return self._copy(other, digest, size)
-        except StoreError as error:
-            return Failed("unreachable", f"cannot be written here: {error}")
         finally:
             other.uploads.discard(self._me)
 
@@ -276,7 +276,8 @@ class MemoryTransport:
             if self._wires.random.random() < self._wires.faults.cut:
                 return Failed("unreachable", "the connection broke", held - begun)
             data = other.shelf.read(digest, held, min(self._wires.chunk_bytes, size - held))
-            self.shelf.append_partial(digest, held, data)
+            if not self.shelf.append_partial(digest, held, data):
+                return Failed("unreachable", "what was held of it is gone", held - begun)
             held += len(data)
             self._ledger.add(other.me, bytes_in=len(data))
             other._ledger.add(self._me, bytes_out=len(data), blob=digest)

@@ -90,7 +90,11 @@ class PeerTraffic(msgspec.Struct, frozen=True):
 
 
 class BlobShelf(Protocol):
-    """What a transport needs of the blob store. Called from its own thread: quick, thread-safe file work."""
+    """What a transport needs of the blob store. Called from its own thread: quick, thread-safe file work.
+
+    Digests come from strangers, so a name that is none is like a blob that nobody has: absent, empty, False. Only disk
+    trouble is raised, as StoreError.
+    """
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of a complete blob, None where it is absent."""
@@ -104,8 +108,8 @@ class BlobShelf(Protocol):
         """Bytes held of an interrupted transfer; zero where there is none."""
         ...
 
-    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
-        """Add bytes at the end of an interrupted transfer; `offset` must be its present size."""
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
+        """Add bytes at the end of an interrupted transfer; False where `offset` is not its present size."""
         ...
 
     def complete_partial(self, digest: Digest) -> bool:

@@ -1,7 +1,8 @@
 """Content-addressed bytes as files: `<folder>/<sha256>`. A name never stands for anything but its own content.
 
 Written to a temporary name, synced, renamed, and the folder synced: after a crash a blob is whole or absent.
-May be called from any thread. Disk trouble raises StoreError.
+May be called from any thread. Disk trouble raises StoreError. A name that is no digest never reaches the disk: it is
+the name of no blob, so there is nothing to read, to add to or to delete.
 """
 
 # ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
@@ -28,7 +29,7 @@ from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
 OURS = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged)?|.+\.temp")
-CHUNK = 1 << 20
+SHOWN = 80  # characters of what is no digest
 
 
 class FileBlobs:
@@ -41,31 +42,27 @@ class FileBlobs:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def size(self, digest: Digest) -> int | None:
-        try:
-            return self._file(digest).stat().st_size
-        except FileNotFoundError:
-            return None
+        return _size(self._file(digest)) if is_digest(digest) else None
 
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
         """Empty where the blob is gone: it may be forgotten while somebody still fetches it."""
+        if not is_digest(digest):
+            return b""
         try:
-            with self._file(digest).open("rb") as file:
+            with disk_trouble(self._folder, FileNotFoundError), self._file(digest).open("rb") as file:
                 file.seek(offset)
                 return file.read(length)
         except FileNotFoundError:
             return b""
 
     def partial_size(self, digest: Digest) -> int:
-        try:
-            return self._partial(digest).stat().st_size
-        except FileNotFoundError:
-            return 0
+        return (_size(self._partial(digest)) or 0) if is_digest(digest) else 0
 
-    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
         with self._lock, disk_trouble(self._folder):
             held = self.partial_size(digest)
-            if held != offset:
-                raise ValueError(f"{held} bytes of {digest} are held, so none can be added at {offset}")
+            if held != offset or not is_digest(digest):
+                return False
             self._make_room(self._partial(digest), held + len(data))
             with self._partial(digest).open("ab") as file:
                 try:
@@ -76,8 +73,11 @@ class FileBlobs:
                     with around("blob.truncate"):
                         os.truncate(self._partial(digest), held)  # a torn write must not shift what comes after it
                     raise
+        return True
 
     def complete_partial(self, digest: Digest) -> bool:
+        if not is_digest(digest):
+            return False
         with self._lock, disk_trouble(self._folder):
             partial = self._partial(digest)
             if not partial.exists():
@@ -90,8 +90,9 @@ class FileBlobs:
             return True
 
     def drop_partial(self, digest: Digest) -> None:
-        with self._lock, disk_trouble(self._folder), around("blob.drop"):
-            self._partial(digest).unlink(missing_ok=True)
+        if is_digest(digest):
+            with self._lock, disk_trouble(self._folder), around("blob.drop"):
+                self._partial(digest).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Digest:
         digest = Digest(hashlib.sha256(data).hexdigest())
@@ -123,6 +124,8 @@ class FileBlobs:
 
     def path(self, digest: Digest) -> Path:
         """Checked before it is handed out: a damaged blob is set aside and StoreError raised, as for an absent one."""
+        if not is_digest(digest):
+            raise LostError(f"{digest[:SHOWN]!r} is no SHA-256 digest, so no blob has that name")
         file = self._file(digest)
         with self._lock, disk_trouble(self._folder):
             if not file.exists():
@@ -152,13 +155,14 @@ class FileBlobs:
 
     def delete(self, digests: Iterable[Digest]) -> None:
         with self._lock, disk_trouble(self._folder):
-            for digest in digests:
+            for digest in filter(is_digest, digests):
                 with around("blob.delete"):
                     self._file(digest).unlink(missing_ok=True)
 
     def _file(self, digest: Digest) -> Path:
-        if not NAME.fullmatch(digest):
-            raise ValueError(f"{digest!r} is no SHA-256 digest")
+        """Of what is known to be a digest."""
+        if not is_digest(digest):
+            raise ValueError(f"{digest[:SHOWN]!r} is no SHA-256 digest")
         return self._folder / digest
 
     def _partial(self, digest: Digest) -> Path:
@@ -206,6 +210,19 @@ class FileBlobs:
             total -= stat.st_size
 
 
+def is_digest(name: str) -> bool:
+    """Whether a blob can have that name. Whatever is asked for by somebody else has to pass here first."""
+    return NAME.fullmatch(name) is not None
+
+
+def _size(file: Path) -> int | None:
+    try:
+        with disk_trouble(file.parent, FileNotFoundError):
+            return file.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _digest_of(path: Path) -> Digest:
     with path.open("rb") as file:
         return Digest(hashlib.file_digest(file, "sha256").hexdigest())
@@ -222,10 +239,12 @@ def _reads_as(path: Path, digest: Digest) -> bool:
 
 
 @contextmanager
-def disk_trouble(folder: Path) -> Iterator[None]:
-    """Disk trouble in words for people."""
+def disk_trouble(folder: Path, *expected: type[OSError]) -> Iterator[None]:
+    """Disk trouble in words for people; what is `expected` passes as it is."""
     try:
         yield
+    except expected:
+        raise
     except OSError as error:
         raise StoreError(f"cannot keep blobs in {folder}: {error}", remedy(error.errno, folder)) from error
 

@@ -18,6 +18,7 @@ from peerd.errors import LostError
 from peerd.sent import MAX_PUBLICATIONS, Book, Publication, SentBytes, Spending, entered
 from peerd.status import RoundRecord
 from peerd.store._port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.blobs import is_digest
 from peerd.store.limits import (
     MAX_BANS,
     MAX_PARTIAL_BYTES,
@@ -168,15 +169,16 @@ class MemoryBlobs:
     def partial_size(self, digest: Digest) -> int:
         return len(self._partials.get(digest, b""))
 
-    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
         held = self._partials.get(digest, b"")
-        if len(held) != offset:
-            raise ValueError(f"{len(held)} bytes of {digest} are held, so none can be added at {offset}")
+        if len(held) != offset or not is_digest(digest):
+            return False
         self._partials.pop(digest, None)
         self._partials[digest] = held + data  # the last written comes last
         _keep_last(self._partials, MAX_PARTIALS)
         while len(self._partials) > 1 and sum(map(len, self._partials.values())) > MAX_PARTIAL_BYTES:
             del self._partials[next(iter(self._partials))]
+        return True
 
     def complete_partial(self, digest: Digest) -> bool:
         data = self._partials.pop(digest, None)

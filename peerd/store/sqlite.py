@@ -37,6 +37,8 @@ from peerd.store.limits import (
 from peerd.store.opening import advice, open_database
 
 Kept = TypeVar("Kept")
+UNFIT = (OverflowError, UnicodeError)
+"""What SQLite says of a value that it has no room for: more than 64 bits, or half of a surrogate pair."""
 
 
 class SqliteStore:
@@ -241,6 +243,8 @@ class SqliteStore:
                 yield self._connection
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read {self._path}: {error}", advice(error)) from error
+            except UNFIT as error:
+                raise StoreError(f"{self._path} cannot be asked that: {error}") from error
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[sqlite3.Connection]:
@@ -254,6 +258,8 @@ class SqliteStore:
                     self._connection.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(f"cannot write {self._path}: {error}", advice(error)) from error
+            except UNFIT as error:
+                raise StoreError(f"{self._path} cannot keep that: {error}") from error
             finally:
                 if self._connection.in_transaction:  # it failed; a full disk has ended it already
                     self._connection.execute("ROLLBACK")

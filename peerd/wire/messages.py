@@ -1,8 +1,10 @@
-"""Every message that peers, daemons and bootstrap nodes exchange, as frozen values. Nothing here reads or writes bytes.
+r"""Every message that peers, daemons and bootstrap nodes exchange, as frozen values. Nothing here touches bytes.
 
 A message travels inside a signed envelope (`envelope.py`); its bytes are bounded MessagePack (`framing.py`).
 Field names are short words because they travel. Any change of the fields raises the version: whoever does not know a
 field refuses the message, and holds that against its sender; another version is held against nobody.
+
+Patterns stand between \A and \Z: msgspec searches, and `$` also holds before a line break at the end.
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ MAX_ADDRESSES = 8  # a device has some interfaces, not hundreds
 MAX_ADDRESS = 256  # bytes of one multiaddr
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[Digest, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""A digest: 64 hexadecimal digits, small ones, and not a byte more."""
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS)]
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement", forbid_unknown_fields=True):
     """I published an adapter; fetch the blob of this digest from me or from anyone who holds it."""
 
-    network: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    network: Hex
     peer: Annotated[PeerId, msgspec.Meta(min_length=8, max_length=128)]
     epoch: Count
     """Raised whenever the sender's store is new, so that a lost database never reuses a sequence number."""
@@ -37,7 +40,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
     codec: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     size: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
     """Bytes of the blob."""
-    blob: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    blob: Hex
     time: Count
     """Unix seconds of the sealing, by the sender's clock. A repetition says everything again but with a new time."""
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
@@ -58,14 +61,14 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
 class BlobRequest(msgspec.Struct, frozen=True, kw_only=True, tag="blob-request", forbid_unknown_fields=True):
     """Send me the bytes of this blob from `offset` on."""
 
-    blob: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    blob: Hex
     offset: Count = 0
 
 
 class BlobReply(msgspec.Struct, frozen=True, kw_only=True, tag="blob-reply", forbid_unknown_fields=True):
     """What follows on the stream: `size - offset` raw bytes, or nothing when `status` is not `ok`."""
 
-    status: Annotated[str, msgspec.Meta(pattern="^(ok|absent|busy|bad-offset)$")]
+    status: Annotated[str, msgspec.Meta(pattern=r"\A(ok|absent|busy|bad-offset)\Z")]
     size: Count = 0
 
 
@@ -79,7 +82,7 @@ class PeerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Register(msgspec.Struct, frozen=True, kw_only=True, tag="register", forbid_unknown_fields=True):
     """To a bootstrap node: remember me under this network, and hand me some others (the sample is the reply)."""
 
-    network: Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    network: Hex
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
     want: Annotated[int, msgspec.Meta(ge=0, le=64)] = 16
 
@@ -87,7 +90,7 @@ class Register(msgspec.Struct, frozen=True, kw_only=True, tag="register", forbid
 class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", forbid_unknown_fields=True):
     """From a bootstrap node: a random few of the peers registered under that network, or why not."""
 
-    status: Annotated[str, msgspec.Meta(pattern="^(ok|quota|full|bad-request)$")]
+    status: Annotated[str, msgspec.Meta(pattern=r"\A(ok|quota|full|bad-request)\Z")]
     peers: Annotated[tuple[PeerRecord, ...], msgspec.Meta(max_length=64)] = ()
     expires_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
     """Register again before this much time has passed."""

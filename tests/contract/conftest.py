@@ -43,9 +43,10 @@ class DictShelf:
     def partial_size(self, digest: Digest) -> int:
         return len(self.partials.get(digest, b""))
 
-    def append_partial(self, digest: Digest, offset: int, data: bytes) -> None:
+    def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
         assert offset == self.partial_size(digest)
         self.partials[digest] = self.partials.get(digest, b"") + data
+        return True
 
     def complete_partial(self, digest: Digest) -> bool:
         data = self.partials.pop(digest, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd import sent as book
-from peerd.errors import StoreError
+from peerd.errors import LostError, StoreError
 from peerd.sent import Publication, SentBytes, Spending
 from peerd.status import RoundRecord
 from peerd.store import limits, memory, sqlite
@@ -21,6 +22,16 @@ from peerd.store.memory import MemoryBlobs, MemoryStore
 from peerd.store.sqlite import SqliteStore
 
 Reopen = Callable[[], Store]
+NO_DIGESTS = [
+    "b" * 64 + "\n",
+    "\n" + "b" * 64,
+    "B" * 64,
+    "b" * 63,
+    "",
+    "../../etc/passwd",
+    "b" * 64 + ".partial",
+    "\0" * 64,
+]
 HELLO = Digest(hashlib.sha256(b"hello").hexdigest())
 
 
@@ -260,10 +271,55 @@ def test_an_interrupted_transfer_goes_on_where_it_stopped(blobs: Blobs) -> None:
 def test_bytes_are_added_nowhere_but_at_the_end(blobs: Blobs) -> None:
     blobs.append_partial(HELLO, 0, b"hel")
 
-    for offset in (0, 2, 4):
-        with pytest.raises(ValueError, match="3 bytes"):
-            blobs.append_partial(HELLO, offset, b"x")
+    assert not any(blobs.append_partial(HELLO, offset, b"x") for offset in (0, 2, 4))
     assert blobs.partial_size(HELLO) == 3
+
+
+@pytest.mark.parametrize("name", NO_DIGESTS)
+def test_a_name_that_is_no_digest_is_the_name_of_no_blob_and_raises_nothing(
+    blobs: Blobs, name: str, tmp_path: Path
+) -> None:
+    digest = Digest(name)
+
+    assert blobs.size(digest) is None
+    assert blobs.read(digest, 0, 10) == b""
+    assert not blobs.append_partial(digest, 0, b"bytes")
+    assert blobs.partial_size(digest) == 0
+    assert not blobs.complete_partial(digest)
+    blobs.drop_partial(digest)
+    blobs.delete([digest, HELLO])
+    assert blobs.sweep([digest]) == 0
+    with pytest.raises(LostError):
+        blobs.path(digest)
+    assert not [found for found in tmp_path.rglob("*") if found.is_file()]
+
+
+def test_what_is_no_digest_keeps_nobody_from_deleting_the_others(blobs: Blobs) -> None:
+    blobs.put(b"hello")
+
+    blobs.delete([Digest(name) for name in NO_DIGESTS] + [HELLO])
+
+    assert blobs.size(HELLO) is None
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda store: store.count_refusal(PeerId("\ud800"), "reason"),
+        lambda store: store.count_refusal(peer(1), "\ud800"),
+        lambda store: store.save_seen(peer(1), 2**64, 1),
+        lambda store: store.save_peer(KnownPeer(peer=peer(1), addresses=("\ud800",), last_good_unix=1.0)),
+        lambda store: store.lift_ban(PeerId("\ud800")),
+    ],
+)
+def test_what_no_row_can_hold_is_refused_in_words_and_the_store_goes_on(
+    do: Callable[[Store], None], store: Store
+) -> None:
+    with contextlib.suppress(StoreError):  # memory holds anything
+        do(store)
+
+    store.count_refusal(peer(2), "reason")
+    assert store.refusals()[peer(2)] == {"reason": 1}
 
 
 def test_wrong_bytes_never_become_a_blob(blobs: Blobs) -> None:

@@ -51,6 +51,7 @@ class Shelf:
 
     def append_partial(self, digest, offset, data):
         self.partial += data
+        return True
 
     def complete_partial(self, digest):
         self.blobs[digest], self.partial = self.partial, b""

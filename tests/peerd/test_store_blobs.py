@@ -148,13 +148,6 @@ def test_putting_a_blob_again_mends_a_damaged_one(blobs: FileBlobs, tmp_path: Pa
     assert blobs.path(digest).read_bytes() == b"hello"
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, "a" * 63, "a" * 64 + ".partial"])
-def test_a_name_that_is_no_digest_never_reaches_the_disk(blobs: FileBlobs, name: str) -> None:
-    for call in (blobs.size, blobs.path, blobs.partial_size, blobs.complete_partial, blobs.drop_partial):
-        with pytest.raises(ValueError, match="no SHA-256"):
-            call(Digest(name))
-
-
 def test_a_sweep_leaves_files_alone_that_are_not_ours(blobs: FileBlobs, tmp_path: Path) -> None:
     (tmp_path / "blobs" / "holiday.jpg").write_bytes(b"beach")
     (tmp_path / "blobs" / "abc.temp").write_bytes(b"left by a crash")

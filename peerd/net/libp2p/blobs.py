@@ -110,7 +110,7 @@ class BlobFetcher:
                     return await self._follow(Plan.of(holders), transfer)
         except trio.TooSlowError:
             return Failed("timeout", f"not within {timeout_seconds:g} s", transfer.bytes_in, transfer.wrong)
-        except ShelfTroubleError as error:
+        except (ShelfTroubleError, StoreError) as error:
             return Failed("unreachable", f"cannot be written here: {error}", transfer.bytes_in, transfer.wrong)
 
     async def _follow(self, plan: Plan, transfer: _Transfer) -> Fetched | Failed:
@@ -198,10 +198,11 @@ class _Transfer:
         data = bytes(waiting)
         waiting.clear()
         try:
-            if data:
-                self._shelf.append_partial(self.digest, held, data)
+            taken = not data or self._shelf.append_partial(self.digest, held, data)
         except (OSError, StoreError) as error:
             raise ShelfTroubleError(str(error)) from error
+        if not taken:  # it gave way to others
+            raise ShelfTroubleError("what was held of it is gone")
         return len(data)
 
 
