@@ -78,6 +78,7 @@ def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> T
         listen=config.listen,
         psk=psk,
         lan=config.lan,
+        given=addresses_of(config.peer),
         max_upload=config.max_upload * KIB,
         max_download=config.max_download * KIB,
     )

@@ -27,6 +27,7 @@ MAX_DOWNLOADS = 8  # blobs fetched at one time, as the core asks for
 UPLOAD_PATIENCE_SECONDS = 5.0  # how long a request waits for its turn before `busy`
 GOSSIP_CHECK_SECONDS = 10.0  # between two looks whether every connected peer is spoken to
 CONNECT_SECONDS = 15.0  # for all addresses of one peer together
+MAX_TOLD = 120  # characters of an exception of the library that people are shown
 CHUNK_BYTES = 256 * 1024  # read from the shelf and written to it at one time
 PACED_CHUNK_BYTES = 16 * 1024  # where the user limits the rate: py-libp2p gives up after 5 s without a window
 MIN_PACE = 32 * 1024  # bytes a second that a limit leaves each transfer: at half of it the other side gives up

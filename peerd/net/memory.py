@@ -164,7 +164,7 @@ class MemoryTransport:
         if other is None or not any(address.startswith(f"/memory/{peer}") for address in addresses):
             return Failed("unreachable", "no address answers")
         if other.network != self.network:
-            return Failed("refused", "a peer of another network")
+            return Failed("other-network", "is a peer of another network")
         self.link(peer, other.address)
         other.link(self._me, self.address)
         return Connected(peer, other.address)

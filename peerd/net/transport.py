@@ -19,7 +19,13 @@ FailureReason = Literal[
     "timeout",  # the byte or time budget ran out
     "corrupt",  # bytes that do not hash to the digest
     "oversize",  # the peer says another size than was announced
-    "refused",  # another network, another key, a protocol it does not speak
+    "refused",  # a protocol it does not speak, or no peerd at all
+    "no-such-name",  # a host name that does not resolve
+    "no-route",  # no way there from this machine
+    "connection-refused",  # nothing listens on that port
+    "other-identity",  # somebody answers there under another peer id: `Failed.found`
+    "other-key",  # another group key, or one on one side alone
+    "other-network",  # another base model, group, rank: nothing to mix
 ]
 
 
@@ -80,6 +86,10 @@ class Failed(msgspec.Struct, frozen=True):
     detail: str = ""
     bytes_in: int = 0
     wrong: Wrong = ()
+    address: str = ""
+    """Of a dial: the address that this is about."""
+    found: PeerId | None = None
+    """Of a dial: who answers there instead."""
 
 
 class PeerTraffic(msgspec.Struct, frozen=True):

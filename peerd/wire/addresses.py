@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -21,6 +21,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _MAX_HOST_NAME = 253  # RFC 1035
 _MAX_PORT = 65_535
+NAMES = frozenset({"dns", "dns4", "dns6"})
+"""Kinds of address that have to be resolved. `/dnsaddr` is none of ours: where it leads is written by others."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -63,10 +65,11 @@ def parse_address(text: str) -> Address | Refusal:
     return Address(kind, host, int(port), PeerId(peer) if peer else None)
 
 
-def dialable(addresses: Iterable[str], peer: PeerId) -> tuple[Address, ...]:
+def dialable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] = ()) -> tuple[Address, ...]:
     """Those of what a stranger announced for `peer` that can be dialled: well-formed, no wildcard, nobody else's.
 
-    None where `peer` is no peer id.
+    Host names only where a person gave them (`given`): else a stranger could have this machine ask its name servers
+    for whatever it likes, and tell by the questions who listens. None where `peer` is no peer id.
     """
     found: dict[Address, None] = {}
     if public_key_of(peer) is None:  # a bootstrap node may name anything
@@ -75,7 +78,7 @@ def dialable(addresses: Iterable[str], peer: PeerId) -> tuple[Address, ...]:
         address = parse_address(text)
         if isinstance(address, Refusal) or address.port == 0 or _is_wildcard(address):
             continue
-        if address.peer in {None, peer}:
+        if address.peer in {None, peer} and (address.kind not in NAMES or address.of(peer) in given):
             found[address.of(peer)] = None
     return tuple(found)[:MAX_ADDRESSES]
 
@@ -96,7 +99,7 @@ def expand_wildcards(addresses: Iterable[Address], interfaces: Iterable[str]) ->
 
 
 def _is_host(kind: str, host: str) -> bool:
-    if kind in {"dns", "dns4", "dns6"}:
+    if kind in NAMES:
         return len(host) <= _MAX_HOST_NAME and _HOST_NAME.fullmatch(host) is not None
     try:
         return {"ip4": 4, "ip6": 6}.get(kind) == ipaddress.ip_address(host).version and "%" not in host

@@ -59,7 +59,8 @@ def test_where_nobody_listens_is_unreachable(play):
 
         assert isinstance(outcome, Failed)
         assert isinstance(nowhere, Failed)
-        assert (outcome.reason, nowhere.reason) == ("unreachable", "unreachable")
+        assert outcome.reason in {"unreachable", "connection-refused"}
+        assert nowhere.reason == "unreachable"
 
     play(scenario)
 
@@ -81,7 +82,7 @@ def test_a_peer_of_another_network_is_refused_by_both(play):
         outcomes = [await one.connect(stranger), await stranger.connect(one)]
 
         assert [type(o) for o in outcomes] == [Failed, Failed]
-        assert [o.reason for o in outcomes] == ["refused", "refused"]
+        assert [o.reason for o in outcomes] == ["other-network", "other-network"]
         assert one.transport.connected() == stranger.transport.connected() == frozenset()
         assert not one.saw(Connected)
         assert not stranger.saw(Connected)

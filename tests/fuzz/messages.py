@@ -10,7 +10,7 @@ import msgpack
 from libp2p.peer.id import ID
 
 from p2pfinetune.names import Refusal
-from peerd.net.libp2p.host import dialled
+from peerd.net.libp2p.dialling import dialled
 from peerd.net.limits import worth_forwarding
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.envelope import DOMAIN, open_announcement, seal
@@ -138,6 +138,7 @@ def check_addresses(message: Sample | Register | Announcement) -> None:
         assert len(texts) <= MAX_ADDRESSES
         found = dialable(texts, peer)
         for address in found:
+            assert address.kind in {"ip4", "ip6"}  # no stranger has a name resolved here
             check_dialable(address)
         if found:
             ID.from_string(peer)

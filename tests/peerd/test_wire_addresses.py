@@ -83,6 +83,16 @@ def test_of_what_a_stranger_announces_only_its_own_dialable_addresses_are_taken(
     assert len(dialable([f"/ip4/10.0.0.{n}/tcp/1" for n in range(100)], PEER)) == 8
 
 
+def test_no_stranger_has_a_name_resolved_only_whom_a_person_named_is_looked_up():
+    named = [f"/{kind}/ada.example/tcp/1" for kind in ("dns", "dns4", "dns6")]
+    given = parse_address(f"/dns4/ada.example/tcp/1/p2p/{PEER}")
+
+    assert dialable(named, PEER) == ()
+    assert dialable(named, PEER, {given}) == (given,)
+    assert dialable(named, OTHER, {given}) == ()
+    assert parse_address(f"/dnsaddr/ada.example/tcp/1/p2p/{PEER}").reason == "bad-address"
+
+
 def test_a_wildcard_becomes_the_addresses_of_the_machine_loopback_last():
     wild = [parse_address("/ip4/0.0.0.0/tcp/7"), parse_address("/ip6/::/tcp/8"), parse_address("/ip4/10.0.0.9/tcp/9")]
 

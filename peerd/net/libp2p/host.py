@@ -15,7 +15,6 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
-from libp2p.peer.peerinfo import PeerInfo
 from libp2p.rcmgr import ResourceLimits, new_resource_manager
 from libp2p.rcmgr.connection_limits import ConnectionLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
@@ -148,37 +147,6 @@ def _listening(host: Any, expected: int) -> tuple[str, ...]:
     return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))
 
 
-def dialled(address: Address) -> Multiaddr | None:
-    """As the library writes it; None for a host name that only looks like one, such as `xn--c`."""
-    try:
-        return Multiaddr(address.transport)
-    except ValueError:
-        return None
-
-
 def is_connected(host: Any, peer: PeerId) -> bool:
     """Whether a live connection is there."""
     return any(not connection.is_closed for connection in host.get_network().get_connections(ID.from_string(peer)))
-
-
-async def dial(host: Any, peer: PeerId, addresses: Iterable[Address]) -> Address | None:
-    """The first address that answered, None where none did. The caller sets the time limit of all together.
-
-    0.8.1 dials one address of a transport at most, and then blocks the peer for 60 seconds.
-    """
-    network, name = host.get_network(), ID.from_string(peer)
-    try:
-        for address in addresses:
-            if (target := dialled(address)) is None:
-                continue
-            network.unblock_peer(name)
-            host.get_peerstore().clear_addrs(name)
-            try:
-                with trio.fail_after(DIAL_SECONDS):
-                    await host.connect(PeerInfo(name, [target]))
-            except NETWORK_ERRORS:
-                continue
-            return address
-        return None
-    finally:
-        network.unblock_peer(name)

@@ -6,9 +6,10 @@ The asyncio thread reaches it through the bridge and the thread-safe values of `
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
+import msgspec
 import trio
 from libp2p.abc import INotifee
 from libp2p.host.exceptions import StreamFailure
@@ -19,16 +20,19 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
 from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
+from peerd.net.libp2p.dialling import dial, keep_what_is_heard, most_telling, says_no
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guards import attempt
-from peerd.net.libp2p.host import NETWORK_ERRORS, close, dial, is_connected, make_host, running
+from peerd.net.libp2p.host import NETWORK_ERRORS, close, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
 GREETING_SECONDS = 10.0
+FAREWELL_SECONDS = 0.5  # between a no and the end of the connection, so that the other end hears its own no
+NOT_OURS = Failed("other-network", "is a peer of another network, or no peer at all")
 
 
 def hello_protocol(network: Digest) -> str:
@@ -58,17 +62,19 @@ class Node:
         listen: Sequence[Address],
         psk: str | None,
         lan: bool,
+        given: Collection[Address] = (),
         inbox: limits.Happenings,
         ledger: limits.TrafficLedger,
         max_upload: int = 0,
         max_download: int = 0,
     ) -> None:
+        """`given`: addresses that a person named; host names are resolved in these alone."""
         self.me, self.counts = key.peer_id, Counter[str]()
         self.accepted: frozenset[PeerId] = frozenset()
         """Connected and of our network. Replaced, never changed, so that another thread may read it."""
         self._key, self._network, self._shelf = key, network, shelf
         self._listen, self._psk, self._lan = tuple(listen), psk, lan
-        self._inbox, self._ledger = inbox, ledger
+        self._given, self._inbox, self._ledger = frozenset(given), inbox, ledger
         self._max_upload, self._max_download = max_upload, max_download
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
         self._greeted: dict[PeerId, trio.Event] = {}
@@ -83,6 +89,7 @@ class Node:
             psk=self._psk,
             count=self._count,
         )
+        keep_what_is_heard(self._host)
         self._make_gossip()
         self._make_blobs()
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
@@ -117,14 +124,14 @@ class Node:
         """Dial every address in turn, then make sure it is a peer of our network."""
         if peer == self.me:
             return Failed("refused", "that is this peer itself")
-        addresses = dialable(texts, peer)
+        addresses = dialable(texts, peer, self._given)
         if addresses:
             self._remember(peer, addresses)
         try:
             with trio.fail_after(limits.CONNECT_SECONDS):
                 return await self._connect(peer, addresses)
         except trio.TooSlowError:
-            return Failed("unreachable", f"not within {limits.CONNECT_SECONDS:g} s")
+            return Failed("timeout", f"does not answer within {limits.CONNECT_SECONDS:g} s", address=_first(addresses))
 
     async def disconnect(self, peer: PeerId) -> None:
         """Close all connections."""
@@ -158,11 +165,12 @@ class Node:
     async def _connect(self, peer: PeerId, addresses: Sequence[Address]) -> Connected | Failed:
         answered: Address | None = None
         if not is_connected(self._host, peer):
-            answered = await dial(self._host, peer, addresses)
-            if answered is None:
-                return Failed("unreachable", "no address answers" if addresses else "no address that can be dialled")
-        if not await self._greeting(peer):
-            return Failed("refused", "a peer of another network, or none of ours at all")
+            outcome = await dial(self._host, peer, addresses)
+            if not isinstance(outcome, Address):
+                return most_telling(outcome, self._given)
+            answered = outcome
+        if (failed := await self._greeting(peer)) is not None:
+            return msgspec.structs.replace(failed, address=str(answered) if answered else _first(addresses))
         return Connected(peer, str(answered.of(peer)) if answered else self._address_of(peer))
 
     def _make_gossip(self) -> None:
@@ -215,31 +223,37 @@ class Node:
             self.accepted -= {peer}
             self._inbox.put(Disconnected(peer))
 
-    async def _greeting(self, peer: PeerId) -> bool:
-        """Whether a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
+    async def _greeting(self, peer: PeerId) -> Failed | None:
+        """None where a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
         if (done := self._greeted.get(peer)) is not None:
             await done.wait()
-            return peer in self.accepted
+            return None if peer in self.accepted else NOT_OURS
         done = self._greeted[peer] = trio.Event()
+        failed = Failed("timeout", f"connects, and does not say within {GREETING_SECONDS:g} s of which network it is")
         try:
             with trio.move_on_after(GREETING_SECONDS):
-                await self._greet(peer)
+                failed = await self._greet(peer)
         finally:
             done.set()
         if peer in self.accepted:
-            return True
+            return None
         self._greeted.pop(peer, None)
         await self.disconnect(peer)
-        return False
+        return failed
 
-    async def _greet(self, peer: PeerId) -> None:
+    async def _greet(self, peer: PeerId) -> Failed:
+        """Why it is none of ours, if it is not accepted by the end."""
         try:
             async with opened(self._host, peer, hello_protocol(self._network)):
                 self._accept(peer)
-        except StreamFailure:
+        except StreamFailure as error:
             self._count("peers-of-another-network")
+            if says_no(error):
+                await trio.sleep(FAREWELL_SECONDS)
+                return NOT_OURS
         except NETWORK_ERRORS:
             self._count("greetings-broken")
+        return Failed("unreachable", "connects, and breaks off the greeting")
 
     async def _answer_hello(self, stream: Any) -> None:
         """Whoever knows the network's digest is of it; opening this stream says so."""
@@ -265,6 +279,10 @@ class Node:
 
     def _count_bytes(self, peer: ID, bytes_in: int, bytes_out: int) -> None:
         self._ledger.add(PeerId(str(peer)), bytes_in=bytes_in, bytes_out=bytes_out)
+
+
+def _first(addresses: Sequence[Address]) -> str:
+    return str(addresses[0]) if addresses else ""
 
 
 async def _drain(subscription: Any) -> None:

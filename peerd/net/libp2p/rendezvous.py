@@ -13,8 +13,9 @@ from libp2p.host.exceptions import StreamFailure
 
 from p2pfinetune.names import Refusal
 from peerd.net import limits
+from peerd.net.libp2p.dialling import dial, most_telling, says_no
 from peerd.net.libp2p.frames import opened, read_message, write_message
-from peerd.net.libp2p.host import NETWORK_ERRORS, dial
+from peerd.net.libp2p.host import NETWORK_ERRORS
 from peerd.net.transport import Failed
 from peerd.wire.addresses import Address
 from peerd.wire.messages import Register, Sample
@@ -30,13 +31,18 @@ async def ask(host: Any, node: Address, message: Register) -> Sample | Failed:
         return Failed("refused", "the address does not say /p2p/ and the node's id")
     try:
         with trio.fail_after(limits.CONNECT_SECONDS):
-            if await dial(host, node.peer, [node]) is None:
-                return Failed("unreachable", "does not answer")
+            outcome = await dial(host, node.peer, [node])
+            if not isinstance(outcome, Address):
+                return most_telling(outcome)
             async with opened(host, node.peer, PROTOCOL) as stream:
                 await write_message(stream, message, max_bytes=MAX_REQUEST_BYTES)
                 answer = await read_message(stream, Sample, max_bytes=MAX_SAMPLE_BYTES)
-    except StreamFailure:
-        return Failed("refused", "is no bootstrap node")
+    except StreamFailure as error:
+        if says_no(error):
+            return Failed("refused", "is no bootstrap node", address=str(node))
+        return Failed("unreachable", "connects, and breaks off when it is asked", address=str(node))
+    except trio.TooSlowError:
+        return Failed("timeout", f"does not answer within {limits.CONNECT_SECONDS:g} s", address=str(node))
     except NETWORK_ERRORS as error:
-        return Failed("unreachable", f"{type(error).__name__} {error}".rstrip())
-    return Failed("refused", f"answered nonsense: {answer.reason}") if isinstance(answer, Refusal) else answer
+        return Failed("unreachable", f"breaks off ({type(error).__name__} {error})".rstrip(), address=str(node))
+    return Failed("refused", f"answers nonsense: {answer.reason}") if isinstance(answer, Refusal) else answer

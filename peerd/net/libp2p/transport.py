@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
@@ -36,12 +36,14 @@ class Libp2pTransport:
         listen: Sequence[str] = ("/ip4/0.0.0.0/tcp/0",),
         psk: str | None = None,
         lan: bool = False,
+        given: Collection[Address] = (),
         max_upload: int = 0,
         max_download: int = 0,
     ) -> None:
         """Rates are in bytes a second, 0 for no limit.
 
-        `psk` is what `peerd.wire.keys.load_group_key` gives. Raises UsageError for a bad address.
+        `psk` is what `peerd.wire.keys.load_group_key` gives; `given`: addresses that a person named. Raises UsageError
+        for a bad address.
         """
         self._inbox, self._ledger = limits.Happenings(), limits.TrafficLedger()
         self._node = Node(
@@ -51,6 +53,7 @@ class Libp2pTransport:
             listen=parse_listen(listen),
             psk=psk,
             lan=lan,
+            given=given,
             inbox=self._inbox,
             ledger=self._ledger,
             max_upload=max_upload,

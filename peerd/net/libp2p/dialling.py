@@ -1,0 +1,252 @@
+"""Dialling a peer at each address that it may have; where nobody is reached, why, each cause with a reason of its own.
+
+The library tells causes apart in chains of exceptions at most, and of whoever takes the connection and then speaks
+otherwise not at all. So what is heard first on a connection is kept: a peerd without a group key says the name of
+multistream-select in the clear, one with a key says random bytes, another service its own greeting.
+
+Names are resolved here, by the system (its files, its multicast DNS), again at each dial and in a thread that is not
+waited for: the library asks name servers by itself, and knows neither /etc/hosts nor `.local`.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from multiaddr import Multiaddr
+
+from p2pfinetune.names import PeerId
+from peerd.net import limits
+from peerd.net.libp2p import host as hosts
+from peerd.net.transport import Failed, FailureReason
+from peerd.wire.addresses import Address
+from peerd.wire.keys import public_key_of
+
+RESOLVE_SECONDS = 5.0  # for one name
+MAX_RESOLVED = 4  # addresses of one name that are tried
+MAX_RESOLVING = 4  # threads in which a name server may hang
+MAX_CHAIN = 64  # exceptions of one failure that are looked at
+MAX_HEARD = 48  # bytes of what is said first
+IN_THE_CLEAR = b"\x13/multistream/1.0.0\n"
+_FOUND_ID = re.compile(r"remote_peer_id_from_pubkey=(\w{1,128})")  # of PeerIDMismatchesPubkey, 0.8.1
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
+_TELLING: tuple[FailureReason, ...] = (
+    "other-identity",
+    "other-key",
+    "refused",
+    "connection-refused",
+    "timeout",
+    "no-route",
+    "no-such-name",
+)
+"""Of several addresses that failed, the one that says most stands for all."""
+
+LookUp = Callable[..., Iterable[tuple[Any, ...]]]
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One address, and why nobody was reached there."""
+
+    address: Address
+    failed: Failed
+
+
+class Ear:
+    """What the other end of a connection says first, before it has proved who it is."""
+
+    def __init__(self, connection: Any) -> None:
+        self.heard = b""
+        raw = getattr(connection, "_conn", connection)  # beneath the group key
+        self._read = raw.read
+        raw.read = self._listening
+
+    async def _listening(self, size: int | None = None) -> bytes:
+        data: bytes = await self._read(size)
+        self.heard += data[: MAX_HEARD - len(self.heard)]
+        return data
+
+
+def keep_what_is_heard(host: Any) -> None:
+    """From now on, of every connection that is dialled."""
+    network = host.get_network()
+    ears: dict[ID, Ear] = {}
+    network.peerd_ears = ears
+    upgrade = network.upgrader.upgrade_security
+
+    async def upgrade_security(connection: Any, is_initiator: bool, peer: ID | None = None) -> Any:
+        if is_initiator and peer is not None:
+            ears[peer] = Ear(connection)
+        return await upgrade(connection, is_initiator, peer)
+
+    network.upgrader.upgrade_security = upgrade_security
+
+
+async def dial(
+    host: Any, peer: PeerId, addresses: Iterable[Address], look_up: LookUp | None = None
+) -> Address | tuple[Tried, ...]:
+    """The first address that answered, or why none did. The caller sets the time limit of all together.
+
+    0.8.1 dials one address of a transport at most, and then blocks the peer for 60 seconds.
+    """
+    network, name = host.get_network(), ID.from_string(peer)
+    tried: list[Tried] = []
+    try:
+        for address in addresses:
+            found = await _resolved(network, address, look_up or socket.getaddrinfo)
+            if isinstance(found, Failed):
+                tried.append(Tried(address, found))
+                continue
+            for place in found:
+                if (failed := await _dial_one(host, name, place)) is None:
+                    return address
+                tried.append(Tried(address, failed))
+        return tuple(tried)
+    finally:
+        network.unblock_peer(name)
+
+
+def most_telling(tried: Sequence[Tried], asked: Collection[Address] = ()) -> Failed:
+    """What to say of all; of an address that a person gave, whatever happened at others."""
+    if not tried:
+        return Failed("unreachable", "no address that can be dialled")
+    of_a_person = [one for one in tried if one.address in asked] or list(tried)
+    last = len(_TELLING)
+    best = min(
+        of_a_person, key=lambda one: _TELLING.index(one.failed.reason) if one.failed.reason in _TELLING else last
+    )
+    return msgspec.structs.replace(best.failed, address=str(best.address))
+
+
+def dialled(address: Address) -> Multiaddr | None:
+    """As the library writes it; None for what only looks like an address."""
+    try:
+        return Multiaddr(address.transport)
+    except ValueError:
+        return None
+
+
+async def _dial_one(host: Any, name: ID, place: Address) -> Failed | None:
+    """None where somebody answers who proves to be that peer."""
+    network, ears = host.get_network(), getattr(host.get_network(), "peerd_ears", {})
+    if (target := dialled(place)) is None:
+        return Failed("unreachable", "is no address that can be dialled")
+    network.unblock_peer(name)
+    host.get_peerstore().clear_addrs(name)
+    ears.pop(name, None)
+    try:
+        with trio.fail_after(hosts.DIAL_SECONDS):
+            await host.connect(PeerInfo(name, [target]))
+    except hosts.NETWORK_ERRORS as error:
+        return why(error, place, ears.get(name), is_keyed=getattr(network, "psk", None) is not None)
+    finally:
+        ears.pop(name, None)
+    return None
+
+
+async def _resolved(network: Any, address: Address, look_up: LookUp) -> list[Address] | Failed:
+    """Where a name leads now; an IP address stands for itself."""
+    if address.kind not in _FAMILIES:
+        return [address]
+    threads = vars(network).setdefault("peerd_resolvers", trio.CapacityLimiter(MAX_RESOLVING))
+    ask = partial(look_up, address.host, address.port, _FAMILIES[address.kind], socket.SOCK_STREAM)
+    try:
+        with trio.fail_after(RESOLVE_SECONDS):
+            answers = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=threads)  # type: ignore[call-arg]  # trio-typing, which libp2p brings, is older than trio
+    except trio.TooSlowError:
+        return Failed("no-such-name", f"the name {address.host} did not resolve within {RESOLVE_SECONDS:g} s")
+    except (OSError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or "it is no name"
+        return Failed("no-such-name", f"the name {address.host} does not resolve here ({said})")
+    found: dict[Address, None] = {}
+    for family, _, _, _, where in answers:
+        kind = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}.get(family)
+        if (
+            kind is not None and "%" not in where[0] and not (kind == "ip6" and where[3])
+        ):  # zones mean nothing elsewhere
+            found[Address(kind, where[0], address.port, address.peer)] = None
+    return list(found)[:MAX_RESOLVED] or Failed("no-such-name", f"the name {address.host} leads to no address")
+
+
+def why(error: BaseException, place: Address, ear: Ear | None, *, is_keyed: bool) -> Failed:
+    """The reason of a failed dial. `ear` is there where TCP came up; `is_keyed`: this peer has a group key."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if (told := _FOUND_ID.search(str(cause))) and public_key_of(told[1]) is not None:
+            return Failed("other-identity", f"answers under another id: {told[1]}", found=PeerId(told[1]))
+    if ear is not None:
+        return _misheard(ear.heard, chain, is_keyed=is_keyed)
+    numbers = {cause.errno for cause in chain if isinstance(cause, OSError)}
+    if errno.ECONNREFUSED in numbers:
+        return Failed("connection-refused", f"refuses connections: nothing listens on port {place.port} there")
+    if isinstance(error, trio.TooSlowError) or errno.ETIMEDOUT in numbers:
+        return Failed(
+            "timeout", f"does not answer within {hosts.DIAL_SECONDS:g} s: it is off, or a firewall is between"
+        )
+    if numbers & _NO_WAY:
+        said = next(cause.strerror for cause in chain if isinstance(cause, OSError) and cause.errno in _NO_WAY)
+        return Failed("no-route", f"cannot be reached from this machine ({said})")
+    if any("require public IPv6" in str(cause) for cause in chain):
+        return Failed("no-route", "cannot be reached from this machine (it has no IPv6 address)")
+    return Failed("unreachable", f"cannot be dialled ({_short(chain[-1])})")
+
+
+_NO_WAY = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.EHOSTDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EAFNOSUPPORT,
+    errno.EINVAL,
+}
+
+
+def _misheard(heard: bytes, chain: Sequence[BaseException], *, is_keyed: bool) -> Failed:
+    """TCP came up, and then it went wrong."""
+    if not heard:
+        if any(isinstance(cause, trio.TooSlowError) for cause in chain):
+            return Failed("timeout", "takes the connection and says nothing: it hangs, or is no peerd")
+        return Failed("unreachable", "takes the connection and ends it without a word: it is full, or is no peerd")
+    if heard.startswith(IN_THE_CLEAR) or IN_THE_CLEAR.startswith(heard):
+        if is_keyed:
+            return Failed("other-key", "has no group key, and this peer has one")
+        return Failed("unreachable", f"breaks the handshake off ({_short(chain[-1])})")
+    if len(heard) >= 4 and all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in heard[:8]):
+        shown = heard[:24].split(b"\n")[0].decode("ascii", "replace").strip()
+        return Failed("refused", f"is no peerd: it says {shown!r}")
+    if is_keyed:
+        return Failed("other-key", "has another group key than this peer, or is no peerd")
+    return Failed("other-key", "has a group key, and this peer has none; or it is no peerd")
+
+
+def says_no(error: BaseException) -> bool:
+    """Whether a stream could not be opened because the other end does not speak its protocol; else it broke off."""
+    return any("not supported" in str(cause) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, groups opened, the outermost first."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < MAX_CHAIN:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+        several = getattr(one, "exceptions", getattr(one, "errors", ()))  # of a group, and of libp2p's MultiError
+        waiting += [cause for cause in several if isinstance(cause, BaseException)]
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__} {error}".strip()[: limits.MAX_TOLD]
