@@ -41,17 +41,7 @@ def save_groups(path: Path, kind: str, values: Mapping[str, Any], groups: Groups
 
 def load_groups(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """Values and groups as saved. CheckpointError for a file that is missing, damaged, newer, or of another kind."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            meaning = _object(json.loads((file.metadata() or {}).get(KEY, "{}")))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", "remove it to start from the last good one") from error
-    if meaning.get("kind") != kind:
-        raise CheckpointError(f"{path} is no {kind} file of peerd")
-    if meaning.get("version") != VERSION:
-        found = meaning.get("version")
-        raise CheckpointError(f"{path} has format {found}, this program reads {VERSION}", "use a newer peerd")
+    meaning, tensors = _read(path, kind)
     try:
         values, aliases = _object(meaning["values"]), _object(meaning["aliases"])
         tensors |= {key: tensors[original] for key, original in aliases.items()}
@@ -62,6 +52,31 @@ def load_groups(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[s
         group, _, name = key.partition(BETWEEN)
         groups.setdefault(group, {})[name] = tensor
     return values, groups
+
+
+def load_values(path: Path, kind: str) -> dict[str, Any]:
+    """The values alone. CheckpointError as for `load_groups`."""
+    meaning, _ = _read(path, kind, with_tensors=False)
+    try:
+        return _object(meaning["values"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def _read(path: Path, kind: str, *, with_tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            meaning = _object(json.loads((file.metadata() or {}).get(KEY, "{}")))
+            keys = file.keys() if with_tensors else ()  # not a mapping
+            tensors = {key: file.get_tensor(key) for key in keys}
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", "remove it to start from the last good one") from error
+    if meaning.get("kind") != kind:
+        raise CheckpointError(f"{path} is no {kind} file of peerd")
+    if meaning.get("version") != VERSION:
+        found = meaning.get("version")
+        raise CheckpointError(f"{path} has format {found}, this program reads {VERSION}", "use a newer peerd")
+    return meaning, tensors
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -308,7 +308,7 @@ class Learner:
         twin = self._twin.state() if self._twin is not None else None
         memory = Memory(
             self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local, self._last_row,
-            self._owed,
+            self._owed, self._adapted.precision,
         )  # fmt: skip
         save_memory(path, self.network, self._corpus.fingerprint, memory)
 

@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from p2pfinetune.adapter import Adapter
-from p2pfinetune.checkpoint import load_groups, save_groups
+from p2pfinetune.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.precision import PRECISIONS, Precision
 from p2pfinetune.trainer import FIRST, SECOND, TrainerState
 
 LEARNER, BEST = "learner", "best"
@@ -35,12 +36,15 @@ class Memory:
     """Where a scheme that goes on from its last row begins."""
     owed: float = math.inf
     """The own guard loss at the last credit of the guard."""
+    precision: Precision = "fp32"
+    """In which all of it was trained last."""
 
 
 def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -> None:
     """Write one file."""
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
     values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
+    values["precision"] = memory.precision
     if math.isfinite(memory.owed):
         values["owed"] = memory.owed
     _put("trainer", memory.trainer, values, groups)
@@ -67,10 +71,19 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
         best_local = float(values["best_local"]) if with_twin else math.inf
         last_row = {PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()}
         owed = float(values.get("owed", math.inf))
-        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row, owed)
+        precision = _precision(values) or "fp32"
+        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row, owed, precision)
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def precision_of(path: Path) -> Precision | None:
+    """What a learner's file was trained in; None where it does not say, or is no such file: `load_memory` tells why."""
+    try:
+        return _precision(load_values(path, LEARNER))
+    except CheckpointError:
+        return None
 
 
 def save_best(path: Path, network: Digest, fingerprint: str, best: Adapter) -> None:
@@ -86,6 +99,10 @@ def load_best(path: Path, network: Digest) -> tuple[Adapter, str]:
         return Adapter(groups["best"]), str(values["fingerprint"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def _precision(values: Mapping[str, Any]) -> Precision | None:
+    return next((precision for precision in PRECISIONS if precision == values.get("precision")), None)
 
 
 def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest) -> None:

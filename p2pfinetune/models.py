@@ -67,7 +67,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
     resolved = resolve_model(name)
     folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
     stored = stored_tensors(folder, cache)
-    chosen = _choose_device(device)
+    chosen = choose_device(device)
     model, tokenizer = _load(folder, _dtype_on(chosen, stored, precision))
     model.requires_grad_(False).eval().to(chosen)
     return Base(
@@ -141,7 +141,8 @@ def _canonical_names(model: PreTrainedModel, stored: tuple[StoredTensor, ...]) -
     return {name: first[id(parameters[long])] if long in parameters else long for name, long in full.items()}
 
 
-def _choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """What `auto` means here. ModelError for a device that is not there."""
     import torch
 
     if device == "auto":

@@ -18,6 +18,7 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
 from p2pfinetune.models import NANO
 from p2pfinetune.names import Refusal
+from p2pfinetune.precision import CHOICES
 from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
 from peerd.config import Config
@@ -109,6 +110,12 @@ def _device(config: Config) -> None:
         raise UsageError(f"--device: there is no device {config.device!r}", f"choose one of: {', '.join(DEVICES)}")
 
 
+def _precision(config: Config) -> None:
+    if config.precision not in CHOICES:
+        names = ", ".join(CHOICES)
+        raise UsageError(f"--precision: there is no precision {config.precision!r}", f"choose one of: {names}")
+
+
 def _finite(config: Config) -> None:
     """A rate or a wait without end is a slip."""
     for name in config.__struct_fields__:
@@ -160,6 +167,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _addresses,
     _group_key,
     _device,
+    _precision,
     _finite,
     _privacy,
     _rates,

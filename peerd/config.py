@@ -101,6 +101,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """KiB a second for fetching others' updates, all together; 0: no limit."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    precision: str = "auto"
+    """Numbers to train in: fp32, bf16, or auto, which is bf16 where that was measured to be clearly quicker."""
     seed: int = 0
     """Of the local data order and dropout."""
     shares: dict[str, tuple[float, ...]] = {}

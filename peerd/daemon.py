@@ -302,6 +302,7 @@ class Daemon:
     async def _opened(self, opened: Opened) -> None:
         """The worker is ready: for the first time, or again."""
         is_first = self._performer.network_digest is None
+        _log.info("training in %s (%s)", opened.precision, opened.precision_why or "as asked")
         latest = self._performer.latest
         latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
         if is_first:

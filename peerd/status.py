@@ -113,6 +113,10 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """starting | idle | training | collaborating | encoding | inspecting | generating | restarting | stopped"""
     device: str = ""
+    precision: str = ""
+    """fp32 or bf16: in which it trains; empty before a worker has started."""
+    precision_why: str = ""
+    """Empty where --precision says it and nothing is to be added."""
     tokens_per_second: float | None = None
     restarts: int = 0
     last_error: str = ""

@@ -51,6 +51,13 @@ class AblationName(StrEnum):
     INTERVAL = "interval"
 
 
+class PrecisionName(StrEnum):
+    """As in `p2pfinetune.precision`; there is no `auto`, since every simulation of a comparison would choose anew."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 def reproduce(
     setting: Annotated[SettingName, typer.Argument(help="One of the paper's settings.", show_default=False)],
     *,
@@ -84,6 +91,9 @@ def reproduce(
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA.")] = None,
     alpha: Annotated[int | None, typer.Option("--alpha", min=1, help="Of LoRA.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[
+        PrecisionName, typer.Option("--precision", help="In which numbers peers train; one for the whole comparison.")
+    ] = PrecisionName.FP32,
     engine: Engine = EngineName.LOCAL,
     ray_address: RayAddress = "",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Simulations at a time; 0: one a core.")] = 0,
@@ -97,7 +107,8 @@ def reproduce(
     parameters, the paper's for others. The same command goes on where it was interrupted.
     """
     text = {"name": str(setting), "mix": str(mix), "data": str(data or _data_folder())}
-    top = {"rounds": rounds, "steps": steps, "warmup_rounds": warmup_rounds, "device": device}
+    top: dict[str, Any] = {"rounds": rounds, "steps": steps, "warmup_rounds": warmup_rounds}
+    top |= {"device": device, "precision": str(precision)}
     training = {"lr": lr, "batch_size": batch_size, "context": context}
     config = _config(text, scale, model, _given(top), _given(training), _given({"rank": rank, "alpha": alpha}))
     plan = _plan(config, range(first_seed, first_seed + seeds), schemes, faithful, ablate)

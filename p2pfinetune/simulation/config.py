@@ -13,6 +13,7 @@ from p2pfinetune.batches import derived_seed
 from p2pfinetune.errors import OptionError
 from p2pfinetune.learner import LearnerOptions
 from p2pfinetune.names import PeerId
+from p2pfinetune.precision import Choice
 from p2pfinetune.simulation.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
@@ -87,6 +88,8 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     model: str = "nano"
     device: str = "cpu"
+    precision: Choice = "fp32"
+    """In which numbers peers train: fp32, bf16, or auto, which becomes one of them when a run begins."""
     setting: SettingText | None = None
     """Text of one of the paper's settings; or else `peers`."""
     peers: tuple[PeerText, ...] = ()

@@ -25,7 +25,7 @@ from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Held, Key, heard_by, load_held, save_held
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.record import RESULT, RunFolder
-from p2pfinetune.simulation.run import base_of, population_of, simulate
+from p2pfinetune.simulation.run import base_for, population_of, simulate
 from p2pfinetune.simulation.shard import Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 
@@ -312,7 +312,7 @@ class _ShardThere:
     _shard: Shard
 
     def begin(self, config: SimulationConfig, population: Population) -> Digest:
-        base = base_of(config.model, config.device)
+        base = base_for(config)
         self._shard = Shard(config, population, population.peers, base)
         return base.tensors_digest
 

@@ -13,17 +13,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from p2pfinetune.errors import OptionError
-from p2pfinetune.models import Base, load_base
+from p2pfinetune.models import Base, choose_device, load_base
 from p2pfinetune.names import PeerId
+from p2pfinetune.precision import Precision, quicker, settled
+from p2pfinetune.processor import missing
 from p2pfinetune.simulation.attacks import is_attacker, surrounded, with_attackers
-from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.config import SimulationConfig, load_config
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
 from p2pfinetune.simulation.population import Population
-from p2pfinetune.simulation.record import Position, RunFolder
+from p2pfinetune.simulation.record import CONFIG, Position, RunFolder
 from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable
 from p2pfinetune.simulation.topology import neighbours
+from p2pfinetune.step_times import step_times
 
 CHECKPOINT_SECONDS = 20.0  # at most so much is lost by an interruption, beside the wave that was running
 
@@ -55,10 +60,11 @@ def simulate(
     `population` spares reading the text where a caller has it already: that of `population_of` for this very config.
     Raises OptionError where the folder holds a run of another config, TextError where there is too little text.
     """
+    config = in_one_precision(config, folder, fresh=fresh)
     record = RunFolder(folder, config, fresh=fresh)
     if record.is_complete:
         return folder
-    base = base_of(config.model, config.device)
+    base = base_for(config)
     population = with_attackers(population or population_of(config), config.attack, config.seed)
     _check(config, population)
     record.describe(population)
@@ -71,10 +77,30 @@ def simulate(
     return folder
 
 
+def in_one_precision(config: SimulationConfig, folder: Path, *, fresh: bool) -> SimulationConfig:
+    """With `auto` replaced by what the folder's run began in, or else by what is quicker on this machine."""
+    if config.precision == "auto" and not fresh and (folder / CONFIG).exists():
+        return msgspec.structs.replace(config, precision=load_config(folder / CONFIG).precision)
+    device = choose_device(config.device)
+    chosen = settled(config.precision, device.type, missing(device), None)
+    if chosen is None:
+        peer, text = next(iter(population_of(config).texts.items()))
+        training, base = config.learner_options(peer).training, base_for(config)
+        chosen = quicker(step_times(base, text.train, training, config.spec(), time.process_time))
+    return msgspec.structs.replace(config, precision=chosen.precision)
+
+
 @lru_cache(maxsize=2)
-def base_of(model: str, device: str) -> Base:
+def base_of(model: str, device: str, precision: Precision = "fp32") -> Base:
     """The base, once for all simulations of this process."""
-    return load_base(model, device=device)
+    if precision != "fp32" and (same := base_of(model, device)).device.type == "cpu":
+        return replace(same, precision=precision)  # the weights are no others there
+    return load_base(model, device=device, precision=precision)
+
+
+def base_for(config: SimulationConfig) -> Base:
+    """That of a simulation whose precision is settled; in fp32 where it is not."""
+    return base_of(config.model, config.device, "bf16" if config.precision == "bf16" else "fp32")
 
 
 def population_of(config: SimulationConfig) -> Population:
@@ -92,7 +118,7 @@ _populations: dict[str, Population] = {}
 
 
 def _populate(config: SimulationConfig) -> Population:
-    base = base_of(config.model, config.device)
+    base = base_for(config)
     if config.setting is not None:
         from p2pfinetune.reproduce.populations import populate
 

@@ -74,7 +74,9 @@ def _sent_line(now: Status) -> str:
 
 def _worker_line(now: Status) -> str:
     worker = now.worker
-    parts = [worker.state + (f" on {worker.device}" if worker.device else "")]
+    where = f" on {worker.device}" if worker.device else ""
+    why = f" ({worker.precision_why})" if worker.precision_why else ""
+    parts = [worker.state + where + (f" in {worker.precision}{why}" if worker.precision else "")]
     if worker.tokens_per_second is not None:
         parts.append(f"{worker.tokens_per_second:,.0f} tokens/s")
     if worker.restarts:

@@ -85,6 +85,7 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         collect_seconds=45.0,
         max_neighbours=MAX_PEERS,
         threads=1,
+        precision="fp32",  # the same on every machine, whatever its processor has
         seed=options.seed,
         shares=shares_of(members) if options.trust == "oracle" else {},
     )

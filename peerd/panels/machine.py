@@ -27,6 +27,7 @@ class Machine(Panel):
                 label="worker", value=worker.state, unit="text", tone="bad" if worker.state == "restarting" else "plain"
             ),
             Fact(label="device", value=worker.device or None, unit="text"),
+            Fact(label="trains in", value=worker.precision or None, unit="text"),
             Fact(label="speed, tokens", value=worker.tokens_per_second, unit="rate"),
             Fact(label="restarts", value=worker.restarts, unit="number", tone="warn" if worker.restarts else "plain"),
             Fact(
@@ -39,6 +40,7 @@ class Machine(Panel):
             Fact(label="model", value=status.model, unit="text"),
             Fact(label="trust scheme", value=status.trust_scheme, unit="text"),
         ]
-        return Words(
-            facts=facts, sentences=[f"Last error of the worker: {worker.last_error}"] if worker.last_error else []
-        )
+        sentences = [f"Trained in {worker.precision}: {worker.precision_why}."] if worker.precision_why else []
+        if worker.last_error:
+            sentences.append(f"Last error of the worker: {worker.last_error}")
+        return Words(facts=facts, sentences=sentences)

@@ -49,6 +49,7 @@ from peerd.worker.messages import (
     TrainSteps,
     Withheld,
 )
+from peerd.worker.precision import loaded, measured
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
@@ -146,14 +147,13 @@ class Jobs:
 
             torch.set_num_threads(config.threads)
         from p2pfinetune.learner import Learner
-        from p2pfinetune.models import load_base
 
-        cache = Path(job.cache)
-        base = load_base(config.model, device=config.device, cache=cache)
+        cache, options = Path(job.cache), learner_options(config)
+        base, chosen = loaded(config, job.checkpoint, cache)
         corpus = read_text(config, base, cache, job.me)
-        learner = Learner(
-            base, corpus, learner_options(config), me=job.me, group=config.group, reference=read_reference(config, base)
-        )
+        if chosen is None:
+            base, chosen = measured(base, corpus, options)
+        learner = Learner(base, corpus, options, me=job.me, group=config.group, reference=read_reference(config, base))
         base_guard = learner.best_guard  # before anything was learnt, the base is the best there is
         restored = restore(learner, job)
         self._now = Held(
@@ -178,6 +178,8 @@ class Jobs:
             adapter_parameters=learner.adapter_parameters,
             best_guard=learner.best_guard if restored else None,
             steps=learner.steps,
+            precision=chosen.precision,
+            precision_why=chosen.why,
         )
 
     def _train(self, job: TrainSteps) -> Stepped:

@@ -160,6 +160,10 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Of the restored checkpoint; measured again where the text has changed since."""
     steps: int = 0
     """Own optimizer steps so far, in all rounds."""
+    precision: str = "fp32"
+    """In which it trains."""
+    precision_why: str = ""
+    """A phrase; empty where the user asked for it."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):

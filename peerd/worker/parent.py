@@ -188,6 +188,8 @@ class Worker:
         return WorkerNow(
             state=self._state(),
             device=self._opened.device if self._opened else "",
+            precision=self._opened.precision if self._opened else "",
+            precision_why=self._opened.precision_why if self._opened else "",
             tokens_per_second=self._rate.tokens_per_second,
             restarts=self._restarts,
             last_error=self._last_error,

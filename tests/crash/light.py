@@ -157,7 +157,11 @@ async def live(order: Order) -> None:
         warmup_rounds=0,
         collect_seconds=0.3 if order.company else 5.0,
         patience=1000,
-        **({"model": order.model, "threads": 1, "context": 32, "batch_size": 2} if order.model else {}),
+        **(
+            {"model": order.model, "threads": 1, "precision": "fp32", "context": 32, "batch_size": 2}
+            if order.model
+            else {}
+        ),
     )
     if order.model:
         NearLife.jobs = Jobs

@@ -228,6 +228,7 @@ class Town:
             "model": str(self.model),
             "listen": ("/ip4/127.0.0.1/tcp/0",),
             "threads": 1,
+            "precision": "fp32",
             "context": 32,
             "batch_size": 2,
             "steps_per_round": 2,

@@ -25,6 +25,7 @@ BOOTSTRAP, HOSTILE, FIRST = 1, 2, 3  # hosts: the bootstrap node, whoever attack
 SLOW = "512kbit"
 OPTIONS: Mapping[str, object] = {
     "threads": 1,
+    "precision": "fp32",
     "context": 32,
     "batch_size": 2,
     "steps_per_round": 10,

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from p2pfinetune.errors import OptionError
+from p2pfinetune.simulation import run
 from p2pfinetune.simulation.config import (
     AdapterChoice,
     Privacy,
@@ -218,3 +219,21 @@ def test_peers_that_publish_privately_are_heard_through_their_noise_and_a_seed_r
 def test_half_a_private_publishing_is_refused(half: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="both a clip and a noise"):
         Privacy(**half)
+
+
+@pytest.mark.parametrize(("half", "precision"), [(0.5, "bf16"), (1.5, "fp32")])
+def test_auto_becomes_one_precision_when_a_run_begins_and_stays_it(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: float, precision: str
+) -> None:
+    monkeypatch.setattr(run, "missing", lambda _: "")
+    monkeypatch.setattr(run, "step_times", lambda *_: [(1.0, half)])
+    chosen = config(precision="auto", rounds=2)
+    folder = simulate(chosen, tmp_path / "auto")
+    monkeypatch.setattr(run, "missing", lambda _: "no units")
+    monkeypatch.setattr(run, "step_times", lambda *_: [(1.0, 1.0 / half)])
+
+    assert load_config(folder / "config.toml").precision == precision
+    assert simulate(chosen, tmp_path / "auto") == folder  # complete, and the same
+    asked = simulate(config(precision=precision, rounds=2), tmp_path / "asked")
+    assert lines(asked) == lines(folder)
+    assert load_config(simulate(chosen, folder, fresh=True) / "config.toml").precision == "fp32"

@@ -81,7 +81,7 @@ def test_the_documents_of_a_design_that_others_read(daemon: Any, say: Any) -> No
     assert {"peer_id", "name", "trust", "age_seconds", "round", "bytes_in", "bytes_out", "refused"} <= set(
         found["neighbours"][0]
     )
-    assert {"state", "device", "tokens_per_second"} <= set(found["worker"])
+    assert {"state", "device", "precision", "precision_why", "tokens_per_second"} <= set(found["worker"])
     assert {"max_callback_cpu_ms", "max_lag_ms"} <= set(found["loop"])
 
 
@@ -92,7 +92,7 @@ def test_status_speaks_plainly(daemon: Any, say: Any) -> None:
     assert out.startswith("alice: training round 13 with 2 peers\n")
     assert "its perplexity is" in out
     assert "1 of 2 connected; trust: bob 36 %, eve 6 %" in out
-    assert "1,834 tokens/s" in out
+    assert "training on cpu in bf16 (as it was trained so far), 1,834 tokens/s" in out
 
 
 def test_alone_it_says_what_to_type(home: Path, say: Any, make_view: Any, serve_view: Any) -> None:

@@ -64,7 +64,7 @@ class Bench:
         self.text = folder / "text"
         self.write(seed)
         defaults = {"data": (str(self.text),), "model": str(model), "context": 16, "batch_size": 2, "device": "cpu"}
-        self.config = Config(**{**defaults, "threads": 1, **options})
+        self.config = Config(**{**defaults, "threads": 1, "precision": "fp32", **options})
         self.jobs = Jobs(lambda kinds: self.interrupt(self, kinds), self.notes.append)
 
     def write(self, seed, files=24):

@@ -1,0 +1,44 @@
+"""In which numbers the worker trains: asks the machine and the clock, where `p2pfinetune.precision` wants to know.
+
+Decided with each opening. What a checkpoint was trained in outlives the process that chose it, so that going on after
+a crash, of the worker or of the daemon, gives the bits of a run without one; see docs/adr/0015.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from p2pfinetune.precision import Choice, Chosen, quicker, settled
+from peerd.config import Config
+
+if TYPE_CHECKING:
+    from p2pfinetune.data.corpus import Corpus
+    from p2pfinetune.learner import LearnerOptions
+    from p2pfinetune.models import Base
+
+
+def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, Chosen | None]:
+    """The base, and how it is to be run; None: `measured` finds out, once there is text to train on."""
+    from p2pfinetune.memory import precision_of
+    from p2pfinetune.models import choose_device, load_base
+    from p2pfinetune.processor import missing
+
+    place, asked = choose_device(config.device), msgspec.convert(config.precision, Choice)
+    before = precision_of(Path(checkpoint)) if checkpoint is not None else None
+    chosen = settled(asked, place.type, missing(place), before)
+    precision = chosen.precision if chosen is not None else "fp32"
+    return load_base(config.model, device=str(place), precision=precision, cache=cache), chosen
+
+
+def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, Chosen]:
+    """The base in what is quicker here; on a CPU, where its weights are the same in both."""
+    from p2pfinetune.step_times import step_times
+
+    # time of this process alone: the machine may be busy with other things, and the worker is nice to them
+    chosen = quicker(step_times(base, corpus.train, options.training, options.spec, time.process_time))
+    return replace(base, precision=chosen.precision), chosen
