@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2pfinetune import interpreter
 from p2pfinetune.data.documents import Document, normalise
 from p2pfinetune.data.partition import deal, write_folder
 from p2pfinetune.names import PeerId, Refusal
@@ -187,6 +188,7 @@ def say(line: str) -> None:
 def run_all(plan: Plan, seeds: Sequence[int], workers: int) -> list[Result]:
     """Every scheme with every seed, some at a time, each in a process of its own."""
     tasks = [(scheme, seed) for seed in seeds for scheme in plan.schemes]
+    interpreter.guard_children()
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = [pool.submit(run, plan, scheme, seed) for scheme, seed in tasks]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.languages import CODEC, Plan, corpora, learners
+from p2pfinetune import interpreter
 from p2pfinetune.names import PeerId, Refusal
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def main() -> None:
     arms = [0.0, None, *given.noise]
     tasks = [(noise, seed) for seed in range(given.seeds) for noise in arms]
     results = []
+    interpreter.guard_children()
     with concurrent.futures.ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in [pool.submit(run, plan, noise, given.clip, seed) for noise, seed in tasks]:
             results.append(future.result())

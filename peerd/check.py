@@ -24,6 +24,7 @@ from p2pfinetune.trust import SCHEMES
 from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.net import limits
+from peerd.paths import absolute
 from peerd.render import printable
 from peerd.wire.addresses import EXAMPLE, parse_address
 from peerd.wire.keys import load_group_key
@@ -175,7 +176,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
 
 
 def _existing(option: str, text: str) -> str:
-    path = Path(text).expanduser().absolute()
+    path = absolute(text)
     try:
         path.stat()
     except OSError as error:
@@ -187,9 +188,10 @@ def _model(text: str) -> str:
     """A folder becomes absolute, a name stays; what looks like a folder but is none is a mistake."""
     if text == NANO:  # whatever lies in the working directory; a folder of that name is ./nano
         return text
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return str(path.absolute())
+    if text.startswith("~") or Path(text).is_dir():
+        path = absolute(text)
+        if path.is_dir():
+            return str(path)
     if text.startswith(("/", ".", "~")) or not _HUB_NAME.fullmatch(text):
         hint = "name a folder with a model, a Hugging Face model, or nano"
         raise UsageError(f"--model: there is no model at {printable(text)!r}", hint)

@@ -29,7 +29,7 @@ from peerd import documents
 from peerd.credentials import peer_uid
 from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import died, holder
-from peerd.paths import Paths
+from peerd.paths import Paths, absolute
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 
 HOST = "peerd"  # the only host that the daemon answers to
@@ -64,7 +64,7 @@ def _generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> _R
 
 
 def _export(folder: str | os.PathLike[str]) -> _Request:
-    asked = documents.ExportAsked(folder=str(Path(folder).expanduser().absolute()))
+    asked = documents.ExportAsked(folder=str(absolute(Path(folder))))
     return _Request("POST", "/v1/export", msgspec.json.encode(asked), SLOW_SECONDS)
 
 

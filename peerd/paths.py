@@ -42,7 +42,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     def of(home: Path | None = None) -> Paths:
         """The paths of `home`, of PEERD_HOME, or of this user."""
         chosen = home or (Path(given) if (given := os.environ.get(HOME_VARIABLE)) else None)
-        return _in_one_folder(chosen.expanduser().absolute()) if chosen else _of_this_user()
+        return _in_one_folder(absolute(chosen)) if chosen else _of_this_user()
 
     def named(self) -> dict[str, str]:
         """For showing."""
@@ -60,6 +60,19 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
             _require_writable(folder)
         for folder in (*folders, self.socket.parent):
             make_private(folder)
+
+
+def absolute(given: str | Path) -> Path:
+    """What a path means where it is typed: the daemon, which stands elsewhere, and the next start are told that.
+
+    Raises UsageError where it means nothing.
+    """
+    try:
+        return Path(given).expanduser().absolute()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{given} lies in the current folder, which was deleted", "give the whole path, or go elsewhere: cd"
+        ) from error
 
 
 def _in_one_folder(home: Path) -> Paths:
@@ -81,17 +94,17 @@ def _in_one_folder(home: Path) -> Paths:
 
 def _of_this_user() -> Paths:
     folders = platformdirs.PlatformDirs("peerd", appauthor=False)
-    home = Path(folders.user_data_dir)
+    home = absolute(folders.user_data_dir)
     plain = _runtime_folder() / "peerd.sock"
     return Paths(
         home=home,
-        config=Path(folders.user_config_dir) / "config.toml",
+        config=absolute(folders.user_config_dir) / "config.toml",
         identity=home / "identity.key",
         database=home / "state.db",
         blobs=home / "blobs",
         scratch=home / "scratch",
-        cache=Path(folders.user_cache_dir),
-        log=Path(folders.user_log_dir) / "peerd.log",
+        cache=absolute(folders.user_cache_dir),
+        log=absolute(folders.user_log_dir) / "peerd.log",
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
         reports=home / "reports",
@@ -112,7 +125,7 @@ def _short_socket(home: Path) -> Path:
 def _runtime_folder() -> Path:
     """Of this login; where the system keeps none, a folder under /tmp that `make_private` checks to be ours."""
     if given := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(given) / "peerd"
+        return absolute(given) / "peerd"
     login = Path(f"/run/user/{os.getuid()}")
     return login / "peerd" if login.is_dir() else _temporary_folder()
 

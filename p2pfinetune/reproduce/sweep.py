@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from p2pfinetune import interpreter
 from p2pfinetune.errors import LearningError
 from p2pfinetune.reproduce.plan import Task
 from p2pfinetune.simulation.record import RESULT
@@ -79,6 +80,7 @@ def _run_apart(
     pending: Sequence[tuple[int, Task]], out: Path, workers: int, threads: int, tell: Tell, *, fresh: bool
 ) -> None:
     """In processes of their own, which tell through one queue."""
+    interpreter.guard_children()
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()
     by_number = dict(pending)

@@ -12,12 +12,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from p2pfinetune import interpreter
 from p2pfinetune.errors import CheckpointError, ClusterError, LearningError, OptionError
 from p2pfinetune.models import Base
 from p2pfinetune.names import Digest, PeerId
@@ -74,7 +75,8 @@ def _joined(environment: Mapping[str, str], **options: Any) -> Iterator[Any]:
     try:
         ray = _import_ray()
         try:
-            ray.init(log_to_driver=False, logging_level="error", **options)
+            with chdir(interpreter.FOLDER):  # Ray has its workers import from where it is started
+                ray.init(log_to_driver=False, logging_level="error", **options)
         except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             raise ClusterError(f"no Ray cluster to work with: {_first_line(error)}", "check --ray-address") from error
         try:
@@ -89,7 +91,7 @@ def _joined(environment: Mapping[str, str], **options: Any) -> Iterator[Any]:
 
 def _environment(*, is_ours: bool) -> dict[str, str]:
     # nothing is told to anybody; and of several shards that fail alike, one is enough to hear of
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
+    quiet = {interpreter.SAFE_PATH: "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     if not is_ours:
         return quiet
     # Ray's switch for systems where it has no clusters of several machines: it then binds to 127.0.0.1 alone

@@ -15,7 +15,7 @@ from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.client import Client
 from peerd.errors import PeerdError, UsageError
 from peerd.lock import holder
-from peerd.paths import Paths
+from peerd.paths import Paths, absolute
 
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
 LOOK_SECONDS = 0.05
@@ -75,7 +75,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the personal adapter as a PEFT folder that any tool loads."""
-    target = folder.expanduser().absolute()
+    target = absolute(folder)
     with Client(home) as client:
         client.status()  # where no daemon runs, that is the thing to say first
         _check_target(target, force)

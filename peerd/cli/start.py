@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfinetune import interpreter
 from peerd import documents, faults, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
@@ -79,6 +79,7 @@ def _in_foreground(paths: Paths, as_json: bool) -> int:
     from peerd.logs import is_stderr
 
     config = settings_file.read_config(paths.config)
+    _leave_folder()
     ready = []
 
     def announce(now: Status) -> None:
@@ -92,6 +93,12 @@ def _in_foreground(paths: Paths, as_json: bool) -> int:
         if not ready:
             raise
         return fail("start", error, as_json=False)  # the one document is printed already
+
+
+def _leave_folder() -> None:
+    """All paths are absolute by now. The folder this was typed in may be deleted or unmounted while the daemon runs."""
+    interpreter.guard_children()
+    os.chdir(interpreter.FOLDER)
 
 
 def _on_a_loop(daemon: Coroutine[Any, Any, int]) -> int:
@@ -111,13 +118,13 @@ def _in_background(paths: Paths, as_json: bool) -> int:
     begun = paths.log.stat().st_size if paths.log.exists() else 0
     with _opened(paths.log) as log:
         process = subprocess.Popen(  # noqa: S603  # ourselves
-            [sys.executable, "-m", "peerd", "start", "--home", str(paths.home)]
-            if _is_own_home(paths)
-            else [sys.executable, "-m", "peerd", "start"],
+            interpreter.command("-m", "peerd", "start", *(["--home", str(paths.home)] if _is_own_home(paths) else [])),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
+            cwd=interpreter.FOLDER,
+            env=interpreter.environment(os.environ),
         )
     home = paths.home if _is_own_home(paths) else None
     try:

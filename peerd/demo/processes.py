@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from p2pfinetune import interpreter
 from peerd.errors import PeerdError
 from peerd.orphans import die_with_parent
 
@@ -43,15 +43,14 @@ async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> Ch
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as err, printed(log).open("ab") as out:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *arguments,
+            *interpreter.command("-m", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             start_new_session=True,
             preexec_fn=None if keep else partial(die_with_parent, signal.SIGTERM),  # by itself, in order
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            cwd=interpreter.FOLDER,
+            env={**interpreter.environment(os.environ), "PYTHONUNBUFFERED": "1"},
         )
     return Child(name, process, log)
 

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
+from p2pfinetune import interpreter
 from peerd.errors import WorkerError
 from peerd.worker import memory, pipes
 from peerd.worker.messages import AnyAnswer, AnyJob, Progress
@@ -70,6 +70,7 @@ class Life:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
                 limit=LINE_BYTES,
+                cwd=interpreter.FOLDER,
                 env=dict(environment),
             )
         except OSError as error:  # no memory, no process or no descriptor is left
@@ -196,7 +197,7 @@ def describe(returncode: int | None, last_line: str) -> str:
 
 def child_command() -> list[str]:
     """How the worker is started."""
-    return [sys.executable, "-m", "peerd.worker.child", str(os.getpid())]
+    return interpreter.command("-m", "peerd.worker.child", str(os.getpid()))
 
 
 def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
@@ -207,4 +208,4 @@ def child_environment(environment: Mapping[str, str], threads: int) -> dict[str,
     """
     quiet = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}
-    return {"OMP_WAIT_POLICY": "PASSIVE", **environment, **quiet, **counts}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **interpreter.environment(environment), **quiet, **counts}

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bootstrap.service import MAX_CONNECTIONS
+from p2pfinetune import interpreter
 from peerd.net import limits
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Failed
@@ -33,7 +34,7 @@ class NoShelf:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     home = tmp_path_factory.mktemp("node")
-    command = [sys.executable, "-m", "bootstrap", "start", "--home", str(home), "--json"]
+    command = [*interpreter.command("-m", "bootstrap"), "start", "--home", str(home), "--json"]
     process = subprocess.Popen(
         [*command, "--listen", "/ip4/127.0.0.1/tcp/0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

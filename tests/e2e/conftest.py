@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from p2pfinetune import interpreter
 from peerd.client import Client
 from peerd.config import Config
 from peerd.errors import NotHealthy, NotRunning, PeerdError
@@ -133,7 +133,7 @@ class Home:
         return self
 
     def command(self, name, *arguments):
-        return [*self.prefix, sys.executable, "-m", "peerd", name, "--home", str(self.folder), *arguments]
+        return [*self.prefix, *interpreter.command("-m", "peerd"), name, "--home", str(self.folder), *arguments]
 
     def run(self, name, *arguments):
         """A command of the CLI to its end."""

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from p2pfinetune import interpreter
 from peerd.paths import Paths
 from tests.linkfaults.forwarder import Forwarder
 
@@ -66,7 +67,7 @@ def daemon() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def dashboard(home: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "peerd", "dashboard", "--no-open", "--json", "--home", str(home)]
+    command = [*interpreter.command("-m", "peerd"), "dashboard", "--no-open", "--json", "--home", str(home)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         lines = []
@@ -311,7 +312,7 @@ def test_the_page_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() ->
 @contextlib.contextmanager
 def demo(report: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`peerd demo` as a person starts it; interrupted, and waited for, if it still runs at the end."""
-    command = [sys.executable, "-m", "peerd", "demo", "--json", "--report", str(report), *options]
+    command = [*interpreter.command("-m", "peerd"), "demo", "--json", "--report", str(report), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield process

@@ -9,13 +9,13 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from p2pfinetune import interpreter
 from p2pfinetune.errors import CheckpointError, ClusterError, OptionError
 from p2pfinetune.simulation import ray_engine
 from p2pfinetune.simulation import run as run_module
@@ -221,7 +221,7 @@ def test_a_sweep_runs_simulations_side_by_side_and_never_twice(machines, configu
 
 
 OWN_CLUSTER = """
-import psutil, sys
+import os, psutil, sys
 from p2pfinetune.simulation.ray_engine import ray_cluster
 import p2pfinetune.simulation.run
 assert "ray" not in sys.modules
@@ -229,19 +229,22 @@ with ray_cluster() as cluster:
     children = psutil.Process().children(recursive=True)
     ours = [c for p in [psutil.Process(), *children] for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
     print(sorted({c.laddr.ip.removeprefix("::ffff:") for c in ours}))
+    look = cluster._ray.remote(num_cpus=0)(lambda: sys.path)
+    print([where for where in cluster._ray.get(look.remote()) if where in {"", os.getcwd()}])
 print(psutil.wait_procs(children, timeout=10)[1])
 """
 
 
 def test_a_cluster_of_our_own_listens_on_loopback_is_quiet_and_leaves_nothing(tmp_path):
+    (here := tmp_path.with_name("here")).mkdir()  # whose code is nobody's business
     environment = {**os.environ, "TMPDIR": str(short := tempfile.mkdtemp(prefix="t-")), "HOME": str(tmp_path)}
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", OWN_CLUSTER],
+            interpreter.command("-W", "error", "-c", OWN_CLUSTER), cwd=here,
             capture_output=True, text=True, timeout=90, env=environment, check=False,
         )  # fmt: skip
 
-        assert (done.stdout.split("\n"), done.stderr) == (["['127.0.0.1']", "[]", ""], "")
+        assert (done.stdout.split("\n"), done.stderr) == (["['127.0.0.1']", "[]", "[]", ""], "")
         assert [*Path(short).iterdir(), *tmp_path.iterdir()] == []
     finally:
         shutil.rmtree(short)

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from p2pfinetune import interpreter
 from peerd.lock import holder
 from peerd.paths import Paths
 
@@ -40,7 +40,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def peerd(*words: object) -> tuple[int, dict[str, object]]:
-    command = [sys.executable, "-m", "peerd", *(str(word) for word in words), "--json"]
+    command = [*interpreter.command("-m", "peerd"), *(str(word) for word in words), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     return done.returncode, json.loads(done.stdout)
 

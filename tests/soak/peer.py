@@ -7,13 +7,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from p2pfinetune import interpreter
 from peerd.client import AsyncClient
 from peerd.config import Config
 from peerd.errors import NotHealthy, PeerdError
@@ -45,7 +45,7 @@ class Peer:
 
     def start(self, at: float) -> None:
         """Also after it was killed or stopped."""
-        command = [sys.executable, "-m", "peerd", "start", "--home", str(self._home)]
+        command = [*interpreter.command("-m", "peerd"), "start", "--home", str(self._home)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._where, *command],

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from p2pfinetune import interpreter
 from p2pfinetune.names import Digest
 from peerd.config import Config
 from peerd.orphans import die_with_parent
@@ -76,7 +77,7 @@ class World:
         """Its address."""
         out = self._folder / "bootstrap.out"
         out.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "bootstrap", "start", "--listen", self._listen(BOOTSTRAP, PORT)]
+        command = [*interpreter.command("-m", "bootstrap"), "start", "--listen", self._listen(BOOTSTRAP, PORT)]
         command += ["--home", str(self._bootstrap_home), "--json"]
         with out.open("ab") as printed, (self._folder / "bootstrap.log").open("ab") as log:
             self._bootstrap = subprocess.Popen(

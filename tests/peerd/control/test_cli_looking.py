@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from p2pfinetune import interpreter
 from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli import main, show
@@ -271,7 +272,7 @@ def on_a_terminal(command: list[str], columns: int) -> str:
 
 
 def test_on_a_terminal_tables_are_drawn_and_elsewhere_they_are_plain(daemon: Any) -> None:
-    command = [sys.executable, "-m", "peerd", "peers", "--home", str(daemon.paths.home)]
+    command = [*interpreter.command("-m", "peerd"), "peers", "--home", str(daemon.paths.home)]
     plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     drawn = on_a_terminal(command, 120)
 
@@ -282,14 +283,14 @@ def test_on_a_terminal_tables_are_drawn_and_elsewhere_they_are_plain(daemon: Any
 
 
 def test_on_a_narrow_terminal_no_figure_is_cut(daemon: Any) -> None:
-    command = [sys.executable, "-m", "peerd", "peers", "--home", str(daemon.paths.home)]
+    command = [*interpreter.command("-m", "peerd"), "peers", "--home", str(daemon.paths.home)]
     plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert on_a_terminal(command, 60).replace("\r", "") == plain
 
 
 def test_a_reader_that_has_enough_is_no_error(daemon: Any) -> None:
-    shell = f"{sys.executable} -m peerd rounds --home {daemon.paths.home} | head -1; exit ${{PIPESTATUS[0]}}"
+    shell = f"{sys.executable} -P -m peerd rounds --home {daemon.paths.home} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -109,3 +109,26 @@ def test_a_file_in_the_place_of_a_folder_is_called_that(home: Path, name: str) -
     with pytest.raises(UsageError, match=f"{home / name} is in the way: it is not a folder") as caught:
         Paths.of(home).prepare()
     assert caught.value.hint.startswith(f"move it away: mv {home / name} ")
+
+
+def test_a_relative_path_in_a_folder_that_was_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(UsageError, match="home lies in the current folder, which was deleted") as caught:
+        Paths.of(Path("home"))
+    assert "whole path" in caught.value.hint
+    assert Paths.of(tmp_path).home == tmp_path
+
+
+def test_a_variable_of_the_environment_means_the_same_wherever_the_daemon_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, name.lower())
+    monkeypatch.delenv("PEERD_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    assert all(Path(path).is_absolute() for path in Paths.of().named().values())

@@ -1,7 +1,10 @@
 """What surrounds the process of a daemon: standard streams, the terminal, the folder it was started in."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +47,17 @@ def test_a_full_or_missing_output_changes_no_exit_code_of_a_command(process):
         assert client.status().worker.restarts == 0
     assert daemon.end()[0] == 0
     assert code("status", "> /dev/full 2>&1")[0] == 3
+
+
+def test_a_daemon_outlives_the_folder_it_was_started_in_and_so_do_its_workers(process, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    daemon = process("text").start(cwd=here)
+    daemon.until(lambda status: status.round >= 1)
+    here.rmdir()
+    os.kill(daemon.children()[0], signal.SIGKILL)
+    before = daemon.status().round
+
+    daemon.until(lambda status: status.worker.restarts == 1 and status.round > before)
+    assert str(Path(f"/proc/{daemon.process.pid}/cwd").readlink()) == "/"
+    assert daemon.end()[0] == 0

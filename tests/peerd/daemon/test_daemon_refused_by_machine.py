@@ -8,11 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from p2pfinetune import interpreter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -69,7 +70,7 @@ def test_a_home_whose_parent_is_missing_is_refused_and_nothing_is_made(process):
     daemon = process()
     daemon.folder = daemon.folder / "on" / "a" / "stick"
 
-    command = [sys.executable, "-m", "peerd", "start", "--home", str(daemon.folder), *daemon.options]
+    command = [*interpreter.command("-m", "peerd"), "start", "--home", str(daemon.folder), *daemon.options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 2
