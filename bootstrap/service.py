@@ -15,6 +15,7 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
+from peerd.orphans import bury_strangers
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 
@@ -60,6 +61,7 @@ async def run(
 ) -> dict[str, int]:
     """Serve until SIGTERM or SIGINT; returns what happened, counted. Raises TransportError when it cannot listen."""
     addresses = parse_listen(listen)
+    bury_strangers(list)  # it has no children of its own
     rendezvous = Rendezvous(State(), trio.current_time, dice)
     host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, count=rendezvous.count)
     host.set_stream_handler(PROTOCOL, rendezvous.serve)

@@ -36,6 +36,7 @@ from peerd.loop_watch import LoopWatch
 from peerd.machine_watch import MachineWatch
 from peerd.net.transport import BlobShelf, Found, Transport
 from peerd.network import Network
+from peerd.orphans import bury_strangers
 from peerd.paths import Paths
 from peerd.perform import Performer
 from peerd.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
@@ -188,6 +189,7 @@ class Daemon:
         """Until it is asked to stop; then everything is closed, within fifteen seconds."""
         if self._outside.signals:
             self._ending.listen()
+            bury_strangers(self._worker.pids)
         try:
             with faults.around("start.tidy"):
                 self._tidy()

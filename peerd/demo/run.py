@@ -19,6 +19,7 @@ from peerd.demo.plan import DemoOptions, Member, config_of, names_of
 from peerd.demo.processes import Child, bootstrap_address, spawn, stopping
 from peerd.demo.result import DemoPeer, DemoPerplexity, DemoResult, gain_over_local, perplexity, same_kind_share
 from peerd.demo.watch import View, watch
+from peerd.orphans import bury_strangers
 from peerd.paths import Paths
 from peerd.settings_file import write_config
 from peerd.wire.keys import PeerKey
@@ -40,6 +41,7 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
     members = prepare(options, folder, console)
     children: list[Child] = []
     keep = [False]
+    bury_strangers(lambda: [child.process.pid for child in children])
     async with stopping(children, keep=keep):
         views = await start(options, members, folder, children, console)
         await watch(views, options.rounds, console, SECONDS_PER_ROUND * options.rounds)

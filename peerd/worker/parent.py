@@ -183,6 +183,11 @@ class Worker:
         if self._life is not None:
             self._life.kill()
 
+    def pids(self) -> list[int]:
+        """Of the process that lives, or has just ended."""
+        life = self._life
+        return [] if life is None else [life.pid]
+
     def now(self) -> WorkerNow:
         """For the snapshot."""
         return WorkerNow(
