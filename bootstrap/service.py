@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import trio
 
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
+from peerd.ending import asked_by
 from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
@@ -59,13 +59,13 @@ async def run(
     ready: Callable[[tuple[str, ...]], None],
     dice: random.Random,
 ) -> dict[str, int]:
-    """Serve until SIGTERM or SIGINT; returns what happened, counted. Raises TransportError when it cannot listen."""
+    """Serve until it is asked to end; returns what happened, counted. Raises TransportError when it cannot listen."""
     addresses = parse_listen(listen)
     bury_strangers(list)  # it has no children of its own
     rendezvous = Rendezvous(State(), trio.current_time, dice)
     host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, count=rendezvous.count)
     host.set_stream_handler(PROTOCOL, rendezvous.serve)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*asked_by()) as signals:
         async with running(host, addresses) as told, trio.open_nursery() as nursery:
             nursery.start_soon(host.get_peerstore().start_cleanup_task, 60)
             nursery.start_soon(_show_out, host)

@@ -1,13 +1,18 @@
-"""The end of a daemon is bounded: asked once it ends in order, by force where that takes long; asked twice, at once."""
+"""The end of a daemon is bounded: asked once it ends in order, by force where that takes long; asked twice, at once.
+
+A terminal that closes (SIGHUP) asks, and never twice: its shell and the kernel both send the signal. Where it is
+ignored when we start, as `nohup` and `--detach` leave it, it stays ignored.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 ORDERLY_SECONDS: Final = 14.0  # the daemon promises fifteen, whatever peers, disks and the worker do
@@ -15,6 +20,22 @@ TIDY_SECONDS: Final = 0.5  # for the socket and the worker's files
 FORCED: Final = 1  # exit code
 
 _log = logging.getLogger("peerd.ending")
+
+
+def asked_by() -> tuple[signal.Signals, ...]:
+    """Signals that ask this process to end."""
+    hangs_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangs_up)
+
+
+@contextlib.contextmanager
+def deaf_to_hangups() -> Iterator[None]:
+    """A child started meanwhile ignores the end of the terminal, and so does this process."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class Ending:
@@ -38,8 +59,8 @@ class Ending:
         self._is_over = False
 
     def listen(self) -> None:
-        """To SIGINT and SIGTERM, in the running loop."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """To SIGINT, SIGTERM and SIGHUP, in the running loop."""
+        for number in asked_by():
             asyncio.get_running_loop().add_signal_handler(number, self.signalled, number)
 
     def ignore(self) -> None:
@@ -53,8 +74,9 @@ class Ending:
         if self._is_over:
             return
         if self._timer is not None:
-            _log.warning("a second signal: leaving at once")
-            self.force()
+            if number != signal.SIGHUP:
+                _log.warning("a second signal: leaving at once")
+                self.force()
         else:
             self.begin(signal.Signals(number).name)
 

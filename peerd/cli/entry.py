@@ -17,12 +17,16 @@ from peerd.cli.output import INTERRUPTED, fail
 from peerd.cli.quick import look, plainly_typed
 from peerd.errors import PeerdError, UsageError
 
+LEAVING = (signal.SIGTERM, signal.SIGHUP)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if arguments is None:  # a process of our own
         streams.settle()
-        signal.signal(signal.SIGTERM, _leave)
+        for number in LEAVING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves it
+                signal.signal(number, _leave)
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json, home = _command_of(given), "--json" in _options_of(given), None
     try:
@@ -36,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     finally:
         if arguments is None:  # it is done: what comes now changes neither its exit code nor its last words
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for number in (signal.SIGINT, *LEAVING):
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, _: object) -> None:

@@ -115,8 +115,10 @@ def _on_a_loop(daemon: Coroutine[Any, Any, int]) -> int:
 def _in_background(paths: Paths, as_json: bool) -> int:
     import subprocess
 
+    from peerd.ending import deaf_to_hangups
+
     begun = paths.log.stat().st_size if paths.log.exists() else 0
-    with _opened(paths.log) as log:
+    with _opened(paths.log) as log, deaf_to_hangups():
         process = subprocess.Popen(  # noqa: S603  # ourselves
             interpreter.command("-m", "peerd", "start", *(["--home", str(paths.home)] if _is_own_home(paths) else [])),
             stdin=subprocess.DEVNULL,

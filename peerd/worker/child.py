@@ -180,7 +180,7 @@ def main(make_jobs: MakeJobs = Jobs) -> int:
     die_with_parent()  # even in the middle of a long computation
     if sys.platform == "linux" and os.getppid() != int(sys.argv[1]):  # it died before we asked
         os._exit(EXIT_PARENT_GONE)
-    for ours in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when we leave, not the terminal
+    for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the daemon decides when we leave, not the terminal
         signal.signal(ours, signal.SIG_IGN)
     os.nice(NICENESS)
     faults.arm(os.environ)

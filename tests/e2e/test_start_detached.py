@@ -47,6 +47,7 @@ def peerd(*words: object) -> tuple[int, dict[str, object]]:
 
 def test_a_daemon_in_the_background_is_ready_when_it_says_so_and_stops_when_told(home: Path, text: Path) -> None:
     started, document = peerd("start", "--home", home, "--data", text, *SMALL, "--detach")
+    os.kill(document["data"]["pid"], signal.SIGHUP)  # the terminal closes, which is nothing to it
     asked, status = peerd("status", "--home", home)
     again, refused = peerd("start", "--home", home)
     stopped, _ = peerd("stop", "--home", home)

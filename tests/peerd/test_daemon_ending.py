@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from peerd.ending import Ending
+from peerd.ending import Ending, asked_by, deaf_to_hangups
 
 
 class Story:
@@ -52,7 +52,25 @@ def test_a_disk_that_hangs_does_not_hold_up_a_forced_end():
     assert story.told == ["kill", "leave 1"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_terminal_that_closes_asks_once_however_often_its_signal_comes():
+    story = Story()
+    for number in (signal.SIGHUP, signal.SIGHUP):
+        story.ending.signalled(number)
+    assert story.told == ["ask SIGHUP"]
+    story.ending.signalled(signal.SIGTERM)
+
+    assert story.told == ["ask SIGHUP", "kill", "leave 1"]
+    story.ending._timer.cancel()
+
+
+def test_a_hangup_that_is_ignored_at_the_start_stays_ignored():
+    assert signal.SIGHUP in asked_by()
+    with deaf_to_hangups():
+        assert signal.SIGHUP not in asked_by()
+    assert signal.SIGHUP in asked_by()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_real_signals_arrive_in_the_loop(number):
     story = Story()
 

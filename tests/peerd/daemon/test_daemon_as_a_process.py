@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from peerd import lock
 from peerd.client import Client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -60,4 +61,24 @@ def test_a_daemon_outlives_the_folder_it_was_started_in_and_so_do_its_workers(pr
 
     daemon.until(lambda status: status.worker.restarts == 1 and status.round > before)
     assert str(Path(f"/proc/{daemon.process.pid}/cwd").readlink()) == "/"
+    assert daemon.end()[0] == 0
+
+
+def test_the_end_of_the_terminal_ends_a_daemon_in_order_and_is_no_crash(process):
+    daemon = process("slow").start()
+    daemon.until(lambda status: status.worker.state == "training")
+
+    code, seconds = daemon.end(signal.SIGHUP)
+
+    assert (code, seconds < 15) == (0, True)
+    assert daemon.left() == []
+    assert lock.died(daemon.paths.lock) == ""
+
+
+def test_a_daemon_that_is_to_outlive_its_terminal_does(process):
+    daemon = process("text").start(wrap=["bash", "-c", """trap '' HUP; exec "$0" "$@" """])
+    before = daemon.until(lambda status: status.round >= 1).round
+    daemon.process.send_signal(signal.SIGHUP)
+
+    daemon.until(lambda status: status.round > before)
     assert daemon.end()[0] == 0
