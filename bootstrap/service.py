@@ -13,6 +13,7 @@ from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
 from peerd.ending import asked_by
 from peerd.net.libp2p.frames import place_of, read_message, write_message
+from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
 from peerd.orphans import bury_strangers
@@ -63,12 +64,13 @@ async def run(
     addresses = parse_listen(listen)
     bury_strangers(list)  # it has no children of its own
     rendezvous = Rendezvous(State(), trio.current_time, dice)
-    host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, count=rendezvous.count)
+    guard = Guard(rendezvous.count)
+    host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, guard=guard)
     host.set_stream_handler(PROTOCOL, rendezvous.serve)
     with trio.open_signal_receiver(*asked_by()) as signals:
         async with running(host, addresses) as told, trio.open_nursery() as nursery:
-            nursery.start_soon(host.get_peerstore().start_cleanup_task, 60)
-            nursery.start_soon(_show_out, host)
+            nursery.start_soon(guard.keep, "memory", host.get_peerstore().start_cleanup_task, 60)
+            nursery.start_soon(guard.keep, "show-out", _show_out, host, guard)
             ready(told)
             async for _ in signals:
                 break
@@ -77,7 +79,7 @@ async def run(
     return dict(rendezvous.counts)
 
 
-async def _show_out(host: Any) -> None:
+async def _show_out(host: Any, guard: Guard) -> None:
     """Close connections that stay: there are only so many, and nobody needs one for long."""
     before: set[Any] = set()
     while True:
@@ -85,5 +87,5 @@ async def _show_out(host: Any) -> None:
         present = set(host.get_network().get_connections())
         for connection in before & present:
             with trio.move_on_after(1):
-                await connection.close()
+                await guard.run("show-out", None, connection.close)
         before = present - before

@@ -17,6 +17,7 @@ from libp2p.stream_muxer.yamux import yamux
 
 from peerd.net import limits
 from peerd.net.libp2p import gossip, guards, muxer
+from peerd.net.libp2p.guard import Guard
 from peerd.wire.keys import PeerKey
 from tests.attackers.floods import header
 from tests.attackers.line import Target, line
@@ -183,7 +184,7 @@ def test_of_control_messages_remains_what_an_honest_peer_may_say():
 
 def test_what_i_say_myself_reaches_everybody_though_a_crowd_has_filled_the_mesh():
     me, honest, elsewhere, *crowd = [ID.from_string(PeerKey(bytes([n]) * 32).peer_id) for n in range(1, 20)]
-    router = gossip.GuardedGossipSub("t")
+    router = gossip.GuardedGossipSub("t", Guard(lambda _: None))
     router.pubsub = SimpleNamespace(
         my_id=me, peers=dict.fromkeys([honest, *crowd]), peer_topics={"t": {honest, *crowd, elsewhere}}
     )
@@ -202,7 +203,7 @@ def listening() -> gossip.GuardedPubsub:
         get_network=lambda: network,
         set_stream_handler=lambda *_: None,
     )
-    found = gossip.GuardedPubsub(host, "t", traffic=lambda *_: None, count=lambda _: None)
+    found = gossip.GuardedPubsub(host, "t", traffic=lambda *_: None, guard=Guard(lambda _: None))
     found._is_msg_seen = lambda _: False
     found.get_message_id = lambda message: message.from_id + message.seqno
     return found
@@ -233,4 +234,4 @@ def test_ever_new_identities_of_one_place_are_heard_no_more_than_some_peers_and_
         assert crowd <= limits.PLACE_FORWARDERS * limits.MESSAGE_BURST
         assert len(looked) == crowd + 1
 
-    trio.run(main)
+    trio.run(main, clock=trio.testing.MockClock())  # where no time passes, however busy the machine is

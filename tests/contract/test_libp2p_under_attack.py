@@ -8,100 +8,26 @@ import os
 import random
 import socket
 import time
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, suppress
 
 import pytest
 import trio
-from libp2p import generate_new_ed25519_identity, new_host
 from libp2p.peer.id import ID
-from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub.pb import rpc_pb2
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as Noise
 from libp2p.utils import encode_varint_prefixed
-from multiaddr import Multiaddr
 
-from p2pfinetune.names import PeerId
 from peerd.errors import TransportError, UsageError
 from peerd.net import limits
 from peerd.net.libp2p import blobs, frames, host
-from peerd.net.libp2p.bridge import Bridge
 from peerd.net.libp2p.frames import read_exactly
-from peerd.net.libp2p.node import blob_protocol, gossip_topic, hello_protocol
+from peerd.net.libp2p.node import blob_protocol, gossip_topic
 from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
 from peerd.wire.addresses import parse_address
 from peerd.wire.framing import frame, pack
 from peerd.wire.messages import BlobReply, BlobRequest
+from tests.attackers.stock import BLOB, NETWORK, Attacker, attacking, honest_peer_gets_its_blob, until
 
-NETWORK = "a" * 64
-BLOB = bytes(range(256)) * 8000  # two megabytes
 MESHSUB = "/meshsub/1.2.0"
-
-
-class Attacker:
-    """A stock libp2p host with no guards, in a thread of its own; `do` runs a trio function there."""
-
-    def __init__(self) -> None:
-        self._bridge = Bridge(self._main, name="attacker")
-
-    async def _main(self, stopping: trio.Event, *, task_status) -> None:
-        from libp2p.crypto.x25519 import create_new_key_pair
-
-        pair = generate_new_ed25519_identity()
-        self.host = new_host(
-            key_pair=pair, sec_opt={NOISE: Noise(pair, noise_privkey=create_new_key_pair().private_key)}
-        )
-        self.id = PeerId(str(self.host.get_id()))
-        self.host.set_stream_handler(hello_protocol(NETWORK), _close)
-        async with self.host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
-            task_status.started()
-            await stopping.wait()
-            await host.close(self.host)
-
-    async def do(self, function, *arguments):
-        return await self._bridge.call(function, *arguments)
-
-    async def connect(self, peer) -> None:
-        address = parse_address(peer.addresses[0])
-        info = PeerInfo(ID.from_string(peer.id), [Multiaddr(address.transport)])
-        await self.do(self.host.connect, info)
-        await until(lambda: self.id in peer.transport.connected())
-
-    async def stream(self, peer, protocol: str):
-        return await self.do(self.host.new_stream, ID.from_string(peer.id), [protocol])
-
-    def serve_blobs(self, handler) -> None:
-        self.host.set_stream_handler(blob_protocol(NETWORK), handler)
-
-
-async def _close(stream) -> None:
-    await stream.close()
-
-
-@asynccontextmanager
-async def attacking(*victims):
-    attacker = Attacker()
-    await attacker._bridge.start()
-    try:
-        for victim in victims:
-            await attacker.connect(victim)
-        yield attacker
-    finally:
-        await attacker._bridge.stop(4.0)
-
-
-async def honest_peer_gets_its_blob(world, victim) -> None:
-    honest = await world.peer()
-    digest = victim.shelf.put(BLOB)
-    assert isinstance(await honest.connect(victim), Connected)
-    assert await honest.transport.fetch(digest, len(BLOB), [victim.id], 30.0) == Fetched(digest, victim.id, len(BLOB))
-
-
-async def until(condition) -> None:
-    """Poll a count that nobody announces."""
-    async with asyncio.timeout(60.0):
-        while not condition():  # noqa: ASYNC110  # a counter of another thread wakes nobody
-            await asyncio.sleep(0.01)
 
 
 def test_garbage_and_silence_on_the_tcp_port(play_libp2p):
@@ -148,32 +74,40 @@ def message(attacker: Attacker, data: bytes, **changes: object) -> bytes:
     return rpc_pb2.RPC(publish=[rpc_pb2.Message(data=data, **{**given, **changes})]).SerializeToString()
 
 
+THE_VICTIM = b"the victim's own id, in letters"
+FORGED = (
+    {},
+    {"signature": b"x" * 64},
+    {"signature": b"x" * 64, "key": b"\xff\xfe"},
+    {"signature": b"x" * 64, "key": b"\x08\x01\x12\x20" + bytes(32)},
+    {"signature": b"x", "key": b""},
+    {"from_id": b"\x12\x20" + bytes(32), "signature": b"x", "key": b"\xff\xfe"},  # stock: Pubsub ends
+    {"from_id": b"\x12\x20" + bytes(32), "signature": b"x", "key": b"\x08\x01\x12\x02xx"},
+    {"from_id": b"", "signature": b"x"},
+    {"from_id": b"\x00\x24" + b"\xff" * 36, "signature": b"x" * 64},
+    {"from_id": THE_VICTIM, "signature": b"x" * 64},
+    {"seqno": b"", "signature": b"x" * 64},
+    {"topicIDs": []},
+)
+
+
 def test_unsigned_forged_and_broken_gossip_is_heard_by_nobody_and_ends_nothing(play_libp2p):
     async def scenario(world):
         victim, neighbour = await world.linked(2)
-        async with attacking(victim) as attacker:
-            stream = await attacker.stream(victim, MESHSUB)
-            good = neighbour.announcement()
-            for changes in (
-                {},
-                {"signature": b"x" * 64},
-                {"signature": b"x" * 64, "key": b"\xff\xfe"},
-                {"signature": b"x" * 64, "key": b"\x08\x01\x12\x20" + bytes(32)},
-                {"signature": b"x", "key": b""},
-                {"from_id": b"\x12\x20" + bytes(32), "signature": b"x", "key": b"\xff\xfe"},  # stock: Pubsub ends
-                {"from_id": b"\x12\x20" + bytes(32), "signature": b"x", "key": b"\x08\x01\x12\x02xx"},
-                {"from_id": b"", "signature": b"x"},
-                {"from_id": b"\x00\x24" + b"\xff" * 36, "signature": b"x" * 64},
-                {"from_id": victim.transport.me.encode(), "signature": b"x" * 64},
-                {"seqno": b"", "signature": b"x" * 64},
-                {"topicIDs": []},
-            ):
-                await attacker.do(stream.write, encode_varint_prefixed(message(attacker, good, **changes)))
+        good = neighbour.announcement()
+        for changes in FORGED:  # some of which cost their sender the connection
+            given = {name: victim.id.encode() if value is THE_VICTIM else value for name, value in changes.items()}
+            async with attacking(victim) as attacker:
+                stream = await attacker.stream(victim, MESHSUB)
+                await attacker.do(stream.write, encode_varint_prefixed(message(attacker, good, **given)))
+                with suppress(Exception):  # it may be cut already
+                    await attacker.do(stream.close)
 
-            await neighbour.transport.publish(good)
-            await victim.until(Heard(good, neighbour.id))
-            await honest_peer_gets_its_blob(world, victim)
-            assert [h.via for h in victim.happenings if isinstance(h, Heard)] == [neighbour.id]
+        await neighbour.transport.publish(good)
+        await victim.until(Heard(good, neighbour.id))
+        await honest_peer_gets_its_blob(world, victim)
+        assert [h.via for h in victim.happenings if isinstance(h, Heard)] == [neighbour.id]
+        assert victim.transport.counts()["gossip-tasks-failed"] >= 2
 
     play_libp2p(scenario)
 

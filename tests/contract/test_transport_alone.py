@@ -11,6 +11,7 @@ from libp2p.peer.id import ID
 
 from peerd.net import limits
 from peerd.net.libp2p import mdns
+from peerd.net.libp2p.guard import Guard
 from peerd.net.memory import Faults, MemoryNetwork
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Fetched, Found, Heard
 from peerd.wire.addresses import parse_address
@@ -195,7 +196,7 @@ def test_a_daemon_that_listens_everywhere_tells_real_addresses_and_loopback(play
 
 def test_a_rumour_on_the_local_network_is_told_and_nothing_more():
     told: list[Found] = []
-    rumours = mdns._Rumours(ADA, told.append)
+    rumours = mdns._Rumours(ADA, told.append, Guard(lambda _: None))
     from libp2p.peer.id import ID
 
     rumours.add_addrs(ID.from_string(BOB), ["/ip4/192.0.2.2/tcp/4001", "/ip4/0.0.0.0/tcp/1", "nonsense"], 120)

@@ -67,7 +67,7 @@ def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:
     async def main() -> None:
         ledger = limits.TrafficLedger()
         node: Any = Node(KEY, NETWORK, Shelf(CONTENT), listen=(), psk=None, lan=False, inbox=inbox, ledger=ledger)  # type: ignore[arg-type]
-        node._host = make_host(KEY, max_connections=4, max_inbound=4, psk=None, count=node._count)
+        node._host = make_host(KEY, max_connections=4, max_inbound=4, psk=None, guard=node._guard)
         node._make_gossip()
         node._make_blobs()
         node._host.set_stream_handler(hello_protocol(NETWORK), node._answer_hello)

@@ -20,7 +20,7 @@ from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
-from peerd.net.libp2p.host import NETWORK_ERRORS
+from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.wire.keys import PeerKey
 from tests.fuzz import mutate
 from tests.fuzz.target import Mutator

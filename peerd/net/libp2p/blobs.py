@@ -20,7 +20,7 @@ from peerd.errors import StoreError
 from peerd.net import limits
 from peerd.net.attempts import Plan
 from peerd.net.libp2p.frames import opened, place_of, read_message, write_message
-from peerd.net.libp2p.host import NETWORK_ERRORS
+from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
 from peerd.net.libp2p.turns import ByName, Turns
 from peerd.net.transport import BlobShelf, Failed, Fetched, Wrong

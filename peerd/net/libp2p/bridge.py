@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
+from peerd.net.libp2p.guard import contained
+
 Result = TypeVar("Result")
 
 
@@ -94,11 +96,10 @@ class Bridge:
         async def task() -> None:
             result: outcome.Outcome[Result] = outcome.Error(BridgeClosed("the network thread is stopping"))
             try:
-                with scope:
-                    try:
-                        result = outcome.Value(await function(*arguments))
-                    except Exception as error:  # the thread's border: it is raised again on the other side
-                        result = outcome.Error(error)
+                with scope, contained() as held:  # the thread's border: it is raised again on the other side
+                    result = outcome.Value(await function(*arguments))
+                if held.failure is not None:
+                    result = outcome.Error(held.failure)
             finally:
                 self._to_asyncio(_settle, answer, result)
 

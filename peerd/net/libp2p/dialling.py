@@ -26,6 +26,7 @@ from multiaddr import Multiaddr
 from p2pfinetune.names import PeerId
 from peerd.net import limits
 from peerd.net.libp2p import host as hosts
+from peerd.net.libp2p.guard import contained
 from peerd.net.transport import Failed, FailureReason
 from peerd.wire.addresses import Address
 from peerd.wire.keys import public_key_of
@@ -142,13 +143,13 @@ async def _dial_one(host: Any, name: ID, place: Address) -> Failed | None:
     host.get_peerstore().clear_addrs(name)
     ears.pop(name, None)
     try:
-        with trio.fail_after(hosts.DIAL_SECONDS):
+        with contained() as held, trio.fail_after(hosts.DIAL_SECONDS):
             await host.connect(PeerInfo(name, [target]))
-    except hosts.NETWORK_ERRORS as error:
-        return why(error, place, ears.get(name), is_keyed=getattr(network, "psk", None) is not None)
+        if held.failure is None:
+            return None
+        return why(held.failure, place, ears.get(name), is_keyed=getattr(network, "psk", None) is not None)
     finally:
         ears.pop(name, None)
-    return None
 
 
 async def _resolved(network: Any, address: Address, look_up: LookUp) -> list[Address] | Failed:

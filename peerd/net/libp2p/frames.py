@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 import trio
+from libp2p.host.exceptions import StreamFailure
 from libp2p.peer.id import ID
 
 from p2pfinetune.names import PeerId, Refusal
 from peerd.net import limits
+from peerd.net.libp2p.guard import NETWORK_ERRORS, contained
 from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
 
 OPEN_SECONDS = 8.0  # for a new stream: three round trips
@@ -20,9 +22,14 @@ ANSWER_SECONDS = 10.0  # for one short message, either way
 
 @asynccontextmanager
 async def opened(host: Any, peer: PeerId, protocol: str) -> AsyncIterator[Any]:
-    """A new stream, closed at the end and reset on failure. Raises host.NETWORK_ERRORS."""
-    with trio.fail_after(OPEN_SECONDS):
+    """A new stream, closed at the end and reset on failure. Raises guard.NETWORK_ERRORS, whatever the peer answers."""
+    stream: Any = None
+    with trio.fail_after(OPEN_SECONDS), contained() as held:
         stream = await host.new_stream(ID.from_string(peer), [protocol])
+    if isinstance(held.failure, NETWORK_ERRORS):
+        raise held.failure
+    if held.failure is not None:
+        raise StreamFailure(f"{type(held.failure).__name__}: {held.failure}") from held.failure
     finished = False
     try:
         yield stream

@@ -14,7 +14,7 @@ from libp2p.pubsub.pubsub import Pubsub
 
 from peerd.net import limits
 from peerd.net.libp2p.frames import place_of
-from peerd.net.libp2p.guards import attempt
+from peerd.net.libp2p.guard import Guard
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 
 MAX_RPC_BYTES = 16 * MAX_ANNOUNCEMENT_BYTES  # one frame
@@ -63,11 +63,11 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         topic: str,
         *,
         traffic: Callable[[Any, int, int], None],
-        count: Callable[[str], None],
+        guard: Guard,
     ) -> None:
-        router = GuardedGossipSub(topic)
+        router = GuardedGossipSub(topic, guard)
         super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=MAX_RPC_BYTES, allowed_topics={topic})
-        self._traffic, self._count = traffic, count
+        self._traffic, self._guard = traffic, guard
         self._messages = Shares(limits.MESSAGES_A_SECOND, limits.MESSAGE_BURST)
         self._bytes = Shares(limits.GOSSIP_BYTES_A_SECOND, limits.GOSSIP_BYTES_BURST)
         many = limits.PLACE_FORWARDERS
@@ -85,8 +85,10 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
                 self._look_at(original, *arguments)
                 return
 
+            about = arguments[0] if arguments and isinstance(arguments[0], ID) else None
+
             async def guarded(*given: Any) -> None:
-                await attempt(function, *given)
+                await self._guard.run("gossip", about, function, *given)
 
             original(guarded, *arguments, **options)
 
@@ -104,6 +106,10 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
             if self._places.get(peer) is mine:  # it may have come back already
                 del self._places[peer]
 
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """As the original, whose queue of those who left ends with the first that cannot be forgotten."""
+        self._guard.call("gossip-goodbye", super()._handle_dead_peer, peer_id)
+
     def _look_at(self, run_task: Callable[..., None], forwarder: Any, message: Any) -> None:
         """What is new and within its forwarder's share; a signature, the dear part, is looked at after that."""
         self._traffic(forwarder, message.ByteSize(), 0)
@@ -113,13 +119,13 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         now, (place, _) = trio.current_time(), self._places.get(forwarder, (limits.UNKNOWN_PLACE, None))
         is_allowed = self._messages.of(forwarder).take(now) and self._messages_of_place.of(place).take(now)
         if len(self._under_way) >= limits.MAX_MESSAGES_UNDER_WAY or not is_allowed:
-            self._count("messages-too-many")
+            self._guard.count("messages-too-many")
             return
         self._under_way.add(name)
 
         async def look() -> None:
             try:
-                await attempt(self.push_msg, forwarder, message)
+                await self._guard.run("gossip", forwarder, self.push_msg, forwarder, message)
             finally:
                 self._under_way.discard(name)
 
@@ -136,7 +142,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
 class GuardedGossipSub(GossipSub):  # type: ignore[misc]  # libp2p is untyped here
     """GossipSub that keeps nothing of topics that are not ours, and answers so much at a time."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, guard: Guard) -> None:
         super().__init__(
             protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
             degree=6,
@@ -145,7 +151,11 @@ class GuardedGossipSub(GossipSub):  # type: ignore[misc]  # libp2p is untyped he
             heartbeat_interval=1,  # seconds; the default of 120 leaves a newcomer deaf
             max_messages_per_topic_per_second=200.0,  # the default of 10 counts forwarders and our own
         )
-        self._topic = topic
+        self._topic, self._guard = topic, guard
+
+    async def heartbeat(self) -> None:
+        """As the original, again where it fails: stock, its end is that of all gossip."""
+        await self._guard.keep("heartbeat", super().heartbeat)
 
     def _get_peers_to_send(
         self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: Any = None

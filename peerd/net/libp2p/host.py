@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.rcmgr import ResourceLimits, new_resource_manager
@@ -28,19 +27,16 @@ from peerd.errors import TransportError, UsageError
 from peerd.net import limits
 from peerd.net.libp2p import guards
 from peerd.net.libp2p.alive import WatchedYamux
+from peerd.net.libp2p.guard import Guard
 from peerd.wire.addresses import Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
 DIAL_SECONDS = 8.0  # for one address: TCP, Noise and yamux over a slow line
 CLOSE_SECONDS = 3.0  # for saying goodbye to everybody
 LISTEN_HINT = "is the address in use, or not of this machine? See: peerd start --help"
-NETWORK_ERRORS = (BaseLibp2pError, OSError, EOFError, trio.TooSlowError, trio.BrokenResourceError)
-"""What a peer, or the way to it, makes the library raise."""
 
 
-def make_host(
-    key: PeerKey, *, max_connections: int, max_inbound: int, psk: str | None, count: Callable[[str], None]
-) -> Any:
+def make_host(key: PeerKey, *, max_connections: int, max_inbound: int, psk: str | None, guard: Guard) -> Any:
     """Noise and yamux over TCP and nothing else: stock, plaintext is on offer too, and a peer may choose it."""
     guards.install()
     pair = create_new_key_pair(key.seed)
@@ -67,8 +63,8 @@ def make_host(
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # whoever asked decides when to ask again
     host.get_network().auto_connector.maybe_connect = _dial_nobody
-    guards.guard_connections(host, max_inbound=max_inbound, count=count)
-    guards.guard_streams(host, count)
+    guards.guard_connections(host, max_inbound=max_inbound, guard=guard)
+    guards.guard_streams(host, guard)
     return host
 
 

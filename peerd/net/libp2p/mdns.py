@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import trio
-from libp2p.discovery.mdns.mdns import MDNSDiscovery
+from libp2p.discovery.mdns import mdns
+from libp2p.discovery.mdns.listener import PeerListener
 from libp2p.peer.id import ID
 
 from p2pfinetune.names import Digest, PeerId
+from peerd.net.libp2p.guard import Guard
 from peerd.net.transport import Found
 from peerd.wire.addresses import Address, dialable
 
@@ -23,10 +25,10 @@ def service_of(network: Digest) -> str:
 
 
 async def announce_and_listen(
-    me: PeerId, network: Digest, addresses: Sequence[Address], tell: Callable[[Found], None]
+    me: PeerId, network: Digest, addresses: Sequence[Address], tell: Callable[[Found], None], guard: Guard
 ) -> None:
     """Until cancelled. Where the machine has no multicast, there is nobody to find, and that is all."""
-    rumours = _Rumours(me, tell)
+    rumours = _Rumours(me, tell, guard)
     spoken = [address for address in addresses if not address.host.startswith("127.") and address.host != "::1"]
     discovery: Any = None
     try:
@@ -44,8 +46,8 @@ async def announce_and_listen(
 class _Rumours:
     """Stands for swarm and peer store where the listener of py-libp2p expects them; called in zeroconf's thread."""
 
-    def __init__(self, me: PeerId, tell: Callable[[Found], None]) -> None:
-        self._me, self._tell = me, tell
+    def __init__(self, me: PeerId, tell: Callable[[Found], None], guard: Guard) -> None:
+        self._me, self._tell, self.guard = me, tell, guard
         self.peerstore = self
 
     def get_peer_id(self) -> ID:
@@ -63,8 +65,25 @@ class _Rumours:
         """Nothing is kept here."""
 
 
+class _Listener(PeerListener):  # type: ignore[misc]  # libp2p is untyped here
+    """Stock, an answer that raises ends zeroconf's thread, and nobody is found any more."""
+
+    def add_service(self, *news: Any) -> None:
+        """As the original."""
+        self.peerstore.guard.call("rumour", super().add_service, *news)
+
+    def update_service(self, *news: Any) -> None:
+        """As the original."""
+        self.peerstore.guard.call("rumour", super().update_service, *news)
+
+    def remove_service(self, *news: Any) -> None:
+        """As the original."""
+        self.peerstore.guard.call("rumour", super().remove_service, *news)
+
+
 def _open(rumours: _Rumours, service: str, addresses: Sequence[Address]) -> Any:
-    return MDNSDiscovery(
+    mdns.PeerListener = _Listener
+    return mdns.MDNSDiscovery(
         rumours,
         port=addresses[0].port if addresses else 0,
         listen_addrs=[address.transport for address in addresses],

@@ -23,8 +23,8 @@ from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.dialling import dial, keep_what_is_heard, most_telling, says_no
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
-from peerd.net.libp2p.guards import attempt
-from peerd.net.libp2p.host import NETWORK_ERRORS, close, is_connected, make_host, running
+from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
+from peerd.net.libp2p.host import close, is_connected, make_host, running
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
@@ -70,6 +70,7 @@ class Node:
     ) -> None:
         """`given`: addresses that a person named; host names are resolved in these alone."""
         self.me, self.counts = key.peer_id, Counter[str]()
+        self._guard = Guard(self._count)
         self.accepted: frozenset[PeerId] = frozenset()
         """Connected and of our network. Replaced, never changed, so that another thread may read it."""
         self._key, self._network, self._shelf = key, network, shelf
@@ -87,7 +88,7 @@ class Node:
             max_connections=limits.MAX_CONNECTIONS,
             max_inbound=limits.MAX_INBOUND,
             psk=self._psk,
-            count=self._count,
+            guard=self._guard,
         )
         keep_what_is_heard(self._host)
         self._make_gossip()
@@ -102,16 +103,20 @@ class Node:
         ):
             await self._pubsub.wait_until_ready()
             subscription = await self._pubsub.subscribe(gossip_topic(self._network))
-            self._nursery.start_soon(self._host.get_peerstore().start_cleanup_task, 60)
+            self._keep("memory", self._host.get_peerstore().start_cleanup_task, 60)
             if self._lan:
                 found = [address for address in map(parse_address, addresses) if isinstance(address, Address)]
-                self._nursery.start_soon(mdns.announce_and_listen, self.me, self._network, found, self._inbox.put)
-            self._nursery.start_soon(_drain, subscription)
-            self._nursery.start_soon(self._keep_gossip)
+                tell, guard = self._inbox.put, self._guard
+                self._keep("mdns", mdns.announce_and_listen, self.me, self._network, found, tell, guard)
+            self._keep("gossip-drain", _drain, subscription)
+            self._keep("gossip-check", self._keep_gossip)
             task_status.started(addresses)
             await stopping.wait()
             await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever
             self._nursery.cancel_scope.cancel()
+
+    def _keep(self, task: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        self._nursery.start_soon(self._guard.keep, task, function, *arguments, name=task)
 
     async def _keep_gossip(self) -> None:
         """The library gives up on a peer's gossip stream after some errors, and never speaks to it again."""
@@ -175,7 +180,7 @@ class Node:
 
     def _make_gossip(self) -> None:
         topic = gossip_topic(self._network)
-        self._pubsub = GuardedPubsub(self._host, topic, traffic=self._count_bytes, count=self._count)
+        self._pubsub = GuardedPubsub(self._host, topic, traffic=self._count_bytes, guard=self._guard)
         self._pubsub.set_topic_validator(topic, self._hear, is_async_validator=False)
 
     def _make_blobs(self) -> None:
@@ -213,7 +218,7 @@ class Node:
 
     async def _on_connected(self, peer: PeerId) -> None:
         if peer not in self._guests and peer not in self._greeted:
-            self._nursery.start_soon(self._greeting, peer)
+            self._nursery.start_soon(self._guard.run, "greeting", ID.from_string(peer), self._greeting, peer)
 
     async def _on_disconnected(self, peer: PeerId) -> None:
         if is_connected(self._host, peer):
@@ -247,7 +252,7 @@ class Node:
             async with opened(self._host, peer, hello_protocol(self._network)):
                 self._accept(peer)
         except StreamFailure as error:
-            self._count("peers-of-another-network")
+            self._count("peers-of-another-network" if says_no(error) else "greetings-broken")
             if says_no(error):
                 await trio.sleep(FAREWELL_SECONDS)
                 return NOT_OURS

@@ -15,7 +15,7 @@ from p2pfinetune.names import Refusal
 from peerd.net import limits
 from peerd.net.libp2p.dialling import dial, most_telling, says_no
 from peerd.net.libp2p.frames import opened, read_message, write_message
-from peerd.net.libp2p.host import NETWORK_ERRORS
+from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.net.transport import Failed
 from peerd.wire.addresses import Address
 from peerd.wire.messages import Register, Sample
