@@ -6,15 +6,16 @@ Referer, or name another host than `peerd`, are refused; the loopback proxy of `
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,10 +23,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from p2pfinetune.errors import UNREADABLE, LearningError
 from p2pfinetune.names import PeerId
 from peerd import __version__, documents, metrics
-from peerd.errors import PeerdError, UsageError
-from peerd.event_stream import MAX_WATCHERS, EventStream
+from peerd.errors import Busy, PeerdError, UsageError
+from peerd.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.explain import HISTORY, trust_now
 from peerd.panels import PanelsDrawn, draw_all
+from peerd.shares import CALLER, Shares
 from peerd.status import RoundRecord, Status
 
 HOST = "peerd"
@@ -34,6 +36,8 @@ HOST = "peerd"
 MAX_BODY = 256 * 1024  # bytes; a prompt of MAX_PROMPT characters and some room
 PAGE_ROUNDS = 500  # rounds on the dashboard
 MAX_ROUNDS = 10_000  # rounds in one answer
+MAX_JOBS = 32  # of people and scripts, waiting for the worker; each holds a connection
+MAX_JOBS_OF_ONE = 16  # process
 MEDIA_TYPES = {  # the system's table may know better, and be wrong: a browser runs no module of type text/plain
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -151,7 +155,8 @@ class _Interface:
 
     def __init__(self, view: DaemonView) -> None:
         self._view = view
-        self._watchers = 0
+        self._watchers = Shares(MAX_WATCHERS, MAX_WATCHERS_OF_ONE)
+        self._jobs = Shares(MAX_JOBS, MAX_JOBS_OF_ONE)
 
     async def status(self, _: Request) -> Response:
         return answer(self._view.status())
@@ -198,15 +203,17 @@ class _Interface:
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE, "cache-control": "no-store"})
 
     async def events(self, request: Request) -> Response:
-        if self._watchers >= MAX_WATCHERS:
-            return problem("busy", f"{MAX_WATCHERS} watchers are connected already", status=503)
+        caller = _caller(request)
+        if not self._watchers.take(caller):
+            said = f"{MAX_WATCHERS} watchers are connected already, or {MAX_WATCHERS_OF_ONE} of your process"
+            return problem("busy", said, "close one", status=503)
         stream = EventStream(
             "status",
             lambda: msgspec.json.encode(self._view.status()),
             self._view.changes(),
             stop=getattr(request.app.state, "stop", None),
         )
-        return _Counted(stream, self)
+        return _Counted(stream, lambda: self._watchers.give_back(caller))
 
     async def stop(self, request: Request) -> Response:
         asked = await _body(request, documents.StopAsked)
@@ -215,17 +222,22 @@ class _Interface:
 
     async def generate(self, request: Request) -> Response:
         asked = await _body(request, documents.GenerateAsked)
-        texts = await self._view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
+        with self._job(request):
+            texts = await self._view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
         return answer(
             documents.Generated(prompt=asked.prompt, base=texts["base"], own=texts["own"], personal=texts["personal"])
         )
 
     async def export(self, request: Request) -> Response:
         asked = await _body(request, documents.ExportAsked)
-        return answer(documents.Exported(folder=asked.folder, files=await self._view.export(asked.folder)))
+        with self._job(request):
+            files = await self._view.export(asked.folder)
+        return answer(documents.Exported(folder=asked.folder, files=files))
 
-    async def test(self, _: Request) -> Response:
-        return answer(msgspec.convert(await self._view.test_losses(), documents.TestLosses))
+    async def test(self, request: Request) -> Response:
+        with self._job(request):
+            losses = await self._view.test_losses()
+        return answer(msgspec.convert(losses, documents.TestLosses))
 
     async def unban(self, request: Request) -> Response:
         asked = await _body(request, documents.UnbanAsked)
@@ -234,24 +246,31 @@ class _Interface:
         await self._view.lift_ban(PeerId(asked.peer_id))
         return answer(documents.Unbanned(peer_id=asked.peer_id))
 
-    def watched(self, change: int) -> None:
-        """Count watchers."""
-        self._watchers += change
+    @contextlib.contextmanager
+    def _job(self, request: Request) -> Iterator[None]:
+        """Counted while it waits for the worker. Raises Busy."""
+        caller = _caller(request)
+        if not self._jobs.take(caller):
+            said = f"{MAX_JOBS} jobs wait for the worker already, or {MAX_JOBS_OF_ONE} of your process"
+            raise Busy(said, "wait until one has ended")
+        try:
+            yield
+        finally:
+            self._jobs.give_back(caller)
 
 
 class _Counted(Response):
     """An event stream that is counted while it lasts."""
 
-    def __init__(self, stream: EventStream, interface: _Interface) -> None:
-        self._stream, self._interface = stream, interface
+    def __init__(self, stream: EventStream, over: Callable[[], None]) -> None:
+        self._stream, self._over = stream, over
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._interface.watched(+1)
         try:
             await self._stream(scope, receive, send)
         finally:
-            self._interface.watched(-1)
+            self._over()
 
 
 class NoBrowsers:
@@ -298,13 +317,22 @@ def problem(code: str, message: str, hint: str = "", *, status: int) -> Response
 
 
 async def bounded_body(request: Request, limit: int) -> bytes | None:
-    """The body, None where it is longer: its length may be announced wrongly, or not at all, so it is counted."""
+    """The body, None where it is longer or breaks off. It is counted: the length that is announced may be wrong."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            return None
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                return None
+    except ClientDisconnect:  # nobody hears the answer
+        return None
     return bytes(body)
+
+
+def _caller(request: Request) -> int | None:
+    """The process that asks, where the server knows."""
+    found: int | None = request.scope.get("state", {}).get(CALLER)
+    return found
 
 
 def _last(request: Request) -> int:
@@ -324,13 +352,13 @@ async def _body(request: Request, kind: type[Asked]) -> Asked:
         raise UsageError(f"the request is not understood: {error}") from error
 
 
-_HTTP_STATUS: Mapping[int, int] = {2: 400, 4: 409, 5: 503}
+_HTTP_STATUS: Mapping[str, int] = {"usage": 400, "already-running": 409, "not-healthy": 503, "busy": 503}
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 async def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, PeerdError)
-    return problem(error.code, str(error), error.hint, status=_HTTP_STATUS.get(error.exit_code, 500))
+    return problem(error.code, str(error), error.hint, status=_HTTP_STATUS.get(error.code, 500))
 
 
 async def _theirs(_: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ import msgspec
 from p2pfinetune.errors import UNREADABLE
 from peerd import documents
 from peerd.credentials import peer_uid
-from peerd.errors import NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
+from peerd.errors import Busy, NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import died, holder
 from peerd.paths import Paths, absolute
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
@@ -35,10 +36,11 @@ from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 HOST = "peerd"  # the only host that the daemon answers to
 QUICK_SECONDS = 10.0  # the daemon's loop is never held for long; a machine that swaps may be
 SLOW_SECONDS = 1800.0  # the worker finishes what it does, then generates, exports or evaluates
+QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 Answer = TypeVar("Answer")
-_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy)}
+_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -229,12 +231,24 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Dial."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + (self.timeout or 0.0)
         try:
             self.sock.settimeout(self.timeout)
-            self.sock.connect(str(self._path))
+            while not self._is_connected(self.sock):
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                time.sleep(QUEUE_SECONDS)
         except OSError:
             self.close()
             raise
+
+    def _is_connected(self, line: socket.socket) -> bool:
+        """False where as many wait to be let in as the kernel lets wait; it does not wait with us, given a limit."""
+        try:
+            line.connect(str(self._path))
+        except BlockingIOError:
+            return False
+        return True
 
 
 class AsyncClient:
@@ -246,7 +260,9 @@ class AsyncClient:
         self._paths = Paths.of(Path(home) if home is not None else None)
         self._socket = socket_path or find_socket(self._paths)
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self._socket)), base_url=f"http://{HOST}", trust_env=False
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket)),
+            base_url=f"http://{HOST}",
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -384,6 +400,10 @@ def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(body, type=kind)
     except UNREADABLE as error:
+        if status >= http.client.INTERNAL_SERVER_ERROR:
+            raise PeerdError(
+                f"the daemon failed at this question (HTTP {status})", "its log says why; where it is: peerd paths"
+            ) from error
         raise PeerdError(
             f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
         ) from error

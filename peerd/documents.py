@@ -240,7 +240,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a command failed and what to do next."""
 
     code: str
-    """usage | not-running | already-running | not-healthy | store | transport | worker | failed"""
+    """usage | not-running | already-running | not-healthy | busy | store | transport | worker | failed"""
     message: str
     hint: str = ""
 

@@ -5,6 +5,7 @@ PeerdError
 +-- NotRunning        the command needs a daemon            exit code 3
 +-- AlreadyRunning    a daemon runs here already            exit code 4
 +-- NotHealthy        the daemon makes no progress          exit code 5
++-- Busy              too many ask it at once               exit code 1
 +-- StoreError        the state on disk cannot be used      exit code 1
 |   +-- LostError     gone or damaged: trying again is in vain
 +-- TransportError    the network back end cannot start     exit code 1
@@ -53,6 +54,12 @@ class NotHealthy(PeerdError):
 
     exit_code = 5
     code = "not-healthy"
+
+
+class Busy(PeerdError):
+    """Too many ask the daemon at once, or wait for its worker."""
+
+    code = "busy"
 
 
 class StoreError(PeerdError):

@@ -17,6 +17,7 @@ INTERVAL_SECONDS = 0.25  # between two snapshots to one watcher; a person sees n
 BEAT_SECONDS = 15.0  # a comment now and then, so that both ends notice when the other has gone
 SLOW_SECONDS = 10.0  # a watcher whose buffers stay full for so long is dropped
 MAX_WATCHERS = 16
+MAX_WATCHERS_OF_ONE = 8  # process; the tabs of a browser come through that of the dashboard
 ABORT = "abort"  # the key of `scope["state"]` under which the server offers to cut the connection
 
 

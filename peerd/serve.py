@@ -20,40 +20,32 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from peerd.credentials import peer_uid
+from peerd.credentials import peer_pid, peer_uid
 from peerd.errors import AlreadyRunning, StoreError
-from peerd.event_stream import ABORT
 from peerd.faults import around
 from peerd.paths import make_private
+from peerd.places import MAX_CONNECTIONS, PATIENCE_SECONDS, Place
+from peerd.shares import CALLER
 
 PRIVATE_UMASK = 0o177  # a socket is made with mode 0600, not narrowed to it a moment later
-MAX_CONNECTIONS = 64  # people, dashboards and scripts of one user; a runaway script gets 503
 MAX_HEADER_BYTES = 16 * 1024
 LAST_ANSWERS_SECONDS = 2  # given to requests that are being answered when the daemon stops
 DIAL_SECONDS = 1.0
 
 
-class Abortable(H11Protocol):
-    """HTTP that lets an endpoint cut its connection: closing waits for a reader who does not read."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
-        """Offer it."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, ABORT: transport.abort}
-
-
-class OwnerOnly(Abortable):
+class OwnerOnly(Place):
     """HTTP for the user who runs the daemon, and nobody else."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its parent
+    def is_welcome(self) -> bool:
         """Ask the kernel who calls."""
-        super().connection_made(transport)
-        uid = peer_uid(transport.get_extra_info("socket"))
-        if uid is not None and uid != os.getuid():
-            logging.getLogger(__name__).warning("refused a connection to the control socket by user %d", uid)
-            transport.abort()
+        connection = self.transport.get_extra_info("socket")
+        self.app_state = {**self.app_state, CALLER: peer_pid(connection)}
+        uid = peer_uid(connection)
+        if uid is None or uid == os.getuid():
+            return True
+        logging.getLogger(__name__).warning("refused a connection to the control socket by user %d", uid)
+        return False
 
 
 async def serve(
@@ -77,7 +69,7 @@ async def serve_on(
     app: Starlette,
     stop: asyncio.Event,
     *,
-    http: type[asyncio.Protocol] = Abortable,
+    http: type[asyncio.Protocol] = Place,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Answer on a bound socket until `stop`. Watchers of event streams learn of the stop from `app.state.stop`."""
@@ -93,7 +85,8 @@ async def serve_on(
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=MAX_CONNECTIONS,
+        timeout_keep_alive=round(PATIENCE_SECONDS),
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )

@@ -64,15 +64,16 @@ const AWAY = "The daemon does not answer, or the terminal that ran “peerd dash
 const NO_SESSION = "This tab has no session. Where the dashboard is open in another tab of this browser, a new tab takes it over;\notherwise type “peerd dashboard” again and open the link it prints. A link works once.";
 
 async function listen() {
+  let refused = null;
   try {
-    await follow("/v1/events", () => { say("good", "live"); notice(""); }, (name, data) => {
+    refused = await follow("/v1/events", () => { say("good", "live"); notice(""); }, (name, data) => {
       if (name !== "status") return;
       head(JSON.parse(data));
       if (!document.hidden) look();  // nobody reads a page in the background
     });
   } catch { /* the line broke, or was silent for too long: the same as its end */ }
   say("bad", "no connection");
-  notice(AWAY);
+  notice(refused?.code === "busy" ? `${refused.message}: ${refused.hint}.` : AWAY);
   setTimeout(begin, AGAIN);
 }
 

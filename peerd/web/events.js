@@ -4,7 +4,8 @@ import { ask } from "./session.js";
 
 const SILENCE = 45000;  // milliseconds; the daemon sends a sign of life every 15 s, and a tunnel may die without a word
 
-// Calls opened once, then heard(name, data) for each event; returns when the stream has ended, throws where it broke.
+// Calls opened once, then heard(name, data) for each event. Returns why there was no stream, or nothing when it has ended; throws
+// where it broke.
 export async function follow(path, opened, heard) {
   const line = new AbortController();
   let alarm = 0;
@@ -12,7 +13,7 @@ export async function follow(path, opened, heard) {
   alive();
   try {
     const answer = await ask(path, line.signal);
-    if (!answer.ok) return;
+    if (!answer.ok) return (await answer.json()).error;
     opened();
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from peerd.event_stream import MAX_WATCHERS, EventStream
+from peerd import serve as served
+from peerd.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.status import Status
 
 
@@ -164,6 +166,28 @@ def test_over_the_socket_a_finished_round_is_pushed(daemon: Any, view: Any) -> N
     assert rounds == [13, 14]
 
 
+@pytest.fixture
+def _as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection as if of a process of its own."""
+    pids = itertools.count(1)
+    monkeypatch.setattr(served, "peer_pid", lambda _: next(pids))
+
+
+def test_one_process_leaves_room_for_watchers_of_others(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    callers = [connect(daemon) for _ in range(MAX_WATCHERS_OF_ONE + 1)]
+    answers = [caller.recv(100) for caller in callers]
+    monkeypatch.setattr(served, "peer_pid", lambda _: 1)
+    another = connect(daemon)
+    heard = another.recv(100)
+    for caller in (*callers, another):
+        caller.close()
+
+    assert [b"200 OK" in answer for answer in answers] == [True] * MAX_WATCHERS_OF_ONE + [False]
+    assert b" 503 " in answers[-1]
+    assert b"200 OK" in heard
+
+
+@pytest.mark.usefixtures("_as_many_processes")
 def test_one_watcher_too_many_is_told_so(daemon: Any) -> None:
     callers = [connect(daemon) for _ in range(MAX_WATCHERS)]
     assert all(b"200 OK" in caller.recv(100) for caller in callers)
@@ -175,6 +199,7 @@ def test_one_watcher_too_many_is_told_so(daemon: Any) -> None:
     assert b" 503 " in answer
 
 
+@pytest.mark.usefixtures("_as_many_processes")
 @pytest.mark.parametrize("leave", [True, False])
 def test_a_watcher_that_left_makes_room(daemon: Any, view: Any, leave: bool) -> None:
     callers = [connect(daemon) for _ in range(MAX_WATCHERS)]

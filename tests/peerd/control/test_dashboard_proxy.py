@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from peerd.dashboard import MAX_WRONG_TOKENS, SESSION_HEADER, TUNNEL, Gate, serve_dashboard
 from peerd.errors import UsageError
+from peerd.places import MAX_CONNECTIONS
 from tests.linkfaults.forwarder import Forwarder
 
 ROOT = Path(__file__).parents[3]
@@ -274,6 +277,23 @@ def test_ending_with_an_open_stream_ends_it_without_a_complaint(opened: Page, ca
 
     assert (first, b"data: " in rest) == (b"event: status\n", True)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"GET / HT",
+        b"POST /auth/exchange HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 9\r\n\r\n{",
+    ],
+)
+def test_silent_connections_in_every_place_do_not_keep_the_page_away(opened: Page, first: bytes) -> None:
+    first = first.replace(b"{host}", f"127.0.0.1:{opened.port}".encode())
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS + 6):
+            stack.enter_context(socket.create_connection(("127.0.0.1", opened.port), timeout=20)).sendall(first)
+
+        assert [opened.ask("GET", path)[0] for path in ("/", "/web/app.js", "/v1/status", "/v1/panels")] == [200] * 4
 
 
 def test_a_taken_port_is_told_with_advice(page: Page, daemon: Any) -> None:
