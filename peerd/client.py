@@ -26,66 +26,20 @@ from typing import Self, TypeVar
 import msgspec
 
 from p2pfinetune.errors import UNREADABLE
-from peerd import documents
+from peerd import documents, questions
 from peerd.credentials import peer_uid
 from peerd.errors import Busy, NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
 from peerd.lock import died, holder
-from peerd.paths import Paths, absolute
+from peerd.paths import Paths
+from peerd.questions import Request
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 
 HOST = "peerd"  # the only host that the daemon answers to
-QUICK_SECONDS = 10.0  # the daemon's loop is never held for long; a machine that swaps may be
-SLOW_SECONDS = 1800.0  # the worker finishes what it does, then generates, exports or evaluates
 QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 Answer = TypeVar("Answer")
 _ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
-
-
-class _Request(msgspec.Struct, frozen=True):
-    """One question, however it is sent."""
-
-    method: str
-    path: str
-    body: bytes | None = None
-    seconds: float = QUICK_SECONDS
-
-
-def _rounds(last: int) -> _Request:
-    return _Request("GET", f"/v1/rounds?last={last}")
-
-
-def _sent(last: int) -> _Request:
-    return _Request("GET", f"/v1/sent?last={last}")
-
-
-def _generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> _Request:
-    asked = documents.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    return _Request("POST", "/v1/generate", msgspec.json.encode(asked), SLOW_SECONDS)
-
-
-def _export(folder: str | os.PathLike[str]) -> _Request:
-    asked = documents.ExportAsked(folder=str(absolute(Path(folder))))
-    return _Request("POST", "/v1/export", msgspec.json.encode(asked), SLOW_SECONDS)
-
-
-def _unban(peer_id: str) -> _Request:
-    return _Request("POST", "/v1/unban", msgspec.json.encode(documents.UnbanAsked(peer_id=peer_id)))
-
-
-def _stop(reason: str) -> _Request:
-    return _Request("POST", "/v1/stop", msgspec.json.encode(documents.StopAsked(reason=reason)))
-
-
-_STATUS = _Request("GET", "/v1/status")
-_HEALTH = _Request("GET", "/v1/health")
-_PEERS = _Request("GET", "/v1/peers")
-_TRUST = _Request("GET", "/v1/trust")
-_METRICS = _Request("GET", "/v1/metrics")
-_IDENTITY = _Request("GET", "/v1/id")
-_PATHS = _Request("GET", "/v1/paths")
-_TEST = _Request("POST", "/v1/test", b"{}", SLOW_SECONDS)
 
 
 class Client:
@@ -108,65 +62,65 @@ class Client:
 
     def status(self) -> Status:
         """What the daemon is doing."""
-        return self._ask(_STATUS, Status)
+        return self._ask(questions.STATUS, Status)
 
     def health(self) -> documents.Health:
         """Whether it makes progress, and why not."""
-        return self._ask(_HEALTH, documents.Health)
+        return self._ask(questions.HEALTH, documents.Health)
 
     def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
-        return self._ask(_PEERS, documents.PeersNow).peers
+        return self._ask(questions.PEERS, documents.PeersNow).peers
 
     def banned(self) -> list[BannedNow]:
         """Peers of which nothing is wanted for now."""
-        return self._ask(_PEERS, documents.PeersNow).banned
+        return self._ask(questions.PEERS, documents.PeersNow).banned
 
     def unban(self, peer_id: str) -> None:
         """Lift the ban of a peer. UsageError where it is not banned."""
-        self._ask(_unban(peer_id), documents.Unbanned)
+        self._ask(questions.unban(peer_id), documents.Unbanned)
 
     def trust(self) -> documents.TrustNow:
         """The last trust row, with history."""
-        return self._ask(_TRUST, documents.TrustNow)
+        return self._ask(questions.TRUST, documents.TrustNow)
 
     def rounds(self, last: int = 1000) -> list[RoundRecord]:
         """Finished rounds, oldest first."""
-        return self._ask(_rounds(last), documents.RoundsDone).rounds
+        return self._ask(questions.rounds(last), documents.RoundsDone).rounds
 
     def metrics(self) -> str:
         """Every figure, as Prometheus text."""
-        return _text(*self._send(_METRICS))
+        return _text(*self._send(questions.METRICS))
 
     def sent(self, last: int = 1000) -> documents.Sent:
         """What left this device, of the last so many rounds."""
-        return self._ask(_sent(last), documents.Sent)
+        return self._ask(questions.sent(last), documents.Sent)
 
     def identity(self) -> documents.Identity:
         """Peer id and addresses."""
-        return self._ask(_IDENTITY, documents.Identity)
+        return self._ask(questions.IDENTITY, documents.Identity)
 
     def paths(self) -> dict[str, str]:
         """Where the daemon's files are."""
-        return self._ask(_PATHS, dict[str, str])
+        return self._ask(questions.PATHS, dict[str, str])
 
     def generate(
         self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
     ) -> documents.Generated:
         """The base, own and personal model continue a prompt."""
-        return self._ask(_generate(prompt, max_tokens, temperature, seed), documents.Generated)
+        return self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
     def export(self, folder: str | os.PathLike[str]) -> list[str]:
         """Write the personal adapter as a PEFT folder; the files written."""
-        return self._ask(_export(folder), documents.Exported).files
+        return self._ask(questions.export(folder), documents.Exported).files
 
     def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
-        return self._ask(_TEST, documents.TestLosses)
+        return self._ask(questions.TEST, documents.TestLosses)
 
     def stop(self, reason: str = "asked by a client") -> None:
         """Ask the daemon to stop; returns when it has heard it."""
-        self._ask(_stop(reason), documents.Stopping)
+        self._ask(questions.stop(reason), documents.Stopping)
 
     def watch(self) -> Iterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
@@ -186,10 +140,10 @@ class Client:
         finally:
             connection.close()
 
-    def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+    def _ask(self, request: Request, kind: type[Answer]) -> Answer:
         return _answer(*self._send(request), kind)
 
-    def _send(self, request: _Request) -> tuple[int, bytes]:
+    def _send(self, request: Request) -> tuple[int, bytes]:
         connection = self._connect(request.seconds)
         try:
             connection.request(request.method, request.path, request.body, {"Host": HOST})
@@ -279,65 +233,65 @@ class AsyncClient:
 
     async def status(self) -> Status:
         """What the daemon is doing."""
-        return await self._ask(_STATUS, Status)
+        return await self._ask(questions.STATUS, Status)
 
     async def health(self) -> documents.Health:
         """Whether it makes progress, and why not."""
-        return await self._ask(_HEALTH, documents.Health)
+        return await self._ask(questions.HEALTH, documents.Health)
 
     async def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
-        return (await self._ask(_PEERS, documents.PeersNow)).peers
+        return (await self._ask(questions.PEERS, documents.PeersNow)).peers
 
     async def banned(self) -> list[BannedNow]:
         """Peers of which nothing is wanted for now."""
-        return (await self._ask(_PEERS, documents.PeersNow)).banned
+        return (await self._ask(questions.PEERS, documents.PeersNow)).banned
 
     async def unban(self, peer_id: str) -> None:
         """Lift the ban of a peer. UsageError where it is not banned."""
-        await self._ask(_unban(peer_id), documents.Unbanned)
+        await self._ask(questions.unban(peer_id), documents.Unbanned)
 
     async def trust(self) -> documents.TrustNow:
         """The last trust row, with history."""
-        return await self._ask(_TRUST, documents.TrustNow)
+        return await self._ask(questions.TRUST, documents.TrustNow)
 
     async def rounds(self, last: int = 1000) -> list[RoundRecord]:
         """Finished rounds, oldest first."""
-        return (await self._ask(_rounds(last), documents.RoundsDone)).rounds
+        return (await self._ask(questions.rounds(last), documents.RoundsDone)).rounds
 
     async def metrics(self) -> str:
         """Every figure, as Prometheus text."""
-        return _text(*await self._send(_METRICS))
+        return _text(*await self._send(questions.METRICS))
 
     async def sent(self, last: int = 1000) -> documents.Sent:
         """What left this device, of the last so many rounds."""
-        return await self._ask(_sent(last), documents.Sent)
+        return await self._ask(questions.sent(last), documents.Sent)
 
     async def identity(self) -> documents.Identity:
         """Peer id and addresses."""
-        return await self._ask(_IDENTITY, documents.Identity)
+        return await self._ask(questions.IDENTITY, documents.Identity)
 
     async def paths(self) -> dict[str, str]:
         """Where the daemon's files are."""
-        return await self._ask(_PATHS, dict[str, str])
+        return await self._ask(questions.PATHS, dict[str, str])
 
     async def generate(
         self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
     ) -> documents.Generated:
         """The base, own and personal model continue a prompt."""
-        return await self._ask(_generate(prompt, max_tokens, temperature, seed), documents.Generated)
+        return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
     async def export(self, folder: str | os.PathLike[str]) -> list[str]:
         """Write the personal adapter as a PEFT folder; the files written."""
-        return (await self._ask(_export(folder), documents.Exported)).files
+        return (await self._ask(questions.export(folder), documents.Exported)).files
 
     async def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
-        return await self._ask(_TEST, documents.TestLosses)
+        return await self._ask(questions.TEST, documents.TestLosses)
 
     async def stop(self, reason: str = "asked by a client") -> None:
         """Ask the daemon to stop; returns when it has heard it."""
-        await self._ask(_stop(reason), documents.Stopping)
+        await self._ask(questions.stop(reason), documents.Stopping)
 
     async def watch(self) -> AsyncIterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
@@ -358,10 +312,10 @@ class AsyncClient:
         except httpx.TransportError:
             return  # it ended in the middle of a line
 
-    async def _ask(self, request: _Request, kind: type[Answer]) -> Answer:
+    async def _ask(self, request: Request, kind: type[Answer]) -> Answer:
         return _answer(*await self._send(request), kind)
 
-    async def _send(self, request: _Request) -> tuple[int, bytes]:
+    async def _send(self, request: Request) -> tuple[int, bytes]:
         import httpx
 
         require_ours(self._socket)

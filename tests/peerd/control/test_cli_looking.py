@@ -18,9 +18,9 @@ from peerd import documents
 from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.cli.output import OF_A_HOME, in_home
-from peerd.client import _Request
 from peerd.lock import hold
 from peerd.paths import Paths
+from peerd.questions import Request
 from peerd.status import NeighbourNow, Status
 
 ASKING = (
@@ -370,9 +370,9 @@ def test_every_command_of_a_home_is_known_as_one() -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path, say: Any, monkeypatch: Any) -> None:
-    hasty = _Request("GET", "/v1/status", seconds=0.02)
-    monkeypatch.setattr("peerd.client._PEERS", hasty)
-    monkeypatch.setattr("peerd.client._stop", lambda _: hasty)
+    hasty = Request("GET", "/v1/status", seconds=0.02)
+    monkeypatch.setattr("peerd.questions.PEERS", hasty)
+    monkeypatch.setattr("peerd.questions.stop", lambda _: hasty)
     paths = Paths.of(home)
     home.mkdir()
     with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket) as me:

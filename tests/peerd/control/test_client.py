@@ -15,6 +15,7 @@ import peerd
 from peerd import AsyncClient, Client
 from peerd.dashboard import serve_dashboard
 from peerd.errors import NotHealthy, NotRunning, PeerdError, UsageError, WorkerError
+from peerd.questions import Request
 
 
 def test_a_person_asks_from_python(daemon: Any) -> None:
@@ -138,7 +139,7 @@ def mute(home: Path) -> Path:
 
 
 def test_a_daemon_that_hangs_is_unhealthy_and_not_absent(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peerd.client._STATUS", peerd.client._Request("GET", "/v1/status", seconds=0.05))
+    monkeypatch.setattr("peerd.questions.STATUS", Request("GET", "/v1/status", seconds=0.05))
     with pytest.raises(NotHealthy, match="did not answer"):
         Client(socket_path=mute).status()
 
