@@ -14,6 +14,8 @@ import platformdirs
 import typer
 
 from p2pfinetune import streams
+from peerd.errors import PeerdError, UsageError
+from peerd.paths import NO_HOME, expanded
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130  # as shells report Ctrl-C
@@ -50,7 +52,6 @@ def start(
     import trio
 
     from bootstrap import service
-    from peerd.errors import PeerdError
     from peerd.wire.keys import PeerKey, load_group_key
 
     dice = random.Random(secrets.randbits(64))
@@ -73,7 +74,10 @@ def home_of(given: Path | None) -> Path:
     """The folder of the identity key: given, from the environment, or this user's."""
     if given is None and (named := os.environ.get(HOME_VARIABLE)):
         given = Path(named)
-    return given.expanduser() if given else Path(platformdirs.user_data_dir("peerd-bootstrap"))
+    try:
+        return expanded(given) if given else Path(platformdirs.user_data_dir("peerd-bootstrap"))
+    except RuntimeError as error:
+        raise UsageError(NO_HOME, "name the folder: --home DIR, or set HOME") from error
 
 
 def main() -> None:

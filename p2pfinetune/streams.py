@@ -6,16 +6,26 @@ library then writes into it, or aborts. And a write to standard output or error 
 the disk is full, the terminal is gone) is swallowed and remembered, beneath all buffers, so that neither a print nor
 the interpreter's last flush can turn an exit code into another one or end a program that serves. A command that has
 something to say asks `lost` at its end whether that arrived.
+
+What the terminal's encoding has no sign for (our own dashes, ellipses and bars on one that is not UTF-8) is written in
+plain ASCII, by the error handler PLAIN, and not raised.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
+import unicodedata
 from typing import Final, TextIO
 
 NUMBERS: Final = (0, 1, 2)
+PLAIN: Final = "peerd-plain"
+"""The name of the error handler of both outputs."""
+_PYTHONS: Final = ("strict", "surrogateescape", "backslashreplace")
+"""What streams do by themselves; anything else was asked for, with PYTHONIOENCODING."""
+_ASCII: Final = {"–": "-", "—": "-", "…": "...", "→": "->", "±": "+-", "×": "x", "█": "#"}
 
 
 class Lasting(io.FileIO):
@@ -54,6 +64,26 @@ def left(stream: TextIO | None) -> bool:
     return isinstance(lost(stream), BrokenPipeError)
 
 
+def in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """The error handler PLAIN: what stands for the characters that could not be encoded, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+
+codecs.register_error(PLAIN, in_plain_signs)
+
+
+def _plain(character: str) -> str:
+    """Ours by the table, a letter without its accents; a part of a bar or frame is a line, all else a question mark."""
+    if character in _ASCII:
+        return _ASCII[character]
+    if "─" <= character <= "▟":  # box drawing and block elements
+        return "|" if character in "│┃║" else "-"
+    bare = "".join(c for c in unicodedata.normalize("NFKD", character) if c.isascii())
+    return bare or "?"
+
+
 def _open_if_closed(number: int) -> None:
     try:
         os.fstat(number)
@@ -70,13 +100,13 @@ def _lasting(stream: TextIO | None, number: int) -> TextIO:
         return stream
     file = Lasting(number, "w", closefd=False)
     if stream is None:
-        return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="backslashreplace")
+        return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors=PLAIN)
     stream.flush()
     unbuffered = bool(getattr(stream, "write_through", False))  # as with PYTHONUNBUFFERED
     return io.TextIOWrapper(
         file if unbuffered else io.BufferedWriter(file),  # as the interpreter does it
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors=PLAIN if stream.errors in _PYTHONS else stream.errors,
         line_buffering=bool(getattr(stream, "line_buffering", False)),
         write_through=unbuffered,
     )

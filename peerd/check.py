@@ -21,7 +21,7 @@ from p2pfinetune.names import Refusal
 from p2pfinetune.precision import CHOICES
 from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
-from peerd.config import Config
+from peerd.config import INT64, Config
 from peerd.errors import UsageError
 from peerd.net import limits
 from peerd.paths import absolute
@@ -118,11 +118,15 @@ def _precision(config: Config) -> None:
 
 
 def _finite(config: Config) -> None:
-    """A rate or a wait without end is a slip."""
+    """A rate or a wait without end is a slip, and so is a whole number that no file of ours can hold."""
     for name in config.__struct_fields__:
         value = getattr(config, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} has to be a finite number", "see: peerd start --help")
+    for option, options in (("--trust-option", config.trust_options), ("--merge-option", config.merge_options)):
+        for name, value in options.items():
+            if isinstance(value, int | float) and not -INT64 <= value <= INT64:
+                raise UsageError(f"{option} {name}: {str(value)[:40]} is out of range", "give a smaller number")
 
 
 def _privacy(config: Config) -> None:

@@ -6,8 +6,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
+# library of ours can hold, which would be told much later and by another name.
+MANY = 10**9
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MANY)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0, le=MANY)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=MANY)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=MANY)]
+INT64 = 2**63 - 1
+Seed = Annotated[int, msgspec.Meta(ge=-INT64, le=INT64)]
+"""What SQLite, TOML, MessagePack and torch's generators all hold."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How updates are written for the network."""
     twin: bool = False
     """Also train a twin that never merges, to measure what collaboration brings."""
-    rank: Positive = 8
+    rank: Annotated[int, msgspec.Meta(ge=1, le=4_096)] = 8
     """LoRA rank; part of the network's identity."""
     alpha: Positive = 16
     """LoRA alpha; part of the network's identity."""
@@ -53,57 +61,57 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Module names to adapt; empty: our table for the model family."""
     steps_per_round: Positive = 20
     """Optimizer steps between two merges."""
-    batch_size: Positive = 8
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 8
     """Sequences a micro-batch."""
     accumulation: Positive = 1
     """Micro-batches a step."""
-    context: Positive = 256
+    context: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] = 256
     """Tokens a sequence."""
-    lr: Annotated[float, msgspec.Meta(gt=0)] = 2e-3
+    lr: Annotated[float, msgspec.Meta(gt=0, le=MANY)] = 2e-3
     """Peak learning rate."""
-    total_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    total_steps: NotNegative = 0
     """With a known number of steps: OneCycle over them, then resting. 0: run for ever, constant after warm-up."""
-    rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rounds: NotNegative = 0
     """Rest for good after so many rounds; 0: never."""
-    warmup_rounds: Annotated[int, msgspec.Meta(ge=0)] = 1
+    warmup_rounds: NotNegative = 1
     """First rounds without merging."""
     patience: Positive = 8
     """Rounds without a better guard loss before training rests."""
-    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 0.05
+    tolerance: Amount = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    credit: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    credit: Amount = 0.0
     """How much worse than the own adapter, in nats a token, a merge may measure, until that is regained."""
-    trust_tokens: Annotated[int, msgspec.Meta(ge=0)] = 4096
+    trust_tokens: NotNegative = 4096
     """Most tokens of the trust split that an adapter is scored on; 0: all."""
-    guard_tokens: Annotated[int, msgspec.Meta(ge=0)] = 8192
+    guard_tokens: NotNegative = 8192
     """Most tokens of the guard split that a loss is measured on; 0: all."""
     collect_seconds: Seconds = 30.0
     """Longest wait for neighbours' updates in a round."""
     staleness_seconds: Seconds = 3600.0
     """Updates older than this take no part."""
-    max_neighbours: Positive = 16
+    max_neighbours: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 16
     """Peers whose updates are fetched and merged."""
-    private_clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    private_clip: Amount = 0.0
     """Publish with differential privacy: shorten every update to this norm; with --private-noise. 0: off."""
-    private_noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    private_noise: Amount = 0.0
     """Standard deviation of the noise on a published update, in units of twice the clip."""
     private_delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
     """The chance that the promise of epsilon fails: far below one in the number of people it protects."""
-    private_budget: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    private_budget: Amount = 0.0
     """Stop publishing, and nothing else, before all updates together exceed this epsilon. 0: no limit."""
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Torch threads of the worker; 0: torch decides."""
-    worker_memory: Annotated[int, msgspec.Meta(ge=0)] = 0
+    worker_memory: NotNegative = 0
     """MiB that training may take, on Linux; 0: three quarters of the machine's."""
-    max_upload: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_upload: NotNegative = 0
     """KiB a second for sending updates to others, all together; 0: no limit."""
-    max_download: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_download: NotNegative = 0
     """KiB a second for fetching others' updates, all together; 0: no limit."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     precision: str = "auto"
     """Numbers to train in: fp32, bf16, or auto, which is bf16 where that was measured to be clearly quicker."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the local data order and dropout."""
     shares: dict[str, tuple[float, ...]] = {}
     """Declared category shares by peer id, for the `oracle` scheme in the demo; never sent to anyone."""

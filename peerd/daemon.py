@@ -41,7 +41,7 @@ from peerd.paths import Paths
 from peerd.perform import Performer
 from peerd.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
 from peerd.serve import serve
-from peerd.settings_file import UNFINISHED
+from peerd.settings_file import unfinished as unfinished_settings
 from peerd.shell import Finished, Shell
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Status
@@ -370,7 +370,7 @@ class Daemon:
 def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
-    for left in (*unfinished(paths.identity), *paths.config.parent.glob(UNFINISHED)):
+    for left in (*unfinished(paths.identity), *unfinished_settings(paths.config)):
         left.unlink(missing_ok=True)
 
 

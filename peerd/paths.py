@@ -19,6 +19,7 @@ from peerd.errors import UsageError
 HOME_VARIABLE = "PEERD_HOME"
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 108 on Linux and 104 on macOS, the final zero included
 PRIVATE = 0o700
+NO_HOME = "the home folder of the user is not known: HOME is not set, and the system has no entry for the user"
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +69,19 @@ def absolute(given: str | Path) -> Path:
     Raises UsageError where it means nothing.
     """
     try:
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     except FileNotFoundError as error:
         raise UsageError(
             f"{given} lies in the current folder, which was deleted", "give the whole path, or go elsewhere: cd"
         ) from error
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` written out. Raises UsageError when nobody knows which folder that is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {NO_HOME}", "write the path out") from error
 
 
 def _in_one_folder(home: Path) -> Paths:
@@ -94,17 +103,21 @@ def _in_one_folder(home: Path) -> Paths:
 
 def _of_this_user() -> Paths:
     folders = platformdirs.PlatformDirs("peerd", appauthor=False)
-    home = absolute(folders.user_data_dir)
+    try:
+        home, settings = absolute(folders.user_data_dir), absolute(folders.user_config_dir)
+        cache, logs = absolute(folders.user_cache_dir), absolute(folders.user_log_dir)
+    except RuntimeError as error:  # no HOME, and the system does not know this user
+        raise UsageError(NO_HOME, "name the folder: --home DIR, or set HOME") from error
     plain = _runtime_folder() / "peerd.sock"
     return Paths(
         home=home,
-        config=absolute(folders.user_config_dir) / "config.toml",
+        config=settings / "config.toml",
         identity=home / "identity.key",
         database=home / "state.db",
         blobs=home / "blobs",
         scratch=home / "scratch",
-        cache=absolute(folders.user_cache_dir),
-        log=absolute(folders.user_log_dir) / "peerd.log",
+        cache=cache,
+        log=logs / "peerd.log",
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
         reports=home / "reports",

@@ -70,7 +70,7 @@ def reproduce(
         typer.Option("--data", metavar="DIR", help=f"Raw text. \\[default: ${DATA_VARIABLE}, or else ../shared/data]"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="How many.")] = 3,
-    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The others follow it.")] = 0,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, max=2**62, help="The others follow it.")] = 0,
     scale: Annotated[
         float | None,
         typer.Option("--scale", help="Of the paper's text a peer. \\[default: 1/70 for small models, or else 1]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -76,7 +77,7 @@ def is_small(model: str) -> bool:
     """Whether `small` is the right start for a model: the embedded one, and whatever is a folder of under 50 MB."""
     if model == "nano":
         return True
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111  # Path.expanduser raises where no home is known
     return folder.is_dir() and sum(path.stat().st_size for path in folder.glob("*.safetensors")) < 50 << 20
 
 

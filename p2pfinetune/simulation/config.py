@@ -19,8 +19,9 @@ from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.trainer import TrainingOptions
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+MANY = 10**9  # far beyond use; what is larger is a slip, and is told here and not by a library that cannot hold it
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MANY)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0, le=MANY)]
 Part = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 MAX_CONFIG = 1 << 20  # bytes of a file
 
@@ -126,7 +127,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     attack: Attack = Attack()
     """Hostile peers beside those that the text is for."""
     privacy: Privacy = Privacy()
-    seed: NotNegative = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         if (self.setting is None) == (not self.peers):

@@ -64,12 +64,12 @@ def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
     """Write the options down, once all are found to be right; what is returned takes that back, if the start fails."""
     from peerd.check import checked, open_group_warning
 
-    before = settings_file.read(paths.config)
-    config = checked(settings_file.merged(before, given, paths.config))
+    before, remembered = settings_file.contents(paths.config), settings_file.read(paths.config)
+    config = checked(settings_file.merged(remembered, given, paths.config))
     paths.prepare()
     settings_file.write_config(paths.config, config)
     news = {"group", "group_key"} & set(given)
-    if (not before or news) and (warning := open_group_warning(config)):
+    if (not remembered or news) and (warning := open_group_warning(config)):
         complain(warning)
     return (lambda: settings_file.put_back(paths.config, before)) if given else (lambda: None)
 
@@ -128,7 +128,7 @@ def _in_background(paths: Paths, as_json: bool) -> int:
             cwd=interpreter.FOLDER,
             env=interpreter.environment(os.environ),
         )
-    home = paths.home if _is_own_home(paths) else None
+    home = _given_home(paths)
     try:
         return _until_ready(process, paths, as_json, begun)
     except KeyboardInterrupt:
@@ -159,10 +159,15 @@ def _is_own_home(paths: Paths) -> bool:
     return paths.config.parent == paths.home
 
 
+def _given_home(paths: Paths) -> Path | None:
+    """What --home said; the folders of a user who has no home folder cannot be named without it."""
+    return paths.home if _is_own_home(paths) else None
+
+
 def _ready(paths: Paths) -> Status | None:
     """The status, once the worker has loaded model and text."""
     try:
-        with Client(socket_path=paths.socket) as client:
+        with Client(_given_home(paths), socket_path=paths.socket) as client:
             now = client.status()
     except (NotRunning, NotHealthy):
         return None
@@ -170,7 +175,7 @@ def _ready(paths: Paths) -> Status | None:
 
 
 def _still_starting(paths: Paths, as_json: bool) -> int:
-    with Client(socket_path=paths.socket) as client:
+    with Client(_given_home(paths), socket_path=paths.socket) as client:
         now = client.status()
     complain(f"The daemon still loads after {READY_SECONDS:.0f} s; it goes on in the background.")
     _started(paths, now, as_json, log=paths.log)

@@ -8,11 +8,12 @@ from typing import Annotated
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd.config import Config
+from peerd.config import Config, Seed
 
 KINDS = ("prose", "python", "cpp")
 MIN_PEERS, MAX_PEERS = 2, 12  # a pair is the least that can collaborate; more than a dozen only wait for each other
 STEPS_PER_ROUND = 8
+MAX_ROUNDS = 10_000  # some days
 SHARE_BYTES = 30_000  # of text a peer: too little to fine-tune on alone, which is the point
 
 
@@ -20,12 +21,12 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the user chose."""
 
     peers: Annotated[int, msgspec.Meta(ge=MIN_PEERS, le=MAX_PEERS)] = 6
-    rounds: Annotated[int, msgspec.Meta(ge=1)] = 8
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS)] = 8
     trust: str = "validation"
     data: Path | None = None
     keep: bool = False
     report: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

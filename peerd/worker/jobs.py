@@ -341,7 +341,7 @@ def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:
     from p2pfinetune.data.corpus import prepare
 
     return prepare(
-        [Path(path).expanduser() for path in config.data],
+        [Path(path) for path in config.data],
         base.tokenizer,
         tokenizer_digest=base.tokenizer_digest,
         cache=cache / "tokens",
@@ -356,7 +356,7 @@ def read_reference(config: Config, base: Base) -> Any:
         return None
     from p2pfinetune.data.corpus import read_whole
 
-    return read_whole([Path(config.reference).expanduser()], base.tokenizer, context=config.context)
+    return read_whole([Path(config.reference)], base.tokenizer, context=config.context)
 
 
 def learner_options(config: Config) -> Any:

@@ -12,6 +12,8 @@ import pytest
 
 from p2pfinetune import streams
 
+BARE = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""With PYTHONIOENCODING a terminal that is not UTF-8, whichever locales the machine has."""
 SETTLED = "import os, sys; from p2pfinetune import streams; streams.settle(); "
 
 
@@ -70,3 +72,35 @@ def test_a_stream_that_is_there_is_as_it_was() -> None:
 def test_streams_that_nobody_settled_have_lost_nothing() -> None:
     assert streams.lost(sys.stdout) is None
     assert streams.lost(None) is None
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "cp1252", "koi8-r"])
+def test_a_terminal_that_is_not_utf8_gets_plain_signs_for_what_it_has_none_for(encoding: str) -> None:
+    code = f"print({'a – b… 80 % → é ─┃█ 名'!a}); print({'–'!a}, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED + code],
+        env={**BARE, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    told = done.stdout.decode(encoding)
+    assert told.startswith("a ")
+    assert "80 %" in told
+    assert told.endswith("?\n")
+    assert done.stderr
+    if encoding == "ascii":
+        assert told == "a - b... 80 % -> e -|# ?\n"
+
+
+def test_a_name_of_a_file_that_is_no_text_is_told_on_a_utf8_terminal_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED + r"print(os.fsdecode(b'caf\xe9'))"],
+        env={**BARE, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert done.stdout == b"caf?\n"

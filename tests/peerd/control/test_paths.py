@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import UsageError
-from peerd.paths import MAX_SOCKET_PATH, Paths, make_private
+from peerd.paths import MAX_SOCKET_PATH, Paths, expanded, make_private
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +132,23 @@ def test_a_variable_of_the_environment_means_the_same_wherever_the_daemon_goes(
     monkeypatch.chdir(tmp_path)
 
     assert all(Path(path).is_absolute() for path in Paths.of().named().values())
+
+
+def test_a_user_without_a_home_folder_is_asked_for_one_and_needs_none_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nobody(monkeypatch)
+
+    assert Paths.of(tmp_path / "home").home == tmp_path / "home"
+    with pytest.raises(UsageError, match="HOME is not set") as told:
+        Paths.of(None)
+    assert "--home DIR" in told.value.hint
+    with pytest.raises(UsageError, match="~/notes"):
+        expanded("~/notes")
+
+
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user id that the system has no entry for."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "PEERD_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)

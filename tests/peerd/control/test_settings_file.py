@@ -1,13 +1,30 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from peerd.check import checked
 from peerd.config import Config
+from peerd.demo.plan import DemoOptions
 from peerd.errors import StoreError, UsageError
-from peerd.settings_file import merged, put_back, read, read_config, write_config
+from peerd.settings_file import contents, edited, merged, put_back, read, read_config, write_config
+
+CHOICES = {
+    "name": st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=8),
+    "rank": st.integers(1, 9),
+    "lr": st.floats(1e-4, 1.0),
+    "lan": st.booleans(),
+    "data": st.lists(st.sampled_from(["/a", "/b c"]), max_size=2),
+    "trust_options": st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 3), max_size=2),
+    "shares": st.dictionaries(st.sampled_from(["p", "q.r"]), st.lists(st.floats(0, 1), max_size=2), max_size=2),
+}
 
 
 def test_what_was_chosen_comes_back(tmp_path: Path) -> None:
@@ -62,7 +79,7 @@ def test_a_damaged_file_is_a_clear_error_and_is_kept(tmp_path: Path, damage: byt
 
 
 def test_a_wrong_option_is_named_as_it_is_typed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--steps-per-round: .*>= 1"):
+    with pytest.raises(UsageError, match=r"--steps-per-round: 0 .*at least 1"):
         merged({}, {"steps_per_round": 0}, tmp_path / "config.toml")
 
 
@@ -84,7 +101,7 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pyte
 def test_a_start_that_fails_can_take_its_options_back(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     write_config(file, Config(name="old"))
-    before = read(file)
+    before = contents(file)
     write_config(file, Config(name="new"))
     put_back(file, before)
 
@@ -93,7 +110,7 @@ def test_a_start_that_fails_can_take_its_options_back(tmp_path: Path) -> None:
 
 def test_taking_back_the_first_options_leaves_no_file(tmp_path: Path) -> None:
     write_config(tmp_path / "config.toml", Config(name="new"))
-    put_back(tmp_path / "config.toml", {})
+    put_back(tmp_path / "config.toml", None)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -113,3 +130,108 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing_behind(
 
     assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]
     assert read_config(path).name == "old"
+
+
+HAND = """# my peers
+name = "anna"   # as at home
+
+# quick rounds, for the old laptop
+steps_per_round = 5
+trust = "validation"
+
+[trust_options]
+temperature = 0.5 # warm
+"""
+
+
+def test_an_option_that_is_written_keeps_comments_order_and_form(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(HAND)
+    config = read_config(file)
+    write_config(file, msgspec.structs.replace(config, rank=4, steps_per_round=7))
+
+    assert file.read_text() == HAND.replace("= 5", "= 7").replace('"validation"\n', '"validation"\nrank = 4\n')
+
+
+def test_an_option_that_is_forgotten_takes_no_other_comment_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(HAND)
+    write_config(file, msgspec.structs.replace(read_config(file), steps_per_round=Config().steps_per_round))
+
+    assert "# my peers" in file.read_text()
+    assert "# warm" in file.read_text()
+    assert "steps_per_round" not in read(file)
+
+
+def test_a_start_that_changes_nothing_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(HAND)
+    monkeypatch.setattr("os.fsync", lambda _: pytest.fail("it was written"))
+    write_config(file, read_config(file))
+
+    assert file.read_text() == HAND
+
+
+def test_a_link_is_followed_and_the_mode_of_the_file_stays(tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles" / "peerd.toml"
+    kept.parent.mkdir()
+    kept.write_text(HAND)
+    kept.chmod(0o640)
+    link = tmp_path / "config.toml"
+    link.symlink_to(kept)
+    before = contents(link)
+    write_config(link, msgspec.structs.replace(read_config(link), name="ben"))
+
+    assert link.is_symlink()
+    assert 'name = "ben"' in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o640
+    put_back(link, before)
+    assert kept.read_text() == HAND
+
+
+def test_a_file_with_a_byte_order_mark_is_read_and_written(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + HAND.encode())
+    write_config(file, msgspec.structs.replace(read_config(file), name="ben"))
+
+    assert read_config(file).name == "ben"
+    assert "# warm" in file.read_text()
+
+
+@given(st.fixed_dictionaries({}, optional=CHOICES), st.fixed_dictionaries({}, optional=CHOICES))
+def test_whatever_was_chosen_before_what_is_written_is_what_is_read(
+    first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    text = edited(edited(None, first), then)
+
+    assert tomllib.loads(text.decode()) == then
+
+
+NUMBERS = [
+    field
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.default, int | float) and field.default is not True and field.default is not False
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+@pytest.mark.parametrize("value", [2**64, -(2**64), 10**400])
+def test_every_number_has_bounds_and_is_told_by_name(tmp_path: Path, field: Any, value: int) -> None:
+    with pytest.raises(UsageError, match=f"--{field.name.replace('_', '-')}: "):
+        merged({}, {field.name: value}, tmp_path / "config.toml")
+    with pytest.raises(UsageError, match=rf"config\.toml: {field.name}: "):
+        merged({field.name: value}, {}, tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**64)])
+def test_a_number_of_a_plug_in_that_no_file_can_hold_is_told_by_name(tmp_path: Path, value: int) -> None:
+    config = Config(data=(str(tmp_path),), trust_options={"top_k": value})
+
+    with pytest.raises(UsageError, match="--trust-option top_k"):
+        checked(config)
+
+
+@pytest.mark.parametrize("given", [{"seed": 2**64}, {"rounds": 2**64}])
+def test_the_demo_has_bounds_too(given: dict[str, int]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(given, DemoOptions)
