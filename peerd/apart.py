@@ -9,25 +9,25 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 
 async def apart(function: Callable[..., Result], *arguments: object) -> Result:
-    """What the function returns. Raises RuntimeError where it failed; its traceback is on standard error then."""
+    """What the function returns; raises what it raised."""
     loop = asyncio.get_running_loop()
-    done, results = asyncio.Event(), []
+    done, results = asyncio.Event(), Future[Result]()
 
     def call() -> None:
         try:
-            results.append(function(*arguments))
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop has closed
-                loop.call_soon_threadsafe(done.set)
+            results.set_result(function(*arguments))
+        except BaseException as error:  # the thread's border: it is raised again on the other side
+            results.set_exception(error)
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=call, name=f"apart: {getattr(function, '__name__', 'call')}", daemon=True).start()
     await done.wait()
-    if not results:
-        raise RuntimeError(f"{function} failed")
-    return results[0]
+    return results.result()

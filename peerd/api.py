@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from p2pfinetune.errors import UNREADABLE, LearningError
 from p2pfinetune.names import PeerId
 from peerd import __version__, documents, metrics
+from peerd.boundary import described
 from peerd.errors import Busy, PeerdError, UsageError
 from peerd.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.explain import HISTORY, trust_now
@@ -144,7 +145,13 @@ def application(view: DaemonView) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(NoBrowsers)],
-        exception_handlers={PeerdError: _ours, LearningError: _theirs, 404: _unknown, 405: _wrong_method},
+        exception_handlers={
+            PeerdError: _ours,
+            LearningError: _theirs,
+            404: _unknown,
+            405: _wrong_method,
+            Exception: _unforeseen,
+        },
     )
     app.router.redirect_slashes = False  # there is one spelling of a path; and it fails at a query that is no UTF-8
     return app
@@ -364,6 +371,13 @@ async def _ours(_: Request, error: Exception) -> Response:
 async def _theirs(_: Request, error: Exception) -> Response:
     assert isinstance(error, LearningError)
     return problem("usage", str(error), error.hint, status=400)
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    """The daemon goes on; uvicorn logs the traceback."""
+    return problem(
+        "unforeseen", f"the daemon failed to answer: {described(error)}", "its log has more: peerd paths", status=500
+    )
 
 
 async def _unknown(request: Request, _: Exception) -> Response:

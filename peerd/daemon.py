@@ -1,6 +1,7 @@
 """Puts one daemon together: lock, store, identity, worker, network, shell and control interface, and ends it again.
 
-The one place that knows all parts. It never loads torch: the worker does, in a process of its own.
+The one place that knows all parts. It never loads torch: the worker does, in a process of its own. Every task stands
+behind the boundary of `peerd.boundary`, which has the list of them with what becomes of each when it fails.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,7 @@ from p2pfinetune.names import Digest
 from peerd import __version__, faults, logs
 from peerd.apart import apart
 from peerd.api import application
+from peerd.boundary import Failures, Guarded, Tasks, once, ours
 from peerd.config import Config
 from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.discovery import METHODS, Surroundings, discover
@@ -109,13 +112,15 @@ async def run(
     """
     paths.prepare()
     sys.setswitchinterval(SWITCH_SECONDS)
-    with hold(paths.lock, version=__version__, socket=paths.socket):
+    with hold(paths.lock, version=__version__, socket=paths.socket) as me:
         handlers = logs.set_up(paths.log)
         _log.info("starting", extra={"version": __version__, "pid": os.getpid(), "home": str(paths.home)})
+        if me.before:
+            _log.warning("the run before this one did not end in order: %s", me.before)
         if armed := faults.warning():
             _log.warning("%s", armed)
         try:
-            await Daemon(paths, config, ready or (lambda _: None), outside or Outside()).run()
+            await Daemon(paths, config, ready or (lambda _: None), outside or Outside(), me.before).run()
         except* PeerdError as group:
             raise first_of(group) from None
         finally:
@@ -132,10 +137,14 @@ def first_of(group: BaseExceptionGroup[PeerdError]) -> PeerdError:
 class Daemon:
     """All parts of one daemon, and how they are wired."""
 
-    def __init__(self, paths: Paths, config: Config, ready: Callable[[Status], None], outside: Outside) -> None:
+    def __init__(
+        self, paths: Paths, config: Config, ready: Callable[[Status], None], outside: Outside, before: str = ""
+    ) -> None:
+        """`before`: how the run before this one ended, where that was not in order."""
         self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
+        self._failures, self._before = Failures(self._clock), before
         if config.group_key:
             load_group_key(Path(config.group_key))  # a mistake in it is told before anything starts
         was_here = has_published(paths)
@@ -150,7 +159,9 @@ class Daemon:
         self._worker = Worker(
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
         )
-        self._network = Network(self._new_transport, self._tell, clock=self._clock, unix=outside.unix)
+        self._network = Network(
+            self._new_transport, self._tell, clock=self._clock, unix=outside.unix, failures=self._failures
+        )
         self._performer = Performer(
             key=self._key,
             config=config,
@@ -172,10 +183,18 @@ class Daemon:
             outside.unix(),
             secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
         )
-        self._shell = Shell(begun, self._performer.perform, self._clock, self._network.connected)
+        self._shell = Shell(
+            begun,
+            self._performer.perform,
+            self._clock,
+            self._network.connected,
+            failed=self._performer.failed,
+            failures=self._failures,
+        )
         self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))
         self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=outside.unix)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill, self._leave_nothing)
+        self._shell.end = self._ending.begin
         self._text = TextWatch(
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
         )
@@ -183,6 +202,7 @@ class Daemon:
         self._introductions: dict[str, str] = {}
         self._serves = False
         """Whether the control socket is ours."""
+        self._joined = self._told_ready = False
         self._listening, self._api_stop = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
@@ -193,18 +213,13 @@ class Daemon:
         try:
             with faults.around("start.tidy"):
                 self._tidy()
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                tasks.create_task(self._loop_watch.run(), name="loop watch")
-                tasks.create_task(self._machine.run(), name="machine watch")
-                tasks.create_task(self._serve(), name="control interface")
-                tasks.create_task(self._ledger.run(), name="book of what was sent")
-                tasks.create_task(apart(self._outside.prepare), name="import of the network")
-                tasks.create_task(self._worker.run(self._opened, self._died), name="worker")
+            async with asyncio.TaskGroup() as group:
+                self._tasks = Tasks(group, self._failures)
+                self._begin()
                 reason = await self._shell.run()
                 _log.info("stopping", extra={"reason": reason})
                 await self._close()
-                raise Finished  # noqa: TRY301  # nothing else ends a task group's other tasks
+                raise self._shell.doubt or Finished  # nothing else ends a task group's other tasks
         except* Finished:
             _log.info("stopped")
         finally:
@@ -213,6 +228,22 @@ class Daemon:
             with contextlib.suppress(OSError):
                 clear(self._paths)  # what the worker wrote last and could not tell of any more
             self._ending.ignore()
+
+    def _begin(self) -> None:
+        """Every task that is there from the start."""
+        self._tasks.lasting("loop watch", self._loop_watch.run)
+        self._tasks.lasting("machine watch", self._machine.run)
+        self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._serves)
+        self._tasks.lasting("book of what was sent", self._ledger.run)
+        self._tasks.once("import of the network", lambda: apart(self._outside.prepare))
+        self._tasks.lasting(
+            "worker", lambda: self._worker.run(self._opened, self._died), fatal=ours, before_again=self._worker_lost
+        )
+
+    async def _worker_lost(self, reason: str) -> None:
+        """Whoever keeps the worker alive failed, so that nobody told of its death."""
+        self._worker.kill()
+        await self._died(reason)
 
     def status(self) -> Status:
         """The snapshot of this moment."""
@@ -233,6 +264,8 @@ class Daemon:
             sent_peers=self._journal.sent_peers,
             turned_away=self._network.turned_away(),
             records=self._journal.records,
+            failures=self._failures.now(),
+            before=self._before,
         )
         return snapshot(self._shell.node, parts)
 
@@ -283,10 +316,11 @@ class Daemon:
 
     async def _close(self) -> None:
         self._api_stop.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._worker.stop(WORKER_GRACE_SECONDS), name="stop of the worker")
-            tasks.create_task(self._network.stop(), name="stop of the network")
-        await self._ledger.enter()
+        async with asyncio.TaskGroup() as group:
+            ends = Tasks(group, self._failures)
+            ends.once("stop of the worker", lambda: self._worker.stop(WORKER_GRACE_SECONDS))
+            ends.once("stop of the network", self._network.stop)
+        await once("stop of the book", self._ledger.enter, self._failures)
 
     async def _open_job(self) -> Open:
         """Of the first worker, or of the next: whatever its predecessor wrote and could not tell of is of no use."""
@@ -302,32 +336,40 @@ class Daemon:
         latest.losses, latest.steps = measured(last, self._journal.checkpoint)
 
     async def _opened(self, opened: Opened) -> None:
-        """The worker is ready: for the first time, or again."""
-        is_first = self._performer.network_digest is None
+        """The worker is ready: for the first time, or again. What a failure left undone is done the next time."""
         _log.info("training in %s (%s)", opened.precision, opened.precision_why or "as asked")
         latest = self._performer.latest
         latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
-        if is_first:
-            await self._join(opened)
-        elif opened.network != self._performer.network_digest:
+        if self._performer.network_digest not in {None, opened.network}:
             raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")
+        if not self._joined:
+            await self._join(opened)
         with faults.around("handover.open"):
             await self._tell(worker_started(opened, self._journal, self._shell.node.settings, self._clock()))
-        if is_first:
-            self._ready(self.status())
+        if not self._told_ready:
+            self._told_ready = True
+            with Guarded("word that it is ready", self._failures):
+                self._ready(self.status())
 
     async def _join(self, opened: Opened) -> None:
         """The network's name is known now: listen, and look for peers."""
         for sentence in opened.report:
             _log.info("text: %s", sentence)
-        self._performer.network_digest = opened.network
         with faults.around("start.network"):
-            self._tasks.create_task(self._network.run(self._listening.set), name="network")
+            if self._performer.network_digest is None:
+                self._tasks.lasting(
+                    "network",
+                    lambda: self._network.run(self._listening.set),
+                    fatal=lambda _: not self._listening.is_set(),
+                )
+                self._performer.network_digest = opened.network
             await self._listening.wait()
         _log.info("listening", extra={"addresses": ", ".join(self._network.addresses), "network": opened.network})
-        methods = [(name, METHODS.make(name)) for name in METHODS.names()]
-        self._tasks.create_task(discover(methods, self._surroundings(opened), self._found), name="discovery")
-        self._tasks.create_task(self._text.run(), name="text watch")
+        around = self._surroundings(opened)
+        for name in METHODS.names():
+            self._tasks.lasting(f"discovery {name}", partial(discover, METHODS.make(name), around, self._found))
+        self._tasks.lasting("text watch", self._text.run)
+        self._joined = True
 
     async def _died(self, reason: str) -> None:
         await self._tell(WorkerDied(at=self._clock(), reason=reason))

@@ -10,11 +10,12 @@ PeerdError
 |   +-- LostError     gone or damaged: trying again is in vain
 +-- TransportError    the network back end cannot start     exit code 1
 +-- WorkerError       the worker refused or failed a job    exit code 1
++-- Unforeseen        a failure after which going on is no use    exit code 1
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class PeerdError(Exception):
@@ -82,3 +83,17 @@ class WorkerError(PeerdError):
     """The worker refused or failed a job."""
 
     code = "worker"
+
+
+class Unforeseen(PeerdError):
+    """Something failed that should not, and the daemon cannot go on from there."""
+
+    code = "unforeseen"
+
+    @classmethod
+    def of(cls, name: str, words: str) -> Self:
+        """What failed, and how."""
+        return cls(
+            f"the daemon ended in order, because it cannot go on from this: {name} failed ({words})",
+            "start it again: peerd start   it goes on from what is recorded; the log has more, please report it",
+        )

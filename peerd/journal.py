@@ -1,7 +1,9 @@
 """What must survive: checkpoints, round records and the own announcement, each durable before anyone hears of it.
 
 The store and the blob shelf wait for the disk, so a single thread of their own does that work, in order. A full disk
-is waited out where the round cannot go on without it, and only logged where it can.
+is waited out where the round cannot go on without it, and only logged where it can. What fails while something is
+recorded for good, and is no refusal of the disk, leaves it open what is on disk: it is raised as Unforeseen, which ends
+the daemon in order.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pfinetune.names import Digest, PeerId, Round
+from peerd.boundary import for_good
 from peerd.errors import LostError, StoreError
 from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
@@ -98,7 +101,6 @@ class Journal:
             round=Round(record.round + 1), trained=False, blob=blob, best_guard=best_guard, best_blob=best_blob
         )
         await self._replace(after, record)
-        self.records.append(record)
 
     async def whole_checkpoint(self) -> tuple[Checkpoint, Path] | None:
         """The newest checkpoint whose blob is whole, in force from now on; what is damaged is set aside and said."""
@@ -145,10 +147,11 @@ class Journal:
     async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
         """The own announcement and what it spends, together, before it is spoken. Raises StoreError."""
         after = self.spending.after(publication, delta)
-        await self._in_thread(self._store.save_announcement, envelope, publication, after)
-        self.envelope, self.spending = envelope, after
-        self.announced = publication.blob
-        self.publications.append(publication)
+        with for_good("an announcement"):
+            await self._in_thread(self._store.save_announcement, envelope, publication, after)
+            self.envelope, self.spending = envelope, after
+            self.announced = publication.blob
+            self.publications.append(publication)
 
     async def sent_counted(self, rows: list[SentBytes]) -> None:
         """Bytes that left. What the disk refuses is entered the next time."""
@@ -219,11 +222,14 @@ class Journal:
 
     async def _replace(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
         before = self.checkpoint_blobs()
-        await self._must(self._store.save_checkpoint, checkpoint, record)
-        others = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
-        older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
-        self.checkpoint = checkpoint
-        await self._must(self._generations.keep_checkpoints, (checkpoint, *older))
+        with for_good("a checkpoint"):
+            await self._must(self._store.save_checkpoint, checkpoint, record)
+            others = sorted(self._generations_of_checkpoints(), key=age, reverse=True)
+            older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
+            self.checkpoint = checkpoint
+            if record is not None:
+                self.records.append(record)
+            await self._must(self._generations.keep_checkpoints, (checkpoint, *older))
         await self._may(self._blobs.delete, sorted(before - self.checkpoint_blobs()))
 
     async def _must(self, function: Callable[..., Result], *arguments: object) -> Result:

@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,16 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+from msgspec.structs import replace
 
 from p2pfinetune.errors import UNREADABLE
-from peerd.errors import AlreadyRunning, StoreError, UsageError
+from peerd.errors import AlreadyRunning, PeerdError, StoreError, UsageError
 from peerd.faults import around
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
 OTHER_HOME = "look at its rights, or choose another: --home DIR"
 MAX_TEXT = 4096  # bytes; the holder is a few short fields
+MAX_WORDS = 400  # characters of why it ended
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,10 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_unix: float
     socket: str
+    ended: str = ""
+    """Why it ended, in words, where that was not in order and it could still say so."""
+    before: str = ""
+    """How the holder before it ended, in words; empty where that was in order."""
 
 
 @contextmanager
@@ -43,12 +50,20 @@ def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
         with around("start.lock"):
             if not _lock(file, PATIENCE_SECONDS):
                 raise already_running(_text(file))
-            me = Holder(pid=os.getpid(), version=version, started_unix=time.time(), socket=str(socket))
+            me = Holder(
+                pid=os.getpid(),
+                version=version,
+                started_unix=time.time(),
+                socket=str(socket),
+                before=_end_of(_text(file)),
+            )
             _write(file, msgspec.json.encode(me))
         try:
             yield me
         finally:
-            _write(file, b"")
+            error = sys.exc_info()[1]
+            last_words = replace(me, ended=_words(error), before="") if isinstance(error, Exception) else None
+            _write(file, msgspec.json.encode(last_words) if last_words else b"")
 
 
 def holder(path: Path) -> Holder | None:
@@ -75,7 +90,21 @@ def died(path: Path) -> str:
             found = _text(file)
     except OSError:
         return ""
-    return f"process {found.pid}, started {_since(found)}, was killed or crashed" if found is not None else ""
+    return _end_of(found)
+
+
+def _end_of(found: Holder | None) -> str:
+    if found is None:
+        return ""
+    how = f"ended: {found.ended}" if found.ended else "was killed or crashed"
+    return f"process {found.pid}, started {_since(found)}, {how}"
+
+
+def _words(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    said = str(error) if isinstance(error, PeerdError) else f"{type(error).__name__}: {error}"
+    return "".join(c if c.isprintable() else " " for c in said)[:MAX_WORDS]
 
 
 def already_running(found: Holder | None) -> AlreadyRunning:

@@ -99,6 +99,10 @@ class _Snapshot(Collector):
         yield _gauge("uptime_seconds", "Since the daemon started.", now.uptime_seconds)
         yield _gauge("healthy", "1 where nothing is wrong; peerd status says what is.", now.health.ok)
         yield _counter("worker_restarts", "Deaths of the worker process.", now.worker.restarts)
+        failures = CounterMetricFamily("peerd_failures", "What failed that nobody foresaw.", labels=["what"])
+        for what, count in sorted(now.failures.counts.items()):
+            failures.add_metric([label(what)], count)
+        yield failures
         yield _counter("dropped_events", "Announcements and hints that a flood drowned.", now.dropped)
         yield _gauge("loop_max_callback_cpu_seconds", "Of the event loop.", now.loop.max_callback_cpu_ms / 1000)
         yield _gauge("loop_max_lag_seconds", "Of the event loop, other processes included.", now.loop.max_lag_ms / 1000)

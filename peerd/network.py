@@ -1,7 +1,8 @@
 """Keeps one transport running, whatever happens to it, and tells the shell what it sees as events.
 
 A back end that dies is started again with growing pauses; meanwhile everything asked of the network fails as a value.
-Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon.
+Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon. A happening that
+cannot be told is left out: it takes down neither the back end nor anybody's connection.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from p2pfinetune.names import Digest, PeerId, Refusal
+from peerd.boundary import Failures, Guarded, lasting
 from peerd.core.events import (
     AnnouncementHeard,
     AnyEvent,
@@ -60,15 +62,16 @@ class Network:
         clock: Clock,
         unix: Clock,
         pauses: Pauses | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """`clock` counts monotonic seconds; `unix` is what people set, and peers compare."""
         self._make, self._tell, self._clock, self._unix = make, tell, clock, unix
-        self._pauses = pauses or Pauses()
+        self._pauses, self._failures = pauses or Pauses(), failures or Failures(clock)
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
         self._unasked: Sent = {}
         self._turned_away = Counter[str]()
-        self._stopping = False
+        self._stopping, self._why_down = False, ""
         self.addresses: tuple[str, ...] = ()
         self.trouble = ""
         """Why there is no network at the moment; empty where there is."""
@@ -165,7 +168,14 @@ class Network:
 
     async def _pump(self, transport: Transport) -> str:
         linked: set[PeerId] = set()
-        reason = "it ended"
+        self._why_down = "it ended"
+        await lasting("network events", lambda: self._read(transport, linked), self._failures)
+        for peer in sorted(linked):
+            await self._tell(PeerDisconnected(at=self._clock(), peer=peer))
+        return self._why_down
+
+    async def _read(self, transport: Transport, linked: set[PeerId]) -> None:
+        """Tell of everything that happens, until the back end is down."""
         async for happening in transport.happenings():
             match happening:
                 case Connected(peer):
@@ -173,13 +183,11 @@ class Network:
                 case Disconnected(peer):
                     linked.discard(peer)
                 case Down(why):
-                    reason = why
-                    break
-            if (event := self._event(happening)) is not None:
-                await self._tell(event)
-        for peer in sorted(linked):
-            await self._tell(PeerDisconnected(at=self._clock(), peer=peer))
-        return reason
+                    self._why_down = why
+                    return
+            with Guarded("network event", self._failures):
+                if (event := self._event(happening)) is not None:
+                    await self._tell(event)
 
     def _event(self, happening: Happening) -> AnyEvent | None:
         at = self._clock()

@@ -2,7 +2,7 @@
 
 "Record, then speak": checkpoints, records and announcements are durable before their event exists and before the
 network hears of them. Nothing here decides; a death of the worker is reported by whoever keeps it alive, so what was
-asked of a dead worker simply has no answer.
+asked of a dead worker simply has no answer. What raises all the same is made an answer by `Performer.failed`.
 """
 
 from __future__ import annotations
@@ -158,6 +158,28 @@ class Performer:
             case _:
                 assert_never(effect)
         return None
+
+    def failed(self, effect: AnyEffect, reason: str) -> AnyEvent | None:
+        """What the core is told of an effect that raised. Nobody is blamed for it; the round goes on.
+
+        Training and merging are done again from the last checkpoint, by a new worker: this one may be ahead of what
+        is recorded. A blob is fetched again later, a peer dialled again.
+        """
+        at = self._clock()
+        match effect:
+            case Train() | Collaborate():
+                self._worker.restart(f"{type(effect).__name__} failed: {reason}")
+                return None  # whoever keeps the worker alive tells of its death
+            case Publish():
+                return PublishFailed(at=at, round=effect.round, reason=reason)
+            case Fetch() | Admit():
+                return FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
+            case Dial():
+                return DialFailed(at=at, peer=effect.peer, reason="unreachable")
+            case Repeat() | Remember() | Forget() | Note() | CountRefusal() | Ban() | LiftBan() | Disconnect() | Stop():
+                return None  # nobody waits for it
+            case _:
+                assert_never(effect)
 
     async def _train(self, effect: Train) -> Trained | None:
         try:

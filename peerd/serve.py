@@ -90,7 +90,12 @@ async def serve_on(
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )
-    await _Server(config, stop, ready).serve(sockets=[listener])
+    server = _Server(config, stop, ready)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for accepting in getattr(server, "servers", ()):  # where it failed, nobody else closes them
+            accepting.close()
 
 
 class _Server(uvicorn.Server):

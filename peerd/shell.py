@@ -1,26 +1,56 @@
 """Feeds the pure core with events, one at a time, and has its effects performed as named tasks.
 
 The only owner of the node. Nothing here decides anything about peers, rounds or models.
+
+No failing effect ends the daemon. What comes out of a performer is an event or, where it raised, the failure that
+`failed` makes of it, so that what the core waits for always comes. Two kinds of failure leave the state in doubt and
+end the daemon in order: an effect that failed while it recorded something for good (it raises Unforeseen), and an event
+that the core cannot take although it waits for it. `peerd.boundary` has the whole list.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from p2pfinetune.names import PeerId
+from peerd.boundary import Failures, Guarded, lasting
 from peerd.core.effects import AnyEffect, Stop
-from peerd.core.events import AnyEvent, StopAsked, Ticked
+from peerd.core.events import (
+    AnyEvent,
+    Collaborated,
+    CollaborationFailed,
+    Published,
+    PublishFailed,
+    PublishWithheld,
+    StopAsked,
+    Ticked,
+    Trained,
+    WorkerDied,
+    WorkerStarted,
+)
 from peerd.core.node import Node, step
+from peerd.errors import Unforeseen
 
 INBOX: Final = 1024  # events; who tells more waits, and what may be lost is told by `tell_soon`
 TICK_SECONDS: Final = 1.0
-
-_log = logging.getLogger("peerd.shell")
+LOST_TICKS: Final = 60  # in a row that the core could not take; then time stands still, and it is better to begin anew
 
 Perform = Callable[[AnyEffect], Awaitable[AnyEvent | None]]
+Failed = Callable[[AnyEffect, str], AnyEvent | None]
+
+AWAITED: Final = (
+    WorkerStarted
+    | WorkerDied
+    | Trained
+    | Published
+    | PublishFailed
+    | PublishWithheld
+    | Collaborated
+    | CollaborationFailed
+)
+"""What the core goes on with and nobody says twice."""
 
 
 class Finished(Exception):  # it is no error: it ends a task group
@@ -36,33 +66,66 @@ class Shell:
         perform: Perform,
         clock: Callable[[], float],
         connected: Callable[[], frozenset[PeerId] | None] = lambda: None,
+        *,
+        failed: Failed = lambda *_: None,
+        failures: Failures | None = None,
     ) -> None:
+        """`failed`: what the core is told of an effect that raised, given the reason in words."""
         self.node, self._first = begun
-        self._perform, self._clock, self._connected = perform, clock, connected
+        self._perform, self._clock, self._connected, self._failed = perform, clock, connected, failed
+        self._failures = failures or Failures(clock)
         self._inbox: asyncio.Queue[AnyEvent] = asyncio.Queue(INBOX)
         self._stop_asked: StopAsked | None = None
         self._watchers: set[asyncio.Event] = set()
+        self._lost_ticks = 0
         self.dropped = 0
         """Events of `tell_soon` that found the inbox full."""
+        self.end: Callable[[str], None] = self.ask_to_stop
+        """How an end begins that nobody asked for."""
+        self.doubt: Unforeseen | None = None
+        """Why it ends, where nobody asked for it."""
 
     async def run(self) -> str:
         """Until the core says stop; returns why. Whatever is still being performed is cancelled."""
         reason = ""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tick(), name="tick")
+                tasks.create_task(lasting("tick", self._tick, self._failures), name="tick")
                 self._start(tasks, self._first)
                 while not reason:
-                    event = self._stop_asked or await self._inbox.get()
-                    self.node, effects = step(self.node, event)
-                    reason = next((effect.reason or "asked" for effect in effects if isinstance(effect, Stop)), "")
-                    self._start(tasks, effects)
-                    self._wake()
-                    await asyncio.sleep(0)  # a flood of events must not keep others from the loop
+                    reason = await self._turn(tasks)
                 raise Finished  # noqa: TRY301  # nothing else ends a task group's other tasks
         except* Finished:
             pass
         return reason
+
+    async def _turn(self, tasks: asyncio.TaskGroup) -> str:
+        """One event; returns why it is the last one, empty where it is not."""
+        reason = ""
+        with Guarded("shell", self._failures):
+            event = self._stop_asked or await self._inbox.get()
+            reason, effects = self._taken(event)
+            self._start(tasks, effects)
+            self._wake()
+            await asyncio.sleep(0)  # a flood of events must not keep others from the loop
+        return reason
+
+    def _taken(self, event: AnyEvent) -> tuple[str, Sequence[AnyEffect]]:
+        """Why it is the last event, and what is to be done. An event that the core cannot take changes nothing."""
+        with Guarded(f"core at {type(event).__name__}", self._failures) as guard:
+            self.node, effects = step(self.node, event)
+            self._lost_ticks = 0 if isinstance(event, Ticked) else self._lost_ticks
+            return next((effect.reason or "asked" for effect in effects if isinstance(effect, Stop)), ""), effects
+        if isinstance(event, StopAsked):
+            return event.reason or "asked", []
+        self._lost_ticks += isinstance(event, Ticked)
+        if isinstance(event, AWAITED) or self._lost_ticks >= LOST_TICKS:
+            self._doubted(Unforeseen.of(f"core at {type(event).__name__}", guard.words))
+        return "", []
+
+    def _doubted(self, error: Unforeseen) -> None:
+        self.doubt = self.doubt or error
+        self.end(str(error))
 
     async def tell(self, event: AnyEvent) -> None:
         """Something has happened; waits while the inbox is full."""
@@ -100,9 +163,20 @@ class Shell:
             tasks.create_task(self._do(effect), name=type(effect).__name__)
 
     async def _do(self, effect: AnyEffect) -> None:
-        event = await self._perform(effect)
-        if event is not None:
-            await self._inbox.put(event)
+        """Perform it, and put its answer into the inbox whatever happens."""
+        event = await self._outcome(effect)
+        while event is not None:
+            with Guarded(f"answer of {type(effect).__name__}", self._failures):
+                await self._inbox.put(event)
+                return
+
+    async def _outcome(self, effect: AnyEffect) -> AnyEvent | None:
+        with Guarded(type(effect).__name__, self._failures) as guard:
+            return await self._perform(effect)
+        if isinstance(guard.error, Unforeseen):
+            self._doubted(guard.error)
+            return None
+        return self._failed(effect, guard.words)
 
     async def _tick(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from peerd.privacy import privacy_now
 from peerd.sent import Spending
 from peerd.status import (
     BannedNow,
+    FailuresNow,
     HealthNow,
     LoopNow,
     LossNow,
@@ -36,6 +37,7 @@ from peerd.status import (
 
 STUCK_SECONDS = 900.0  # without a finished round, whatever the last one took
 STUCK_ROUNDS = 10.0  # in units of what the last round took
+FRESH_FAILURE_SECONDS = 900.0  # how long health speaks of a failure that nobody foresaw
 SHOWN_AS_MINUTES = 120.0  # seconds
 _NO_PEER = (
     "No peer of this network answers at the addresses given with --peer. Check that one runs there, with the same "
@@ -71,6 +73,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     sent_peers: int = 0
     records: Sequence[RoundRecord] = ()
     """Finished rounds, oldest first."""
+    failures: FailuresNow = FailuresNow()
+    before: str = ""
+    """How the run before ended, where that was not in order."""
 
 
 def snapshot(node: Node, parts: Parts) -> Status:
@@ -115,6 +120,8 @@ def snapshot(node: Node, parts: Parts) -> Status:
         privacy=privacy_now(config, parts.spending, node.withheld),
         looking=bool(config.bootstrap or config.peer or config.lan),
         merge=last_merge(parts.records),
+        failures=parts.failures,
+        before=parts.before,
     )
 
 
@@ -182,6 +189,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
     reasons = [
         *_worker_trouble(parts),
         *parts.troubles,
+        *_failures(parts.failures),
         *_stuck(node, parts),
         *_clocks(node),
         *_loneliness(node, parts),
@@ -194,6 +202,16 @@ def _worker_trouble(parts: Parts) -> list[str]:
     if worker.state == "restarting" or (worker.state == "starting" and worker.restarts):
         return [f"The worker died ({worker.last_error}) and is being started again. The log says why: peerd paths"]
     return []
+
+
+def _failures(found: FailuresNow) -> list[str]:
+    """While they are fresh; later they only stand among the figures."""
+    if found.last_seconds is None or found.last_seconds > FRESH_FAILURE_SECONDS:
+        return []
+    times = sum(found.counts.values())
+    often = "once" if times == 1 else f"{times} times"
+    how = f"Something failed that should not ({often} since the start, last {found.last})"
+    return [f"{how}; it goes on without. Please report it with the log: peerd paths"]
 
 
 def _stuck(node: Node, parts: Parts) -> list[str]:

@@ -129,6 +129,17 @@ class LoopNow(msgspec.Struct, frozen=True, kw_only=True):
     max_lag_ms: float = 0.0
 
 
+class FailuresNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What failed since the start that nobody foresaw. The daemon goes on without; the log has the tracebacks."""
+
+    counts: dict[str, int] = {}
+    """By what failed: an effect, a task, the core at an event."""
+    last: str = ""
+    """The last one, in words."""
+    last_seconds: float | None = None
+    """Since then."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person asks first."""
 
@@ -169,6 +180,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
     merge: str = ""
     """What became of the last merge, in words; empty before the first round."""
+    failures: FailuresNow = FailuresNow()
+    before: str = ""
+    """How the run before this one ended, where that was not in order; else empty."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

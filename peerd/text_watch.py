@@ -34,17 +34,19 @@ class TextWatch:
     ) -> None:
         self._paths, self._worker, self._tell, self._clock = paths, worker, tell, clock
         self._look, self._look_seconds = look, look_seconds
+        self._seen: str | None = None
         self.trouble = ""
         """Why the documents cannot be used as they are now; the last good reading stays in use."""
 
     async def run(self) -> None:
         """Until cancelled."""
-        seen = await apart(self._look, self._paths)
+        if self._seen is None:
+            self._seen = await apart(self._look, self._paths)
         while True:
             await asyncio.sleep(self._look_seconds)
             now = await apart(self._look, self._paths)
-            if now != seen and await self._read_again():
-                seen = now
+            if now != self._seen and await self._read_again():
+                self._seen = now
 
     async def _read_again(self) -> bool:
         """Whether the worker has had a look; a dead one reads everything when it starts, and is asked again."""

@@ -37,6 +37,8 @@ def status(now: Status, home: Path | None = None) -> None:
             ("privacy", now.privacy.sentence or NOTHING),
             ("refused", refusals(now.refused) or "nothing"),
             *([("turned away", refusals(now.turned_away))] if now.turned_away else []),
+            *([("failed", _failed_line(now))] if now.failures.counts else []),
+            *([("before", printable(now.before))] if now.before else []),
             ("worker", _worker_line(now)),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),
@@ -70,6 +72,12 @@ def _sent_line(now: Status) -> str:
     total = now.sent
     updates, peers = some(total.publications, "update"), some(total.peers, "peer")
     return f"ever: {updates}, {size(total.bytes)} to {peers}; see: peerd sent"
+
+
+def _failed_line(now: Status) -> str:
+    found = now.failures
+    last = f"; last {printable(found.last)}, {duration(found.last_seconds or 0.0)} ago"
+    return f"{refusals(found.counts)}{last}"
 
 
 def _worker_line(now: Status) -> str:

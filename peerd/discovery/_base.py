@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from p2pfinetune.names import Digest, PeerId
@@ -49,13 +49,11 @@ class DiscoveryMethod(ABC):
         """Tell of peers as they are found; return when there is nothing more to find, or run until cancelled."""
 
 
-async def discover(methods: Iterable[tuple[str, DiscoveryMethod]], surroundings: Surroundings, tell: Tell) -> None:
-    """Run methods by name, side by side, until cancelled or all have finished. Never tells of oneself."""
+async def discover(method: DiscoveryMethod, surroundings: Surroundings, tell: Tell) -> None:
+    """Run a method until cancelled or finished. It never tells of oneself."""
 
     def tell_of_others(found: Found) -> None:
         if found.peer != surroundings.me:
             tell(found)
 
-    async with asyncio.TaskGroup() as tasks:
-        for name, method in methods:
-            tasks.create_task(method.run(surroundings, tell_of_others), name=f"discovery {name}")
+    await method.run(surroundings, tell_of_others)

@@ -43,7 +43,7 @@ def surroundings(clock: Clock, **changes: object) -> Surroundings:
 def found(name: str, around: Surroundings, **options: object) -> list[Found]:
     finds: list[Found] = []
     try:
-        asyncio.run(discover([(name, METHODS.make(name, options))], around, finds.append))
+        asyncio.run(discover(METHODS.make(name, options), around, finds.append))
     except* EnoughError:
         pass
     return finds

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import get_args
 
 import pytest
 
@@ -499,3 +500,31 @@ def test_what_a_restart_needs_is_never_forgotten(bench):
 
     assert bench.blobs.size(needed) is not None
     assert bench.blobs.size(useless) is None
+
+
+ANSWERED = {
+    effects.Train: None,
+    effects.Collaborate: None,
+    effects.Publish: PublishFailed,
+    effects.Fetch: FetchFailed,
+    effects.Admit: FetchFailed,
+    effects.Dial: DialFailed,
+}
+"""What the core is told of an effect that raised; where it is nothing, a new worker goes on from the last checkpoint."""
+
+
+@pytest.mark.parametrize("kind", get_args(effects.AnyEffect), ids=lambda kind: kind.__name__)
+def test_the_core_is_told_of_an_effect_that_raised_and_nobody_is_blamed_for_it(kind, bench):
+    given = {
+        "round": Round(3), "steps": 1, "peer": BOB, "digest": ABSENT, "size": 1, "holders": (BOB,), "codec": "bf16",
+        "timeout_seconds": 1.0, "candidates": (), "addresses": (), "digests": (), "level": "info", "message": "",
+        "reason": "", "seconds": 1.0, "bans": 1,
+    }  # fmt: skip
+    effect = kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
+
+    event = bench.performer.failed(effect, "ZeroDivisionError")
+
+    assert type(event) is (ANSWERED.get(kind) or type(None))
+    assert bool(bench.worker.restarted) == (kind in {effects.Train, effects.Collaborate})
+    if isinstance(event, FetchFailed):
+        assert (event.peer, event.digest, event.wrong) == (BOB, ABSENT, ())

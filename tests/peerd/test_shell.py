@@ -8,9 +8,11 @@ import pytest
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd import shell as shell_module
 from peerd.core.effects import Dial, Train
-from peerd.core.events import Ticked, WorkerStarted
+from peerd.core.events import PeerFound, StopAsked, Ticked, WorkerDied, WorkerStarted
 from peerd.core.node import begin
+from peerd.core.phases import Starting
 from peerd.core.settings import Settings
+from peerd.errors import StoreError, Unforeseen
 from peerd.shell import INBOX, Shell
 from peerd.wire.messages import PeerRecord
 
@@ -140,19 +142,149 @@ def test_many_changes_are_one_wake_and_a_watcher_that_left_is_forgotten():
     assert asyncio.run(scenario()) == set()
 
 
-def test_a_bug_in_a_performer_is_not_swallowed():
+def failing(error, **options):
+    """A shell whose performer fails at the first effect it is given, and what the shell's `failed` was told."""
+    told = []
+
     async def perform(effect):
-        raise ZeroDivisionError
+        if isinstance(effect, Train):
+            raise error
+
+    def failed(effect, reason):
+        told.append((type(effect).__name__, reason))
+        return WorkerDied(at=2.0, reason=reason)
+
+    shell = Shell(begin(Settings(), ME, 0.0), perform, lambda: 2.0, failed=failed, **options)
+    return shell, told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("surprise"),
+        ExceptionGroup("several", [ZeroDivisionError("surprise")]),
+        MemoryError(),
+        asyncio.CancelledError(),  # of somebody else's: this task was not cancelled
+        StoreError("not foreseen here"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_failing_effect_is_recorded_and_answered_and_the_shell_goes_on(error):
+    shell, told = failing(error)
+
+    async def scenario():
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(shell.run())
+            await shell.tell(started())
+            changes = shell.changes()
+            while not isinstance(shell.node.phase, Starting) or not told:
+                await anext(changes)
+            shell.ask_to_stop("enough")
+            return await run
+
+    assert asyncio.run(scenario()) == "enough"
+    assert [name for name, _ in told] == ["Train"]
+    assert shell._failures.now().counts == {"Train": 1}
+    assert shell._failures.now().last.startswith("Train: ")
+    assert shell.doubt is None
+
+
+def test_an_effect_that_failed_while_it_recorded_ends_the_shell_in_order_and_says_why():
+    shell, told = failing(Unforeseen.of("recording a checkpoint", "ZeroDivisionError"))
+
+    async def scenario():
+        await shell.tell(started())
+        return await shell.run()
+
+    reason = asyncio.run(scenario())
+
+    assert "recording a checkpoint" in reason
+    assert shell.doubt is not None
+    assert shell.doubt.exit_code == 1
+    assert "peerd start" in shell.doubt.hint
+    assert told == []
+
+
+def test_a_real_cancellation_is_none_of_the_boundary():
+    async def perform(effect):
+        if isinstance(effect, Train):
+            await asyncio.Event().wait()
 
     shell = made(perform)
 
     async def scenario():
         await shell.tell(started())
-        await shell.run()
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(shell.run())
+            await asyncio.sleep(0.01)
+            run.cancel()
 
-    with pytest.raises(ExceptionGroup) as raised:
-        asyncio.run(scenario())
-    assert isinstance(raised.value.exceptions[0], ZeroDivisionError)
+    asyncio.run(scenario())
+
+    assert shell._failures.now().counts == {}
+
+
+def broken_at(monkeypatch, kind):
+    really = shell_module.step
+
+    def step(node, event):
+        if isinstance(event, kind):
+            raise ZeroDivisionError("the core cannot take it")
+        return really(node, event)
+
+    monkeypatch.setattr(shell_module, "step", step)
+
+
+def test_an_event_that_the_core_cannot_take_is_left_out(monkeypatch):
+    broken_at(monkeypatch, PeerFound)
+    shell = made(nobody)
+
+    async def scenario():
+        await shell.tell(PeerFound(at=1.0, peer=BOB, addresses=("/memory/bob",), how="test"))
+        await shell.tell(Ticked(at=5.0))
+        await shell.tell(StopAsked(at=6.0, reason="enough"))
+        return await shell.run()
+
+    assert asyncio.run(scenario()) == "enough"
+    assert shell.node.at == 6.0
+    assert shell._failures.now().counts == {"core at PeerFound": 1}
+
+
+def test_an_event_that_the_core_waits_for_and_cannot_take_ends_the_shell_in_order(monkeypatch):
+    broken_at(monkeypatch, WorkerStarted)
+    shell = made(nobody)
+
+    async def scenario():
+        await shell.tell(started())
+        return await shell.run()
+
+    assert "core at WorkerStarted" in asyncio.run(scenario())
+    assert shell.doubt is not None
+
+
+def test_time_that_stands_still_for_a_minute_ends_the_shell_in_order(monkeypatch):
+    broken_at(monkeypatch, Ticked)
+    shell = made(nobody)
+
+    async def scenario():
+        for _ in range(shell_module.LOST_TICKS - 1):
+            await shell.tell(Ticked(at=1.0))
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(shell.run())
+            await asyncio.sleep(0.01)
+            assert shell.doubt is None
+            await shell.tell(Ticked(at=1.0))
+            return await run
+
+    assert "core at Ticked" in asyncio.run(scenario())
+
+
+def test_a_shell_whose_core_cannot_even_stop_stops_all_the_same(monkeypatch):
+    broken_at(monkeypatch, StopAsked)
+    shell = made(nobody)
+    shell.ask_to_stop("enough")
+
+    assert asyncio.run(shell.run()) == "enough"
 
 
 def test_a_tick_tells_the_core_who_is_really_connected(monkeypatch):

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("p2pfinetune", "peerd", "bootstrap")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line.
-BROAD_EXCEPTS_ALLOWED = 6
+# The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line. `peerd.boundary` is the daemon's own.
+BROAD_EXCEPTS_ALLOWED = 7
 
 QUICK_MODULES = (
     "peerd",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from peerd.errors import AlreadyRunning
-from peerd.lock import already_running, hold, holder
+from peerd.errors import AlreadyRunning, Unforeseen
+from peerd.lock import already_running, died, hold, holder
 
 HOLD_FOR_EVER = (
     "import sys, signal\nfrom pathlib import Path\nfrom peerd.lock import hold\n"
@@ -71,3 +71,37 @@ def test_a_lock_without_words_still_counts(tmp_path: Path, other: subprocess.Pop
     (tmp_path / "lock").write_bytes(words)
 
     assert "starting or stopping" in str(already_running(holder(tmp_path / "lock")))
+
+
+def test_the_lock_says_why_its_last_holder_ended_and_the_next_one_learns_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with pytest.raises(Unforeseen), hold(lock, version="1", socket=Path("/s")):
+        raise Unforeseen.of("recording a checkpoint", "ZeroDivisionError")
+
+    assert died(lock).startswith(f"process {os.getpid()}, started 20")
+    assert "recording a checkpoint failed (ZeroDivisionError)" in died(lock)
+    with hold(lock, version="1", socket=Path("/s")) as me:
+        assert "recording a checkpoint failed" in me.before
+        assert holder(lock).ended == ""
+    assert died(lock) == ""
+    with hold(lock, version="1", socket=Path("/s")) as me:
+        assert me.before == ""
+
+
+def test_what_the_lock_says_of_a_crash_is_plain_and_short(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with pytest.raises(ExceptionGroup), hold(lock, version="1", socket=Path("/s")):
+        raise ExceptionGroup("", [ValueError("\x1b[2J\n" + "x" * 10_000)])
+
+    assert "ValueError" in died(lock)
+    assert died(lock).isprintable()
+    assert len(died(lock)) < 600
+
+
+def test_who_was_killed_is_told_to_the_next_holder(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+
+    with hold(tmp_path / "lock", version="2", socket=Path("/s")) as me:
+        assert me.before.startswith(f"process {other.pid}, started 20")
+        assert me.before.endswith("was killed or crashed")

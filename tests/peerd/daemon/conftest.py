@@ -80,8 +80,8 @@ class World:
         return Outside(**{**parts, **changes})
 
     @asynccontextmanager
-    async def daemon(self, name="a", kind="text", *, outside=None, **options):
-        """A running daemon, stopped in order at the end of the block."""
+    async def daemon(self, name="a", kind="text", *, outside=None, may_fail=False, **options):
+        """A running daemon, stopped in order at the end of the block. What nobody foresaw is a failure of the test."""
         paths = self.paths(name)
         (self.folder / kind).mkdir(exist_ok=True)
         daemon = Daemon(paths, self.config(kind, **options), lambda _: None, outside or self.outside())
@@ -92,6 +92,7 @@ class World:
                 yield running
             finally:
                 running.stop()
+        assert may_fail or daemon._failures.now().counts == {}, daemon._failures.now().last
 
 
 @pytest.fixture
