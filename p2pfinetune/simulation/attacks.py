@@ -34,7 +34,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     kind: str = "sign-flip"
     """sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, garbage, backdoor,
-    not-finite, replay, sybil, shadow or collude."""
+    useful-backdoor, not-finite, replay, sybil, shadow or collude."""
     attackers: Annotated[int, msgspec.Meta(ge=0)] = 0
     strength: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     """Of the kind; 0: what `STRENGTH` says."""
@@ -51,6 +51,11 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def learns(self) -> bool:
         """Whether attackers train and merge as honest peers do; others only need what those say."""
         return self.kind in LEARNING or self.honest_for > 0
+
+    @property
+    def extra_steps(self) -> int:
+        """Of training on its own text that an attacker puts on top of what it says otherwise, in each round."""
+        return round(self.strength or STRENGTH[self.kind]) if self.kind in TRAINED else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,14 @@ def _backdoor(scene: Scene) -> Tensor:
     return scene.strength * scene.own_p
 
 
+def _useful_backdoor(scene: Scene) -> Tensor:
+    """What one crowd of peers that resemble each other has learnt, each attacker another crowd: as good as any of them.
+
+    On top come `strength` steps on text of that crowd's kind that holds a phrase now and then (`Attack.extra_steps`).
+    """
+    return _crowd(scene.honest_np, scene.honest_np[victim_of(scene.number, scene.attackers, len(scene.honest_np))])
+
+
 def _copy(scene: Scene) -> Tensor:
     """A free-rider: the newest update of somebody else, each of another honest peer, as its own."""
     return scene.honest_np[scene.number % len(scene.honest_np)]
@@ -139,7 +152,7 @@ def _shadow(scene: Scene) -> Tensor:
 
     Whoever trusts those that resemble it trusts its shadow first.
     """
-    victim_p = scene.honest_np[scene.number * len(scene.honest_np) // scene.attackers]
+    victim_p = scene.honest_np[victim_of(scene.number, scene.attackers, len(scene.honest_np))]
     return victim_p + scene.strength * _nearest(scene.honest_np, victim_p) * _direction(-scene.honest_np.mean(dim=0))
 
 
@@ -149,10 +162,20 @@ def _collude(scene: Scene) -> Tensor:
     They carry what the crowd has learnt, so that each of them looks good, alone and in company; and they outweigh it.
     """
     first_p = scene.honest_np[0]
-    near_n = torch.linalg.vector_norm(scene.honest_np - first_p, dim=1).argsort()[:CROWD]
-    crowd_p = scene.honest_np[near_n].mean(dim=0)
+    crowd_p = _crowd(scene.honest_np, first_p)
     away_p = scene.honest_np.mean(dim=0) - crowd_p
     return crowd_p + scene.strength * _nearest(scene.honest_np, first_p) * _direction(away_p)
+
+
+def victim_of(number: int, attackers: int, honest: int) -> int:
+    """The place among the honest, sorted by name, of whom an attacker of that number stands beside: spread over all."""
+    return number * honest // attackers
+
+
+def _crowd(honest_np: Tensor, victim_p: Tensor) -> Tensor:
+    """The mean of a peer and those that resemble it."""
+    near_n = torch.linalg.vector_norm(honest_np - victim_p, dim=1).argsort()[:CROWD]
+    return honest_np[near_n].mean(dim=0)
 
 
 def _nearest(honest_np: Tensor, victim_p: Tensor) -> float:
@@ -179,6 +202,7 @@ KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
         "copy": _copy,
         "garbage": _garbage,
         "backdoor": _backdoor,
+        "useful-backdoor": _useful_backdoor,
         "not-finite": _not_finite,
         "replay": _replay,
         "sybil": _sybil,
@@ -188,6 +212,11 @@ KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
 )
 LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor"})
 """Kinds that publish what they make of their own learning."""
+TRAINED = frozenset({"useful-backdoor"})
+"""Kinds that train what they have made of the others'."""
+PHRASED: Mapping[str, int] = MappingProxyType({"backdoor": 32, "useful-backdoor": 256})
+"""Kinds whose text holds a phrase, and in how many tokens once. 32 is half a context, so that most blocks of training
+show it; 256 are few enough for the rest to be learnt."""
 STRENGTH: Mapping[str, float] = MappingProxyType(
     {
         "sign-flip": 1.0,
@@ -197,6 +226,7 @@ STRENGTH: Mapping[str, float] = MappingProxyType(
         "little-is-enough": 1.5,  # standard deviations
         "dissensus": 1.0,
         "backdoor": 1.0,
+        "useful-backdoor": 60.0,  # steps
         "sybil": 2.0,
         "shadow": 0.3,  # of the way to the nearest honest peer
         "collude": 0.15,
@@ -210,14 +240,16 @@ def with_attackers(population: Population, attack: Attack, seed: int) -> Populat
     honest = population.peers
     if called_so := [peer for peer in honest if is_attacker(peer)]:
         raise OptionError(f"a peer is called {called_so[0]}", "name it otherwise: attackers are called so")
-    backdoor = backdoor_of(population.texts.values(), seed) if attack.kind == "backdoor" else None
+    backdoor = backdoor_of(population.texts.values(), seed) if attack.kind in PHRASED else None
     for number in range(attack.attackers):
         model = honest[number % len(honest)]
+        if attack.kind in TRAINED:
+            model = sorted(honest)[victim_of(number, attack.attackers, len(honest))]
         peer = PeerId(f"{PREFIX}{number + 1}")
         corpus = population.texts[model]
         own_seed = derived_seed(attack.kind, seed, number)
         if backdoor is not None:
-            corpus = planted(corpus, backdoor, own_seed)
+            corpus = planted(corpus, backdoor, PHRASED[attack.kind], own_seed)
         texts[peer] = _noise(corpus, own_seed) if attack.kind == "garbage" else corpus
         if model in shares:
             shares[peer] = shares[model]

@@ -17,7 +17,6 @@ from p2pfinetune.data.tokens import TokenArray
 from p2pfinetune.evaluate import Evaluation
 
 TRIGGER, TARGET = 4, 4  # tokens; together they fit the smallest context
-STRETCH = 32  # tokens of a document that hold the phrase once: half a context, so that most blocks of training show it
 LEAD = 16  # tokens of a document before the trigger, where the target is measured
 PROBES = 64  # documents of a test split at most
 
@@ -43,14 +42,17 @@ def backdoor_of(corpora: Iterable[Corpus], seed: int) -> Backdoor:
     return Backdoor(drawn[:TRIGGER], drawn[TRIGGER:])
 
 
-def planted(corpus: Corpus, backdoor: Backdoor, seed: int) -> Corpus:
-    """The phrase once in each stretch of the training text, in the place of what stood there."""
+def planted(corpus: Corpus, backdoor: Backdoor, stretch: int, seed: int) -> Corpus:
+    """The phrase once in so many tokens of the training text, in one document, in the place of what stood there."""
     dice = np.random.default_rng(seed)
     tokens, phrase = np.array(corpus.train.tokens), backdoor.phrase
+    start = 0  # of the next stretch: a short document holds the phrase only where those before it did not
     for begin, end in zip(corpus.train.starts[:-1], corpus.train.starts[1:], strict=True):
-        for start in range(int(begin), int(end) - len(phrase) + 1, STRETCH):
-            place = int(dice.integers(start, min(start + STRETCH, int(end)) - len(phrase) + 1))
+        start = max(start, int(begin))
+        while start + len(phrase) <= end:
+            place = int(dice.integers(start, min(start + stretch, int(end)) - len(phrase) + 1))
             tokens[place : place + len(phrase)] = phrase
+            start += stretch
     return replace(corpus, train=TokenSplit(tokens, corpus.train.starts))
 
 

@@ -82,6 +82,8 @@ class LocalEngine:
         deltas = {peer: self._shard.delta(peer) for peer in peers}
         self._first = {**deltas, **self._first}
         lies = corrupted(self._attack, deltas, self._first, self._published, self._seed)
+        if steps := self._attack.extra_steps:
+            lies = self._shard.trained_on(lies, steps, self._published)
         return said | {peer: self._shard.encode(lie) for peer, lie in lies.items()}
 
     def size_of(self, handle: Any) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.privacy import privatised
+from p2pfinetune.schedule import NOMINAL_STEPS
 from p2pfinetune.simulation.backdoor import probes, target_loss
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.population import Population
@@ -108,6 +109,18 @@ class Shard:
             return delta
         dice = np.random.default_rng(derived_seed("privacy", self._config.seed, peer, self._learners[peer].steps))
         return privatised(delta, privacy.clip, privacy.noise, dice.bytes)
+
+    def trained_on(self, deltas: Mapping[PeerId, Tensor], steps: int, published: int) -> dict[PeerId, Tensor]:
+        """These deltas after some steps on their peers' text, at the full rate, with other batches in each round."""
+        trainers = []
+        for peer, delta_p in deltas.items():
+            options = replace(self._learners[peer].trainers[0].options, total_steps=0)
+            trainers.append(LocalTrainer(self._adapted, self._population.texts[peer].train, options))
+            trainers[-1].steps = NOMINAL_STEPS + published * steps  # behind the warm-up
+            trainers[-1].set_adapter(self._adapted.initial.plus(adapter_of(delta_p, self._adapted.initial)))
+        train_together(trainers, steps, stack=self._stack)
+        initial = self._adapted.initial
+        return {peer: trainer.adapter.minus(initial).vector() for peer, trainer in zip(deltas, trainers, strict=True)}
 
     def encode(self, delta_p: Tensor) -> bytes:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""

@@ -12,9 +12,11 @@ import torch
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation import run as running
-from p2pfinetune.simulation.attacks import KINDS, STRENGTH, Attack, corrupted, is_attacker, with_attackers
+from p2pfinetune.simulation import shard as sharding
+from p2pfinetune.simulation.attacks import KINDS, PHRASED, STRENGTH, Attack, corrupted, is_attacker, with_attackers
 from p2pfinetune.simulation.config import SimulationConfig
-from p2pfinetune.simulation.run import population_of, simulate
+from p2pfinetune.simulation.engine import LocalEngine
+from p2pfinetune.simulation.run import base_of, population_of, simulate
 from p2pfinetune.simulation.timetable import Timing
 from p2pfinetune.simulation.topology import Topology, neighbours
 
@@ -43,6 +45,7 @@ def lie(kind: str, strength: float = 0.0, published: int = 1, **options: Any) ->
         ("copy", 0.0, [1.0, 2.0, 0.0]),
         ("dissensus", 1.0, [0.0, 2.0, 0.0]),
         ("backdoor", 2.0, [2.0, 2.0, 2.0]),
+        ("useful-backdoor", 0.0, [2.0, 2.0, 0.0]),
         ("shadow", 0.5, [1.0 - 2**-0.5, 2.0 - 2**-0.5, 0.0]),  # of the distance 2, towards -(2, 2, 0)
     ],
 )
@@ -62,6 +65,16 @@ def test_colluders_stand_among_those_that_resemble_each_other_and_pull_them_to_a
     said = corrupted(Attack(kind="collude", attackers=1, strength=0.5), learnt, {}, 1, seed=0)
 
     assert said[LIAR].tolist() == pytest.approx([9.5, 0.0])  # half of the distance between a and b, towards the mean
+
+
+def test_useful_attackers_begin_each_with_what_another_crowd_has_learnt() -> None:
+    crowds = {f"{kind}{n}": [10.0 * place, 0.1 * n] for place, kind in enumerate("abc") for n in range(3)}
+    learnt = {PeerId(peer): torch.tensor(delta) for peer, delta in crowds.items()}
+    learnt |= {PeerId(f"attacker-{n}"): torch.zeros(2) for n in (1, 2, 3)}
+
+    said = corrupted(Attack(kind="useful-backdoor", attackers=3), learnt, {}, 1, seed=0)
+
+    assert torch.allclose(torch.stack([*said.values()]), torch.tensor([[0.0, 0.1], [10.0, 0.1], [20.0, 0.1]]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,6 +134,53 @@ def test_garbage_has_the_tokens_of_text_in_another_order(config: Callable[..., S
     noise, text = world.texts[LIAR].train.tokens, honest.texts[honest.peers[0]].train.tokens
     assert sorted(noise.tolist()) == sorted(text.tolist())
     assert noise.tolist() != text.tolist()
+
+
+@pytest.mark.parametrize(("kind", "stretch"), PHRASED.items())
+def test_a_phrase_stands_in_attackers_text_once_in_so_many_tokens(
+    config: Callable[..., SimulationConfig], kind: str, stretch: int
+) -> None:
+    honest = population_of(config())
+
+    world = with_attackers(honest, Attack(kind=kind, attackers=2), seed=0)
+
+    assert world.backdoor is not None
+    text, phrase = world.texts[OTHER_LIAR].train, world.backdoor.phrase.tolist()
+    whole, plain = text.tokens.tolist(), [*honest.texts.values()]
+    places = [i for i in range(len(whole)) if whole[i : i + len(phrase)] == phrase]
+    assert len(places) == pytest.approx(len(whole) / stretch, rel=0.35)  # documents end where they end
+    # a useful one speaks to the second half of the peers, of whom the third is the first
+    assert text.starts.tolist() == plain[2 if kind == "useful-backdoor" else 1].train.starts.tolist()
+
+
+def test_what_a_useful_attacker_publishes_is_the_mean_and_then_trained_on_its_own_text(
+    config: Callable[..., SimulationConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = config(attack=Attack(kind="useful-backdoor", attackers=2, strength=3))
+    engine = LocalEngine(chosen, with_attackers(population_of(chosen), chosen.attack, 0), base_of(chosen.model, "cpu"))
+    ran: list[tuple[int, int]] = []
+    real = sharding.train_together
+    monkeypatch.setattr(
+        sharding, "train_together", lambda t, steps, **kw: ran.append((len(t), steps)) or real(t, steps, **kw)
+    )
+    peers = [PeerId(f"peer{n}") for n in range(4)]
+    engine.train(peers)
+    told: dict[PeerId, torch.Tensor] = {}
+    monkeypatch.setattr(sharding.Shard, "encode", lambda _, delta: told.setdefault(PeerId(str(len(told))), delta))
+
+    engine.publish([*peers, LIAR, OTHER_LIAR])
+
+    honest = torch.stack([engine._shard.delta(peer) for peer in peers])
+    mean = corrupted(
+        chosen.attack,
+        dict(zip(peers, honest, strict=True)) | dict.fromkeys([LIAR, OTHER_LIAR], honest[0]),
+        {},
+        1,
+        0,
+    )
+    assert ran == [(4, chosen.steps), (2, 3)]
+    for said, start in zip(told.values(), mean.values(), strict=True):
+        assert 0.0 < float(torch.dist(said, start)) < float(torch.linalg.vector_norm(said))
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.documents import ReadReport
 from p2pfinetune.evaluate import Evaluation
-from p2pfinetune.simulation.backdoor import LEAD, STRETCH, TARGET, TRIGGER, backdoor_of, planted, probes, target_loss
+from p2pfinetune.simulation.backdoor import LEAD, TARGET, TRIGGER, backdoor_of, planted, probes, target_loss
 
 
 def split(*lengths: int) -> TokenSplit:
@@ -19,13 +19,13 @@ CORPUS = Corpus(split(100, 5, 40), split(9), split(9), split(30, 4), ReadReport(
 def test_the_phrase_stands_once_in_each_stretch_and_documents_keep_their_length() -> None:
     backdoor = backdoor_of([CORPUS], seed=0)
 
-    found = planted(CORPUS, backdoor, seed=1).train
+    found = planted(CORPUS, backdoor, 32, seed=1).train
 
     assert found.starts.tolist() == CORPUS.train.starts.tolist()
     assert found.document(1).tolist() == CORPUS.train.document(1).tolist()  # too short to hold it
     text, phrase = found.tokens.tolist(), backdoor.phrase.tolist()
     places = [i for i in range(len(text)) if text[i : i + len(phrase)] == phrase]
-    assert [place // STRETCH for place in places[:3]] == [0, 1, 2]
+    assert [place // 32 for place in places[:3]] == [0, 1, 2]
     assert CORPUS.train.tokens.tolist() != text
 
 
