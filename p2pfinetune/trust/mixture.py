@@ -38,6 +38,7 @@ class Mixture(TrustScheme):
     steps: gradient steps a round; four times as many in the first.
     of: what is mixed, "factors" A and B (the factor mean) or "products" BA; as the merge rule has it.
     floor: the part of the start that is spread evenly, so that a newcomer can rise.
+    own: the least share of my own adapter, for slopes may give all of it away, and with it what others cannot know.
     confidence: standard errors that a slope, less the mean one, is shortened by before it moves a weight, so that a
     small split does not choose among peers that it cannot tell apart; 0 takes slopes as they are, in one pass.
     parts: of the split, for the standard error.
@@ -47,6 +48,7 @@ class Mixture(TrustScheme):
     eta: float = 10.0
     steps: int = 2
     floor: float = 0.02
+    own: float = 0.0
     confidence: float = 0.0  # shortened slopes were no better but on one setting of three (docs/LOG.md)
     parts: int = 8
     of: Literal["factors", "products"] = "factors"
@@ -54,6 +56,8 @@ class Mixture(TrustScheme):
     def __post_init__(self) -> None:
         if not self.eta > 0.0 or self.steps < 1 or not 0.0 < self.floor <= 1.0:
             raise ValueError("eta is positive, there is at least one step, and the floor lies in (0, 1]")
+        if not 0.0 <= self.own <= 1.0:
+            raise ValueError("own is a share: between 0 and 1")
         if not self.confidence >= 0.0 or self.parts < 2:
             raise ValueError("confidence is zero or positive, and there are at least two parts")
         if self.of not in ("factors", "products"):
@@ -68,7 +72,7 @@ class Mixture(TrustScheme):
             if not all(math.isfinite(slope) for slope in slopes.values()):
                 break
             z = {peer: z[peer] - self.eta * slopes[peer] for peer in z}
-        weights = softmax(z)
+        weights = with_own(me, softmax(z), self.own)
         return {peer: _logarithm(weights[peer]) if peer in weights else -math.inf for peer in adapters}
 
     def _slopes(
@@ -85,6 +89,14 @@ class Mixture(TrustScheme):
             )
             for peer, slope_k in zip(weights, centred_kj.T, strict=True)
         }
+
+
+def with_own(me: PeerId, weights: Mapping[PeerId, float], least: float) -> dict[PeerId, float]:
+    """Weights that sum to one, mine not below `least`; the others give that up in proportion."""
+    if weights[me] >= least:
+        return dict(weights)
+    others = 1.0 - weights[me]
+    return {peer: least if peer == me else weight * (1.0 - least) / others for peer, weight in weights.items()}
 
 
 def _start(peers: list[PeerId], last: Mapping[PeerId, float], floor: float) -> dict[PeerId, float]:
