@@ -26,7 +26,7 @@ from p2pfinetune.reproduce.plan import Task, small
 from p2pfinetune.reproduce.schemes import applied
 from p2pfinetune.reproduce.summary import better_and_worse, wilson
 from p2pfinetune.reproduce.sweep import Told, sweep
-from p2pfinetune.simulation.attacks import KINDS, Attack, is_attacker
+from p2pfinetune.simulation.attacks import KINDS, PHRASED, Attack, is_attacker
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
 from p2pfinetune.simulation.topology import Topology
 
@@ -37,6 +37,8 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "validation": {"trust": "validation", "guarded": True},
     "weight-similarity": {"trust": "weight-similarity", "guarded": True},
     "mixture": {"trust": "mixture", "guarded": True},
+    "unbounded": {"guarded": True, "public_reference": False, "max_share": 1.0},
+    "unbounded-mixture": {"trust": "mixture", "trust_options": {"own": 0.0}, "guarded": True, "max_share": 1.0},
     "average": {"trust": "uniform", "guarded": False},
     "average-guarded": {"trust": "uniform", "guarded": True},
     "median": {"trust": "uniform", "merge": "coordinate-median", "guarded": False},
@@ -55,8 +57,12 @@ ATTACKS: Mapping[str, Attack] = {
     **{kind: Attack(kind=kind) for kind in KINDS},
     FARMING: Attack(kind="sign-flip", strength=5.0, honest_for=4),
 }
-IN_A_ROW = ("fr-1", "fr-2", "fr-3", "de-1", "de-2")
-SCENARIOS = ("full", "ring", "surrounded")
+SOME: Mapping[str, tuple[str, ...]] = {
+    "two-kinds": ("fr-1", "fr-2", "fr-3", "de-1", "de-2", "de-3"),
+    "ring": ("fr-1", "fr-2", "fr-3", "de-1", "de-2"),
+}
+"""Honest peers of scenarios that do without some."""
+SCENARIOS = ("full", "two-kinds", "ring", "surrounded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Case:
     @property
     def peaceful(self) -> Case:
         """The same network without attackers."""
-        attack = self.attack if self.attack == "backdoor" else PEACE  # its peaceful models are probed, too
+        attack = "backdoor" if self.attack in PHRASED else PEACE  # its peaceful models are probed, too
         return Case(self.arm, attack, 0, self.scenario)
 
 
@@ -153,9 +159,11 @@ def task(start: SimulationConfig, case: Case, seed: int) -> Task:
         ATTACKS.get(case.attack, Attack()), attackers=case.attackers, surround=case.scenario == "surrounded"
     )
     config = applied(start, LOCAL) if case.arm == LOCAL else msgspec.structs.replace(start, **ARMS[case.arm])
+    if case.scenario in SOME:
+        setting = msgspec.structs.replace(start.setting, peers=SOME[case.scenario])
+        config = msgspec.structs.replace(config, setting=setting)
     if case.scenario == "ring":
-        setting = msgspec.structs.replace(start.setting, peers=IN_A_ROW)
-        config = msgspec.structs.replace(config, setting=setting, topology=Topology(kind="ring"))
+        config = msgspec.structs.replace(config, topology=Topology(kind="ring"))
     config = msgspec.structs.replace(config, seed=seed, attack=attack)
     return Task(config, case.arm, seed, Path(case.folder) / f"seed-{seed}" / case.arm)
 

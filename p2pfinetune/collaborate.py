@@ -1,7 +1,13 @@
-"""One round's mathematics: my adapter and my neighbours' to a trust row and a merged adapter. Pure composition."""
+"""One round's mathematics: my adapter and my neighbours' to a trust row and a merged adapter. Pure composition.
+
+Whose row it is, the trust scheme's or that of `usefulness`, a merge by it goes through `bounded` first: no single
+neighbour weighs more than a bound, whatever a scheme thinks of it, so that one who carries something harmful beside
+what is useful is diluted by me at least.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +23,7 @@ class Heard:
     """What came of hearing the neighbours."""
 
     row: TrustRow
-    merged: Adapter
+    """The trust scheme's, with no bound on anybody's weight."""
     refused: Mapping[PeerId, Refusal]
     """Whose updates stand out from all others; they weigh nothing."""
     copies: tuple[tuple[PeerId, PeerId], ...]
@@ -29,27 +35,39 @@ def collaborate(
     own: Adapter,
     neighbours: Mapping[PeerId, Adapter],
     scheme: TrustScheme,
-    rule: MergeRule,
     context: TrustContext,
     allowed: frozenset[PeerId] | None = None,
 ) -> Heard:
-    """The row over me and all neighbours, and the merge by it; the very object `own` where nobody else weighs anything.
-
-    Outliers are neither scored nor merged. The rule sees only peers that weigh something, so that one who is not
-    listened to cannot disturb the arithmetic.
-    """
+    """The row over me and all neighbours. Outliers are neither scored nor merged."""
     adapters = {**neighbours, me: own}
     deltas = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
     refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
     permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
     row = scheme.row(me, adapters, context, frozenset(permitted))
-    return Heard(row, merged_by(row, me, own, neighbours, rule), refused, copies(deltas))
+    return Heard(row, refused, copies(deltas))
+
+
+def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:
+    """No neighbour above `max_share`; what is taken from those above goes to my own adapter.
+
+    To the others it must not go: they have earned no more by it, and of two attackers the second would get what the
+    first lost. Order among neighbours stays, and twice is once: the same object where nobody is above.
+    """
+    excess = {peer: weight - max_share for peer, weight in row.weights.items() if peer != me and weight > max_share}
+    if not excess:
+        return row
+    weights = {peer: max_share if peer in excess else weight for peer, weight in row.weights.items()}
+    weights[me] += math.fsum(excess.values())
+    return TrustRow(weights)
 
 
 def merged_by(
     row: TrustRow, me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule
 ) -> Adapter:
-    """The merge by a row; the very object `own` where nobody else weighs anything."""
+    """The merge by a row; the very object `own` where nobody else weighs anything.
+
+    The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic.
+    """
     heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
     if heard.keys() == {me}:
         return own

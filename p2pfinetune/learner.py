@@ -19,7 +19,7 @@ from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, netw
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
-from p2pfinetune.collaborate import collaborate, held_back, merged_by
+from p2pfinetune.collaborate import bounded, collaborate, held_back, merged_by
 from p2pfinetune.context import SplitContext
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
@@ -42,6 +42,7 @@ Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 RETURNED = "returned-to-best"
 HELD_BACK = (0.5, 0.25)
 """Parts of the way to a refused merge that are tried, as a line search does: who never moves drifts away from all."""
+DEFAULT_MAX_SHARE = 1.0
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
 
 
@@ -71,12 +72,16 @@ class LearnerOptions:
     """False: every finite merge is taken and nothing is returned to, as in the paper. For simulations only."""
     second_look: bool = True
     """False: the guard sees the trust scheme's row alone, and not that of `usefulness`. For comparison."""
+    max_share: float = DEFAULT_MAX_SHARE
+    """Most that any single neighbour weighs in a merge; 1: no bound. Without a guard there is none."""
     twin_pull: float = 0.0
     """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
 
     def __post_init__(self) -> None:
         if not min(self.tolerance, self.credit, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
             raise OptionError("tolerance, credit, max_norm and limits of tokens are zero or positive")
+        if not 0.0 < self.max_share <= 1.0:
+            raise OptionError("max_share is a share: above 0 and at most 1")
         if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
             raise OptionError("twin_pull is zero or positive, and needs a twin")
 
@@ -238,18 +243,19 @@ class Learner:
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
         neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
-        heard = collaborate(self.me, own, neighbours, self._scheme, self._rule, context, allowed)
-        row = heard.row
-        self._last_row = row.weights if neighbours else self._last_row
+        heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
+        self._last_row = heard.row.weights if neighbours else self._last_row
         on_guard = self._evaluate("guard", own)
         progress.advance()
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
-        outcome = self._decide(own, heard.merged, on_guard)
-        useful = row
-        if self._looks_twice and heard.merged is not own:
-            useful = useful_row(row, self.me, own, neighbours, self._scheme, self._rule, context)
-        if useful is not row and (merged := merged_by(useful, self.me, own, neighbours, self._rule)) is not own:
+        row, merged = self._merge(heard.row, own, neighbours)
+        outcome = self._decide(own, merged, on_guard)
+        useful = heard.row
+        if self._looks_twice and merged is not own:
+            useful = useful_row(heard.row, self.me, own, neighbours, self._scheme, self._rule, context)
+        useful, merged = self._merge(useful, own, neighbours) if useful is not heard.row else (row, own)
+        if merged is not own:
             tried = self._decide(own, merged, on_guard)
             if outcome.reason or (not tried.reason and tried.is_clearly_better(outcome)):
                 row, outcome = useful, tried
@@ -369,6 +375,12 @@ class Learner:
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
             progress.advance, self._last_row, self._stack,
         )  # fmt: skip
+
+    def _merge(self, row: TrustRow, own: Adapter, neighbours: Mapping[PeerId, Adapter]) -> tuple[TrustRow, Adapter]:
+        """The one way from a row to a merge: bounded first. Both, as they are then."""
+        if self.options.guarded:
+            row = bounded(row, self.me, self.options.max_share)
+        return row, merged_by(row, self.me, own, neighbours, self._rule)
 
     def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
         best, tolerance = self.best_guard, self.options.tolerance

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from p2pfinetune.cli import documents
-from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, RayAddress
+from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
 from p2pfinetune.cli.output import complain, finish
 from p2pfinetune.cli.progress import Step, Tell, progress
 from p2pfinetune.errors import OptionError
@@ -90,6 +90,7 @@ def reproduce(
     context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens a sequence.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA.")] = None,
     alpha: Annotated[int | None, typer.Option("--alpha", min=1, help="Of LoRA.")] = None,
+    max_share: MaxShare = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[
         PrecisionName, typer.Option("--precision", help="In which numbers peers train; one for the whole comparison.")
@@ -108,7 +109,7 @@ def reproduce(
     """
     text = {"name": str(setting), "mix": str(mix), "data": str(data or _data_folder())}
     top: dict[str, Any] = {"rounds": rounds, "steps": steps, "warmup_rounds": warmup_rounds}
-    top |= {"device": device, "precision": str(precision)}
+    top |= {"max_share": max_share, "device": device, "precision": str(precision)}
     training = {"lr": lr, "batch_size": batch_size, "context": context}
     config = _config(text, scale, model, _given(top), _given(training), _given({"rank": rank, "alpha": alpha}))
     plan = _plan(config, range(first_seed, first_seed + seeds), schemes, faithful, ablate)

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from p2pfinetune.cli import documents
-from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, RayAddress
+from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
 from p2pfinetune.cli.output import complain, finish, table
 from p2pfinetune.cli.progress import Step, progress
 from p2pfinetune.errors import OptionError
@@ -30,6 +30,7 @@ def simulate(
         typer.Option("--out", metavar="DIR", help="The run's folder. \\[default: runs/NAME OF CONFIG-seed-SEED]"),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the config's.")] = None,
+    max_share: MaxShare = None,
     engine: Engine = EngineName.LOCAL,
     ray_address: RayAddress = "",
     fresh: Fresh = False,
@@ -41,6 +42,8 @@ def simulate(
     chosen = load_config(config)
     if seed is not None:
         chosen = msgspec.structs.replace(chosen, seed=seed)
+    if max_share is not None:
+        chosen = msgspec.structs.replace(chosen, max_share=max_share)
     folder = out or Path("runs") / f"{config.stem}-seed-{chosen.seed}"
     _run(chosen, folder, engine, ray_address, fresh)
     complain("drawing")

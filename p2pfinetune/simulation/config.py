@@ -11,7 +11,7 @@ import msgspec
 from p2pfinetune.adapter import AdapterSpec
 from p2pfinetune.batches import derived_seed
 from p2pfinetune.errors import OptionError
-from p2pfinetune.learner import LearnerOptions
+from p2pfinetune.learner import DEFAULT_MAX_SHARE, LearnerOptions
 from p2pfinetune.names import PeerId
 from p2pfinetune.precision import Choice
 from p2pfinetune.simulation.attacks import Attack
@@ -113,6 +113,8 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """False: every merge is taken, as in the paper."""
     second_look: bool = True
     """False: nobody asks whether those that the trust scheme trusts are of use."""
+    max_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = DEFAULT_MAX_SHARE
+    """Most that any single neighbour weighs in a guarded merge; 1: no bound."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
     credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     trust_tokens: NotNegative = 4096
@@ -182,6 +184,7 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             guard_tokens=self.guard_tokens,
             guarded=self.guarded,
             second_look=self.second_look,
+            max_share=self.max_share,
         )
 
     def text_digest(self) -> str:

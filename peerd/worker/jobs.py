@@ -382,6 +382,7 @@ def learner_options(config: Config) -> Any:
         twin=config.twin,
         tolerance=config.tolerance,
         credit=config.credit,
+        max_share=config.max_share,
         trust_tokens=config.trust_tokens,
         guard_tokens=config.guard_tokens,
     )

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfinetune.collaborate import bounded
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
@@ -202,6 +203,36 @@ def test_an_adapter_of_infinities_is_excluded_and_disturbs_nobody(name, options)
 
     assert after[poisoned] == 0.0
     assert {peer: after[peer] for peer in before} == pytest.approx(dict(before))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@given(count=st.integers(1, 6), seed=st.integers(0, 1000), most=st.floats(0.01, 1.0))
+@settings(max_examples=15, deadline=None)
+def test_of_every_scheme_a_bound_takes_from_neighbours_what_is_above_it_and_gives_it_to_me(
+    name, options, count, seed, most
+) -> None:
+    me, adapters, world = people(count, seed)
+    row = SCHEMES.make(name, options).row(me, adapters, world)
+
+    weights = bounded(row, me, most).weights
+
+    others = [peer for peer in adapters if peer != me]
+    assert {peer: weights[peer] for peer in others} == {peer: min(row.weights[peer], most) for peer in others}
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert weights[me] >= row.weights[me]
+
+
+@given(count=st.integers(1, 6), seed=st.integers(0, 1000), least=st.floats(0.0, 1.0))
+@settings(max_examples=30, deadline=None)
+def test_a_mixture_leaves_me_the_least_share_and_the_others_their_proportions(count, seed, least) -> None:
+    me, adapters, world = people(count, seed)
+    free = SCHEMES.make("mixture", {"own": 0.0}).row(me, adapters, world).weights
+
+    weights = SCHEMES.make("mixture", {"own": least}).row(me, adapters, world).weights
+
+    assert weights[me] == pytest.approx(max(free[me], least))
+    for peer in adapters.keys() - {me}:
+        assert weights[peer] * (1.0 - free[me]) == pytest.approx(free[peer] * (1.0 - weights[me]))
 
 
 def test_names_map_to_distinct_classes_and_distinct_rows() -> None:

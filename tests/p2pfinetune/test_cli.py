@@ -116,7 +116,17 @@ def test_a_simulation_ends_in_a_table_of_its_peers_and_names_its_plots(
 def test_a_simulation_as_json_is_one_document_and_goes_on_where_it_ended(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["simulate", str(config), "--seed", "3", "--out", str(tmp_path / "run"), "--json"]
+    arguments = [
+        "simulate",
+        str(config),
+        "--seed",
+        "3",
+        "--max-share",
+        "0.25",
+        "--out",
+        str(tmp_path / "run"),
+        "--json",
+    ]
     assert main(arguments) == 0
     first = json.loads(capsys.readouterr().out)
     assert main(arguments) == 0
@@ -127,6 +137,7 @@ def test_a_simulation_as_json_is_one_document_and_goes_on_where_it_ended(
     found = msgspec.convert(first["data"], documents.Simulated)
     assert [peer.name for peer in found.peers] == ["ann", "bob"]
     assert "seed = 3" in (tmp_path / "run" / "config.toml").read_text()
+    assert "max_share = 0.25" in (tmp_path / "run" / "config.toml").read_text()
 
 
 def test_a_folder_of_another_config_is_left_alone(
@@ -154,6 +165,7 @@ def test_a_folder_of_another_config_is_left_alone(
         (["reproduce", "languages", "--schemes", ","], "no scheme is given"),
         (["reproduce", "languages", "--scale", "2"], "scale"),
         (["reproduce", "languages", "--lr", "-1"], "lr"),
+        (["reproduce", "languages", "--max-share", "0"], "max_share"),
         (["reproduce", "languages", "--data", "nowhere"], "no data folder nowhere"),
         (["reproduce", "languages", "--ray-address", "auto"], "--engine ray"),
         (["simulatte"], "simulatte"),

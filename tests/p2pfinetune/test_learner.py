@@ -110,6 +110,33 @@ def test_a_merge_that_helps_is_what_the_next_round_starts_from(make: Callable[..
 
 
 @pytest.mark.parametrize("second_look", [True, False])
+@pytest.mark.parametrize("trust", ["prediction-similarity", "mixture", "uniform"])
+def test_no_neighbour_weighs_more_than_the_bound_in_a_merge_that_is_kept(
+    make: Callable[..., Learner], trust: str, second_look: bool
+) -> None:
+    teacher = make()
+    teacher.train(20)
+    learner = make(trust=trust, max_share=0.3, second_look=second_look)
+    learner.train(5)
+
+    ended = learner.collaborate({FRIEND: update(teacher)})
+
+    assert ended.accepted
+    mine, theirs = ended.row.weights[ME], ended.row.weights[FRIEND]
+    assert theirs <= 0.3
+    assert mine + theirs == pytest.approx(1.0)
+    mixed = mine * learner.own().vector() + theirs * teacher.own().vector()
+    assert torch.allclose(learner.personal().vector(), mixed, atol=1e-5)
+
+
+def test_without_a_guard_nobody_is_bounded(make: Callable[..., Learner]) -> None:
+    teacher, learner = make(), make(trust="uniform", max_share=0.3, guarded=False)
+    teacher.train(5)
+
+    assert learner.collaborate({FRIEND: update(teacher)}).row.weights[FRIEND] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("second_look", [True, False])
 def test_a_crowd_of_my_shadows_does_not_hide_a_friend_from_a_second_look(
     make: Callable[..., Learner], second_look: bool
 ) -> None:
@@ -435,7 +462,16 @@ def test_the_personal_adapter_is_exported(make: Callable[..., Learner], tmp_path
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"tolerance": -1.0}, {"max_norm": -1.0}, {"trust": "hope"}, {"merge": "hope"}, {"trust_options": {"x": 1}}],
+    [
+        {"tolerance": -1.0},
+        {"max_share": 0.0},
+        {"max_share": 1.5},
+        {"max_share": math.nan},
+        {"max_norm": -1.0},
+        {"trust": "hope"},
+        {"merge": "hope"},
+        {"trust_options": {"x": 1}},
+    ],
 )
 def test_options_out_of_range_are_refused(make: Callable[..., Learner], wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):

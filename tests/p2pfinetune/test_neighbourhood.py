@@ -7,7 +7,7 @@ import torch
 
 from p2pfinetune.adapter import Adapter
 from p2pfinetune.codec import CODECS
-from p2pfinetune.collaborate import collaborate
+from p2pfinetune.collaborate import collaborate, merged_by
 from p2pfinetune.merge import RULES
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.neighbourhood import FACTOR, NORM_OUTLIER, copies, norm_outliers
@@ -107,18 +107,19 @@ def test_an_outlier_weighs_nothing_in_the_merge_and_a_copy_weighs_what_it_did() 
     start = World.initial
     own, others = start.plus(delta(0)), {A: start.plus(delta(1)), B: start.plus(delta(1)), C: start.plus(delta(3, 50))}
 
-    heard = collaborate(ME, own, others, SCHEMES.make("uniform"), RULES.make("factor-mean"), World())  # type: ignore[arg-type]
+    heard = collaborate(ME, own, others, SCHEMES.make("uniform"), World())  # type: ignore[arg-type]
 
     assert heard.row.weights == pytest.approx({ME: 1 / 3, A: 1 / 3, B: 1 / 3, C: 0.0})
     assert {peer: refusal.reason for peer, refusal in heard.refused.items()} == {C: NORM_OUTLIER}
     assert heard.copies == ((A, B),)
-    assert heard.merged.minus(start).norm() < 2.0
+    merged = merged_by(heard.row, ME, own, others, RULES.make("factor-mean"))
+    assert merged.minus(start).norm() < 2.0
 
 
 def test_who_is_not_allowed_is_not_heard_either() -> None:
     others = {A: World.initial.plus(delta(1)), C: World.initial.plus(delta(3, 50))}
-    scheme, rule = SCHEMES.make("uniform"), RULES.make("factor-mean")
+    scheme = SCHEMES.make("uniform")
 
-    heard = collaborate(ME, World.initial.plus(delta(0)), others, scheme, rule, World(), frozenset({C}))  # type: ignore[arg-type]
+    heard = collaborate(ME, World.initial.plus(delta(0)), others, scheme, World(), frozenset({C}))  # type: ignore[arg-type]
 
     assert heard.row.weights == {ME: 1.0, A: 0.0, C: 0.0}

@@ -170,6 +170,19 @@ def test_a_robust_merge_rule_is_chosen_with_its_options(home: Path, text: Path, 
     assert "--merge-option: 'trimmed' is not KEY=VALUE" in err
 
 
+def test_a_bound_on_any_single_neighbour_is_a_share_and_is_remembered(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    code, _, _ = say("start", "--home", home, "--data", text, "--max-share", "0.25")
+    again, _, _ = say("start", "--home", home)
+    wrong = [say("start", "--home", home, "--max-share", share) for share in ("0", "1.5", "nan", "half")]
+
+    assert (code, again) == (0, 0)
+    assert [config.max_share for config in started.configs] == [0.25, 0.25]
+    assert [found[0] for found in wrong] == [2, 2, 2, 2]
+    assert all("max-share" in found[2].replace("max_share", "max-share") for found in wrong)
+
+
 def test_an_empty_option_forgets_what_was_remembered(home: Path, text: Path, say: Any, started: Started) -> None:
     say("start", "--home", home, "--data", text, "--reference", text)
     say("start", "--home", home, "--reference", "")

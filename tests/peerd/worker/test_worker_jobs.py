@@ -14,7 +14,7 @@ from p2pfinetune.errors import CheckpointError, TooLittleText
 from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import messages
-from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs, learner_options
 
 ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")
 WORDS = [
@@ -107,6 +107,14 @@ def digest(path):
 @pytest.fixture
 def bench(tmp_path, tiny_model):
     return Bench(tmp_path / "a", tiny_model)
+
+
+def test_what_a_user_chooses_of_learning_reaches_the_learner():
+    chosen = {"tolerance": 0.1, "credit": 0.2, "max_share": 0.3, "trust_tokens": 5, "guard_tokens": 6, "twin": True}
+
+    options = learner_options(Config(**chosen))
+
+    assert {name: getattr(options, name) for name in chosen} == chosen
 
 
 def test_opening_reports_the_network_the_text_and_the_base(bench):
