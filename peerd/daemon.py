@@ -392,6 +392,7 @@ class Daemon:
             register=self._network.register,
             warn=self._warned,
             random=random.Random(),
+            sleep=self._network.rest,
         )
 
     def _found(self, found: Found) -> None:

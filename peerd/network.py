@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.boundary import Failures, Guarded, lasting
 from peerd.core.events import (
+    AddressesChanged,
     AnnouncementHeard,
     AnyEvent,
     MessageRefused,
@@ -32,6 +33,7 @@ from peerd.net.transport import (
     Found,
     Happening,
     Heard,
+    Moved,
     PeerTraffic,
     Transport,
 )
@@ -72,7 +74,10 @@ class Network:
         self._unasked: Sent = {}
         self._turned_away = Counter[str]()
         self._stopping, self._why_down = False, ""
+        self._moved = asyncio.Event()
+        self._has_started = False
         self.addresses: tuple[str, ...] = ()
+        """Where others can reach this peer now; none where the machine has no address."""
         self.trouble = ""
         """Why there is no network at the moment; empty where there is."""
 
@@ -126,6 +131,15 @@ class Network:
         answer: Sample | Failed = await ask(node, message)
         return answer
 
+    async def rest(self, seconds: float) -> bool:
+        """So long, or until the own addresses have changed, which is told."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def connected(self) -> frozenset[PeerId]:
         """Peers with a live connection."""
         return frozenset() if self._transport is None else self._transport.connected()
@@ -146,17 +160,19 @@ class Network:
 
     async def _live(self, started: Callable[[], None]) -> str:
         """One back end from start to death; returns why it died."""
-        transport, is_first = self._make(), not self.addresses
+        transport, is_first = self._make(), not self._has_started
         try:
-            self.addresses = await transport.start()
+            addresses = await transport.start()
         except TransportError as error:
             if is_first:
                 raise
             return str(error)
         self._transport, self.trouble = transport, ""
         if is_first:
+            self.addresses, self._has_started = addresses, True
             started()
         try:
+            await self._move(addresses)
             return await self._pump(transport)
         finally:
             self._unasked = summed(self._unasked, transport.sent())
@@ -165,6 +181,16 @@ class Network:
             if self._transport is not None:  # not stopped by us
                 self._transport = None
                 await transport.stop()
+
+    async def _move(self, addresses: tuple[str, ...]) -> None:
+        """The core hears of it where there were other addresses before."""
+        if addresses == self.addresses:
+            return
+        self.addresses = addresses
+        _log.info("reached at other addresses now", extra={"addresses": ", ".join(addresses) or "none"})
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        await self._tell(AddressesChanged(at=self._clock()))
 
     async def _pump(self, transport: Transport) -> str:
         linked: set[PeerId] = set()
@@ -182,6 +208,8 @@ class Network:
                     linked.add(peer)
                 case Disconnected(peer):
                     linked.discard(peer)
+                case Moved(addresses):
+                    await self._move(addresses)
                 case Down(why):
                     self._why_down = why
                     return
@@ -203,7 +231,7 @@ class Network:
                 if isinstance(opened, Refusal):
                     return MessageRefused(at=at, peer=via, reason=opened.reason)
                 return AnnouncementHeard(at=at, announcement=opened, via=via, age_seconds=self._unix() - opened.time)
-            case Down():
+            case Moved() | Down():
                 return None
 
 

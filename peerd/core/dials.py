@@ -173,6 +173,25 @@ def disconnected(node: Node, event: PeerDisconnected) -> Moved:
     return node, []
 
 
+def moved(node: Node) -> Moved:
+    """My own addresses are others now: whoever I am not connected with may be near, and hears where I am soon.
+
+    Whom I know to be there is dialled at once, all others within a minute; what is told to whom is connected, too.
+    """
+    neighbours = {
+        peer: known if known.connected else replace(known, dial_not_before=_after_a_move(node, known))
+        for peer, known in node.neighbours.items()
+    }
+    soon = max(node.at, node.repeated_at + MIN_REPEAT_SECONDS)
+    return replace(node, neighbours=neighbours, repeat_at=min(node.repeat_at, soon)), []
+
+
+def _after_a_move(node: Node, known: Neighbour) -> float:
+    sooner = _sooner(node, known)
+    is_failed_dial = sooner <= node.at + LONELY_DIAL_SECONDS
+    return min(sooner, node.at) if known.is_proven and is_failed_dial else sooner
+
+
 def reconciled(node: Node, event: Ticked) -> Node:
     """The node after its idea of who is connected was compared with the truth, where that is told."""
     if event.connected is None:

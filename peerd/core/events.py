@@ -120,6 +120,10 @@ class PeerDisconnected(Event, frozen=True, kw_only=True):
     peer: PeerId
 
 
+class AddressesChanged(Event, frozen=True, kw_only=True):
+    """My own machine has moved, or got or lost an address; the daemon knows the present ones."""
+
+
 class DialFailed(Event, frozen=True, kw_only=True):
     """No address of a peer answered."""
 
@@ -223,6 +227,7 @@ AnyEvent = (
     | PeerFound
     | PeerConnected
     | PeerDisconnected
+    | AddressesChanged
     | DialFailed
     | BlobFetched
     | FetchFailed

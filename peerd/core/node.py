@@ -16,6 +16,7 @@ from peerd.core.circle import chosen_anew
 from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
+    AddressesChanged,
     AnnouncementHeard,
     AnyEvent,
     BanLifted,
@@ -126,6 +127,8 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return dials.connected(node, event)
         case PeerDisconnected():
             return dials.disconnected(node, event)
+        case AddressesChanged():
+            return dials.moved(node)
         case DialFailed():
             return dials.failed(node, event)
         case BlobFetched():

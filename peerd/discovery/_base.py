@@ -36,8 +36,8 @@ class Surroundings:
     warn: Callable[[str], None] = lambda _: None
     """Tell the user something."""
     random: random.Random
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    """Seconds."""
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    """Seconds; less, and true, where `addresses` have changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

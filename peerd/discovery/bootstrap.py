@@ -43,8 +43,9 @@ class Bootstrap(DiscoveryMethod):
             answered = not trouble
             if isinstance(answer, Sample):
                 _tell_all(answer, tell, self.want)
-            await surroundings.sleep(self._jittered(pause, answer, surroundings))
-            pause = min(2 * pause, self.longest_seconds)
+            has_moved = message.addresses != surroundings.addresses()[:MAX_ADDRESSES]  # while it was asked
+            rested = not has_moved and await surroundings.sleep(self._jittered(pause, answer, surroundings))
+            pause = self.first_seconds if has_moved or rested else min(2 * pause, self.longest_seconds)
 
     def _jittered(self, pause: float, answer: Sample | Failed, surroundings: Surroundings) -> float:
         """Early enough for the registration to last, and not in step with all others."""

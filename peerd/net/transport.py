@@ -61,13 +61,19 @@ class Found(msgspec.Struct, frozen=True):
     how: str
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """The own machine got or lost an address: where others can reach it now."""
+
+    addresses: tuple[str, ...]
+
+
 class Down(msgspec.Struct, frozen=True):
     """The back end died; the shell starts a new one with backoff."""
 
     reason: str
 
 
-Happening = Connected | Disconnected | Heard | Found | Down
+Happening = Connected | Disconnected | Heard | Found | Moved | Down
 
 
 class Fetched(msgspec.Struct, frozen=True):

@@ -92,6 +92,7 @@ LASTING = {
     "gossip-check": (node.Node, "_keep_gossip"),
     "gossip-drain": (node, "_drain"),
     "memory": (PeerStore, "start_cleanup_task"),
+    "addresses": (node, "reachable_at"),
     "mdns": (mdns, "announce_and_listen"),
 }
 ELSEWHERE = {"rumour", "show-out"}

@@ -121,18 +121,35 @@ def test_a_hostile_bootstrap_node_is_asked_no_more_often_and_heard_no_longer_tha
     assert min(clock.slept) >= 3.0
 
 
-def test_a_bootstrap_node_is_told_where_we_listen_now_not_where_we_did():
-    ports = iter(range(1, 9))
+def test_a_bootstrap_node_is_told_where_we_listen_now_not_where_we_did_at_once():
+    here, clock = ["/ip4/192.0.2.1/tcp/1"], Clock(6)
+
+    async def sleep(seconds):
+        await clock.sleep(seconds)
+        if len(clock.slept) == 4:
+            here[0] = "/ip4/192.0.2.9/tcp/1"
+            return True
+        return False
+
     asked, register = answering(Sample(status="ok"))
+    around = surroundings(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],), sleep=sleep)
+    found("bootstrap", around)
 
-    found(
-        "bootstrap",
-        surroundings(
-            Clock(2), bootstrap=NODES, register=register, addresses=lambda: (f"/ip4/192.0.2.1/tcp/{next(ports)}",)
-        ),
-    )
+    assert [message.addresses[0] for message in asked] == ["/ip4/192.0.2.1/tcp/1"] * 4 + ["/ip4/192.0.2.9/tcp/1"] * 2
+    assert clock.slept[3] > 3 * clock.slept[4]  # the pauses begin anew: who has moved is asked for soon
 
-    assert [message.addresses for message in asked] == [("/ip4/192.0.2.1/tcp/1",), ("/ip4/192.0.2.1/tcp/2",)]
+
+def test_one_that_moves_while_it_registers_does_so_again_without_a_rest():
+    here, asked, clock = ["/ip4/192.0.2.1/tcp/1"], [], Clock(1)
+
+    async def register(node, message):
+        asked.append(message.addresses[0])
+        here[0] = "/ip4/192.0.2.9/tcp/1"
+        return Sample(status="ok")
+
+    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],)))
+
+    assert asked == ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1"]
 
 
 def test_a_node_that_was_gone_is_asked_again_within_two_minutes_and_a_half_however_long_it_was_gone():

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.core.events import MessageRefused, PeerConnected, PeerDisconnected, PeerFound
+from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, PeerDisconnected, PeerFound
 from peerd.errors import TransportError
-from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, PeerTraffic
+from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
 from peerd.network import Network
 from peerd.worker.parent import Pauses
 
@@ -94,6 +94,65 @@ def test_a_dead_back_end_is_replaced_its_links_are_gone_and_its_bytes_still_coun
 
     assert [type(event) for event in told[:3]] == [PeerConnected, PeerDisconnected, PeerConnected]
     assert network.traffic() == {BOB: PeerTraffic(20, 2)}
+
+
+def test_a_machine_that_moves_is_told_of_and_shown_and_wakes_who_rests():
+    woken = []
+
+    async def scenario():
+        async def tell(event):
+            told.append(event)
+
+        told, network = [], Network(MovesWhenAsked, tell, clock=lambda: 5.0, unix=lambda: 1000.0)
+
+        async def rest():
+            woken.append(await network.rest(60.0))
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(network.run(lambda: tasks.create_task(rest())))
+            while not woken:
+                await asyncio.sleep(0)
+                network._transport.now.set() if network._transport else None
+            shown = network.addresses
+            await network.stop()
+        return told, shown
+
+    told, shown = asyncio.run(scenario())
+
+    assert woken == [True]
+    assert shown == ("/memory/elsewhere",)
+    assert told == [AddressesChanged(at=5.0)]
+
+
+class MovesWhenAsked(FakeTransport):
+    """It has other addresses once `now` is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = asyncio.Event()
+
+    async def happenings(self):
+        await self.now.wait()
+        yield Moved(("/memory/elsewhere",))
+        yield Moved(("/memory/elsewhere",))
+        await self.stopped.wait()
+
+
+def test_who_rests_where_nothing_moves_rests_as_long_as_was_said():
+    async def scenario():
+        return await Network(FakeTransport, lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0).rest(0.001)
+
+    assert asyncio.run(scenario()) is False
+
+
+def test_a_back_end_that_comes_back_at_other_addresses_is_a_move():
+    class Elsewhere(FakeTransport):
+        async def start(self):
+            return ("/memory/elsewhere",)
+
+    told, _ = told_by(lambda: FakeTransport(Down("crash")), Elsewhere, until=1)
+
+    assert told == [AddressesChanged(at=5.0)]
 
 
 def test_a_back_end_that_cannot_start_again_is_tried_again():

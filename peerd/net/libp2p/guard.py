@@ -34,6 +34,7 @@ TASKS: Final[Mapping[str, str]] = {
     "gossip-check": "gossip-checks-failed",  # whether each peer is spoken to
     "gossip-drain": "gossip-drains-failed",  # messages that were taken already
     "memory": "memories-failed",  # the peer store forgets what has expired
+    "addresses": "address-looks-failed",  # closes what was connected from an address that is gone
     "mdns": "mdns-failed",  # announcing; a host of the local network may claim our name
     "rumour": "rumours-failed",  # an answer on the local network, in zeroconf's thread
     "show-out": "goodbyes-failed",  # the bootstrap node closes what stays too long

@@ -20,7 +20,6 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from multiaddr import Multiaddr
-from multiaddr.utils import get_network_addrs
 
 from p2pfinetune.names import PeerId, Refusal
 from peerd.errors import TransportError, UsageError
@@ -28,6 +27,7 @@ from peerd.net import limits
 from peerd.net.libp2p import guards
 from peerd.net.libp2p.alive import WatchedYamux
 from peerd.net.libp2p.guard import Guard
+from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
 from peerd.wire.addresses import Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
 
@@ -73,13 +73,18 @@ async def _dial_nobody() -> None:
 
 
 @asynccontextmanager
-async def running(host: Any, listen: Sequence[Address]) -> AsyncIterator[tuple[str, ...]]:
+async def running(
+    host: Any, listen: Sequence[Address], interfaces: Interfaces | None = None
+) -> AsyncIterator[tuple[str, ...]]:
     """Listening; yields the addresses that others can paste. Raises TransportError when it cannot listen."""
     for address in listen:
         check_free(address)
     async with host.run([Multiaddr(address.transport) for address in listen]):
         try:
-            yield _listening(host, len(listen))
+            addresses = reachable_at(host, interfaces or SystemInterfaces())
+            if len(host.get_network().listeners) < len(listen) or not addresses:  # it does not raise
+                raise TransportError("libp2p could not listen on every address", LISTEN_HINT)
+            yield addresses
         finally:
             with trio.CancelScope(shield=True):
                 await close(host)  # leaving run() alone leaves the sockets of live connections open
@@ -132,15 +137,31 @@ def _instead(address: Address, error: OSError) -> str:
     return f"for instance --listen {everywhere}/4001"
 
 
-def _listening(host: Any, expected: int) -> tuple[str, ...]:
-    """Run() does not raise when nothing listens, so look."""
+def reachable_at(host: Any, interfaces: Interfaces) -> tuple[str, ...]:
+    """Where it listens, of what this machine has now, as others can paste it."""
+    me = PeerId(str(host.get_id()))
     bound = [parse_address(str(address)) for address in host.get_transport_addrs()]
     addresses = [address for address in bound if isinstance(address, Address) and address.port]
-    if len(host.get_network().listeners) < expected or not addresses:
-        raise TransportError("libp2p could not listen on every address", LISTEN_HINT)
-    interfaces = (*get_network_addrs(4), *get_network_addrs(6), "127.0.0.1", "::1")  # for daemons of one machine
-    me = PeerId(str(host.get_id()))
-    return tuple(str(address.of(me)) for address in expand_wildcards(addresses, interfaces))
+    present = expand_wildcards(addresses, interfaces.present())
+    return tuple(
+        str(address.of(me))
+        for address in present
+        if address.host in interfaces.present() or interfaces.has(address.host)
+    )
+
+
+def local_host(connection: Any) -> str | None:
+    """The own IP address that a connection is made from; None where the library hides it."""
+    layer = connection
+    for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer"):
+        layer = getattr(layer, name, None)
+    layer = getattr(layer, "_conn", layer)  # beneath the group key
+    for name in ("stream", "stream", "socket"):
+        layer = getattr(layer, name, None)
+    try:
+        return str(layer.getsockname()[0]) if layer is not None else None
+    except OSError:
+        return None
 
 
 def is_connected(host: Any, peer: PeerId) -> bool:

@@ -24,13 +24,15 @@ from peerd.net.libp2p.dialling import dial, keep_what_is_heard, most_telling, sa
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
-from peerd.net.libp2p.host import close, is_connected, make_host, running
-from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard
+from peerd.net.libp2p.host import close, is_connected, local_host, make_host, reachable_at, running
+from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
+from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard, Moved
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
 GREETING_SECONDS = 10.0
+MOVES_APART_SECONDS = 3.0  # whoever is told of each must be able to follow; bootstrap nodes answer ten times in 30 s
 FAREWELL_SECONDS = 0.5  # between a no and the end of the connection, so that the other end hears its own no
 NOT_OURS = Failed("other-network", "is a peer of another network, or no peer at all")
 
@@ -63,6 +65,7 @@ class Node:
         psk: str | None,
         lan: bool,
         given: Collection[Address] = (),
+        interfaces: Interfaces | None = None,
         inbox: limits.Happenings,
         ledger: limits.TrafficLedger,
         max_upload: int = 0,
@@ -75,6 +78,8 @@ class Node:
         """Connected and of our network. Replaced, never changed, so that another thread may read it."""
         self._key, self._network, self._shelf = key, network, shelf
         self._listen, self._psk, self._lan = tuple(listen), psk, lan
+        self._interfaces, self._moved = interfaces or SystemInterfaces(), trio.Event()
+        self._addresses: tuple[str, ...] = ()
         self._given, self._inbox, self._ledger = frozenset(given), inbox, ledger
         self._max_upload, self._max_download = max_upload, max_download
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
@@ -96,7 +101,7 @@ class Node:
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
         self._host.get_network().register_notifee(_Notifee(self._on_connected, self._on_disconnected))
         async with (
-            running(self._host, self._listen) as addresses,
+            running(self._host, self._listen, self._interfaces) as self._addresses,
             background_trio_service(self._pubsub),
             background_trio_service(self._pubsub.router),
             trio.open_nursery() as self._nursery,
@@ -105,18 +110,44 @@ class Node:
             subscription = await self._pubsub.subscribe(gossip_topic(self._network))
             self._keep("memory", self._host.get_peerstore().start_cleanup_task, 60)
             if self._lan:
-                found = [address for address in map(parse_address, addresses) if isinstance(address, Address)]
-                tell, guard = self._inbox.put, self._guard
-                self._keep("mdns", mdns.announce_and_listen, self.me, self._network, found, tell, guard)
+                self._nursery.start_soon(self._keep_lan)
+            self._keep("addresses", self._interfaces.watch, self._look_at_addresses)
             self._keep("gossip-drain", _drain, subscription)
             self._keep("gossip-check", self._keep_gossip)
-            task_status.started(addresses)
+            task_status.started(self._addresses)
             await stopping.wait()
             await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever
             self._nursery.cancel_scope.cancel()
 
     def _keep(self, task: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
         self._nursery.start_soon(self._guard.keep, task, function, *arguments, name=task)
+
+    async def _look_at_addresses(self) -> None:
+        """Tell of those that came or went; what was connected from one that is gone is closed: nobody answers it."""
+        now = reachable_at(self._host, self._interfaces)
+        if now == self._addresses:
+            return
+        self._addresses = now
+        self._inbox.put(Moved(now))
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+        for connection in self._host.get_network().get_connections():
+            here = local_host(connection)
+            if here is not None and not self._interfaces.has(here):
+                with trio.move_on_after(1):
+                    await attempt(connection.close)
+        await trio.sleep(MOVES_APART_SECONDS)
+
+    async def _keep_lan(self) -> None:
+        """Announced anew from wherever this machine is."""
+        while True:
+            moved = self._moved
+            found = [address for address in map(parse_address, self._addresses) if isinstance(address, Address)]
+            async with trio.open_nursery() as here:
+                arguments = (self.me, self._network, found, self._inbox.put, self._guard)
+                here.start_soon(self._guard.keep, "mdns", mdns.announce_and_listen, *arguments)
+                await moved.wait()
+                here.cancel_scope.cancel()
 
     async def _keep_gossip(self) -> None:
         """The library gives up on a peer's gossip stream after some errors, and never speaks to it again."""

@@ -12,6 +12,7 @@ from peerd.errors import TransportError
 from peerd.net import limits
 from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
+from peerd.net.libp2p.interfaces import Interfaces
 from peerd.net.libp2p.node import Node
 from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, PeerTraffic
 from peerd.wire.addresses import Address
@@ -37,6 +38,7 @@ class Libp2pTransport:
         psk: str | None = None,
         lan: bool = False,
         given: Collection[Address] = (),
+        interfaces: Interfaces | None = None,
         max_upload: int = 0,
         max_download: int = 0,
     ) -> None:
@@ -54,6 +56,7 @@ class Libp2pTransport:
             psk=psk,
             lan=lan,
             given=given,
+            interfaces=interfaces,
             inbox=self._inbox,
             ledger=self._ledger,
             max_upload=max_upload,

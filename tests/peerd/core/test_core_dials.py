@@ -11,6 +11,7 @@ from peerd.core.limits import (
     MAX_DIAL_BACKOFF_SECONDS,
     MAX_DIALS,
     MAX_KNOWN_PEERS,
+    MIN_REPEAT_SECONDS,
     RUMOUR_BURST,
     RUMOURED_ADDRESSES,
     RUMOURS_A_SECOND,
@@ -350,3 +351,33 @@ def test_whom_the_user_named_is_dialled_however_many_strangers_came_before(playb
         dialled |= {dial.peer for dial in play.wanted(do.Dial)}
 
     assert "peer-named" in dialled
+
+
+def test_who_has_moved_dials_at_once_whom_it_knows_to_be_there_and_all_others_within_a_minute(playbook: Any) -> None:
+    play = playbook(known=(PeerRecord(peer="friend", addresses=("/f/1",)),))
+    play.connect("peer-two")
+    find(play, "rumour")
+    for peer in ("friend", "rumour"):
+        play.tell(on.DialFailed, peer=peer, reason="unreachable")
+    pauses(play, "friend", 700)
+    pauses(play, "rumour", 700)
+    assert not play.wanted(do.Dial)
+    play.tell(on.AddressesChanged)
+
+    assert [effect.peer for effect in play.wanted(do.Dial)] == ["friend"]
+    assert pauses(play, "rumour", 100)[0] <= LONELY_DIAL_SECONDS + 1
+
+
+def test_who_has_moved_says_again_where_it_is_as_soon_as_it_may(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect("peer-two")
+    play.trained()
+    play.published()
+    for _ in range(int(MIN_REPEAT_SECONDS) + 3):
+        play.tick(1.0)
+    play.tell(on.AddressesChanged)
+    assert play.wanted(do.Repeat)
+
+    play.tell(on.AddressesChanged)
+    assert not play.wanted(do.Repeat)
