@@ -95,11 +95,12 @@ def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, gre
 def test_another_group_key_is_told_by_which_side_has_one(play_libp2p, monkeypatch, mine, theirs, words):
     async def scenario(world):
         monkeypatch.setattr(host, "DIAL_SECONDS", 1.0)
-        one, other = await world.peer(psk=mine), await world.peer(psk=theirs)
+        other = await world.peer(psk=theirs)
+        one = await world.peer(psk=mine, given=(parse_address(other.addresses[0]),))
 
         outcome = await failed(one, other.addresses[0], other.id)
 
-        assert outcome.reason == "other-key"
+        assert outcome.reason == "other-key", outcome
         assert words in outcome.detail
 
     play_libp2p(scenario)

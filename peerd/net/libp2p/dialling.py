@@ -32,6 +32,7 @@ from peerd.wire.addresses import Address
 from peerd.wire.keys import public_key_of
 
 RESOLVE_SECONDS = 5.0  # for one name
+LISTEN_SECONDS = 1.0  # to what somebody says first who broke a connection off
 MAX_RESOLVED = 4  # addresses of one name that are tried
 MAX_RESOLVING = 4  # threads in which a name server may hang
 MAX_CHAIN = 64  # exceptions of one failure that are looked at
@@ -91,11 +92,16 @@ def keep_what_is_heard(host: Any) -> None:
 
 
 async def dial(
-    host: Any, peer: PeerId, addresses: Iterable[Address], look_up: LookUp | None = None
-) -> Address | tuple[Tried, ...]:
+    host: Any,
+    peer: PeerId,
+    addresses: Iterable[Address],
+    asked: Collection[Address] = (),
+    look_up: LookUp | None = None,
+) -> Address | Failed:
     """The first address that answered, or why none did. The caller sets the time limit of all together.
 
-    0.8.1 dials one address of a transport at most, and then blocks the peer for 60 seconds.
+    `asked`: those that a person gave, who wants to know. 0.8.1 dials one address of a transport at most, and then
+    blocks the peer for 60 seconds.
     """
     network, name = host.get_network(), ID.from_string(peer)
     tried: list[Tried] = []
@@ -106,10 +112,11 @@ async def dial(
                 tried.append(Tried(address, found))
                 continue
             for place in found:
-                if (failed := await _dial_one(host, name, place)) is None:
+                failed = await _dial_one(host, name, place, is_asked=address in asked)
+                if failed is None:
                     return address
                 tried.append(Tried(address, failed))
-        return tuple(tried)
+        return most_telling(tried, asked)
     finally:
         network.unblock_peer(name)
 
@@ -134,7 +141,7 @@ def dialled(address: Address) -> Multiaddr | None:
         return None
 
 
-async def _dial_one(host: Any, name: ID, place: Address) -> Failed | None:
+async def _dial_one(host: Any, name: ID, place: Address, *, is_asked: bool) -> Failed | None:
     """None where somebody answers who proves to be that peer."""
     network, ears = host.get_network(), getattr(host.get_network(), "peerd_ears", {})
     if (target := dialled(place)) is None:
@@ -147,9 +154,23 @@ async def _dial_one(host: Any, name: ID, place: Address) -> Failed | None:
             await host.connect(PeerInfo(name, [target]))
         if held.failure is None:
             return None
-        return why(held.failure, place, ears.get(name), is_keyed=getattr(network, "psk", None) is not None)
+        ear = ears.get(name)
+        heard = ear.heard if ear is not None else None
+        if heard == b"" and is_asked and not isinstance(held.failure, trio.TooSlowError):
+            heard = await _first_words(place)  # a connection that is reset loses what was said on it
+        return why(held.failure, place, heard, is_keyed=getattr(network, "psk", None) is not None)
     finally:
         ears.pop(name, None)
+
+
+async def _first_words(place: Address) -> bytes:
+    """What is said to one who says nothing."""
+    heard = b""
+    with trio.move_on_after(LISTEN_SECONDS), contained():
+        async with await trio.open_tcp_stream(place.host, place.port) as stream:
+            while len(heard) < MAX_HEARD and (part := await stream.receive_some(MAX_HEARD - len(heard))):
+                heard += part
+    return heard
 
 
 async def _resolved(network: Any, address: Address, look_up: LookUp) -> list[Address] | Failed:
@@ -176,14 +197,14 @@ async def _resolved(network: Any, address: Address, look_up: LookUp) -> list[Add
     return list(found)[:MAX_RESOLVED] or Failed("no-such-name", f"the name {address.host} leads to no address")
 
 
-def why(error: BaseException, place: Address, ear: Ear | None, *, is_keyed: bool) -> Failed:
-    """The reason of a failed dial. `ear` is there where TCP came up; `is_keyed`: this peer has a group key."""
+def why(error: BaseException, place: Address, heard: bytes | None, *, is_keyed: bool) -> Failed:
+    """The reason of a failed dial. `heard`: None where TCP did not come up; `is_keyed`: this peer has a group key."""
     chain = list(_causes(error))
     for cause in chain:
         if (told := _FOUND_ID.search(str(cause))) and public_key_of(told[1]) is not None:
             return Failed("other-identity", f"answers under another id: {told[1]}", found=PeerId(told[1]))
-    if ear is not None:
-        return _misheard(ear.heard, chain, is_keyed=is_keyed)
+    if heard is not None:
+        return _misheard(heard, chain, is_keyed=is_keyed)
     numbers = {cause.errno for cause in chain if isinstance(cause, OSError)}
     if errno.ECONNREFUSED in numbers:
         return Failed("connection-refused", f"refuses connections: nothing listens on port {place.port} there")

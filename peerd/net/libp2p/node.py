@@ -20,7 +20,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
 from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
-from peerd.net.libp2p.dialling import dial, keep_what_is_heard, most_telling, says_no
+from peerd.net.libp2p.dialling import dial, keep_what_is_heard, says_no
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
@@ -110,7 +110,7 @@ class Node:
             subscription = await self._pubsub.subscribe(gossip_topic(self._network))
             self._keep("memory", self._host.get_peerstore().start_cleanup_task, 60)
             if self._lan:
-                self._nursery.start_soon(self._keep_lan)
+                self._keep("mdns", self._keep_lan)
             self._keep("addresses", self._interfaces.watch, self._look_at_addresses)
             self._keep("gossip-drain", _drain, subscription)
             self._keep("gossip-check", self._keep_gossip)
@@ -201,9 +201,9 @@ class Node:
     async def _connect(self, peer: PeerId, addresses: Sequence[Address]) -> Connected | Failed:
         answered: Address | None = None
         if not is_connected(self._host, peer):
-            outcome = await dial(self._host, peer, addresses)
-            if not isinstance(outcome, Address):
-                return most_telling(outcome, self._given)
+            outcome = await dial(self._host, peer, addresses, self._given)
+            if isinstance(outcome, Failed):
+                return outcome
             answered = outcome
         if (failed := await self._greeting(peer)) is not None:
             return msgspec.structs.replace(failed, address=str(answered) if answered else _first(addresses))

@@ -13,7 +13,7 @@ from libp2p.host.exceptions import StreamFailure
 
 from p2pfinetune.names import Refusal
 from peerd.net import limits
-from peerd.net.libp2p.dialling import dial, most_telling, says_no
+from peerd.net.libp2p.dialling import dial, says_no
 from peerd.net.libp2p.frames import opened, read_message, write_message
 from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.net.transport import Failed
@@ -31,9 +31,9 @@ async def ask(host: Any, node: Address, message: Register) -> Sample | Failed:
         return Failed("refused", "the address does not say /p2p/ and the node's id")
     try:
         with trio.fail_after(limits.CONNECT_SECONDS):
-            outcome = await dial(host, node.peer, [node])
-            if not isinstance(outcome, Address):
-                return most_telling(outcome)
+            outcome = await dial(host, node.peer, [node], asked=[node])
+            if isinstance(outcome, Failed):
+                return outcome
             async with opened(host, node.peer, PROTOCOL) as stream:
                 await write_message(stream, message, max_bytes=MAX_REQUEST_BYTES)
                 answer = await read_message(stream, Sample, max_bytes=MAX_SAMPLE_BYTES)
