@@ -4,8 +4,11 @@ PYTHON := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# what ATen, oneDNN and MKL may use of the processor: no AVX-512, no matrix units
+MASKED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help setup demo test check test-slow fuzz soak browser bench screenshot clean
+.PHONY: help setup demo test test-masked check test-slow fuzz soak browser bench screenshot clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
@@ -25,7 +28,11 @@ check: setup     ## the fast part of the tests: format, lint, types, import wall
 	@.venv/bin/lint-imports --no-logo
 
 test: check browser  ## everything that has to be green
-	@$(PYTHON) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(PYTHON) -m pytest -m "not slow" $(PARALLEL) $(PYTEST)
+	@$(MAKE) --no-print-directory test-masked PYTEST=
+
+test-masked: setup  ## the tests that multiply matrices, with all that only newer processors have masked
+	@$(MASKED) $(PYTHON) -m pytest -m "numeric and not slow" $(PARALLEL) $(PYTEST)
 
 test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
 	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)

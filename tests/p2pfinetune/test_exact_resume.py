@@ -112,7 +112,9 @@ def test_interrupted_after_any_training_or_merge_the_curve_is_the_same(
         unbroken.merge(shared)
         unbroken.save()
 
-    for number, path in enumerate(unbroken.kept[:-2]):
+    places = list(enumerate(unbroken.kept[:-2]))
+    # only the learning rate tells the schedules apart: with the others, after every other merge and training is enough
+    for number, path in places if total_steps == 0 else places[::3]:
         # as far as the end of the next round: where that is the same, so is all that comes after it
         finished, is_trained = number // 2, number % 2 == 0
         resumed = Run(lambda: make(total_steps), tmp_path / str(number))

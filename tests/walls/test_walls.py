@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_nothing_is_asked_of_torch_by_a_private_name() -> None:
     guilty = [f"{p.relative_to(ROOT)}" for p in SOURCES if pattern.search(strip_prose(p))]
 
     assert guilty == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_test_runs_what_multiplies_a_second_time_with_the_units_of_newer_processors_masked() -> None:
+    done = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    (masked,) = [line for line in done.stdout.splitlines() if '-m "numeric and not slow"' in line]
+    assert "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2" in masked
 
 
 def test_every_module_says_what_it_is_for() -> None:
