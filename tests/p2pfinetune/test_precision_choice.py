@@ -133,10 +133,13 @@ def test_steps_in_both_are_timed_by_turns_until_there_are_enough(tiny_base: Base
     assert pairs == [pytest.approx((0.01, 0.01))] * PAIRS
 
 
-def test_a_large_model_is_timed_once_and_no_longer(tiny_base: Base) -> None:
-    pairs = step_times(tiny_base, split(), OPTIONS, SPEC, Clock(BUDGET_SECONDS))
+def test_a_large_model_takes_one_step_in_each_and_no_more(tiny_base: Base) -> None:
+    clock = Clock(BUDGET_SECONDS)
+
+    pairs = step_times(tiny_base, split(), OPTIONS, SPEC, clock)
 
     assert pairs == [(BUDGET_SECONDS, BUDGET_SECONDS)]
+    assert clock.now == 6 * BUDGET_SECONDS  # two looks a step, one before and one after them all
 
 
 def test_nothing_that_is_learnt_in_a_measurement_stays(tiny_base: Base) -> None:
