@@ -20,6 +20,7 @@ from p2pfinetune.models import resolve_model
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SUFFIX = ".weight"
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 MUST_BE_UNSET = (
     "alpha_pattern", "alora_invocation_tokens", "bias", "exclude_modules", "layer_replication", "lora_bias",
     "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_dora", "use_rslora",
@@ -37,26 +38,32 @@ def export_folder(
 ) -> list[Path]:
     """Write the folder and return its files. `is_transposed` is `AdaptedModel.is_transposed` (GPT-2's Conv1D).
 
-    A new folder appears whole or not at all; in one that exists each of the two files is replaced whole.
+    A new folder appears whole or not at all; in one that exists each of the two files is replaced whole. What is
+    written is its owner's alone: an adapter betrays something of the text it was trained on.
     """
     from safetensors.torch import save
 
     weights = {f"{PREFIX}{name}{SUFFIX}": tensor.clone() for name, tensor in adapter.tensors.items()}
     config = json.dumps(_config(spec, base_name, targets, is_transposed=is_transposed), indent=2, sort_keys=True)
     contents = {WEIGHTS: save(weights, metadata={"format": "pt"}), CONFIG: f"{config}\n".encode()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    fresh.mkdir()
-    try:
+    if folder.is_dir():
         for name, content in contents.items():
-            _write_durably(fresh / name, content)
-        if not folder.exists():
-            fresh.rename(folder)
-        else:
-            for name in contents:
-                (fresh / name).replace(folder / name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            fresh = folder / f".{name}.{os.getpid()}.part"
+            try:
+                _write_durably(fresh, content)
+                fresh.replace(folder / name)
+            finally:
+                fresh.unlink(missing_ok=True)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        whole = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        whole.mkdir(mode=PRIVATE_FOLDER)
+        try:
+            for name, content in contents.items():
+                _write_durably(whole / name, content)
+            whole.rename(folder)
+        finally:
+            shutil.rmtree(whole, ignore_errors=True)
     return [folder / CONFIG, folder / WEIGHTS]
 
 
@@ -124,7 +131,7 @@ def _alpha(config: dict[str, Any]) -> int:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

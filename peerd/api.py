@@ -7,6 +7,7 @@ Referer, or name another host than `peerd`, are refused; the loopback proxy of `
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from importlib import resources
@@ -36,7 +37,6 @@ HOST = "peerd"
 
 MAX_BODY = 256 * 1024  # bytes; a prompt of MAX_PROMPT characters and some room
 PAGE_ROUNDS = 500  # rounds on the dashboard
-MAX_ROUNDS = 10_000  # rounds in one answer
 MAX_JOBS = 32  # of people and scripts, waiting for the worker; each holds a connection
 MAX_JOBS_OF_ONE = 16  # process
 MEDIA_TYPES = {  # the system's table may know better, and be wrong: a browser runs no module of type text/plain
@@ -237,6 +237,10 @@ class _Interface:
 
     async def export(self, request: Request) -> Response:
         asked = await _body(request, documents.ExportAsked)
+        if not os.path.isabs(asked.folder) or "\0" in asked.folder:  # noqa: PTH117  # a string that no path is made of
+            raise UsageError(
+                f"folder: {asked.folder[:200]!r} is not a whole path", "the daemon stands in no folder of yours"
+            )
         with self._job(request):
             files = await self._view.export(asked.folder)
         return answer(documents.Exported(folder=asked.folder, files=files))
@@ -344,8 +348,8 @@ def _caller(request: Request) -> int | None:
 
 def _last(request: Request) -> int:
     last = request.query_params.get("last", "1000")
-    if not re.fullmatch("[0-9]{1,9}", last) or not 1 <= int(last) <= MAX_ROUNDS:
-        raise UsageError(f"last is a number from 1 to {MAX_ROUNDS}")
+    if not re.fullmatch("[0-9]{1,9}", last) or not 1 <= int(last) <= documents.MAX_ROUNDS:
+        raise UsageError(f"last is a number from 1 to {documents.MAX_ROUNDS}")
     return int(last)
 
 

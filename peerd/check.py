@@ -210,5 +210,5 @@ def open_group_warning(config: Config) -> str:
         f"The group {config.group!r} is open: whoever can reach this device can join, and gets the adapter that\n"
         "is trained on your text (never the text; but an adapter can betray something of what it was trained on).\n"
         "To close the group, give every member the same key:\n"
-        "  openssl rand -hex 32 > group.key && peerd start --group-key group.key"
+        "  (umask 077; openssl rand -hex 32 > group.key) && peerd start --group-key group.key"
     )

@@ -11,6 +11,10 @@ from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, PrivacyNow, Ro
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
+MAX_TEMPERATURE = 10.0
+MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # what torch's generators and every format on the way hold
+MAX_ROUNDS = 10_000  # rounds in one answer
+MAX_PATH = 4096  # bytes on Linux, the final zero included
 
 
 class PeersNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,9 +133,9 @@ class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.8
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)] = 0.8
     """0 takes the likeliest token always."""
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=MIN_SEED, le=MAX_SEED)] = 0
 
 
 class Generated(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +163,7 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
 class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/export; `folder` is absolute."""
 
-    folder: str
+    folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +188,7 @@ class Unbanned(msgspec.Struct, frozen=True, kw_only=True):
 class StopAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/stop."""
 
-    reason: str = "asked over the control socket"
+    reason: Annotated[str, msgspec.Meta(max_length=300)] = "asked over the control socket"
 
 
 class Stopping(msgspec.Struct, frozen=True, kw_only=True):

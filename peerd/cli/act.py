@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +17,8 @@ from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.client import Client
 from peerd.errors import PeerdError, UsageError
 from peerd.lock import holder
-from peerd.paths import Paths, absolute
+from peerd.paths import Paths
+from peerd.questions import target
 
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
 LOOK_SECONDS = 0.05
@@ -55,8 +58,12 @@ def unban(
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=documents.MAX_NEW_TOKENS)] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, max=10.0, help="0: always the likeliest token.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=documents.MAX_TEMPERATURE, help="0: always the likeliest token.")
+    ] = 0.8,
+    seed: Annotated[
+        int, typer.Option(min=documents.MIN_SEED, max=documents.MAX_SEED, help="The same seed gives the same text.")
+    ] = 0,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,28 +76,36 @@ def generate(
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder to write; new or empty.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the personal adapter as a PEFT folder that any tool loads."""
-    target = absolute(folder)
+    where = target(folder)
     with Client(home) as client:
         client.status()  # where no daemon runs, that is the thing to say first
-        _check_target(target, force)
+        _check_target(where, force)
         if not as_json:
             complain("exporting; the worker finishes what it is doing first")
-        files = client.export(target)
-    data = documents.Exported(folder=str(target), files=files)
+        files = client.export(where)
+    data = documents.Exported(folder=str(where), files=files)
     finish("export", data, as_json, lambda: _exported(data))
 
 
-def _check_target(target: Path, force: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file", "name a folder")
-    if not force and target.is_dir() and any(target.iterdir()):
-        raise UsageError(f"{target} is not empty", f"name a new folder, or: peerd export {target} --force")
+def _check_target(where: Path, force: bool) -> None:
+    """Before the worker is asked, which may be busy for a while."""
+    try:
+        if not force and where.is_dir() and any(where.iterdir()):
+            again = f"peerd export {shlex.quote(str(where))} --force"
+            raise UsageError(f"{where} is not empty", f"name a new folder, or: {again}")
+        above = next(folder for folder in (where, *where.parents) if folder.exists())
+    except OSError as error:
+        raise UsageError(f"{where} cannot be used: {error.strerror}", "choose another folder") from error
+    if not above.is_dir():
+        raise UsageError(f"{above} is a file", "name a folder elsewhere")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write in the folder {above}", "look at its rights, or choose another")
 
 
 def _generated(found: documents.Generated) -> None:

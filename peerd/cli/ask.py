@@ -54,7 +54,7 @@ def trust(
 
 
 def rounds(
-    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=documents.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +65,7 @@ def rounds(
 
 
 def sent(
-    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=documents.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

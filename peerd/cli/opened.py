@@ -46,11 +46,18 @@ def _invite(data: documents.DashboardOpened) -> None:
 
 
 def demo(
-    peers: Annotated[int, typer.Option("--peers", help="Daemons to start; pairs with the same kind of text.")] = 6,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds each.", show_default="8")] = None,
+    peers: Annotated[
+        int, typer.Option("--peers", min=2, max=12, help="Daemons to start; pairs with the same kind of text.")
+    ] = 6,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", min=1, max=documents.MAX_ROUNDS, help="Rounds each.", show_default="8"),
+    ] = None,
     trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the text dealt and of training.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=documents.MAX_SEED, help="Of the text dealt and of training.")
+    ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,
     as_json: AsJson = False,

@@ -106,16 +106,34 @@ def verify(peer: PeerId, signature: bytes, data: bytes) -> bool:
 
 
 def load_group_key(path: Path) -> str:
-    """A libp2p pre-shared key: a file of 64 hexadecimal digits. Raises UsageError with advice; never shows the key."""
-    make = f"make one with: openssl rand -hex 32 > {path}; give the same file to every peer of the group"
+    """A libp2p pre-shared key: a file of 64 hexadecimal digits. Raises UsageError with advice; never shows the key.
+
+    A file that others can read is refused, as ssh refuses such a private key: whoever reads it is in the group.
+    """
+    make = (
+        f"make one with: (umask 077; openssl rand -hex 32 > {path})   and give the same file to every peer of the group"
+    )
     try:
         with path.open("rb") as file:
+            _require_private(path, os.fstat(file.fileno()))
             text = file.read(MAX_GROUP_KEY_FILE).strip().lower()
     except OSError as error:
         raise UsageError(f"--group-key: {path} cannot be read: {error.strerror}", make) from error
     if not re.fullmatch(rb"[0-9a-f]{64}", text):
         raise UsageError(f"--group-key: {path} does not hold 64 hexadecimal digits", make)
     return text.decode()
+
+
+def _require_private(path: Path, found: os.stat_result) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    mine = found.st_uid == os.getuid()
+    if mode & (0o077 if mine else 0o007):  # one of another user's may be for a group that we are in
+        raise UsageError(
+            f"--group-key: {path} can be read by others (mode {mode:04o}): who reads it is in the group",
+            f"make it yours alone: chmod 600 {path}"
+            if mine
+            else f"take a copy of your own: install -m 600 {path} group.key",
+        )
 
 
 def unfinished(path: Path) -> list[Path]:

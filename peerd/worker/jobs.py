@@ -309,7 +309,9 @@ class Jobs:
         try:
             files = self._held().learner.export(folder)
         except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error.strerror}", "choose another folder") from error
+            raise UsageError(
+                f"{folder} cannot be written: {error.strerror or error}", "choose another folder"
+            ) from error
         return Exported(id=job.id, files=[str(file) for file in files])
 
     def _evaluate_test(self, job: EvaluateTest) -> TestLosses:

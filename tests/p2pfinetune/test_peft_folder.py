@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +166,40 @@ def test_a_damaged_folder_is_an_error_with_advice(folder: Path, name: str, conte
     with pytest.raises(ModelError, match="not a readable PEFT folder") as caught:
         import_folder(folder)
     assert WEIGHTS in caught.value.hint
+
+
+def test_what_is_exported_is_for_its_owner_alone_whatever_the_umask(tiny_base: Base, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        files = [file for name in ("new", "kept") for file in export(trained(tiny_base), tiny_base, tmp_path / name)]
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * 4
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o755
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted([CONFIG, WEIGHTS] * 2)
+
+
+def test_a_folder_that_exists_needs_no_right_to_the_one_above(tiny_base: Base, tmp_path: Path) -> None:
+    """As in `/`, which has none above, and in the folder of a mount."""
+    folder = tmp_path / "above" / "mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "above").chmod(0o500)
+    try:
+        files = export(trained(tiny_base), tiny_base, folder)
+    finally:
+        (tmp_path / "above").chmod(0o700)
+
+    assert all(file.exists() for file in files)
+    assert [path.name for path in (tmp_path / "above").iterdir()] == ["mine"]
+
+
+def test_the_folder_at_the_top_is_written_into_and_not_beside(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = export(trained(tiny_base), tiny_base, Path())  # which has no name, as `/` has none
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file.name for file in files)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -151,6 +152,7 @@ def test_a_text_that_is_no_ed25519_peer_id_has_no_key(peer):
 
 def test_a_group_key_is_64_hexadecimal_digits(tmp_path):
     path = tmp_path / "group.key"
+    path.touch(mode=0o600)
     path.write_text("AB" * 32 + "\n")
 
     assert load_group_key(path) == "ab" * 32
@@ -159,6 +161,7 @@ def test_a_group_key_is_64_hexadecimal_digits(tmp_path):
 @pytest.mark.parametrize("content", ["", "ab" * 31, "xy" * 32, "ä" * 64])
 def test_another_group_key_is_refused_without_showing_it(tmp_path, content):
     path = tmp_path / "group.key"
+    path.touch(mode=0o600)
     path.write_text(content)
 
     with pytest.raises(UsageError) as raised:
@@ -166,3 +169,29 @@ def test_another_group_key_is_refused_without_showing_it(tmp_path, content):
 
     assert "openssl rand -hex 32" in raised.value.hint
     assert not content or content not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610])
+def test_a_group_key_that_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path, mode):
+    path = tmp_path / "group.key"
+    path.write_text("ab" * 32)
+    path.chmod(mode)
+
+    with pytest.raises(UsageError, match=f"can be read by others .mode {mode:04o}") as raised:
+        load_group_key(path)
+    assert raised.value.hint == f"make it yours alone: chmod 600 {path}"
+    path.chmod(0o600)
+    assert load_group_key(path) == "ab" * 32
+
+
+def test_a_group_key_of_another_user_is_for_a_group_at_most(tmp_path, monkeypatch):
+    path = tmp_path / "group.key"
+    path.write_text("ab" * 32)
+    monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    path.chmod(0o640)
+
+    assert load_group_key(path) == "ab" * 32
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match="can be read by others") as raised:
+        load_group_key(path)
+    assert "install -m 600" in raised.value.hint

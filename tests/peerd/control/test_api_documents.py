@@ -190,3 +190,30 @@ def test_a_huge_header_is_refused_without_reading_on(daemon: Any) -> None:
 def test_stopping_is_heard(daemon: Any, view: Any) -> None:
     assert ask(daemon, "POST", "/v1/stop", b'{"reason": "enough"}') == (202, {"stopping": True})
     assert view.stop_reasons == ["enough"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/v1/generate", b'{"prompt": "x", "seed": 99999999999999999999}', "seed"),
+        ("/v1/generate", b'{"prompt": "x", "seed": -99999999999999999999}', "seed"),
+        ("/v1/generate", b'{"prompt": "x", "temperature": 1e400}', "temperature"),
+        ("/v1/generate", b'{"prompt": "x", "max_tokens": 1e300}', "max_tokens"),
+        ("/v1/export", b'{"folder": "adapter"}', "folder"),
+        ("/v1/export", b'{"folder": ""}', "folder"),
+        ("/v1/export", b'{"folder": "/tmp/\\u0000"}', "folder"),
+        ("/v1/export", b'{"folder": "./a"}', "folder"),
+    ],
+)
+def test_a_field_out_of_bounds_is_bad_usage_that_names_it(
+    daemon: Any, view: Any, path: str, body: bytes, named: str
+) -> None:
+    connection = Connection(daemon.paths.socket)
+    connection.request("POST", path, body)
+    answer = connection.getresponse()
+    error = json.loads(answer.read())["error"]
+    connection.close()
+
+    assert (answer.status, error["code"]) == (400, "usage")
+    assert named in error["message"]
+    assert view.exported == []

@@ -92,6 +92,7 @@ def test_an_unknown_scheme_is_answered_with_those_there_are(text: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"ab" * 31, b"zz" * 32, b"ab" * 33, os.urandom(9000)])
 def test_a_group_key_is_64_hexadecimal_digits(tmp_path: Path, text: str, content: bytes) -> None:
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_bytes(content)
 
     with pytest.raises(UsageError, match="64 hexadecimal digits"):
@@ -99,6 +100,7 @@ def test_a_group_key_is_64_hexadecimal_digits(tmp_path: Path, text: str, content
 
 
 def test_a_good_group_key_closes_the_group_and_silences_the_warning(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text("ab" * 32 + "\n")
     config = checked(Config(data=(text,), group_key=str(tmp_path / "key")))
 

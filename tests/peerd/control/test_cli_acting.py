@@ -4,14 +4,16 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
 
 from peerd import documents, lock
 from peerd.cli import main
+from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
 from peerd.config import Config
 from peerd.errors import StoreError, TransportError, UsageError
@@ -134,6 +136,101 @@ def test_export_never_writes_over_what_is_there_unless_told(daemon: Any, view: A
     assert (refused, file, forced) == (2, 2, 0)
     assert "--force" in err
     assert view.exported == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("", "folder's name is empty"),
+        ("  ", "folder's name is empty"),
+        (".", "is not empty"),
+        ("..", "is not empty"),
+        ("/", "/ is not empty"),
+        ("file", "is a file"),
+        ("file/below", "is a file"),
+        ("dangling", "is a file"),
+        ("n" * 300, "File name too long"),
+        ("/proc/nothing", "cannot"),
+        ("~nobody-of-that-name/x", "~nobody-of-that-name"),
+        ("\udcff", "no UTF-8"),
+    ],
+)
+def test_what_cannot_be_exported_to_is_named_before_the_worker_is_asked(
+    daemon: Any, view: Any, say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, _: not str(path).startswith("/proc"))  # root may write everywhere
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "dangling").symlink_to("nowhere")
+
+    code, out, err = say("export", folder, "--home", daemon.paths.home)
+
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.rstrip().count("\n") == 1  # the next thing to do
+    assert view.exported == []
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_folder_is_meant_as_it_is_where_it_is_typed(
+    daemon: Any, view: Any, say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (".", "./a/../b", "../c", "d/"):
+        assert say("export", folder, "--home", daemon.paths.home)[0] == 0
+
+    assert view.exported == [str(tmp_path / name) for name in ("here", "here/b", "c", "here/d")]
+
+
+HUGE = "9" * 30
+OPTIONS_WITH_NUMBERS = [
+    ("generate", "x", "--seed"),
+    ("generate", "x", "--max-tokens"),
+    ("generate", "x", "--temperature"),
+    ("rounds", "--last"),
+    ("sent", "--last"),
+    ("dashboard", "--port"),
+    ("demo", "--peers"),
+    ("demo", "--rounds"),
+    ("demo", "--seed"),
+]
+
+
+@pytest.mark.parametrize(
+    "number", [HUGE, "-" + HUGE, "9" * 5000, "nan", "inf", "1e400", "0x", "", "٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣٣"]
+)
+@pytest.mark.parametrize("words", OPTIONS_WITH_NUMBERS)
+def test_a_number_out_of_bounds_is_told_by_the_name_of_its_option(
+    daemon: Any, say: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], number: str
+) -> None:
+    monkeypatch.setattr("peerd.demo.run", None)
+    home = () if words[0] == "demo" else ("--home", daemon.paths.home)
+    code, out, err = say(*words, number, *home)
+
+    assert (code, out) == (2, "")
+    assert words[-1].removeprefix("--") in err
+    assert "understood" not in err
+
+
+def test_every_option_of_a_command_that_takes_a_number_is_tried_above() -> None:
+    functions = {name: getattr(import_module(f"peerd.cli.{module}"), f) for name, module, f, _ in COMMANDS}
+    numbers = {
+        (name, f"--{parameter.replace('_', '-')}")
+        for name, function in functions.items()
+        if name != "start"  # its options are fields of Config: tests of the settings
+        for parameter, kind in get_type_hints(function).items()
+        if kind in {int, float, int | None, float | None}
+    }
+
+    assert numbers == {(words[0], words[-1]) for words in OPTIONS_WITH_NUMBERS}
+
+
+def test_words_that_are_no_utf_8_are_called_that(daemon: Any, say: Any) -> None:
+    code, _, err = say("generate", "\udcff", "--home", daemon.paths.home)
+
+    assert code == 2
+    assert "no UTF-8" in err
 
 
 def test_the_first_start_asks_for_text_and_makes_nothing(home: Path, say: Any, started: Started) -> None:
@@ -322,10 +419,6 @@ def test_a_demo_of_nonsense_is_bad_usage(say: Any) -> None:
 
 
 def test_no_command_takes_words_it_does_not_explain() -> None:
-    from importlib import import_module
-
-    from peerd.cli.app import COMMANDS
-
     for name, module, attribute, _ in COMMANDS:
         assert inspect.getdoc(getattr(import_module(f"peerd.cli.{module}"), attribute)), name
 

@@ -215,3 +215,37 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_what_peerd_does_not_have_it_says() -> None:
     with pytest.raises(AttributeError, match="Klient"):
         _ = peerd.Klient
+
+
+@pytest.mark.parametrize(
+    ("ask", "named"),
+    [
+        (lambda c: c.generate("x", seed=10**30), "seed"),
+        (lambda c: c.generate("x", seed=-(10**5000)), "seed"),
+        (lambda c: c.generate("x", temperature=float("nan")), "temperature"),
+        (lambda c: c.generate("x", max_tokens=0), "max_tokens"),
+        (lambda c: c.rounds(last=10**5000), "last"),
+        (lambda c: c.sent(last=-1), "last"),
+        (lambda c: c.unban("x" * 200), "peer_id"),
+        (lambda c: c.export(""), "folder"),
+    ],
+)
+def test_from_python_too_a_number_out_of_bounds_is_bad_usage_that_names_it(daemon: Any, ask: Any, named: str) -> None:
+    async def asked() -> None:
+        async with AsyncClient(daemon.paths.home) as client:
+            await ask(client)
+
+    with pytest.raises(UsageError, match=named), Client(daemon.paths.home) as client:
+        ask(client)
+    with pytest.raises(UsageError, match=named):
+        asyncio.run(asked())
+
+
+def test_a_folder_given_from_python_is_meant_where_the_caller_stands(
+    daemon: Any, view: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Client(daemon.paths.home) as client:
+        client.export("adapter")
+
+    assert view.exported == [str(tmp_path / "adapter")]
