@@ -238,12 +238,14 @@ def test_a_checkpoint_damaged_on_disk_is_set_aside_and_the_one_before_goes_on_wi
     assert "training goes on from the generation before, of round 2" in caplog.text
 
 
-def test_a_changed_text_is_read_again(world, caplog):
+def test_a_changed_text_is_read_again(world, caplog, monkeypatch):
     caplog.set_level("INFO", "peerd")
+    monkeypatch.setattr("peerd.text_watch.QUIET_SECONDS", 0.01)  # a sign of the system follows, or the look does
+    monkeypatch.setattr("peerd.text_watch.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("peerd.text_watch.UNTOLD_SECONDS", 0.02)
 
     async def scenario():
         async with world.daemon(rounds=1) as running:
-            running.daemon._text._look_seconds = 0.01
             await running.rounds(1)
             await running.until(lambda: running.status().state == "resting")
             (world.folder / "text" / "new.txt").write_text("more")
