@@ -15,6 +15,7 @@ import typer
 
 from p2pfinetune import streams
 from peerd.errors import PeerdError, UsageError
+from peerd.machine_watch import grant_descriptors
 from peerd.paths import NO_HOME, expanded
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ def start(
 
     dice = random.Random(secrets.randbits(64))
     try:
+        grant_descriptors()
         key = PeerKey.load_or_create(home_of(home) / "identity")
         psk = load_group_key(group_key) if group_key else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,4 +166,4 @@ def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...], precision:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+    return textwrap.shorten(str(error).strip().split("\n")[0], 300, placeholder=" …") or type(error).__name__

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from peerd.apart import apart
+from peerd.errors import UsageError
 
 LOOK_SECONDS: Final = 5.0
 LOW_SHARE: Final = 0.1  # of a disk, free; of a limit on descriptors, left
 LOW_BYTES: Final = 2 * 2**30  # of a big disk a tenth is no reason to worry
 DESCRIPTORS: Final = Path("/proc/self/fd")
+MIN_DESCRIPTORS: Final = 48  # with fewer a daemon alone cannot open its files, and fails here and there
+GOOD_DESCRIPTORS: Final = 4096  # for a few hundred connections, and all that a user's programs may ask at one time
 
 _log = logging.getLogger("peerd.machine")
 
@@ -59,6 +63,26 @@ def low_disk(folder: Path) -> str:
     if disk.free >= min(LOW_SHARE * disk.total, LOW_BYTES):
         return ""
     return f"Only {disk.free / 2**20:,.0f} MiB are free on the disk of {folder}. Free some space, or training will wait"
+
+
+def grant_descriptors(
+    limits: tuple[int, int] | None = None, grant: Callable[[int, tuple[int, int]], None] = resource.setrlimit
+) -> None:
+    """Raise the limit on open files as far as is good and allowed. Raises UsageError where it is too low to run with.
+
+    The first limit is what shells set, often low for old programs; the second is what may not be passed.
+    """
+    soft, hard = limits or resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = GOOD_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(GOOD_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has yet another limit below what it calls the hard one
+            grant(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < MIN_DESCRIPTORS:
+        raise UsageError(
+            f"this process may open {soft} files and connections, and a daemon needs {MIN_DESCRIPTORS} at the least",
+            f"raise the limit and start again: ulimit -n {GOOD_DESCRIPTORS}",
+        )
 
 
 def few_descriptors() -> str:

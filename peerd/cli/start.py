@@ -20,6 +20,7 @@ from peerd.cli.show import in_group
 from peerd.client import Client
 from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
 from peerd.lock import already_running, holder
+from peerd.machine_watch import grant_descriptors
 from peerd.paths import Paths
 from peerd.status import Status
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 180.0  # loading torch and a small model on a busy machine takes half a minute; a big one takes longer
 LOOK_SECONDS = 0.1
 LAST_LINES = 12
+MAX_SAID = 64 * 1024  # bytes at the end of a log in which the last words stand
 
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the background, and say when it is ready.")]
 
@@ -36,6 +38,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the 
 def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False, **typed: Any) -> None:
     """Start the daemon. Options are remembered: give them once, then only `peerd start`."""
     faults.arm(os.environ)
+    grant_descriptors()
     paths = Paths.of(home)
     if (running := holder(paths.lock)) is not None:
         raise already_running(running)
@@ -211,13 +214,20 @@ def _what_next(data: documents.Started, paths: Paths) -> str:
     return "\n".join(lines)
 
 
+def last_words(log: str) -> list[str]:
+    """The last lines; the whole of what the command told at its end, however long it is."""
+    lines = log.strip().splitlines()
+    told = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].startswith("peerd start:")), len(lines))
+    return lines[min(told, max(0, len(lines) - LAST_LINES)) :]
+
+
 class _Ended(PeerdError):  # as its siblings
     """A daemon that was started in the background ended before it was ready; it said why in its log."""
 
     def __init__(self, code: int, log: Path, begun: int) -> None:
         with log.open("rb") as file:
-            file.seek(begun)
-            said = file.read(64 * 1024).decode(errors="replace").strip().splitlines()[-LAST_LINES:]
+            file.seek(max(begun, file.seek(0, os.SEEK_END) - MAX_SAID))
+            said = last_words(file.read(MAX_SAID).decode(errors="replace"))
         super().__init__(
             "the daemon ended while it was starting" + "".join(f"\n  {line}" for line in said), f"log: {log}"
         )

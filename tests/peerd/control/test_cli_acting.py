@@ -15,6 +15,7 @@ from peerd import documents, lock
 from peerd.cli import main
 from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
+from peerd.cli.start import LAST_LINES, last_words
 from peerd.config import Config
 from peerd.errors import StoreError, TransportError, UsageError
 from peerd.paths import Paths
@@ -435,3 +436,12 @@ def test_ctrl_c_while_it_starts_in_the_background_says_that_it_goes_on(
 
     assert code == 130
     assert f"goes on starting in the background. To end it: peerd stop --home {home}" in err
+
+
+def test_what_a_daemon_said_at_its_end_is_told_whole_however_much_it_had_logged_before() -> None:
+    error = ["peerd start: nothing works", *(f"  reason {i}" for i in range(20)), "  do this: peerd start"]
+    log = "\n".join([*(f"line {i}" for i in range(50)), *error])
+
+    assert last_words(log) == error
+    assert last_words("a\nb\n") == ["a", "b"]
+    assert last_words("\n".join(map(str, range(99)))) == [str(i) for i in range(99 - LAST_LINES, 99)]
