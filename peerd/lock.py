@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from p2pfinetune.errors import UNREADABLE
 from peerd.errors import AlreadyRunning, PeerdError, StoreError, UsageError
 from peerd.faults import around
+from peerd.unfit import lacks
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
 OTHER_HOME = "look at its rights, or choose another: --home DIR"
@@ -48,7 +49,7 @@ def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
     """Keep the lock while the body runs. Raises AlreadyRunning, with who and since when."""
     with _open(path) as file:
         with around("start.lock"):
-            if not _lock(file, PATIENCE_SECONDS):
+            if not _taken(file, path):
                 raise already_running(_text(file))
             me = Holder(
                 pid=os.getpid(),
@@ -70,7 +71,7 @@ def holder(path: Path) -> Holder | None:
     """Who holds the lock now; None where nobody does. Creates nothing."""
     try:
         with path.open("rb") as file:
-            return None if _lock(file, 0.0) else _text(file) or _UNKNOWN
+            return None if _lock(file, 0.0, fcntl.LOCK_SH) else _text(file) or _UNKNOWN
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
@@ -78,6 +79,8 @@ def holder(path: Path) -> Holder | None:
     except PermissionError as error:
         raise UsageError(f"cannot look at the lock {path}: {error.strerror}", OTHER_HOME) from error
     except OSError as error:
+        if (unfit := lacks(path.parent, "locks", error)) is not None:
+            raise unfit from error
         raise StoreError(
             f"cannot look at the lock {path}: {error.strerror}", f"move it away: mv {path} {path}.old"
         ) from error
@@ -131,11 +134,21 @@ def _open(path: Path) -> IO[bytes]:
         raise StoreError(f"cannot open the lock {path}: {error.strerror}") from error
 
 
-def _lock(file: IO[bytes], patience_seconds: float) -> bool:
+def _taken(file: IO[bytes], path: Path) -> bool:
+    try:
+        return _lock(file, PATIENCE_SECONDS)
+    except OSError as error:
+        if (unfit := lacks(path.parent, "locks", error)) is not None:
+            raise unfit from error
+        raise StoreError(f"cannot lock {path}: {error.strerror}", OTHER_HOME) from error
+
+
+def _lock(file: IO[bytes], patience_seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
+    """A shared one is enough to see whether anybody has it; over a network, that needs no right to write."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False

@@ -15,6 +15,7 @@ import msgspec
 import platformdirs
 
 from peerd.errors import UsageError
+from peerd.unfit import lacks
 
 HOME_VARIABLE = "PEERD_HOME"
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 108 on Linux and 104 on macOS, the final zero included
@@ -178,4 +179,6 @@ def make_private(folder: Path) -> None:
         try:
             folder.chmod(PRIVATE)
         except OSError as error:
-            raise UsageError(f"cannot make the folder {folder} yours alone: {error.strerror}") from error
+            raise lacks(folder, "rights for you alone", error) or UsageError(
+                f"cannot make the folder {folder} yours alone: {error.strerror}", "choose another with --home DIR"
+            ) from error

@@ -27,6 +27,7 @@ from peerd.faults import around
 from peerd.paths import make_private
 from peerd.places import MAX_CONNECTIONS, PATIENCE_SECONDS, Place
 from peerd.shares import CALLER
+from peerd.unfit import lacks
 
 PRIVATE_UMASK = 0o177  # a socket is made with mode 0600, not narrowed to it a moment later
 MAX_HEADER_BYTES = 16 * 1024
@@ -128,6 +129,8 @@ def bind(path: Path) -> socket.socket:
             listener.listen(MAX_CONNECTIONS)
     except OSError as error:
         listener.close()
+        if (unfit := lacks(path.parent, "sockets", error)) is not None:
+            raise unfit from error
         raise StoreError(f"cannot make the socket {path}: {error.strerror or error}") from error
     finally:
         os.umask(before)

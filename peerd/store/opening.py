@@ -16,6 +16,7 @@ from peerd.faults import around
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.limits import MAX_BACKUPS
 from peerd.store.schema import MIGRATIONS, VERSION
+from peerd.unfit import lacks
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 MAGIC = b"SQLite format 3\0"
@@ -39,6 +40,8 @@ def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
         connection = _connect(path)
         _migrate(connection, epoch)
     except (sqlite3.Error, OSError) as error:
+        if isinstance(error, sqlite3.Error) and (unfit := lacks(path.parent, "locks or shared memory", error)):
+            raise unfit from error
         raise StoreError(f"cannot open the database {path}: {error}", advice(error)) from error
     return connection, notice
 

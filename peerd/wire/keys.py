@@ -21,6 +21,7 @@ from p2pfinetune.names import PeerId
 from peerd.durable import sync_folder
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around
+from peerd.unfit import LACKING
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -162,8 +163,14 @@ def _create(path: Path, content: bytes) -> None:
                 os.link(name, path)
         except FileExistsError:
             return  # another process made one in the meantime, and that one stands
+        except OSError as error:
+            if error.errno not in LACKING:
+                raise
+            if path.exists():
+                return
+            Path(name).replace(path)  # a file system without hard links; the home is locked, so nobody else makes one
     finally:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
     with around("identity.folder_sync"):
         sync_folder(path.parent)
 
