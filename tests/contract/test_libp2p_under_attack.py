@@ -14,6 +14,7 @@ import pytest
 import trio
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils import encode_varint_prefixed
 
 from peerd.errors import TransportError, UsageError
@@ -25,6 +26,7 @@ from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
 from peerd.wire.addresses import parse_address
 from peerd.wire.framing import frame, pack
 from peerd.wire.messages import BlobReply, BlobRequest
+from tests.attackers.floods import header
 from tests.attackers.stock import BLOB, NETWORK, Attacker, attacking, honest_peer_gets_its_blob, until
 
 MESHSUB = "/meshsub/1.2.0"
@@ -361,5 +363,30 @@ def test_a_rate_that_the_user_sets_is_kept(play_libp2p, slow, fast):
         began = time.monotonic()
         assert isinstance(await asker.transport.fetch(digest, len(BLOB), [holder.id], 60.0), Fetched)
         assert time.monotonic() - began >= len(BLOB) / 10**6 - 1.0 - 0.1  # a second's worth may go at once
+
+    play_libp2p(scenario)
+
+
+def test_a_writer_that_is_cancelled_takes_no_part_of_its_frame_back(play_libp2p):
+    """Its message is encrypted by then: without its bytes the other end could read nothing any more."""
+
+    async def scenario(world):
+        one, other = await world.linked(2)
+        digest = one.shelf.put(BLOB)
+
+        async def write_and_be_cancelled() -> None:
+            network = one.transport._node._host.get_network()
+            muxer = network.get_connections(ID.from_string(other.id))[0].muxed_conn
+            for number in range(200):
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(muxer._write_frame, header(yamux.TYPE_PING, yamux.FLAG_SYN, 0, number))
+                        await trio.lowlevel.checkpoint()
+                        scope.cancel()
+
+        await one.transport._bridge.call(write_and_be_cancelled)
+
+        assert isinstance(await other.transport.fetch(digest, len(BLOB), [one.id], 30.0), Fetched)
+        assert not other.saw(Disconnected)
 
     play_libp2p(scenario)

@@ -91,7 +91,10 @@ async def running(
 
 
 async def close(host: Any) -> None:
-    """Say goodbye to everybody. A second time it does nothing."""
+    """Say goodbye to everybody, without waiting for who does not read. A second time it does nothing."""
+    for connection in host.get_network().get_connections():
+        if isinstance(connection.muxed_conn, WatchedYamux):
+            connection.muxed_conn.hurry()
     with trio.move_on_after(CLOSE_SECONDS):
         await host.close()
 

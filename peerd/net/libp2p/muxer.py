@@ -14,6 +14,7 @@ from libp2p.stream_muxer.yamux import yamux
 from peerd.net import limits
 
 NOISE_MESSAGE_BYTES = 65_519  # what fits one Noise message: one yamux frame each instead of 65519 + 17 bytes
+FAREWELL_SECONDS = 1.0  # for what is being written when a connection is closed
 FAIRNESS = 32  # frames of one connection that are taken without giving way to others
 
 
@@ -44,13 +45,21 @@ class _Windows(dict[int, bytearray]):
 
 
 class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
-    """One connection: bounded bytes unread, bounded frames, small ones paced, and no waiting on who does not read."""
+    """One connection: bounded bytes unread, bounded frames, small ones paced, and no waiting on who does not read.
+
+    A task that is cancelled while its frame leaves would take the connection with it: the message is encrypted by then,
+    its number is used up, and the other end can read nothing any more. So a frame that has begun to leave leaves whole,
+    whatever becomes of the task that wrote it.
+    """
+
+    _writing: trio.CancelScope | None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.stream_buffers = _Windows(self)
         self._small_frames = limits.TokenBucket(limits.FRAMES_A_SECOND, limits.FRAME_BURST)
         self._taken = 0
+        self._patience, self._writing = limits.WRITE_SECONDS, None
         self._read_unpaced = self.secured_conn.read
         self.secured_conn.read = self._read_paced
 
@@ -86,8 +95,24 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
     async def _write_frame(self, data: bytes) -> None:
         if len(data) >= limits.PAYING_FRAME_BYTES:
             self._small_frames.give_back()
-        with trio.move_on_after(limits.WRITE_SECONDS) as patience:
-            await super()._write_frame(data)
-        if patience.cancelled_caught:  # a frame cut short cannot be mended
+        has_left = False
+        with trio.move_on_after(self._patience) as waiting:
+            async with self._write_lock:
+                with trio.CancelScope(shield=True, deadline=waiting.deadline) as self._writing:
+                    await self.secured_conn.write(data)
+                    has_left = True
+        if not has_left:  # a frame cut short cannot be mended
             await self.secured_conn.close()
             raise MuxedStreamError("the peer does not read")
+        await trio.lowlevel.checkpoint()
+
+    def hurry(self) -> None:
+        """Whoever closes waits no longer for a peer that does not read."""
+        self._patience = FAREWELL_SECONDS
+        if self._writing is not None:
+            self._writing.deadline = min(self._writing.deadline, trio.current_time() + FAREWELL_SECONDS)
+
+    async def close(self, *arguments: Any) -> None:
+        """As the original."""
+        self.hurry()
+        await super().close(*arguments)
