@@ -377,9 +377,10 @@ class Daemon:
     async def _tell(self, event: AnyEvent) -> None:
         await self._shell.tell(event)
 
-    def _new_transport(self) -> Transport:
+    def _new_transport(self, listening: tuple[str, ...]) -> Transport:
         assert self._performer.network_digest is not None
-        return self._outside.transport(self._key, self._performer.network_digest, self._shelf, self._config)
+        config = msgspec.structs.replace(self._config, listen=listening or self._config.listen)
+        return self._outside.transport(self._key, self._performer.network_digest, self._shelf, config)
 
     def _surroundings(self, opened: Opened) -> Surroundings:
         return Surroundings(

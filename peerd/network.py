@@ -1,6 +1,8 @@
 """Keeps one transport running, whatever happens to it, and tells the shell what it sees as events.
 
-A back end that dies is started again with growing pauses; meanwhile everything asked of the network fails as a value.
+A back end that dies of what the machine does is started again with growing pauses; one that dies of what a stranger
+said, at once, and that is counted: else a connection a minute would keep a daemon away for good. It listens where the
+one before it did, port included. Meanwhile everything asked of the network fails as a value.
 Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon. A happening that
 cannot be told is left out: it takes down neither the back end nor anybody's connection.
 """
@@ -48,6 +50,8 @@ Sent = dict[tuple[PeerId, Digest | None], int]
 
 DOWN = Failed("unreachable", "the network is being started again")
 STEADY_SECONDS = 60.0  # a back end that ran so long is not counted as failing again and again
+AGAIN_SECONDS = 1.0  # between two starts at least, where the one before died of a stranger
+ENDED = "network-ended"  # how such a death is counted
 MAX_TRAFFIC_PEERS = 1024  # peers of earlier back ends whose bytes are still shown apart
 
 _log = logging.getLogger("peerd.network")
@@ -58,22 +62,27 @@ class Network:
 
     def __init__(
         self,
-        make: Callable[[], Transport],
+        make: Callable[[tuple[str, ...]], Transport],
         tell: Tell,
         *,
         clock: Clock,
         unix: Clock,
         pauses: Pauses | None = None,
         failures: Failures | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`clock` counts monotonic seconds; `unix` is what people set, and peers compare."""
+        """`make` gets where the one before listened, nothing the first time.
+
+        `clock` counts monotonic seconds; `unix` is what people set, and peers compare.
+        """
         self._make, self._tell, self._clock, self._unix = make, tell, clock, unix
-        self._pauses, self._failures = pauses or Pauses(), failures or Failures(clock)
+        self._pauses, self._failures, self._sleep = pauses or Pauses(), failures or Failures(clock), sleep
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
         self._unasked: Sent = {}
         self._turned_away = Counter[str]()
-        self._stopping, self._why_down = False, ""
+        self._stopping, self._died = False, Down("it ended")
+        self._listening: tuple[str, ...] = ()
         self._moved = asyncio.Event()
         self._has_started = False
         self.addresses: tuple[str, ...] = ()
@@ -86,14 +95,19 @@ class Network:
         deaths = 0
         while True:
             began = self._clock()
-            reason = await self._live(started)
+            died = await self._live(started)
             if self._stopping:
                 return
-            self.trouble = reason
-            deaths = 1 if self._clock() - began > STEADY_SECONDS else deaths + 1
-            pause = self._pauses.after(deaths)
+            self.trouble = died.reason
+            lived = self._clock() - began
+            if died.of_a_stranger:
+                self._turned_away[ENDED] += 1
+                pause = max(0.0, AGAIN_SECONDS - lived)
+            else:
+                deaths = 1 if lived > STEADY_SECONDS else deaths + 1
+                pause = self._pauses.after(deaths)
             _log.warning("the network is down (%s); it is started again in %.0f s", self.trouble, pause)
-            await asyncio.sleep(pause)
+            await self._sleep(pause)
 
     async def stop(self) -> None:
         """Close every connection, for good."""
@@ -158,16 +172,18 @@ class Network:
         counts = {} if self._transport is None else self._transport.counts()
         return dict(sorted((self._turned_away + Counter(counts)).items()))
 
-    async def _live(self, started: Callable[[], None]) -> str:
+    async def _live(self, started: Callable[[], None]) -> Down:
         """One back end from start to death; returns why it died."""
-        transport, is_first = self._make(), not self._has_started
+        transport, is_first = self._make(self._listening), not self._has_started
         try:
             addresses = await transport.start()
         except TransportError as error:
             if is_first:
                 raise
-            return str(error)
+            self._listening = ()  # somebody else may have that port now: any other is better than none
+            return Down(str(error))
         self._transport, self.trouble = transport, ""
+        self._listening = tuple(getattr(transport, "listening", ()))
         if is_first:
             self.addresses, self._has_started = addresses, True
             started()
@@ -192,13 +208,13 @@ class Network:
         moved.set()
         await self._tell(AddressesChanged(at=self._clock()))
 
-    async def _pump(self, transport: Transport) -> str:
+    async def _pump(self, transport: Transport) -> Down:
         linked: set[PeerId] = set()
-        self._why_down = "it ended"
+        self._died = Down("it ended")
         await lasting("network events", lambda: self._read(transport, linked), self._failures)
         for peer in sorted(linked):
             await self._tell(PeerDisconnected(at=self._clock(), peer=peer))
-        return self._why_down
+        return self._died
 
     async def _read(self, transport: Transport, linked: set[PeerId]) -> None:
         """Tell of everything that happens, until the back end is down."""
@@ -210,8 +226,8 @@ class Network:
                     linked.discard(peer)
                 case Moved(addresses):
                     await self._move(addresses)
-                case Down(why):
-                    self._why_down = why
+                case Down():
+                    self._died = happening
                     return
             with Guarded("network event", self._failures):
                 if (event := self._event(happening)) is not None:

@@ -68,9 +68,11 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Down(msgspec.Struct, frozen=True):
-    """The back end died; the shell starts a new one with backoff."""
+    """The back end died; the shell starts a new one."""
 
     reason: str
+    of_a_stranger: bool = False
+    """Whether it died of something that was said to it: then it comes back at once, so that nobody can keep it away."""
 
 
 Happening = Connected | Disconnected | Heard | Found | Moved | Down

@@ -21,10 +21,12 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
 from bootstrap import service
+from peerd.errors import TransportError
 from peerd.net.libp2p import guard, host, mdns, node
 from peerd.net.libp2p.bridge import Bridge
 from peerd.net.libp2p.guard import TASKS, Guard, attempt
 from peerd.net.libp2p.muxer import GuardedYamux
+from peerd.net.libp2p.transport import of_the_machine
 from peerd.net.transport import Disconnected, Down, Failed
 from tests.attackers.stock import attacking, honest_peer_gets_its_blob, until
 
@@ -275,3 +277,28 @@ def test_every_task_that_is_started_in_the_network_stands_behind_the_guard():
 
     bare = {line for line in found if not line.endswith(("guard.run", "guard.keep"))}
     assert bare <= others
+
+
+def test_a_node_that_a_stranger_ended_says_so_and_another_listens_on_the_same_port(play_libp2p):
+    async def scenario(world):
+        victim = await world.peer()
+
+        async def fall() -> None:
+            victim.transport._node._nursery.start_soon(answers(b""), None)  # what stands behind no guard
+
+        await victim.transport._bridge.call(fall)
+        await victim.until(Down)
+        await victim.transport.stop()
+        again = await world.peer(key=victim.key, listen=victim.transport.listening)
+
+        (down,) = (happening for happening in victim.happenings if isinstance(happening, Down))
+        assert down.of_a_stranger
+        assert again.addresses == victim.addresses
+
+    play_libp2p(scenario)
+
+
+def test_what_the_system_refuses_is_not_put_down_to_a_stranger():
+    assert of_the_machine(OSError(28, "No space left on device"))
+    assert of_the_machine(ExceptionGroup("two", [MemoryError(), TransportError("no")]))
+    assert not of_the_machine(ExceptionGroup("two", [OSError(), UnicodeDecodeError("utf-8", b"", 0, 1, "no")]))

@@ -60,7 +60,7 @@ def told_by(*transports, until):
 
     async def scenario():
         made = [make() for make in left]
-        network = Network(lambda: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0))
+        network = Network(lambda _: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0))
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
             await enough.wait()
@@ -174,7 +174,7 @@ def test_a_first_start_that_fails_is_an_error():
 
 def test_without_a_back_end_everything_fails_as_a_value():
     async def scenario():
-        network = Network(FakeTransport, lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0)
+        network = Network(lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0)
         return [
             await network.publish(b""),
             await network.connect(BOB, ()),
@@ -186,3 +186,67 @@ def test_without_a_back_end_everything_fails_as_a_value():
 
     assert all(isinstance(failure, Failed) for failure in failures)
     assert connected == frozenset()
+
+
+class Ports(FakeTransport):
+    """Gets a port of its own where it is told none."""
+
+    def __init__(self, *story, listening=(), **options):
+        super().__init__(*story, **options)
+        self.listening = listening or ("/ip4/127.0.0.1/tcp/4711",)
+
+
+def lived_through(stories, pauses):
+    """How long was waited between back ends, where each was to listen, and the network afterwards."""
+    waited, asked, left = [], [], list(stories)
+
+    async def scenario():
+        enough = asyncio.Event()
+
+        def make(listening):
+            asked.append(listening)
+            if len(left) == 1:
+                enough.set()
+            story, options = left.pop(0)
+            return Ports(*story, listening=listening, **options)
+
+        async def sleep(seconds):
+            waited.append(seconds)
+            await really(0)
+
+        async def tell(event):
+            pass
+
+        really = asyncio.sleep
+        network = Network(make, tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=pauses, sleep=sleep)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(network.run(lambda: None))
+            await enough.wait()
+            await really(0)
+            await network.stop()
+        return network
+
+    return waited, asked, asyncio.run(scenario())
+
+
+def test_a_network_that_a_stranger_ended_is_back_within_a_second_however_often_and_that_is_counted():
+    ended = ([Down("what was said", of_a_stranger=True)], {})
+    waited, _, network = lived_through([ended] * 6 + [([], {})], Pauses(first=4.0))
+
+    assert waited == [1.0] * 6  # by the clock of this test none of them lived at all
+    assert network.turned_away() == {"network-ended": 6}
+
+
+def test_a_network_that_the_machine_ended_is_back_after_growing_pauses_whatever_strangers_did_between():
+    machine, stranger = ([Down("no memory")], {}), ([Down("what was said", of_a_stranger=True)], {})
+    waited, _, _ = lived_through([machine, stranger, stranger, machine, ([], {})], Pauses(first=4.0))
+
+    assert waited == [4.0, 1.0, 1.0, 8.0]
+
+
+def test_a_back_end_listens_where_the_one_before_it_did_unless_that_port_is_taken():
+    ended = ([Down("crash")], {})
+    _, asked, _ = lived_through([ended, ended, ([], {"fails": True}), ([], {})], Pauses(first=0.0))
+
+    mine = ("/ip4/127.0.0.1/tcp/4711",)
+    assert asked == [(), mine, mine, ()]

@@ -167,6 +167,19 @@ def local_host(connection: Any) -> str | None:
         return None
 
 
+def bound(host: Any, listen: Sequence[Address]) -> tuple[str, ...]:
+    """As asked for, with the port that was got in place of 0: where the next node of this daemon listens."""
+    found = [parse_address(str(address)) for address in host.get_transport_addrs()]
+    free = [address for address in found if isinstance(address, Address)]
+    told = []
+    for wanted in listen:
+        got = next((one for one in free if (one.kind, one.host) == (wanted.kind, wanted.host)), wanted)
+        if not wanted.port and got in free:
+            free.remove(got)
+        told.append((wanted if wanted.port else got).transport)
+    return tuple(told)
+
+
 def is_connected(host: Any, peer: PeerId) -> bool:
     """Whether a live connection is there."""
     return any(not connection.is_closed for connection in host.get_network().get_connections(ID.from_string(peer)))

@@ -24,7 +24,7 @@ from peerd.net.libp2p.dialling import dial, keep_what_is_heard, says_no
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
-from peerd.net.libp2p.host import close, is_connected, local_host, make_host, reachable_at, running
+from peerd.net.libp2p.host import bound, close, is_connected, local_host, make_host, reachable_at, running
 from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard, Moved
 from peerd.wire.addresses import Address, dialable, parse_address
@@ -76,6 +76,8 @@ class Node:
         self._guard = Guard(self._count)
         self.accepted: frozenset[PeerId] = frozenset()
         """Connected and of our network. Replaced, never changed, so that another thread may read it."""
+        self.listening: tuple[str, ...] = ()
+        """Where it really listens, so that another thread may read it."""
         self._key, self._network, self._shelf = key, network, shelf
         self._listen, self._psk, self._lan = tuple(listen), psk, lan
         self._interfaces, self._moved = interfaces or SystemInterfaces(), trio.Event()
@@ -114,6 +116,7 @@ class Node:
             self._keep("addresses", self._interfaces.watch, self._look_at_addresses)
             self._keep("gossip-drain", _drain, subscription)
             self._keep("gossip-check", self._keep_gossip)
+            self.listening = bound(self._host, self._listen)
             task_status.started(self._addresses)
             await stopping.wait()
             await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever

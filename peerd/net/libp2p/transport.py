@@ -70,6 +70,11 @@ class Libp2pTransport:
         """My own id."""
         return self._node.me
 
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """As `listen`, with the ports that were got: what the next one listens on if this one dies."""
+        return self._node.listening
+
     async def start(self) -> tuple[str, ...]:
         """Listen; returns the addresses others can paste."""
         try:
@@ -144,4 +149,12 @@ class Libp2pTransport:
         if self._stopping:
             return
         error = None if closed.cancelled() else closed.exception()
-        self._inbox.put(Down(f"{type(error).__name__}: {error}" if error else "the network thread ended"))
+        reason = f"{type(error).__name__}: {error}" if error else "the network thread ended"
+        self._inbox.put(Down(reason, of_a_stranger=error is not None and not of_the_machine(error)))
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether the node died of what the system refused it, and not of something that was said to it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(of_the_machine(inner) for inner in error.exceptions)
+    return isinstance(error, OSError | MemoryError | TransportError)
