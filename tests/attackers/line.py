@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 from libp2p import generate_new_ed25519_identity
@@ -23,6 +24,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2pfinetune.names import Digest
+from peerd.net.libp2p.guard import attempt
 from peerd.net.libp2p.node import blob_protocol, gossip_topic, hello_protocol
 from peerd.wire.addresses import parse_address
 
@@ -90,28 +92,38 @@ class Line:
 
 
 @asynccontextmanager
-async def line(target: Target, pair=None) -> AsyncIterator[Line]:
-    """Connect; a new identity where none is given."""
-    pair = pair or generate_new_ed25519_identity()
+async def secured(target: Target, pair) -> AsyncIterator[Any]:
+    """Connected, and proved who one is; nothing is agreed after that."""
     tcp = await target.tcp()
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):
             raw = RawConnection(TrioTCPStream(tcp), True)
             await MultiselectClient().select_one_of([NOISE], MultiselectCommunicator(raw))
             noise = Noise(pair, noise_privkey=create_new_key_pair().private_key)
-            secured = await noise.secure_outbound(raw, ID.from_string(target.peer))
-            await MultiselectClient().select_one_of([YAMUX], MultiselectCommunicator(secured))
-        muxer = Yamux(secured, ID.from_string(target.peer), is_initiator=True)
+            connection = await noise.secure_outbound(raw, ID.from_string(target.peer))
+        yield connection
+    finally:
+        await trio.aclose_forcefully(tcp)
+
+
+@asynccontextmanager
+async def line(
+    target: Target, pair=None, answer: Callable[[Any], Awaitable[None]] | None = None
+) -> AsyncIterator[Line]:
+    """Connect; a new identity where none is given. `answer` is said to each stream that the other side opens."""
+    pair = pair or generate_new_ed25519_identity()
+    async with secured(target, pair) as connection:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            await MultiselectClient().select_one_of([YAMUX], MultiselectCommunicator(connection))
+        muxer = Yamux(connection, ID.from_string(target.peer), is_initiator=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(muxer.start)
-            nursery.start_soon(_ignore_streams, muxer)
+            nursery.start_soon(_take_streams, muxer, answer, nursery)
             await muxer.event_started.wait()
             try:
                 yield Line(muxer, pair)
             finally:
                 nursery.cancel_scope.cancel()
-    finally:
-        await trio.aclose_forcefully(tcp)
 
 
 async def member(target: Target, connection: Line) -> None:
@@ -120,9 +132,11 @@ async def member(target: Target, connection: Line) -> None:
     await stream.close()
 
 
-async def _ignore_streams(muxer: Yamux) -> None:
+async def _take_streams(muxer: Yamux, answer, nursery: trio.Nursery) -> None:
     while not muxer.is_closed:
-        await muxer.accept_stream()
+        stream = await muxer.accept_stream()
+        if answer is not None:
+            nursery.start_soon(attempt, answer, stream)
 
 
 async def again_and_again(target: Target, act: Callable[[], Awaitable[None]]) -> None:

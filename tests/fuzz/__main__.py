@@ -2,6 +2,7 @@
 
 python -m tests.fuzz run --minutes 5                 every target in turn (needs atheris)
 python -m tests.fuzz replay TARGET FILE...           inputs again, without a fuzzer
+python -m tests.fuzz daemons --minutes 5 --seed 1    whole daemons over real libp2p, as strangers find them
 python -m tests.fuzz keep OUT                        take what a run found into the corpus, made small
 python -m tests.fuzz seeds                           write the seeds of the corpus anew
 """
@@ -13,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.fuzz.daemons import run as whole
 
 
 def main() -> int:
@@ -30,9 +33,10 @@ def main() -> int:
     replay.add_argument("files", nargs="+", type=Path)
     keep = commands.add_parser("keep", help="take what a run found into the corpus")
     keep.add_argument("out", type=Path)
+    whole.options(commands.add_parser("daemons", help="fuzz whole daemons over real libp2p on loopback"))
     commands.add_parser("seeds", help="write the seeds of the corpus anew")
     chosen = parser.parse_args()
-    actions = {"run": _run, "replay": _replay, "keep": _keep, "seeds": _seeds}
+    actions = {"run": _run, "replay": _replay, "keep": _keep, "seeds": _seeds, "daemons": whole.main}
     return actions[chosen.command](chosen)
 
 

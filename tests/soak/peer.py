@@ -45,10 +45,9 @@ class Peer:
 
     def start(self, at: float) -> None:
         """Also after it was killed or stopped."""
-        command = [*interpreter.command("-m", "peerd"), "start", "--home", str(self._home)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._where, *command],
+                [*self._where, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -57,6 +56,10 @@ class Peer:
             )
         self.starts += 1
         self._back(at)
+
+    def command(self) -> list[str]:
+        """What is started."""
+        return [*interpreter.command("-m", "peerd"), "start", "--home", str(self._home)]
 
     def kill(self, at: float) -> None:
         """As a power cut does: the daemon and its worker, nothing is told."""
