@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -102,14 +102,14 @@ def test_unsigned_forged_and_broken_gossip_is_heard_by_nobody_and_ends_nothing(p
             async with attacking(victim) as attacker:
                 stream = await attacker.stream(victim, MESHSUB)
                 await attacker.do(stream.write, encode_varint_prefixed(message(attacker, good, **given)))
-                with suppress(Exception):  # it may be cut already
-                    await attacker.do(stream.close)
+                if "topicIDs" not in changes:  # of other topics nothing is even counted
+                    await until(lambda who=attacker.id: who in victim.transport.traffic())
 
         await neighbour.transport.publish(good)
         await victim.until(Heard(good, neighbour.id))
         await honest_peer_gets_its_blob(world, victim)
         assert [h.via for h in victim.happenings if isinstance(h, Heard)] == [neighbour.id]
-        assert victim.transport.counts()["gossip-tasks-failed"] >= 2
+        await until(lambda: victim.transport.counts().get("gossip-tasks-failed", 0) >= 2)
 
     play_libp2p(scenario)
 
