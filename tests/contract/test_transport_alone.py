@@ -129,7 +129,7 @@ def test_the_death_of_the_network_thread_is_told_and_everything_fails_softly(pla
 
         await one.transport._ask(die)
 
-        await one.until(Down("RuntimeError: the library gave up"))
+        await one.until(Down("RuntimeError: the library gave up", of_a_stranger=True))
         await other.until(Disconnected(one.id))
         outcome = await one.connect(other)
         assert isinstance(outcome, Failed)
