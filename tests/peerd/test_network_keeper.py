@@ -103,7 +103,7 @@ def test_a_machine_that_moves_is_told_of_and_shown_and_wakes_who_rests():
         async def tell(event):
             told.append(event)
 
-        told, network = [], Network(MovesWhenAsked, tell, clock=lambda: 5.0, unix=lambda: 1000.0)
+        told, network = [], Network(lambda _: MovesWhenAsked(), tell, clock=lambda: 5.0, unix=lambda: 1000.0)
 
         async def rest():
             woken.append(await network.rest(60.0))
@@ -140,7 +140,9 @@ class MovesWhenAsked(FakeTransport):
 
 def test_who_rests_where_nothing_moves_rests_as_long_as_was_said():
     async def scenario():
-        return await Network(FakeTransport, lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0).rest(0.001)
+        return await Network(lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0).rest(
+            0.001
+        )
 
     assert asyncio.run(scenario()) is False
 
