@@ -134,7 +134,9 @@ class Performer:
             case Dial():
                 return await self._dial(effect)
             case Remember():
-                known = KnownPeer(peer=effect.peer, addresses=effect.addresses, last_good_unix=self._unix())
+                known = KnownPeer(
+                    peer=effect.peer, addresses=effect.addresses, last_good_unix=self._unix(), proven=effect.proven
+                )
                 await self._journal.remember(known)
             case Forget():
                 await self._journal.forget(effect.digests)

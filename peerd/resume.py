@@ -102,6 +102,7 @@ def begin_node(
         own_announcement(journal.envelope),
         last.row if last is not None else None,
         {ban.peer: standing_of(ban, at, unix) for ban in bans},
+        proven={peer.peer: peer.proven for peer in known},
         secret=secret,
     )
 

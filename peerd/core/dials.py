@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from peerd.core.bucket import Bucket
 from peerd.core.dice import backoff
 from peerd.core.effects import AnyEffect, Dial, Disconnect
 from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound, Ticked
+from peerd.core.knocks import is_name, target_of
 from peerd.core.limits import (
+    CLAIMED_ADDRESSES,
     DIAL_BACKOFF_SECONDS,
     DIAL_GRACE_SECONDS,
     LONELY_DIAL_SECONDS,
     MAX_DIAL_BACKOFF_SECONDS,
     MAX_DIALS,
     MIN_REPEAT_SECONDS,
-    RUMOUR_BURST,
-    RUMOURED_ADDRESSES,
-    RUMOURS_A_SECOND,
+    NO_KNOCK_SECONDS,
+    PROVEN_TRIES,
     SETTLE_SECONDS,
     SILENT_SECONDS,
     STEADY_SECONDS,
 )
-from peerd.core.neighbours import Neighbour, proven_first, with_hearsay
+from peerd.core.neighbours import Neighbour, fitting, with_hearsay
 from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
 
 BY_THE_USER = "peer"  # how one is found that was named with --peer
@@ -34,9 +34,8 @@ def start(node: Node) -> Moved:
     busy = running(node)
     if busy >= MAX_DIALS:
         return node, effects
-    rumours = _rumour_followed(node) is not None
-    due = [known for known in node.neighbours.values() if is_due(node, known) and (rumours or known.is_proven)]
-    if not due:
+    due = [known for known in node.neighbours.values() if is_due(node, known)]
+    if not any(_may_be_knocked_at(node, known) for known in due):
         return node, effects
     due.sort(
         key=lambda known: (
@@ -47,24 +46,42 @@ def start(node: Node) -> Moved:
             known.peer,
         )
     )
-    chosen = _one_of_each(node, due)[: max(0, min(MAX_DIALS, _sought(node)) - busy)]
-    wanted = [known for known in due if _is_in_circle(node, known) and known not in chosen]
-    for known in [*chosen, *wanted]:
+    slots = max(0, min(MAX_DIALS, _sought(node)) - busy)
+    for known in _one_of_each(node, due):
         if len(effects) >= MAX_DIALS - busy:
             break
-        addresses = _another_first(known)
-        if not known.is_proven:
-            rest = _rumour_followed(node)
-            if rest is None:
-                continue
-            node, addresses = replace(node, rumours=rest), addresses[:RUMOURED_ADDRESSES]
-        node = put(node, replace(known, dialling_since=node.at))
+        if len(effects) >= slots and not _is_in_circle(node, known):
+            continue
+        if not _may_be_knocked_at(node, known):
+            continue
+        paid, dialled, addresses = _allowed(node, known)
+        if not addresses:
+            node = put(node, replace(known, dial_not_before=node.at + NO_KNOCK_SECONDS))
+            continue
+        node = put(paid, replace(dialled, dialling_since=node.at))
         effects.append(Dial(peer=known.peer, addresses=addresses))
     return node, effects
 
 
-def _rumour_followed(node: Node) -> Bucket | None:
-    return node.rumours.take(node.at, RUMOUR_BURST, RUMOURS_A_SECOND)
+def _may_be_knocked_at(node: Node, known: Neighbour) -> bool:
+    """Whether it is worth looking at its addresses: the quick answer, while a crowd is due."""
+    return bool(known.proven) or not node.knocks.is_used_up(node.at, is_friend=known.remembered)
+
+
+def _allowed(node: Node, known: Neighbour) -> tuple[Node, Neighbour, tuple[str, ...]]:
+    """Where it may be dialled now: all that have answered me, a few of those that were only claimed."""
+    knocks, knocked, addresses = node.knocks, set[str](), []
+    for address in _another_first(known):
+        target = target_of(address)
+        if target not in known.proven:
+            is_one_too_many = len(knocked) >= CLAIMED_ADDRESSES or target in knocked
+            rest = None if is_one_too_many else knocks.after(node.at, address, is_friend=known.remembered)
+            if rest is None:
+                continue
+            knocks = rest
+            knocked.add(target)
+        addresses.append(address)
+    return replace(node, knocks=knocks), replace(known, knocked=frozenset(knocked)), tuple(addresses)
 
 
 def _sought(node: Node) -> int:
@@ -121,10 +138,11 @@ def found(node: Node, event: PeerFound) -> Moved:
     node, known = welcome(node, event.peer, connected=named)
     if known is None:
         return node, []
-    if named and not known.remembered:
-        known = replace(known, remembered=True)
+    if named:
+        given = frozenset(map(target_of, fitting(*event.addresses)))
+        known = replace(known, remembered=True, proven=known.proven | given)
         node = put(node, known)
-    addresses = with_hearsay(known.addresses, event.addresses)
+    addresses = with_hearsay(known, event.addresses)
     if addresses == known.addresses:
         return node, []
     return put(node, replace(known, addresses=addresses, dial_not_before=_sooner(node, known))), []
@@ -145,16 +163,27 @@ def connected(node: Node, event: PeerConnected) -> Moved:
     shut_out: list[AnyEffect] = [Disconnect(peer=event.peer)] if is_banned(node, event.peer) else []
     if known is None:
         return node, shut_out
-    addresses = known.addresses
-    dialled = known.dialling_since is not None
-    if dialled:  # the other end of an inbound connection is no address to dial
-        addresses = proven_first((event.address,), addresses)
+    dialled = known.dialling_since is not None or (known.connected and known.dialled)
+    if dialled:
+        node, known = _answered(node, known, event.address)
     since = known.connected_at if known.connected else node.at
-    known = replace(known, connected=True, connected_at=since, addresses=addresses, dialling_since=None)
-    known = replace(known, dialled=known.dialled or dialled)
+    known = replace(known, connected=True, connected_at=since, dialling_since=None, dialled=known.dialled or dialled)
     soon = max(node.at + SETTLE_SECONDS, node.repeated_at + MIN_REPEAT_SECONDS)
     node = replace(node, repeat_at=min(node.repeat_at, soon), alone_is_said=False)
     return put(node, known), shut_out
+
+
+def _answered(node: Node, known: Neighbour, address: str) -> tuple[Node, Neighbour]:
+    """Where I dialled it is proven, and tried first. The other end of an inbound connection is no address to dial."""
+    target = target_of(address)
+    same = tuple(one for one in known.addresses if target_of(one) == target)
+    if not same or is_name(address) or target not in known.proven | known.knocked:
+        return node, known
+    if target in known.knocked:
+        node = replace(node, knocks=node.knocks.returned(address))
+    known = replace(known, addresses=fitting(*same, *known.addresses), knocked=known.knocked - {target})
+    still = {target_of(one) for one in known.addresses}
+    return node, replace(known, proven=(known.proven & still) | {target})
 
 
 def disconnected(node: Node, event: PeerDisconnected) -> Moved:
@@ -232,4 +261,6 @@ def _later(node: Node, known: Neighbour) -> Neighbour:
     longest = LONELY_DIAL_SECONDS if lonely else MAX_DIAL_BACKOFF_SECONDS
     pause = backoff(known.dial_attempt, DIAL_BACKOFF_SECONDS, longest, node.me, known.peer)
     again = max(known.dial_not_before, node.at + pause)
-    return replace(known, dialling_since=None, dial_attempt=known.dial_attempt + 1, dial_not_before=again)
+    tried = known.dial_attempt + 1
+    proven = known.proven if tried < PROVEN_TRIES else frozenset[str]()  # somebody else may live there by now
+    return replace(known, dialling_since=None, dial_attempt=tried, dial_not_before=again, proven=proven)

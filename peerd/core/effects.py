@@ -81,6 +81,8 @@ class Remember(Effect, frozen=True, kw_only=True):
 
     peer: PeerId
     addresses: tuple[str, ...]
+    proven: tuple[str, ...] = ()
+    """As of `Neighbour.proven`: where it has answered me, or the user says it is."""
 
 
 class Forget(Effect, frozen=True, kw_only=True):

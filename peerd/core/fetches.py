@@ -84,7 +84,10 @@ def timeout_seconds(node: Node, size: int) -> float:
 
 
 def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
-    """The origin first where it is connected; then a few others, not the same for everybody; at last a dial."""
+    """The origin first; then a few others, not the same for everybody. Who is not connected is not asked.
+
+    Else it would be dialled for the blob, and knocking is for `dials` alone, which counts it.
+    """
     if known.latest is None:
         return ()
     spread = int(known.latest.blob[:8], 16)  # another choice for each blob, and by the lots for each asking peer
@@ -94,9 +97,7 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
         if other.connected and other.latest is not None and other.peer != known.peer and not is_banned(node, other.peer)
     )
     chosen = tuple(peer for _, peer in others[:MAX_OTHER_HOLDERS])
-    if known.connected:
-        return (known.peer, *chosen)
-    return (*chosen, known.peer) if known.addresses else chosen
+    return (known.peer, *chosen) if known.connected else chosen
 
 
 def fetched(node: Node, event: BlobFetched) -> Moved:
@@ -234,4 +235,4 @@ def _remembered(node: Node, known: Neighbour) -> Moved:
     if not known.addresses or not due:
         return node, []
     node = put(node, replace(known, remembered=True, remembered_at=node.at))
-    return node, [Remember(peer=known.peer, addresses=known.addresses)]
+    return node, [Remember(peer=known.peer, addresses=known.addresses, proven=tuple(sorted(known.proven)))]

@@ -17,7 +17,7 @@ from peerd.core.limits import (
     STRANGERS_A_SECOND,
     THROTTLED_COST,
 )
-from peerd.core.neighbours import Neighbour, clean_name, proven_first
+from peerd.core.neighbours import Neighbour, clean_name, with_claims
 from peerd.core.quota import charged
 from peerd.core.state import Moved, Node, is_banned, put, refuse, throttled, welcome
 from peerd.wire.messages import Announcement
@@ -142,7 +142,7 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
     return replace(
         known,
         name=clean_name(said.name),
-        addresses=proven_first(said.addresses, known.addresses),
+        addresses=with_claims(known, said.addresses),
         dial_not_before=dials.when_heard(node, known),
         latest=said,
         heard_at=node.at,

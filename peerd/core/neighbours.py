@@ -9,6 +9,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.bucket import Bucket
+from peerd.core.knocks import target_of
 from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_MISSED, MAX_REASON, MAX_REASONS, MAX_STRIKES
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Announcement
 
@@ -46,6 +47,10 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     """Chosen by the peer: printable, but otherwise untrusted."""
     addresses: tuple[str, ...] = ()
+    proven: frozenset[str] = frozenset()
+    """Those of them (as `knocks.target_of` says) at which a dial of mine met this peer, or that the user gave."""
+    knocked: frozenset[str] = frozenset()
+    """What my last dial paid for: addresses that were only claimed, as `knocks.target_of` writes them."""
     connected: bool = False
     connected_at: float = 0.0
     dialled: bool = False
@@ -89,11 +94,6 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
         return self.admitted is not None and self.admitted.order > self.used
 
     @property
-    def is_proven(self) -> bool:
-        """There is such a peer: it was connected, in this run or before."""
-        return self.remembered or self.connected_at > 0.0
-
-    @property
     def is_given_up(self) -> bool:
         """Nobody waits for what it announced."""
         return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES or self.missed >= MAX_MISSED
@@ -109,21 +109,30 @@ def clean_name(name: str) -> str:
     return "".join(character for character in name if character.isprintable())[:MAX_NAME]
 
 
-def proven_first(proven: tuple[str, ...], rest: tuple[str, ...]) -> tuple[str, ...]:
-    """Addresses with those first that the peer itself signed or that worked; at most MAX_ADDRESSES.
+def fitting(*addresses: str) -> tuple[str, ...]:
+    """Each once, in this order; at most MAX_ADDRESSES.
 
     What holds a line break or the like is no address, and would be two of them where one stands on a line.
     """
-    fitting = (address for address in (*proven, *rest) if 0 < len(address) <= MAX_ADDRESS and address.isprintable())
-    return tuple(dict.fromkeys(fitting))[:MAX_ADDRESSES]
+    kept = (address for address in addresses if 0 < len(address) <= MAX_ADDRESS and address.isprintable())
+    return tuple(dict.fromkeys(kept))[:MAX_ADDRESSES]
 
 
-def with_hearsay(known: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:
-    """Addresses somebody else says: where there is no room they only ever push out the last of the known ones."""
-    new = [address for address in said if address not in known]
-    if len(known) >= MAX_ADDRESSES and new:
-        known = known[: MAX_ADDRESSES - 1]
-    return proven_first(known, tuple(new))
+def with_claims(known: Neighbour, said: tuple[str, ...]) -> tuple[str, ...]:
+    """What the peer itself says comes first; what has answered me is never pushed out by it."""
+    answered = [address for address in known.addresses if target_of(address) in known.proven]
+    room = MAX_ADDRESSES - len([address for address in answered if address not in said])
+    return fitting(*fitting(*said)[:room], *answered, *known.addresses)
+
+
+def with_hearsay(known: Neighbour, said: tuple[str, ...]) -> tuple[str, ...]:
+    """What somebody else says comes last: where there is no room, it takes the place of one that never answered."""
+    new = [address for address in said if address not in known.addresses]
+    kept = list(known.addresses)
+    claimed = [address for address in kept if target_of(address) not in known.proven]
+    if len(kept) >= MAX_ADDRESSES and new and claimed:
+        kept.remove(claimed[-1])
+    return fitting(*kept, *new)
 
 
 def counted(counts: Mapping[str, int], reason: str) -> dict[str, int]:

@@ -42,7 +42,7 @@ from peerd.core.events import (
     WorkerStarted,
 )
 from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN, MAX_STANDINGS, REPEAT_SECONDS
-from peerd.core.neighbours import Neighbour, Order, proven_first
+from peerd.core.neighbours import Neighbour, Order, fitting
 from peerd.core.offences import Standing, worth_keeping
 from peerd.core.phases import Stopping
 from peerd.core.settings import Settings
@@ -62,11 +62,13 @@ def begin(
     row: Mapping[PeerId, float] | None = None,
     standings: Mapping[PeerId, Standing] | None = None,
     *,
+    proven: Mapping[PeerId, Iterable[str]] | None = None,
     secret: str = "",
 ) -> Moved:
     """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before.
 
-    `standings`: bans of the runs before, on the clock of this one. `secret`: what the lots of peers are drawn from.
+    `standings`: bans of the runs before, on the clock of this one. `proven`: where known peers answered, as of
+    `Neighbour.proven`. `secret`: what the lots of peers are drawn from.
     """
     lots = secret or me
     orders = dict(list((seen or {}).items())[-MAX_SEEN:])
@@ -77,7 +79,8 @@ def begin(
         neighbours[record.peer] = Neighbour(
             peer=record.peer,
             lot=roll(lots, record.peer),
-            addresses=proven_first(record.addresses, ()),
+            addresses=fitting(*record.addresses),
+            proven=frozenset((proven or {}).get(record.peer, ())),
             remembered=True,
             seen=orders.pop(record.peer, (-1, -1)),
             dial_not_before=at,

@@ -11,6 +11,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.bucket import Bucket
 from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, LiftBan, Note
+from peerd.core.knocks import Knocks
 from peerd.core.limits import (
     COUNTED_A_SECOND,
     COUNTED_BURST,
@@ -21,7 +22,6 @@ from peerd.core.limits import (
     MAX_SEEN,
     MAX_STANDINGS,
     OWN_BURST,
-    RUMOUR_BURST,
     STRANGER_BURST,
 )
 from peerd.core.neighbours import Neighbour, Order, counted
@@ -75,8 +75,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     garbage: tuple[Digest, ...] = ()
     """Blobs to delete as soon as nothing needs them."""
     strangers: Bucket = Bucket(level=STRANGER_BURST, filled_at=0.0)
-    rumours: Bucket = Bucket(level=RUMOUR_BURST, filled_at=0.0)
-    """Dials to where nobody has ever answered."""
+    knocks: Knocks = Knocks()
+    """Dials to where nobody has answered me."""
     countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
     bannable: Bucket = Bucket(level=KEPT_BANS_BURST, filled_at=0.0)
     standings: Mapping[PeerId, Standing] = {}

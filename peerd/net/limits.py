@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Hashable
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Connected, Disconnected, Found, Happening, Heard, PeerTraffic
+from peerd.wire.addresses import place_of
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement
 
@@ -46,7 +46,6 @@ MAX_INBOUND = 96  # so that strangers who take all they can get leave us places 
 MAX_PENDING = 64  # inbound connections that have not proved who they are; beyond, the oldest of them gives way
 MAX_PENDING_PER_ADDRESS = 16
 MAX_CONNECTIONS_PER_ADDRESS = 48  # half of what there is: peer ids are free, addresses less so; a demo is 127.0.0.1
-IPV6_PREFIX = 64  # bits of an IPv6 address that stand for one place: who has one address there has them all
 UPGRADE_SECONDS = 8.0  # for TCP, Noise and yamux of an inbound connection together, over a slow line
 NEGOTIATE_SECONDS = 10.0  # until a new stream has said which protocol it is for
 WRITE_SECONDS = 60.0  # for a frame of 64 KB to leave, behind others; who reads slower is disconnected
@@ -111,19 +110,6 @@ class TokenBucket:
 
 
 UNKNOWN_PLACE = "?"
-
-
-def place_of(address: str) -> str:
-    """Whose connections are counted together: one IPv4 address, or one IPv6 network as it is given to a customer."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False))
 
 
 Visit = TypeVar("Visit", bound=Hashable)

@@ -40,6 +40,8 @@ class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
     peer: PeerId
     addresses: tuple[str, ...]
     last_good_unix: float
+    proven: tuple[str, ...] = ()
+    """Where it has answered a dial of this device; the others are only what it said."""
 
 
 class KeptBan(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,5 +22,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
            passed_on INTEGER NOT NULL, gossip INTEGER NOT NULL, last_unix REAL NOT NULL,
            PRIMARY KEY (round, peer)) WITHOUT ROWID""",
     ),
+    ("ALTER TABLE peer ADD COLUMN proven TEXT NOT NULL DEFAULT ''",),
 )
 VERSION = len(MIGRATIONS)

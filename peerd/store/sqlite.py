@@ -138,8 +138,8 @@ class SqliteStore:
 
     def save_peer(self, peer: KnownPeer) -> None:
         with self._writing("peer") as database:
-            row = (peer.peer, "\n".join(peer.addresses), peer.last_good_unix)
-            database.execute("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", row)
+            row = (peer.peer, "\n".join(peer.addresses), peer.last_good_unix, "\n".join(peer.proven))
+            database.execute("INSERT OR REPLACE INTO peer VALUES (?, ?, ?, ?)", row)
             database.execute(
                 "DELETE FROM peer WHERE peer NOT IN (SELECT peer FROM peer ORDER BY last_good_unix DESC, peer LIMIT ?)",
                 (MAX_PEERS,),
@@ -149,8 +149,13 @@ class SqliteStore:
         with self._reading() as database:
             rows = database.execute("SELECT * FROM peer ORDER BY last_good_unix DESC, peer").fetchall()
         return [
-            KnownPeer(peer=PeerId(peer), addresses=tuple(addresses.splitlines()), last_good_unix=last_good_unix)
-            for peer, addresses, last_good_unix in rows
+            KnownPeer(
+                peer=PeerId(peer),
+                addresses=tuple(addresses.splitlines()),
+                last_good_unix=last_good_unix,
+                proven=tuple(proven.splitlines()),
+            )
+            for peer, addresses, last_good_unix, proven in rows
         ]
 
     def save_seen(self, peer: PeerId, epoch: int, sequence: int) -> None:

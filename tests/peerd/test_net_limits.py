@@ -18,10 +18,10 @@ from peerd.net.limits import (
     Happenings,
     TokenBucket,
     TrafficLedger,
-    place_of,
     transfers_within,
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
+from peerd.wire.addresses import place_of
 
 HEARD = Heard(b"message", "ada")
 

@@ -170,6 +170,7 @@ class World:
             self.now,
             known_peers=[PeerRecord(peer=known.peer, addresses=known.addresses) for known in peer.store.peers()],
             seen=peer.store.seen(),
+            proven={known.peer: known.proven for known in peer.store.peers()},
             own=None if own is None else msgspec.json.decode(own, type=Announcement),
             standings={ban.peer: standing_of(ban, self.now, self.now) for ban in peer.store.bans()},
         )
@@ -353,7 +354,9 @@ class World:
             case do.Dial():
                 self.dial(peer, effect)
             case do.Remember():
-                known = KnownPeer(peer=effect.peer, addresses=effect.addresses, last_good_unix=self.now)
+                known = KnownPeer(
+                    peer=effect.peer, addresses=effect.addresses, last_good_unix=self.now, proven=effect.proven
+                )
                 peer.store.save_peer(known)
             case do.Forget():
                 peer.shelf.difference_update(effect.digests)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peerd.core import events as on
-from peerd.core.limits import LONELY_DIAL_SECONDS, MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS
+from peerd.core.limits import KNOCK_BURST, KNOCKS_A_SECOND, LONELY_DIAL_SECONDS, MAX_DIAL_BACKOFF_SECONDS, MAX_DIALS
 from peerd.core.settings import Settings
 
 AFTER_TIMEOUT_SECONDS = 5.0  # what a round may go on for once waiting is over
@@ -435,3 +435,45 @@ def test_a_crowd_of_four_sybils_for_each_honest_peer_captures_neither_circle_nor
     assert min(seats) >= 4  # of 8
     assert statistics.median(seats) >= 6
     assert min(links) >= 5
+
+
+def test_a_crowd_that_was_connected_once_sends_nobody_knocking_and_hides_nobody_that_has_moved(world: Any) -> None:
+    network = world(8, 5).start().run(60.0)
+    honest = everybody(network)
+    sybils, knocks = [network.add_puppet(f"sybil-{number:03d}") for number in range(40)], {}
+
+    def announce(sybil: Any, sequence: int) -> None:
+        victims = tuple(f"/ip4/192.0.2.{sequence % 250}/tcp/{port}" for port in range(1, 8))
+        said = network.announcement(sybil.id, sequence, addresses=(honest[0].address, *victims))
+        for peer in honest:
+            if peer.node is not None:
+                network.feed(peer, on.AnnouncementHeard(at=network.now, announcement=said, via=sybil.id))
+        network.later(4.0, lambda: announce(sybil, sequence + 1))
+
+    dial = network.dial
+
+    def counted(peer: Any, effect: Any) -> None:
+        began = knocks.setdefault(peer.id, [])
+        began += [network.now for address in effect.addresses if address.startswith("/ip4/")]
+        dial(peer, effect)
+
+    network.dial = counted
+    for sybil in sybils:
+        for peer in honest:
+            network.link(sybil, peer)
+        for peer in honest:
+            network.cut(sybil, peer)
+        announce(sybil, 1)
+    network.run(180.0)
+    assert all(100 < len(knocks[peer.id]) <= KNOCK_BURST + 121 * KNOCKS_A_SECOND for peer in honest)
+
+    mover, *rest = honest
+    network.introduced = lambda _: []
+    network.crash(mover)
+    network.run(300.0)
+    mover.address += "/moved"
+    network.boot(mover)
+    began = network.now
+    while not all(mover.id in peer.connections for peer in rest):
+        assert network.now - began <= 2 * LONELY_DIAL_SECONDS
+        network.run(network.now + 1.0)

@@ -14,6 +14,7 @@ from libp2p.peer.id import ID
 from p2pfinetune.names import PeerId, Refusal
 from peerd.net import limits
 from peerd.net.libp2p.guard import NETWORK_ERRORS, contained
+from peerd.wire.addresses import place_of as place_of_host
 from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
 
 OPEN_SECONDS = 8.0  # for a new stream: three round trips
@@ -67,6 +68,6 @@ async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int)
 
 
 def place_of(stream: Any) -> str:
-    """Where whoever speaks on a stream is counted, as `limits.place_of`; one place for all of whom it is not known."""
+    """Where whoever speaks on a stream is counted; one place for all of whom it is not known."""
     remote = stream.get_remote_address()
-    return limits.place_of(str(remote[0])) if remote else limits.UNKNOWN_PLACE
+    return place_of_host(str(remote[0])) if remote else limits.UNKNOWN_PLACE

@@ -164,8 +164,6 @@ class Node:
         if peer == self.me:
             return Failed("refused", "that is this peer itself")
         addresses = dialable(texts, peer, self._given)
-        if addresses:
-            self._remember(peer, addresses)
         try:
             with trio.fail_after(limits.CONNECT_SECONDS):
                 return await self._connect(peer, addresses)
@@ -208,6 +206,7 @@ class Node:
             if isinstance(outcome, Failed):
                 return outcome
             answered = outcome
+            self._remember(peer, (answered,))
         if (failed := await self._greeting(peer)) is not None:
             return msgspec.structs.replace(failed, address=str(answered) if answered else _first(addresses))
         return Connected(peer, str(answered.of(peer)) if answered else self._address_of(peer))
@@ -239,12 +238,14 @@ class Node:
         return limits.worth_forwarding(data, self._network)
 
     async def _reach(self, peer: PeerId) -> bool:
+        """Where it has answered before: a fetch never knocks at what somebody only claimed."""
         if is_connected(self._host, peer):
             return True
         outcome = await self.connect(peer, [str(address) for address in self._known.get(peer, ())])
         return isinstance(outcome, Connected)
 
     def _remember(self, peer: PeerId, addresses: tuple[Address, ...]) -> None:
+        """Where it answered."""
         self._known.pop(peer, None)
         self._known[peer] = addresses
         if len(self._known) > limits.MAX_KNOWN_PEERS:

@@ -12,9 +12,6 @@ from peerd.core.limits import (
     MAX_DIALS,
     MAX_KNOWN_PEERS,
     MIN_REPEAT_SECONDS,
-    RUMOUR_BURST,
-    RUMOURED_ADDRESSES,
-    RUMOURS_A_SECOND,
     SILENT_SECONDS,
 )
 from peerd.core.outlook import next_deadline
@@ -294,49 +291,6 @@ def test_an_answer_to_no_dial_is_ignored(playbook: Any) -> None:
     assert play.tell(on.DialFailed, peer="peer-one", reason="unreachable") == []
     assert play.tell(on.PeerDisconnected, peer="peer-one") == []
     assert play.node.neighbours == {}
-
-
-def nobody_answers(play: Any) -> list[do.Dial]:
-    """Dials of the last step, and whatever is dialled instead once they have failed."""
-    dials = list(play.wanted(do.Dial))
-    for dial in dials:
-        play.tell(on.DialFailed, peer=dial.peer, reason="unreachable")
-        dials += play.wanted(do.Dial)
-    return dials
-
-
-def test_announced_addresses_of_a_third_party_are_knocked_at_seldom_whoever_announces_them(playbook: Any) -> None:
-    play = playbook()
-    play.worker()
-    play.connect("peer-good")
-    victim = tuple(f"/ip4/192.0.2.1/tcp/{port}" for port in range(1, 9))
-    knocks, seconds = 0, 600
-    for second in range(seconds):
-        for number in range(4):
-            said = play.said(f"sybil-{second}-{number}", addresses=victim)
-            play.tell(on.AnnouncementHeard, announcement=said, via="x")
-            knocks += sum(len(dial.addresses) for dial in nobody_answers(play))
-        play.tick(1.0)
-        knocks += sum(len(dial.addresses) for dial in nobody_answers(play))
-
-    assert knocks <= (RUMOUR_BURST + (seconds + 1) * RUMOURS_A_SECOND) * RUMOURED_ADDRESSES
-
-
-def test_who_was_connected_is_dialled_again_however_many_rumours_there_are(playbook: Any) -> None:
-    play = playbook()
-    play.worker()
-    find(play, "peer-good", "/sim/peer-good")
-    nobody_answers(play)
-    play.connect("peer-good")
-    for number in range(200):  # each of them due, and none of them ever dialled before
-        find(play, f"sybil-{number}")
-        nobody_answers(play)
-    play.tick(60.0)
-    nobody_answers(play)
-    play.tell(on.PeerDisconnected, peer="peer-good")
-    dialled = {dial.peer for _ in range(3) for dial in (play.tick(1.0) and nobody_answers(play))}
-
-    assert "peer-good" in dialled
 
 
 def test_whom_the_user_named_is_dialled_however_many_strangers_came_before(playbook: Any) -> None:

@@ -217,7 +217,7 @@ def test_other_holders_differ_from_blob_to_blob(playbook: Any) -> None:
     assert len(asked) > MAX_OTHER_HOLDERS
 
 
-def test_an_origin_without_a_connection_is_asked_last(playbook: Any) -> None:
+def test_an_origin_without_a_connection_is_not_asked(playbook: Any) -> None:
     play = playbook()
     play.worker()
     play.connect("peer-two")
@@ -225,7 +225,7 @@ def test_an_origin_without_a_connection_is_asked_last(playbook: Any) -> None:
     play.hear("peer-one", addresses=("/a",))
 
     (fetch,) = play.wanted(do.Fetch)
-    assert fetch.holders == ("peer-two", "peer-one")
+    assert fetch.holders == ("peer-two",)
 
 
 def test_with_nobody_to_ask_nothing_is_asked(playbook: Any) -> None:
