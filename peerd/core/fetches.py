@@ -19,6 +19,7 @@ from peerd.core.limits import (
     MAX_NEWCOMER_FETCHES,
     MAX_OTHER_HOLDERS,
     MIN_BYTES_A_SECOND,
+    OTHERS_PAUSE_SECONDS,
     REMEMBER_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, Transfer, Update
@@ -45,7 +46,10 @@ def start(node: Node) -> Moved:
             continue
         timeout = timeout_seconds(node, said.size)
         transfer = Transfer(
-            announcement=said, heard_at=known.heard_at, gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS
+            announcement=said,
+            heard_at=known.heard_at,
+            gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS,
+            asks_origin=known.peer in holders,
         )
         node = put(node, replace(known, transfer=transfer, quota=rest))
         effects.append(
@@ -97,7 +101,9 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
         if other.connected and other.latest is not None and other.peer != known.peer and not is_banned(node, other.peer)
     )
     chosen = tuple(peer for _, peer in others[:MAX_OTHER_HOLDERS])
-    return (known.peer, *chosen) if known.connected else chosen
+    if known.connected:
+        return (known.peer, *chosen)
+    return chosen if node.at >= known.others_not_before else ()
 
 
 def fetched(node: Node, event: BlobFetched) -> Moved:
@@ -225,6 +231,8 @@ def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbou
 
 
 def _later(node: Node, known: Neighbour) -> Neighbour:
+    if known.transfer is not None and known.transfer.stage == "fetching" and not known.transfer.asks_origin:
+        return replace(known, transfer=None, others_not_before=node.at + OTHERS_PAUSE_SECONDS)
     tries = known.fetch_failures + known.strikes
     pause = backoff(tries, FETCH_BACKOFF_SECONDS, MAX_FETCH_BACKOFF_SECONDS, node.me, known.peer)
     return replace(known, transfer=None, fetch_failures=known.fetch_failures + 1, fetch_not_before=node.at + pause)

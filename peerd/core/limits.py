@@ -13,6 +13,7 @@ MAX_GARBAGE = 512  # digests waiting to be deleted; what falls out is swept at t
 MAX_FETCHES = 8  # transfers at once: one slow peer holds one of them, and eight fill a home's uplink
 MAX_NEWCOMER_FETCHES = 6  # of them from peers without weight in my last row: slow strangers leave places to others
 MAX_FETCH_TRIES = 5  # of one announcement; by then about a minute has passed and a newer one is near
+OTHERS_PAUSE_SECONDS = 60.0  # before others are asked again for what one announced that I am not connected with
 MAX_OTHER_HOLDERS = 2  # besides the origin: asking everybody would multiply the load of a rare blob
 FETCH_BACKOFF_SECONDS = 2.0  # first wait after a failed fetch, then doubled
 MAX_FETCH_BACKOFF_SECONDS = 600.0

@@ -34,6 +34,8 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     announcement: Announcement
     heard_at: float
     gives_up_at: float
+    asks_origin: bool = True
+    """Whether who announced it is among those asked: else a failure says nothing about it."""
     stage: Literal["fetching", "fetched", "inspecting"] = "fetching"
     """`fetched` waits for a worker."""
 
@@ -81,6 +83,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     fetch_failures: int = 0
     """Failed fetches of `latest`."""
     fetch_not_before: float = 0.0
+    others_not_before: float = 0.0
+    """When others may be asked again for what it announced, while it is not connected itself."""
     dialling_since: float | None = None
     dial_attempt: int = 0
     dial_not_before: float = 0.0

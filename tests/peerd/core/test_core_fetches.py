@@ -228,6 +228,21 @@ def test_an_origin_without_a_connection_is_not_asked(playbook: Any) -> None:
     assert fetch.holders == ("peer-two",)
 
 
+def test_what_others_do_not_hold_is_no_fault_of_one_that_was_not_asked(playbook: Any) -> None:
+    play = playbook()
+    play.worker()
+    play.connect("peer-two")
+    play.hear("peer-two", 3)
+    play.hear("peer-one", addresses=("/a",))
+    play.tell(on.FetchFailed, peer="peer-one", digest=play.said("peer-one").blob, reason="absent")
+    known = play.node.neighbours["peer-one"]
+    assert known.unreliability == 0
+    assert not any(fetch.peer == "peer-one" for _ in range(30) for fetch in (play.tick() and play.wanted(do.Fetch)))
+
+    play.connect("peer-one")
+    assert [fetch.holders[0] for fetch in play.wanted(do.Fetch) if fetch.peer == "peer-one"] == ["peer-one"]
+
+
 def test_with_nobody_to_ask_nothing_is_asked(playbook: Any) -> None:
     play = playbook()
     play.worker()
