@@ -26,7 +26,7 @@ from peerd.core.limits import (
     TARGET_KNOCK_BURST,
     TARGET_KNOCKS_A_SECOND,
 )
-from peerd.wire.addresses import place_of
+from peerd.wire.places import place_of
 
 PLACE = (PLACE_KNOCK_BURST, PLACE_KNOCKS_A_SECOND)
 TARGET = (TARGET_KNOCK_BURST, TARGET_KNOCKS_A_SECOND)

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Connected, Disconnected, Found, Happening, Heard, PeerTraffic
-from peerd.wire.addresses import place_of
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement
+from peerd.wire.places import place_of
 
 MAX_HAPPENINGS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
 MAX_TRAFFIC_PEERS = 1024  # of whom bytes are remembered

@@ -23,7 +23,6 @@ _MAX_HOST_NAME = 253  # RFC 1035
 _MAX_PORT = 65_535
 NAMES = frozenset({"dns", "dns4", "dns6"})
 """Kinds of address that have to be resolved. `/dnsaddr` is none of ours: where it leads is written by others."""
-IPV6_PREFIX = 64  # bits of an IPv6 address that stand for one place: who has one address there has them all
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -106,19 +105,6 @@ def _is_host(kind: str, host: str) -> bool:
         return {"ip4": 4, "ip6": 6}.get(kind) == ipaddress.ip_address(host).version and "%" not in host
     except ValueError:
         return False
-
-
-def place_of(address: str) -> str:
-    """Whose connections are counted together: one IPv4 address, or one IPv6 network as it is given to a customer."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False))
 
 
 def _is_wildcard(address: Address) -> bool:

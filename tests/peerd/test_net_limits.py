@@ -21,7 +21,7 @@ from peerd.net.limits import (
     transfers_within,
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
-from peerd.wire.addresses import place_of
+from peerd.wire.places import place_of
 
 HEARD = Heard(b"message", "ada")
 

@@ -184,6 +184,7 @@ def test_the_core_imports_nothing_but_values() -> None:
     allowed = (
         "p2pfinetune.names",
         "peerd.wire.messages",
+        "peerd.wire.places",
         "peerd.core",
         "typing",
         "msgspec",
@@ -191,6 +192,7 @@ def test_the_core_imports_nothing_but_values() -> None:
         "__future__",
         "enum",
         "hashlib",
+        "ipaddress",
         "math",
         "functools",
         "dataclasses",

@@ -14,8 +14,8 @@ from libp2p.peer.id import ID
 from p2pfinetune.names import PeerId, Refusal
 from peerd.net import limits
 from peerd.net.libp2p.guard import NETWORK_ERRORS, contained
-from peerd.wire.addresses import place_of as place_of_host
 from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
+from peerd.wire.places import place_of as place_of_host
 
 OPEN_SECONDS = 8.0  # for a new stream: three round trips
 ANSWER_SECONDS = 10.0  # for one short message, either way
