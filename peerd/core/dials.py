@@ -218,7 +218,7 @@ def moved(node: Node) -> Moved:
 def _after_a_move(node: Node, known: Neighbour) -> float:
     sooner = _sooner(node, known)
     is_failed_dial = sooner <= node.at + LONELY_DIAL_SECONDS
-    return min(sooner, node.at) if known.is_proven and is_failed_dial else sooner
+    return min(sooner, node.at) if (known.remembered or known.proven) and is_failed_dial else sooner
 
 
 def reconciled(node: Node, event: Ticked) -> Node:
