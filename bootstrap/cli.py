@@ -21,6 +21,10 @@ from peerd.paths import NO_HOME, expanded
 SCHEMA_VERSION = 1
 INTERRUPTED = 130  # as shells report Ctrl-C
 HOME_VARIABLE = "PEERD_BOOTSTRAP_HOME"
+NEW_IDENTITY = (
+    "the id of this node is new, made for this start ({}). Daemons that were given an address with another id do not "
+    "find it: give them the one below, or put the old file back"
+)
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001",)
 
 _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -58,11 +62,13 @@ def start(
     dice = random.Random(secrets.randbits(64))
     try:
         grant_descriptors()
-        key = PeerKey.load_or_create(home_of(home) / "identity")
+        identity = home_of(home) / "identity"
+        is_new = not identity.exists()
+        key = PeerKey.load_or_create(identity)
         psk = load_group_key(group_key) if group_key else None
 
         def announce(addresses: tuple[str, ...]) -> None:
-            _announce(key.peer_id, addresses, as_json=as_json)
+            _announce(key.peer_id, addresses, NEW_IDENTITY.format(identity) if is_new else "", as_json=as_json)
 
         counts = trio.run(service.run, key, tuple(listen or DEFAULT_LISTEN), psk, announce, dice)
     except PeerdError as error:
@@ -103,9 +109,11 @@ def run(given: list[str]) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _announce(peer_id: str, addresses: tuple[str, ...], *, as_json: bool) -> None:
+def _announce(peer_id: str, addresses: tuple[str, ...], new_identity: str, *, as_json: bool) -> None:
+    if new_identity:
+        typer.echo(f"peerd-bootstrap: {new_identity}", err=True)
     if as_json:
-        data = {"peer_id": peer_id, "addresses": list(addresses)}
+        data = {"peer_id": peer_id, "addresses": list(addresses), "is_new_identity": bool(new_identity)}
         typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, "command": "start", "status": "ok", "data": data}))
         sys.stdout.flush()
         return

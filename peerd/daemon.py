@@ -33,6 +33,7 @@ from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.discovery import METHODS, Surroundings, discover
 from peerd.ending import Ending
 from peerd.errors import PeerdError, StoreError, UsageError
+from peerd.introductions import Introductions
 from peerd.ledger import Ledger, PublicShelf, has_published, is_public
 from peerd.lock import hold
 from peerd.loop_watch import LoopWatch
@@ -162,6 +163,8 @@ class Daemon:
         self._network = Network(
             self._new_transport, self._tell, clock=self._clock, unix=outside.unix, failures=self._failures
         )
+        given = {"--bootstrap": addresses_of(config.bootstrap), "--peer": addresses_of(config.peer)}
+        self._introductions = Introductions(given)
         self._performer = Performer(
             key=self._key,
             config=config,
@@ -170,6 +173,7 @@ class Daemon:
             network=self._network,
             clock=self._clock,
             unix=outside.unix,
+            dialled=self._introductions.dialled,
         )
         self._recall()
         begun = begin_node(
@@ -199,7 +203,6 @@ class Daemon:
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
         )
         self._loop_watch, self._machine = LoopWatch(), MachineWatch((paths.home, paths.cache))
-        self._introductions: dict[str, str] = {}
         self._serves = False
         """Whether the control socket is ours."""
         self._joined = self._told_ready = False
@@ -258,7 +261,8 @@ class Daemon:
             addresses=self._network.addresses,
             troubles=self._troubles(),
             dropped=self._shell.dropped,
-            lonely=list(self._introductions.values()),
+            lonely=self._introductions.lonely(),
+            mistaken=self._introductions.mistaken(self._network.connected()),
             spending=self._journal.spending,
             sent_bytes=self._journal.sent_bytes,
             sent_peers=self._journal.sent_peers,
@@ -391,7 +395,7 @@ class Daemon:
             bootstrap=addresses_of(self._config.bootstrap),
             remembered=self._remembered,
             register=self._network.register,
-            warn=self._warned,
+            asked=self._introductions.asked,
             random=random.Random(),
             sleep=self._network.rest,
         )
@@ -400,15 +404,6 @@ class Daemon:
         """Told again and again by the methods, so one that finds the inbox full may be lost."""
         event = PeerFound(at=self._clock(), peer=found.peer, addresses=found.addresses, how=found.how)
         self._shell.tell_soon(event)
-
-    def _warned(self, text: str) -> None:
-        """`who: what`; kept by who, for people who wonder why nobody is there."""
-        _log.warning("%s", text)
-        who, _, what = text.partition(": ")
-        if what == "answers again":
-            self._introductions.pop(who, None)
-        else:
-            self._introductions[who] = text
 
 
 def clear(paths: Paths) -> None:

@@ -14,7 +14,7 @@ from typing import assert_never
 
 import msgspec
 
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, PeerId
 from peerd.config import Config
 from peerd.core.effects import (
     Admit,
@@ -53,7 +53,7 @@ from peerd.core.events import (
 from peerd.errors import StoreError, WorkerError
 from peerd.faults import around
 from peerd.journal import Journal
-from peerd.net.transport import Connected, Fetched
+from peerd.net.transport import Connected, Failed, Fetched
 from peerd.network import Network
 from peerd.privacy import epsilon_text
 from peerd.resume import losses_of, own_announcement
@@ -109,9 +109,11 @@ class Performer:
         network: Network,
         clock: Callable[[], float],
         unix: Callable[[], float],
+        dialled: Callable[[PeerId, Connected | Failed], None] = lambda _peer, _outcome: None,
     ) -> None:
+        """`dialled` hears how each dial went."""
         self._key, self._config, self._clock, self._unix = key, config, clock, unix
-        self._journal, self._worker, self._network = journal, worker, network
+        self._journal, self._worker, self._network, self._dialled = journal, worker, network, dialled
         self.network_digest: Digest | None = None
         """Set when the worker has opened, before the core can ask for anything that needs it."""
         self.latest = Latest()
@@ -369,6 +371,7 @@ class Performer:
 
     async def _dial(self, effect: Dial) -> PeerConnected | DialFailed:
         got = await self._network.connect(effect.peer, effect.addresses)
+        self._dialled(effect.peer, got)
         if isinstance(got, Connected):
             return PeerConnected(at=self._clock(), peer=effect.peer, address=got.address)
         _log.debug("dial failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})

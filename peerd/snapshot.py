@@ -65,7 +65,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     turned_away: Mapping[str, int] = {}
     """What the network counted of strangers."""
     lonely: Sequence[str] = ()
-    """What those who should introduce peers said last; matters where no peer is connected."""
+    """What is wrong with each bootstrap node and peer that a person named; matters where no peer is connected."""
+    mistaken: Sequence[str] = ()
+    """Of that, what does not pass by itself."""
     spending: Spending = Spending(since_unix=0.0)
     """What all publications come to."""
     sent_bytes: int = 0
@@ -193,6 +195,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
         *_stuck(node, parts),
         *_clocks(node),
         *_loneliness(node, parts),
+        *parts.mistaken,
     ]
     return HealthNow(ok=not reasons, reasons=reasons)
 
@@ -239,7 +242,8 @@ def _loneliness(node: Node, parts: Parts) -> list[str]:
     if not (is_told_where and is_alone) or parts.at - parts.began_at < LONELY_SECONDS:
         return []
     if parts.lonely:
-        return [f"No peer is connected: {'; '.join(parts.lonely)}. Check the address, and that a node runs there"]
+        passing = [sentence for sentence in parts.lonely if sentence not in parts.mistaken]
+        return [f"No peer is connected. {' '.join(passing)}"] if passing else []
     if parts.config.peer and not parts.config.bootstrap:
         return [_NO_PEER]
     return []

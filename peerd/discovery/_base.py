@@ -33,8 +33,8 @@ class Surroundings:
     """Kept in the store, the most recently good first."""
     register: Callable[[Address, Register], Awaitable[Sample | Failed]] | None = None
     """Ask a rendezvous node; None where the network has none."""
-    warn: Callable[[str], None] = lambda _: None
-    """Tell the user something."""
+    asked: Callable[[Address, Failed | None], None] = lambda _node, _failed: None
+    """Keep what became of asking a rendezvous node, for the user; None: it answered."""
     random: random.Random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     """Seconds; less, and true, where `addresses` have changed meanwhile."""

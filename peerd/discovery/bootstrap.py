@@ -31,16 +31,13 @@ class Bootstrap(DiscoveryMethod):
                 tasks.create_task(self._keep_up(node, surroundings, tell), name=f"bootstrap {node.transport}")
 
     async def _keep_up(self, node: Address, surroundings: Surroundings, tell: Tell) -> None:
-        pause, answered = self.first_seconds, True
+        pause = self.first_seconds
         while surroundings.register is not None:
             message = Register(
                 network=surroundings.network, addresses=surroundings.addresses()[:MAX_ADDRESSES], want=self.want
             )
             answer = await surroundings.register(node, message)
-            trouble = _trouble(answer)
-            if bool(trouble) == answered:  # said once each time it changes, not each time it is asked
-                surroundings.warn(f"bootstrap node {node}: {trouble or 'answers again'}")
-            answered = not trouble
+            surroundings.asked(node, _trouble(answer))
             if isinstance(answer, Sample):
                 _tell_all(answer, tell, self.want)
             has_moved = message.addresses != surroundings.addresses()[:MAX_ADDRESSES]  # while it was asked
@@ -60,12 +57,11 @@ def _tell_all(sample: Sample, tell: Tell, most: int) -> None:
             tell(Found(record.peer, tuple(map(str, addresses)), "bootstrap"))
 
 
-def _trouble(answer: Sample | Failed) -> str:
-    """Empty where there is none."""
+def _trouble(answer: Sample | Failed) -> Failed | None:
     match answer:
-        case Failed(reason=reason, detail=detail):
-            return detail or reason
+        case Failed():
+            return answer
         case Sample(status="ok"):
-            return ""
+            return None
         case Sample(status=status):
-            return f"refuses us ({status})"
+            return Failed("busy", f"refuses us ({status})")

@@ -62,7 +62,17 @@ class Hosts:
 
     def address(self, host: int) -> str:
         """Of a host's only link."""
-        return f"{NETWORK}.{host}"
+        return self.numbered(host)
+
+    def numbered(self, number: int) -> str:
+        """The address of that number, whoever has it."""
+        return f"{NETWORK}.{number}"
+
+    def move(self, host: int, number: int | None) -> None:
+        """Take a host's address away and give it another one, or none."""
+        self._run(host, "ip addr flush dev eth0")
+        if number is not None:
+            self._run(host, f"ip addr add {self.numbered(number)}/24 dev eth0")
 
     def command(self, host: int) -> list[str]:
         """What goes before a command that is to run on a host. The process id is that of the command."""

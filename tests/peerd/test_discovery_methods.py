@@ -173,16 +173,20 @@ def test_the_pause_grows_to_its_limit_and_never_past_a_third_of_the_registration
     assert len(set(clock.slept[6:])) > 1  # not in step with all others
 
 
-def test_a_dead_node_is_asked_for_ever_and_mentioned_when_it_goes_and_when_it_comes_back():
-    clock, said = Clock(6), []
+def test_a_dead_node_is_asked_for_ever_and_each_answer_is_kept_for_the_user():
+    clock, heard = Clock(4), []
     dead = Failed("unreachable", "does not answer")
-    asked, register = answering(dead, dead, dead, Sample(status="ok"), Sample(status="ok"), Sample(status="quota"))
+    asked, register = answering(dead, dead, Sample(status="ok"), Sample(status="quota"))
 
-    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register, warn=said.append))
+    found(
+        "bootstrap",
+        surroundings(
+            clock, bootstrap=NODES, register=register, asked=lambda node, failed: heard.append((node, failed))
+        ),
+    )
 
-    assert len(asked) == 6
-    assert [line.rsplit(": ", 1)[1] for line in said] == ["does not answer", "answers again", "refuses us (quota)"]
-    assert str(NODES[0]) in said[0]
+    assert len(asked) == 4
+    assert heard == [(NODES[0], answer) for answer in (dead, dead, None, Failed("busy", "refuses us (quota)"))]
 
 
 def test_a_dead_node_does_not_keep_another_waiting():

@@ -123,15 +123,27 @@ def test_a_round_that_never_ends_is_unhealthy_but_rest_is_not():
 
 def test_nobody_at_a_given_address_is_unhealthy_after_a_minute():
     config = Config(bootstrap=("/ip4/127.0.0.1/tcp/9",))
-    lonely = ["bootstrap node /ip4/127.0.0.1/tcp/9: no answer"]
+    lonely = ["The bootstrap node at /ip4/127.0.0.1/tcp/9 does not answer. Check the address, and that it runs there"]
     early = snapshot(node(), parts(config=config, lonely=lonely, at=50.0))
     late = snapshot(node(), parts(config=config, lonely=lonely, at=101.0))
     friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
     helped = snapshot(node(neighbours=friend), parts(config=config, lonely=lonely, at=101.0))
 
     assert early.health.ok
-    assert "tcp/9" in late.health.reasons[0]
+    assert late.health.reasons == [f"No peer is connected. {lonely[0]}"]
     assert helped.health.ok
+
+
+def test_a_node_under_another_id_is_unhealthy_at_once_and_in_company_and_is_said_once():
+    wrong = ["The bootstrap node at /ip4/127.0.0.1/tcp/9 answers under another id: 12D3. Not 12D4, which you named"]
+    config = Config(bootstrap=("/ip4/127.0.0.1/tcp/9",))
+    friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
+
+    for shown in (
+        snapshot(node(neighbours=friend), parts(config=config, mistaken=wrong, lonely=wrong, at=1.0)),
+        snapshot(node(), parts(config=config, mistaken=wrong, lonely=wrong, at=500.0)),
+    ):
+        assert shown.health.reasons == wrong
 
 
 @pytest.mark.parametrize("told", [{"bootstrap": ("/ip4/127.0.0.1/tcp/9",)}, {"peer": ("/memory/bob",)}, {"lan": True}])
