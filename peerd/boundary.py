@@ -11,8 +11,9 @@ recording for good          (a checkpoint, a round, an announcement with what it
 an event                    one that the core cannot take is left out; where the core waits for it, or where time stands
                             still, the daemon ends in order
 tick, loop watch, machine   begun again after a pause
-watch, text watch, book of
-what was sent, discovery
+watch, home watch, control
+socket's, text watch, book
+of what was sent, discovery
 worker                      its process is killed and another started, as when it dies; what only a person can mend
                             ends the daemon
 network                     before it listens, the daemon ends; later the next happening is read, and a back end that is

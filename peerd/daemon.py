@@ -33,9 +33,10 @@ from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.discovery import METHODS, Surroundings, discover
 from peerd.ending import Ending
 from peerd.errors import PeerdError, StoreError, UsageError
+from peerd.home_watch import HomeWatch
 from peerd.introductions import Introductions
 from peerd.ledger import Ledger, PublicShelf, has_published, is_public
-from peerd.lock import hold
+from peerd.lock import Held, hold
 from peerd.loop_watch import LoopWatch
 from peerd.machine_watch import MachineWatch
 from peerd.net.transport import BlobShelf, Found, Transport
@@ -113,15 +114,15 @@ async def run(
     """
     paths.prepare()
     sys.setswitchinterval(SWITCH_SECONDS)
-    with hold(paths.lock, version=__version__, socket=paths.socket) as me:
+    with hold(paths.lock, version=__version__, socket=paths.socket) as held:
         handlers = logs.set_up(paths.log)
         _log.info("starting", extra={"version": __version__, "pid": os.getpid(), "home": str(paths.home)})
-        if me.before:
-            _log.warning("the run before this one did not end in order: %s", me.before)
+        if held.before:
+            _log.warning("the run before this one did not end in order: %s", held.before)
         if armed := faults.warning():
             _log.warning("%s", armed)
         try:
-            await Daemon(paths, config, ready or (lambda _: None), outside or Outside(), me.before).run()
+            await Daemon(paths, config, ready or (lambda _: None), outside or Outside(), held).run()
         except* PeerdError as group:
             raise first_of(group) from None
         finally:
@@ -139,13 +140,18 @@ class Daemon:
     """All parts of one daemon, and how they are wired."""
 
     def __init__(
-        self, paths: Paths, config: Config, ready: Callable[[Status], None], outside: Outside, before: str = ""
+        self,
+        paths: Paths,
+        config: Config,
+        ready: Callable[[Status], None],
+        outside: Outside,
+        held: Held | None = None,
     ) -> None:
-        """`before`: how the run before this one ended, where that was not in order."""
+        """`held` is the lock of the home; without one nobody looks whether the home stays, nor how the last run ended."""
         self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
-        self._failures, self._before = Failures(self._clock), before
+        self._failures, self._before = Failures(self._clock), held.before if held is not None else ""
         if config.group_key:
             load_group_key(Path(config.group_key))  # a mistake in it is told before anything starts
         was_here = has_published(paths)
@@ -155,7 +161,10 @@ class Daemon:
                 paths.home,
             )
         self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
-        store, self._blobs, self._journal = open_state(paths, outside.unix(), was_here=was_here)
+        self._home = HomeWatch(held)
+        store, self._blobs, self._journal = open_state(
+            paths, outside.unix(), me=self._key.peer_id, guard=self._home.require, was_here=was_here
+        )
         self._remembered = tuple(store.peers())
         self._worker = Worker(
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
@@ -229,13 +238,17 @@ class Daemon:
             self._worker.kill()
             self._journal.close()
             with contextlib.suppress(OSError):
-                clear(self._paths)  # what the worker wrote last and could not tell of any more
+                if self._home.is_ours():
+                    clear(self._paths)  # what the worker wrote last and could not tell of any more
             self._ending.ignore()
+        if self._home.gone is not None:
+            raise self._home.gone
 
     def _begin(self) -> None:
         """Every task that is there from the start."""
         self._tasks.lasting("loop watch", self._loop_watch.run)
         self._tasks.lasting("machine watch", self._machine.run)
+        self._tasks.lasting("home watch", lambda: self._home.run(self._ending.begin))
         self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._serves)
         self._tasks.lasting("book of what was sent", self._ledger.run)
         self._tasks.once("import of the network", lambda: apart(self._outside.prepare))
@@ -299,6 +312,8 @@ class Daemon:
     def _leave_nothing(self) -> None:
         """When there is no time for an orderly end."""
         with contextlib.suppress(OSError):
+            if not self._home.is_ours():
+                return
             if self._serves:
                 self._paths.socket.unlink(missing_ok=True)
             clear(self._paths)
@@ -329,7 +344,8 @@ class Daemon:
     async def _open_job(self) -> Open:
         """Of the first worker, or of the next: whatever its predecessor wrote and could not tell of is of no use."""
         with contextlib.suppress(OSError):  # the next one tries again
-            clear_folder(self._paths.scratch, self._journal.incoming)
+            if self._home.is_ours():
+                clear_folder(self._paths.scratch, self._journal.incoming)
         job = await open_job(self._config, self._paths, self._journal, self._key.peer_id)
         self._recall()
         return job

@@ -8,6 +8,7 @@ PeerdError
 +-- Busy              too many ask it at once               exit code 1
 +-- StoreError        the state on disk cannot be used      exit code 1
 |   +-- LostError     gone or damaged: trying again is in vain
+|   +-- HomeGone      deleted or moved under a running daemon
 +-- TransportError    the network back end cannot start     exit code 1
 +-- WorkerError       the worker refused or failed a job    exit code 1
 +-- Unforeseen        a failure after which going on is no use    exit code 1
@@ -71,6 +72,10 @@ class StoreError(PeerdError):
 
 class LostError(StoreError):
     """What was kept is gone or damaged; trying again does not bring it back."""
+
+
+class HomeGone(StoreError):
+    """The home at its path is not the one that the daemon holds: what is written there would be somebody else's."""
 
 
 class TransportError(PeerdError):

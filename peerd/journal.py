@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.boundary import for_good
-from peerd.errors import LostError, StoreError
+from peerd.errors import HomeGone, LostError, StoreError
 from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
@@ -43,10 +43,18 @@ class Journal:
     """The daemon's memory on disk. Made before the loop runs, closed after it."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, generations: Generations | None = None, *, pauses: Pauses | None = None
+        self,
+        store: Store,
+        blobs: Blobs,
+        generations: Generations | None = None,
+        *,
+        pauses: Pauses | None = None,
+        me: PeerId | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """`me` is written into checkpoints; `guard` is asked before each step, and raises where none may be taken."""
         self._store, self._blobs, self._generations = store, blobs, generations or Generations()
-        self._pauses = pauses or Pauses()
+        self._pauses, self._me, self._guard = pauses or Pauses(), me, guard
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
         self.checkpoint = max((store.checkpoint(), *self._generations.kept.checkpoints), key=age, default=None)
         self.envelope = store.announcement()
@@ -81,6 +89,7 @@ class Journal:
             Checkpoint(
                 round=round_,
                 trained=True,
+                peer=self._me,
                 steps=steps,
                 loss_train=loss_train,
                 blob=blob,
@@ -98,7 +107,12 @@ class Journal:
             if best is not None:
                 best_blob = await self._must(self._blobs.adopt, best)
         after = Checkpoint(
-            round=Round(record.round + 1), trained=False, blob=blob, best_guard=best_guard, best_blob=best_blob
+            round=Round(record.round + 1),
+            trained=False,
+            peer=self._me,
+            blob=blob,
+            best_guard=best_guard,
+            best_blob=best_blob,
         )
         await self._replace(after, record)
 
@@ -238,7 +252,7 @@ class Journal:
         while True:
             try:
                 result = await self._in_thread(function, *arguments)
-            except LostError:
+            except (LostError, HomeGone):
                 raise
             except StoreError as error:
                 failures += 1
@@ -260,4 +274,8 @@ class Journal:
         return True
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, function, *arguments)
+        def guarded() -> Result:
+            self._guard()
+            return function(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._disk, guarded)

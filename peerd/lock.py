@@ -1,7 +1,9 @@
 """One daemon a home: a file that its process keeps locked, and that says who it is. Taken by `peerd.daemon.run`.
 
 The lock is the kernel's (flock), so that a killed daemon leaves none behind; the text is only for people and clients.
-The file is never removed: removing it would let two daemons each lock a file of that name.
+The file is never removed: removing it would let two daemons each lock a file of that name. Where somebody else removes
+it, with the home perhaps, that is what happens: the lock is on the old file, while all else is written by its path. So
+whoever holds it asks `Held.require` before each durable step whether the file at the path is the one that is locked.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ import msgspec
 from msgspec.structs import replace
 
 from p2pfinetune.errors import UNREADABLE
-from peerd.errors import AlreadyRunning, PeerdError, StoreError, UsageError
+from peerd.errors import AlreadyRunning, HomeGone, PeerdError, StoreError, UsageError
 from peerd.faults import around
 from peerd.unfit import lacks
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
 OTHER_HOME = "look at its rights, or choose another: --home DIR"
+AFRESH = "start it again: peerd start"
 MAX_TEXT = 4096  # bytes; the holder is a few short fields
 MAX_WORDS = 400  # characters of why it ended
 
@@ -44,8 +47,52 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """How the holder before it ended, in words; empty where that was in order."""
 
 
+class Held:
+    """The lock, while it is held."""
+
+    def __init__(self, path: Path, file: IO[bytes], me: Holder) -> None:
+        self._path, self._file, self._me = path, file, me
+
+    @property
+    def before(self) -> str:
+        """How the holder before ended, in words; empty where that was in order."""
+        return self._me.before
+
+    def is_ours(self) -> bool:
+        """Whether the file at the path is the one that is locked; what cannot be looked at is taken for it."""
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
+    def require(self) -> None:
+        """Before anything is written for good. Raises HomeGone, with what became of the home."""
+        if self.is_ours():
+            return
+        home, now = self._path.parent, self._now_at()
+        if now is None:
+            what = "replaced" if self._path.exists() else "deleted"
+            raise HomeGone(f"the home {home} was {what} while the daemon ran; nothing more is written there", AFRESH)
+        raise HomeGone(f"the home {home} was moved to {now} while the daemon ran", f"peerd start --home {now}")
+
+    def listens_at(self, socket: Path) -> None:
+        """Tell clients that the control socket is somewhere else now."""
+        self._me = msgspec.structs.replace(self._me, socket=str(socket))
+        _write(self._file, msgspec.json.encode(self._me))
+
+    def _now_at(self) -> Path | None:
+        """The folder in which the locked file lies now; None where it is deleted, or this system does not tell."""
+        try:
+            found = Path(f"/proc/self/fd/{self._file.fileno()}").readlink()
+            return found.parent if os.path.samestat(found.stat(), os.fstat(self._file.fileno())) else None
+        except OSError:
+            return None
+
+
 @contextmanager
-def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
+def hold(path: Path, *, version: str, socket: Path) -> Iterator[Held]:
     """Keep the lock while the body runs. Raises AlreadyRunning, with who and since when."""
     with _open(path) as file:
         with around("start.lock"):
@@ -60,7 +107,7 @@ def hold(path: Path, *, version: str, socket: Path) -> Iterator[Holder]:
             )
             _write(file, msgspec.json.encode(me))
         try:
-            yield me
+            yield Held(path, file, me)
         finally:
             error = sys.exc_info()[1]
             last_words = replace(me, ended=_words(error), before="") if isinstance(error, Exception) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from peerd.core.offences import Standing
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
 from peerd.core.state import Moved
+from peerd.errors import UsageError
 from peerd.journal import Journal
 from peerd.paths import Paths
 from peerd.sent import Spending
@@ -30,13 +31,25 @@ from peerd.worker.messages import Open, Opened
 _log = logging.getLogger("peerd.resume")
 
 
-def open_state(paths: Paths, unix: float, *, was_here: bool = False) -> tuple[SqliteStore, FileBlobs, Journal]:
+def open_state(
+    paths: Paths,
+    unix: float,
+    *,
+    me: PeerId | None = None,
+    guard: Callable[[], None] = lambda: None,
+    was_here: bool = False,
+) -> tuple[SqliteStore, FileBlobs, Journal]:
     """Everything that lies in a home; what is damaged is set aside and said. Raises StoreError.
 
+    UsageError where it is the training of another peer than `me`; it is left as it is. `guard`: see `Journal`.
     `was_here`: something may have been published from this home before; where the count of it is lost, that is kept.
     """
-    blobs, generations = FileBlobs(paths.blobs), Generations(paths.blobs)
+    blobs, generations = FileBlobs(paths.blobs, guard), Generations(paths.blobs)
     store = SqliteStore(paths.database, epoch=int(unix), after=generations.kept.order)
+    for kept in (store.checkpoint(), *generations.kept.checkpoints):
+        if me is not None and kept is not None and kept.peer not in {None, me}:
+            store.close()
+            raise another_s(paths, kept.peer, me)
     for notice in filter(None, (generations.notice, store.notice)):
         _log.warning("%s", notice)
     if store.spending() is None:
@@ -45,7 +58,15 @@ def open_state(paths: Paths, unix: float, *, was_here: bool = False) -> tuple[Sq
     for ban in generations.kept.bans:
         if ban.peer not in known:  # the database is new, or has lost its latest rows
             store.save_ban(ban)
-    return store, blobs, Journal(store, blobs, generations)
+    return store, blobs, Journal(store, blobs, generations, me=me, guard=guard)
+
+
+def another_s(paths: Paths, owner: PeerId | None, me: PeerId) -> UsageError:
+    """What was trained on one text must not go on with the splits of another: they are dealt by identity."""
+    return UsageError(
+        f"what was trained in {paths.home} belongs to the peer {owner}, and {paths.identity} is the key of {me}",
+        f"put its own key back in {paths.identity}, or start this one in a home of its own: --home DIR",
+    )
 
 
 async def open_job(config: Config, paths: Paths, journal: Journal, me: PeerId) -> Open:

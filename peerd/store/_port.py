@@ -32,6 +32,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     best_guard: float | None = None
     best_blob: Digest | None = None
     """The adapter with the best guard loss ever; kept until a better one comes."""
+    peer: PeerId | None = None
+    """Whose training it is, since text is dealt by identity; None where a version wrote it that did not say."""
 
 
 class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,8 +35,9 @@ SHOWN = 80  # characters of what is no digest
 class FileBlobs:
     """The shelf of one home; the folder is made where it is missing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, guard: Callable[[], None] = lambda: None) -> None:
+        """`guard` is asked before each change, and raises where none may be made."""
+        self._folder, self._guard = folder, guard
         self._lock = threading.RLock()  # writers only; readers need none, since a blob never changes
         with disk_trouble(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +60,7 @@ class FileBlobs:
         return (_size(self._partial(digest)) or 0) if is_digest(digest) else 0
 
     def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             held = self.partial_size(digest)
             if held != offset or not is_digest(digest):
                 return False
@@ -78,7 +79,7 @@ class FileBlobs:
     def complete_partial(self, digest: Digest) -> bool:
         if not is_digest(digest):
             return False
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             partial = self._partial(digest)
             if not partial.exists():
                 return False
@@ -91,12 +92,12 @@ class FileBlobs:
 
     def drop_partial(self, digest: Digest) -> None:
         if is_digest(digest):
-            with self._lock, disk_trouble(self._folder), around("blob.drop"):
+            with self._writing(), around("blob.drop"):
                 self._partial(digest).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Digest:
         digest = Digest(hashlib.sha256(data).hexdigest())
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             if self._is_whole(digest):
                 return digest
             with self._temporary() as temporary:
@@ -106,7 +107,7 @@ class FileBlobs:
         return digest
 
     def adopt(self, path: Path) -> Digest:
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             digest = _digest_of(path)
             if not self._is_whole(digest):
                 try:
@@ -127,7 +128,7 @@ class FileBlobs:
         if not is_digest(digest):
             raise LostError(f"{digest[:SHOWN]!r} is no SHA-256 digest, so no blob has that name")
         file = self._file(digest)
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             if not file.exists():
                 raise LostError(f"the blob {digest} is not in {self._folder}")
             if not _reads_as(file, digest):
@@ -139,7 +140,7 @@ class FileBlobs:
 
     def sweep(self, keep: Iterable[Digest], *, resumable_seconds: float = 0.0) -> int:
         wanted, freed = set(keep), 0
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             damaged = sorted(self._folder.glob("*.damaged"), key=lambda path: path.stat().st_mtime_ns)
             aside = set(damaged[-MAX_DAMAGED:])
             for entry in sorted(self._folder.iterdir()):
@@ -154,7 +155,7 @@ class FileBlobs:
         return freed
 
     def delete(self, digests: Iterable[Digest]) -> None:
-        with self._lock, disk_trouble(self._folder):
+        with self._writing():
             for digest in filter(is_digest, digests):
                 with around("blob.delete"):
                     self._file(digest).unlink(missing_ok=True)
@@ -186,6 +187,12 @@ class FileBlobs:
             if not file.exists():
                 target.replace(file)  # whoever tries again looks for it there
             raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock, disk_trouble(self._folder):
+            self._guard()
+            yield
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:

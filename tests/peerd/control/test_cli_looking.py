@@ -375,13 +375,13 @@ def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path,
     monkeypatch.setattr("peerd.questions.stop", lambda _: hasty)
     paths = Paths.of(home)
     home.mkdir()
-    with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket) as me:
+    with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket):
         deaf.bind(str(paths.socket))
         deaf.listen()
         for command in ("stop", "unban"):
             code, _, err = say(command, *ARGUMENTS.get(command, []), "--home", home)
             assert code == 5
-            assert f"kill -9 {me.pid}" in err
+            assert f"kill -9 {os.getpid()}" in err
             assert f"peerd stop --home {home}" in err
 
 

@@ -1,0 +1,55 @@
+"""Ends the daemon when the home at its path is no longer the one that it holds: deleted, replaced, or moved.
+
+Each durable step asks the lock before (`peerd.lock.Held.require`); in between, and where nothing is to be written, this
+watch does. The end is an orderly one, as that of `peerd stop`, but for the exit code and what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from peerd.apart import apart
+from peerd.errors import HomeGone
+from peerd.lock import Held
+
+LOOK_SECONDS: Final = 2.0
+
+_log = logging.getLogger("peerd.home")
+
+
+class HomeWatch:
+    """Without a lock (tests of parts) everything is as it should be, always."""
+
+    def __init__(self, held: Held | None, *, look_seconds: float = LOOK_SECONDS) -> None:
+        self._held, self._look_seconds = held, look_seconds
+        self.gone: HomeGone | None = None
+        """Why the daemon ends."""
+
+    def require(self) -> None:
+        """Raises HomeGone. From any thread."""
+        if self._held is not None:
+            self._held.require()
+
+    def is_ours(self) -> bool:
+        """Whether the daemon may still write and remove things in its home."""
+        return self._held is None or self._held.is_ours()
+
+    async def run(self, end: Callable[[str], None]) -> None:
+        """Until cancelled. A disk that hangs is asked in a thread."""
+        while self._held is not None:
+            self.gone = await apart(self._look)
+            if self.gone is not None:
+                _log.error("%s", self.gone)
+                end("the home is gone")
+                return
+            await asyncio.sleep(self._look_seconds)
+
+    def _look(self) -> HomeGone | None:
+        try:
+            self.require()
+        except HomeGone as error:
+            return error
+        return None
