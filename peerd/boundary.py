@@ -24,6 +24,7 @@ stop of the worker, of the  left out: the end goes on
 network, of the book
 a request, a watcher        of the control interface: answered by status 500, or cut
 a callback of the loop      recorded
+the home is gone            (`HomeGone`, whatever was to be written) foreseen: the daemon ends and says so
 
 "Ends in order" is: everything closed, exit code 1, and words that say so, which the lock keeps for the next
 `peerd status`. A start after it goes on from what is durable.
@@ -38,7 +39,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from peerd.errors import PeerdError, Unforeseen
+from peerd.errors import HomeGone, PeerdError, Unforeseen
 from peerd.logs import escaped
 from peerd.status import FailuresNow
 from peerd.worker.parent import Pauses
@@ -81,6 +82,8 @@ class Failures:
 
 def unforeseen(error: BaseException) -> bool:
     """Whether it failed, in the task that is running: not where the task is cancelled or the process told to leave."""
+    if isinstance(error, HomeGone):
+        return False  # foreseen, and the end of everything
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and not task.cancelling()  # else somebody else's cancellation came out here

@@ -28,8 +28,18 @@ import msgspec
 from p2pfinetune.errors import UNREADABLE
 from peerd import documents, questions
 from peerd.credentials import peer_uid
-from peerd.errors import Busy, NotHealthy, NotRunning, PeerdError, StoreError, TransportError, UsageError, WorkerError
-from peerd.lock import died, holder
+from peerd.errors import (
+    Busy,
+    NotHealthy,
+    NotRunning,
+    PeerdError,
+    StoreError,
+    TransportError,
+    Unreachable,
+    UsageError,
+    WorkerError,
+)
+from peerd.lock import Holder, died, holder
 from peerd.paths import Paths
 from peerd.questions import Request
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
@@ -381,12 +391,24 @@ def _foreign(path: Path) -> PeerdError:
     return PeerdError(f"the socket {path} belongs to another user", "it is none of your daemon: peerd paths")
 
 
-def _nobody(paths: Paths) -> NotRunning:
+def _nobody(paths: Paths) -> NotRunning | Unreachable:
+    if (found := holder(paths.lock)) is not None:
+        return _unreachable(found)
     if end := died(paths.lock):
         return NotRunning(f"no daemon runs here: {end}", _again(paths))
     if os.path.exists(paths.config):  # noqa: PTH110  # which asks again where it has no right to look
         return NotRunning(f"no daemon runs here: that of {paths.home} has ended", _again(paths))
     return NotRunning(f"no daemon runs here: none was started in {paths.home}", "start one: peerd start --data FOLDER")
+
+
+def _unreachable(found: Holder) -> Unreachable:
+    if not found.pid:
+        return Unreachable("a daemon is starting or stopping here right now", "ask again in a moment: peerd status")
+    return Unreachable(
+        f"process {found.pid} runs here, but its control socket {found.socket} is not there (yet, or any more); "
+        "a deleted one is made again within seconds",
+        "ask again in a moment: peerd status   or end it, which works without: peerd stop",
+    )
 
 
 def _gone(paths: Paths) -> NotRunning:

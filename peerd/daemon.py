@@ -11,10 +11,9 @@ import contextlib
 import logging
 import os
 import random
-import shutil
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from peerd.boundary import Failures, Guarded, Tasks, once, ours
 from peerd.config import Config
 from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.discovery import METHODS, Surroundings, discover
+from peerd.door import Door
 from peerd.ending import Ending
 from peerd.errors import PeerdError, StoreError, UsageError
 from peerd.home_watch import HomeWatch
@@ -46,14 +46,15 @@ from peerd.paths import Paths
 from peerd.perform import Performer
 from peerd.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
 from peerd.serve import serve
-from peerd.settings_file import unfinished as unfinished_settings
 from peerd.shell import Finished, Shell
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Status
+from peerd.store._port import Store
 from peerd.text_watch import TextWatch
+from peerd.tidying import clear, clear_folder
 from peerd.view import View
 from peerd.wire.addresses import Address, parse_address
-from peerd.wire.keys import PeerKey, load_group_key, unfinished
+from peerd.wire.keys import PeerKey, load_group_key
 from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
 from peerd.worker.parent import Worker
@@ -147,24 +148,14 @@ class Daemon:
         outside: Outside,
         held: Held | None = None,
     ) -> None:
-        """`held` is the lock of the home; without one nobody looks whether the home stays, nor how the last run ended."""
+        """`held`: the lock of the home; without it nobody looks whether the home stays, nor how the last run ended."""
         self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
-        self._failures, self._before = Failures(self._clock), held.before if held is not None else ""
+        self._failures, self._home = Failures(self._clock), HomeWatch(held)
         if config.group_key:
             load_group_key(Path(config.group_key))  # a mistake in it is told before anything starts
-        was_here = has_published(paths)
-        if paths.identity.exists() and not was_here:
-            _log.warning(
-                "the identity is an old one, but nothing that it learnt lies in %s: training begins at round 1",
-                paths.home,
-            )
-        self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
-        self._home = HomeWatch(held)
-        store, self._blobs, self._journal = open_state(
-            paths, outside.unix(), me=self._key.peer_id, guard=self._home.require, was_here=was_here
-        )
+        store = self._open_home()
         self._remembered = tuple(store.peers())
         self._worker = Worker(
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
@@ -212,10 +203,23 @@ class Daemon:
             [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
         )
         self._loop_watch, self._machine = LoopWatch(), MachineWatch((paths.home, paths.cache))
-        self._serves = False
-        """Whether the control socket is ours."""
+        self._door = Door(paths.socket, spare=paths.spare_socket(), may=self._home.is_ours, moved=self._home.listens_at)
         self._joined = self._told_ready = False
         self._listening, self._api_stop = asyncio.Event(), asyncio.Event()
+
+    def _open_home(self) -> Store:
+        """The identity and everything that it learnt."""
+        paths, was_here = self._paths, has_published(self._paths)
+        if paths.identity.exists() and not was_here:
+            _log.warning(
+                "the identity is an old one, but nothing that it learnt lies in %s: training begins at round 1",
+                paths.home,
+            )
+        self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
+        store, self._blobs, self._journal = open_state(
+            paths, self._outside.unix(), me=self._key.peer_id, guard=self._home.require, was_here=was_here
+        )
+        return store
 
     async def run(self) -> None:
         """Until it is asked to stop; then everything is closed, within fifteen seconds."""
@@ -249,7 +253,7 @@ class Daemon:
         self._tasks.lasting("loop watch", self._loop_watch.run)
         self._tasks.lasting("machine watch", self._machine.run)
         self._tasks.lasting("home watch", lambda: self._home.run(self._ending.begin))
-        self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._serves)
+        self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._door.was_open)
         self._tasks.lasting("book of what was sent", self._ledger.run)
         self._tasks.once("import of the network", lambda: apart(self._outside.prepare))
         self._tasks.lasting(
@@ -282,7 +286,7 @@ class Daemon:
             turned_away=self._network.turned_away(),
             records=self._journal.records,
             failures=self._failures.now(),
-            before=self._before,
+            before=self._home.before,
         )
         return snapshot(self._shell.node, parts)
 
@@ -312,11 +316,9 @@ class Daemon:
     def _leave_nothing(self) -> None:
         """When there is no time for an orderly end."""
         with contextlib.suppress(OSError):
-            if not self._home.is_ours():
-                return
-            if self._serves:
-                self._paths.socket.unlink(missing_ok=True)
-            clear(self._paths)
+            self._door.close()
+            if self._home.is_ours():
+                clear(self._paths)
 
     async def _serve(self) -> None:
         view = View(
@@ -328,10 +330,7 @@ class Daemon:
             stop=self._ending.begin,
             clock=self._clock,
         )
-        await serve(application(view), self._paths.socket, self._api_stop, ready=self._serving)
-
-    def _serving(self) -> None:
-        self._serves = True
+        await serve(application(view), self._door, self._api_stop)
 
     async def _close(self) -> None:
         self._api_stop.set()
@@ -420,20 +419,6 @@ class Daemon:
         """Told again and again by the methods, so one that finds the inbox full may be lost."""
         event = PeerFound(at=self._clock(), peer=found.peer, addresses=found.addresses, how=found.how)
         self._shell.tell_soon(event)
-
-
-def clear(paths: Paths) -> None:
-    """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
-    clear_folder(paths.scratch)
-    for left in (*unfinished(paths.identity), *unfinished_settings(paths.config)):
-        left.unlink(missing_ok=True)
-
-
-def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
-    """Remove what is in it."""
-    for left in folder.iterdir():
-        if left not in keep:
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:

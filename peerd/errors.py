@@ -5,6 +5,7 @@ PeerdError
 +-- NotRunning        the command needs a daemon            exit code 3
 +-- AlreadyRunning    a daemon runs here already            exit code 4
 +-- NotHealthy        the daemon makes no progress          exit code 5
+|   +-- Unreachable   it runs, and its socket is gone
 +-- Busy              too many ask it at once               exit code 1
 +-- StoreError        the state on disk cannot be used      exit code 1
 |   +-- LostError     gone or damaged: trying again is in vain
@@ -62,6 +63,10 @@ class Busy(PeerdError):
     """Too many ask the daemon at once, or wait for its worker."""
 
     code = "busy"
+
+
+class Unreachable(NotHealthy):
+    """A daemon runs here, as its lock says, but there is no control socket to ask it through."""
 
 
 class StoreError(PeerdError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from peerd.apart import apart
@@ -27,6 +28,16 @@ class HomeWatch:
         self._held, self._look_seconds = held, look_seconds
         self.gone: HomeGone | None = None
         """Why the daemon ends."""
+
+    @property
+    def before(self) -> str:
+        """How the run before this one ended, where that was not in order."""
+        return self._held.before if self._held is not None else ""
+
+    def listens_at(self, socket: Path) -> None:
+        """The control socket is somewhere else now; the lock says where."""
+        if self._held is not None:
+            self._held.listens_at(socket)
 
     def require(self) -> None:
         """Raises HomeGone. From any thread."""

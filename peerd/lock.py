@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -131,6 +132,50 @@ def holder(path: Path) -> Holder | None:
         raise StoreError(
             f"cannot look at the lock {path}: {error.strerror}", f"move it away: mv {path} {path}.old"
         ) from error
+
+
+def ask_to_end(path: Path) -> None:
+    """SIGTERM to the process that holds the lock, where there is no other way to ask it.
+
+    Raises PeerdError where it cannot be made sure that the process named in the lock is the one that holds it.
+    """
+    found = holder(path)
+    if found is None:
+        return
+    try:
+        handle = os.pidfd_open(found.pid) if sys.platform == "linux" and found.pid else None  # or its number is reused
+    except OSError:
+        handle = None
+    try:
+        if not found.pid or not _holds(found.pid, path):
+            raise PeerdError(
+                f"{path} is locked by a process that cannot be found from here",
+                "does it run in a container, on another machine, or as another user? end it there",
+            )
+        if handle is not None:
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        else:
+            os.kill(found.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return  # it has just ended
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _holds(pid: int, path: Path) -> bool:
+    """Whether that process has the file open, as only its holder has for longer than an instant."""
+    if sys.platform != "linux":
+        return True  # the text is written by who holds it, and emptied when it is given back
+    try:
+        lock = path.stat()
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if os.path.samestat(handle.stat(), lock):
+                    return True
+    except OSError:
+        return False
+    return False
 
 
 def died(path: Path) -> str:

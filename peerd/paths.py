@@ -46,6 +46,10 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
         chosen = home or (Path(given) if (given := os.environ.get(HOME_VARIABLE)) else None)
         return _in_one_folder(absolute(chosen)) if chosen else _of_this_user()
 
+    def spare_socket(self) -> Path:
+        """Where the socket is made again when its folder is gone for good, as that of a login after the logout."""
+        return _temporary_folder() / _name_of_socket(self.home)
+
     def named(self) -> dict[str, str]:
         """For showing."""
         return {name: str(getattr(self, name)) for name in self.__struct_fields__}
@@ -131,9 +135,13 @@ def _fits(socket: Path) -> bool:
 
 def _short_socket(home: Path) -> Path:
     """A home that is too long for a socket gets one in a short folder, under a name that only this home has."""
-    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16] + ".sock"
+    name = _name_of_socket(home)
     runtime = _runtime_folder() / name
     return runtime if _fits(runtime) else _temporary_folder() / name
+
+
+def _name_of_socket(home: Path) -> str:
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:16] + ".sock"
 
 
 def _runtime_folder() -> Path:

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +21,12 @@ import uvicorn
 from starlette.applications import Starlette
 
 from peerd.credentials import peer_pid, peer_uid
-from peerd.errors import AlreadyRunning, StoreError
-from peerd.faults import around
-from peerd.paths import make_private
+from peerd.door import Door
 from peerd.places import MAX_CONNECTIONS, PATIENCE_SECONDS, Place
 from peerd.shares import CALLER
-from peerd.unfit import lacks
 
-PRIVATE_UMASK = 0o177  # a socket is made with mode 0600, not narrowed to it a moment later
 MAX_HEADER_BYTES = 16 * 1024
 LAST_ANSWERS_SECONDS = 2  # given to requests that are being answered when the daemon stops
-DIAL_SECONDS = 1.0
 
 
 class OwnerOnly(Place):
@@ -50,19 +44,23 @@ class OwnerOnly(Place):
 
 
 async def serve(
-    app: Starlette, socket_path: Path, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
+    app: Starlette, at: Door | Path, stop: asyncio.Event, *, ready: Callable[[], None] | None = None
 ) -> None:
-    """Bind `socket_path` and answer until `stop`; `ready` is called once connections are accepted.
+    """Bind the socket and answer until `stop`; `ready` is called once connections are accepted.
 
     Raises AlreadyRunning where something answers on that socket, StoreError where it cannot be bound.
     """
-    listener = bind(socket_path)
-    mine = _inode(socket_path)
+    door = at if isinstance(at, Door) else Door(at)
+    listener = door.open()
     try:
-        await serve_on(listener, app, stop, http=OwnerOnly, ready=ready)
+        server = _server(app, stop, OwnerOnly, ready)
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(door.watch(server.listen_instead), name="watch of the control socket")
+            await server.answer(listener)
+            watch.cancel()
     finally:
         listener.close()
-        _remove(socket_path, mine)
+        door.close()
 
 
 async def serve_on(
@@ -73,7 +71,14 @@ async def serve_on(
     http: type[asyncio.Protocol] = Place,
     ready: Callable[[], None] | None = None,
 ) -> None:
-    """Answer on a bound socket until `stop`. Watchers of event streams learn of the stop from `app.state.stop`."""
+    """Answer on a bound socket until `stop`."""
+    await _server(app, stop, http, ready).answer(listener)
+
+
+def _server(
+    app: Starlette, stop: asyncio.Event, http: type[asyncio.Protocol], ready: Callable[[], None] | None
+) -> _Server:
+    """Watchers of event streams learn of the stop from `app.state.stop`."""
     app.state.stop = stop
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
@@ -91,12 +96,7 @@ async def serve_on(
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )
-    server = _Server(config, stop, ready)
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        for accepting in getattr(server, "servers", ()):  # where it failed, nobody else closes them
-            accepting.close()
+    return _Server(config, stop, ready)
 
 
 class _Server(uvicorn.Server):
@@ -116,57 +116,26 @@ class _Server(uvicorn.Server):
             self._ready()
         await self._stop.wait()
 
-
-def bind(path: Path) -> socket.socket:
-    """A listening socket of mode 0600 in a folder of mode 0700; a dead one is dialled first, then removed."""
-    make_private(path.parent)
-    _clear(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(PRIVATE_UMASK)
-    try:
-        with around("start.socket"):
-            listener.bind(str(path))
-            listener.listen(MAX_CONNECTIONS)
-    except OSError as error:
-        listener.close()
-        if (unfit := lacks(path.parent, "sockets", error)) is not None:
-            raise unfit from error
-        raise StoreError(f"cannot make the socket {path}: {error.strerror or error}") from error
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _clear(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise StoreError(f"{path} is in the way: it is not a socket", f"move it away: mv {path} {path}.old")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.settimeout(DIAL_SECONDS)
+    async def answer(self, listener: socket.socket) -> None:
+        """Until it is told to end."""
         try:
-            caller.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise AlreadyRunning(f"something holds the socket {path} and does not answer ({error})") from error
-    raise AlreadyRunning(f"a daemon answers on {path} already", "see it with: peerd status")
+            await self.serve(sockets=[listener])
+        finally:
+            for accepting in getattr(self, "servers", ()):  # where it failed, nobody else closes them
+                accepting.close()
 
+    async def listen_instead(self, listener: socket.socket) -> None:
+        """On another socket than before; who is connected stays so."""
 
-def _inode(path: Path) -> int | None:
-    try:
-        return path.lstat().st_ino
-    except FileNotFoundError:
-        return None
+        def protocol() -> asyncio.Protocol:  # as uvicorn makes them in its `startup`
+            made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+            return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
-
-def _remove(path: Path, inode: int | None) -> None:
-    """Only the socket that we made; a successor may have put its own in the same place."""
-    if inode is not None and _inode(path) == inode:
-        path.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(protocol, sock=listener, backlog=MAX_CONNECTIONS)
+        for before in self.servers:
+            before.close()
+        self.servers = [server]
 
 
 def loopback(port: int) -> socket.socket:

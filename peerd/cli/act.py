@@ -15,8 +15,8 @@ from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.named import chosen
 from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.client import Client
-from peerd.errors import PeerdError, UsageError
-from peerd.lock import holder
+from peerd.errors import PeerdError, Unreachable, UsageError
+from peerd.lock import ask_to_end, holder
 from peerd.paths import Paths
 from peerd.questions import target
 
@@ -29,9 +29,12 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
     """Stop the daemon and wait until it has ended. What was trained is kept."""
     begun = time.monotonic()
     paths = Paths.of(home)
+    running = holder(paths.lock)
     with Client(home) as client:
-        running = holder(paths.lock)
-        client.stop("peerd stop")
+        try:
+            client.stop("peerd stop")
+        except Unreachable:
+            ask_to_end(paths.lock)
     while holder(paths.lock) is not None:
         if time.monotonic() - begun > STOP_SECONDS:
             force = f"kill -9 {running.pid}" if running and running.pid else "see: peerd status"

@@ -17,7 +17,7 @@ from p2pfinetune.names import PeerId
 from peerd.client import AsyncClient
 from peerd.demo.plan import Member
 from peerd.demo.processes import Child
-from peerd.errors import NotRunning, PeerdError
+from peerd.errors import NotRunning, PeerdError, Unreachable
 from peerd.status import RoundRecord, Status
 
 POLL_SECONDS = 1.0
@@ -48,7 +48,7 @@ async def look(view: View) -> list[RoundRecord]:
         async with AsyncClient(home=view.member.home) as client:
             view.status = await client.status()
             rounds = await client.rounds()
-    except NotRunning:
+    except (NotRunning, Unreachable):
         return []  # still starting
     new, view.rounds = rounds[len(view.rounds) :], rounds
     return new

@@ -13,8 +13,8 @@ import pytest
 from peerd import serve as served
 from peerd.client import Client
 from peerd.credentials import peer_uid
+from peerd.door import bind
 from peerd.errors import AlreadyRunning, StoreError
-from peerd.serve import bind
 
 
 @pytest.fixture

@@ -71,7 +71,9 @@ def test_a_home_that_is_moved_ends_its_daemon_which_says_where_it_is_now(process
     assert f"peerd start --home {moved}" in daemon.said()
     assert not daemon.folder.exists()
     assert lock.holder(moved / "peerd.lock") is None
-    assert lock.died(moved / "peerd.lock").endswith(f"ended: the home {daemon.folder} was moved to {moved} while the daemon ran")
+    assert lock.died(moved / "peerd.lock").endswith(
+        f"ended: the home {daemon.folder} was moved to {moved} while the daemon ran"
+    )
 
 
 def test_what_is_locked_is_told_from_what_lies_at_its_path(tmp_path):

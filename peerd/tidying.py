@@ -1,0 +1,25 @@
+"""Files of the moment, removed at the start, at the end and before the next worker begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from peerd.paths import Paths
+from peerd.settings_file import unfinished as unfinished_settings
+from peerd.wire.keys import unfinished
+
+
+def clear(paths: Paths) -> None:
+    """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
+    clear_folder(paths.scratch)
+    for left in (*unfinished(paths.identity), *unfinished_settings(paths.config)):
+        left.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Remove what is in it."""
+    for left in folder.iterdir():
+        if left not in keep:
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
