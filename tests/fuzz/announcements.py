@@ -88,14 +88,17 @@ class Mouth:
         self._last = self._fields()
         return signed(self._key, self._last)
 
-    def odd(self) -> bytes:
-        """One field, sometimes some, at a bound or beyond it."""
+    def odd(self, only: str = "") -> bytes:
+        """One field, sometimes some, at a bound or beyond it; or that one field."""
         self._sequence += self._rng.choice((0, 1, 1, 1))
         fields = self._fields()
         many = self._rng.choices((1, 2, 3, len(fields)), weights=(70, 15, 10, 5))[0]
         bounds = self.at_the_bounds()
-        for name in self._rng.sample(sorted(bounds), many):
-            fields[name] = self._rng.choice(bounds[name])
+        for name in [only] if only else self._rng.sample(sorted(bounds), many):
+            if isinstance(fields[name], str) and self._rng.random() < 0.5:  # what is nearly right finds most
+                fields[name] += "\n" if self._rng.random() < 0.5 else self._rng.choice(LINE_BREAKS)
+            else:
+                fields[name] = self._rng.choice(bounds[name])
         return signed(self._key, fields)
 
     def again(self) -> bytes:
