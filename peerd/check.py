@@ -25,6 +25,7 @@ from peerd.config import INT64, Config
 from peerd.errors import UsageError
 from peerd.net import limits
 from peerd.paths import absolute
+from peerd.peer_names import fault
 from peerd.render import printable
 from peerd.wire.addresses import EXAMPLE, parse_address
 from peerd.wire.keys import load_group_key
@@ -62,6 +63,10 @@ def _names(config: Config) -> None:
     for option, text in (("--name", config.name), ("--group", config.group)):
         if printable(text) != text:
             raise UsageError(f"{option}: {printable(text)!r} holds characters that cannot be seen", "use plain words")
+    if seen := fault(config.name):
+        raise UsageError(
+            f"--name: others would see {seen!r}: brackets and what cannot be seen are left out", "choose another"
+        )
     if not config.group:
         raise UsageError("--group cannot be empty", "leave it out, or: --group NAME")
 

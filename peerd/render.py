@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
-MAX_NAME = 40  # characters of a stranger's name in a table
 UNITS = ("B", "kB", "MB", "GB", "TB")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, direction marks, surrogates, private use, line breaks
 NOTHING = "–"
+_APART = "\u2068{}\u2069"  # first strong isolate, pop directional isolate; https://www.unicode.org/reports/tr9/
+_SET_APART = re.compile("\u2068([^\u2068\u2069]*)\u2069")
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 
 def printable(text: str, limit: int = 0) -> str:
     """Without anything that could move a cursor, turn text around or hide; cut to `limit` characters where given."""
     clean = "".join(c for c in text if unicodedata.category(c) not in _HIDDEN)
     return clean if not limit or len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def isolated(text: str) -> str:
+    """Set apart where it holds letters that run from right to left, so that nothing beside it is turned around."""
+    return _APART.format(text) if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in text) else text
+
+
+def line(text: str) -> str:
+    """Printable, and what was set apart stays so."""
+    parts = _SET_APART.split(text)  # between, inside, between, inside, ...
+    return "".join(isolated(printable(part)) if i % 2 else printable(part) for i, part in enumerate(parts))
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal it takes."""
+    return sum(_columns(c) for c in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def padded(text: str, width: int, *, to_the_right: bool = False) -> str:
+    """Filled up with blanks to so many columns."""
+    blanks = " " * max(0, width - columns(text))
+    return blanks + text if to_the_right else text + blanks
 
 
 def written(value: str | float | bool | None, unit: str) -> str:
@@ -24,7 +55,7 @@ def written(value: str | float | bool | None, unit: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return short_id(value) if unit == "id" else printable(value)
+        return short_id(value) if unit == "id" else line(value)
     if not math.isfinite(value):
         return str(value)
     return _FORMATS.get(unit, _plain)(value)

@@ -18,6 +18,7 @@ from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.net.transport import PeerTraffic
+from peerd.peer_names import clean
 from peerd.privacy import privacy_now
 from peerd.sent import Spending
 from peerd.status import (
@@ -147,7 +148,7 @@ def banned(node: Node, parts: Parts) -> list[BannedNow]:
     shown = [
         BannedNow(
             peer_id=peer,
-            name=names.get(peer, ""),
+            name=clean(names.get(peer, "")),
             seconds=round(standing.until - parts.at, 1),
             bans=standing.bans,
             reason=standing.reason,
@@ -173,7 +174,7 @@ def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
     age = max(0.0, parts.at - known.admitted.admitted_at) if known.admitted is not None else None
     return NeighbourNow(
         peer_id=known.peer,
-        name=known.name,
+        name=clean(known.name),
         trust=node.row.get(known.peer, 0.0),
         age_seconds=round(age, 1) if age is not None else None,
         round=known.latest.round if known.latest is not None else 0,  # type: ignore[arg-type]  # Round counts from 1

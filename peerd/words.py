@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfinetune.names import PeerId
-from peerd.render import printable, short_id
+from peerd.peer_names import title
+from peerd.render import printable
 from peerd.status import NeighbourNow, Status
 
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
@@ -45,8 +46,8 @@ def refusals(counts: Mapping[str, int]) -> str:
 
 
 def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:
-    """Whose copy an update was; empty where it was none."""
-    return f"copy of {printable(names.get(copy_of, '')) or short_id(copy_of)}" if copy_of is not None else ""
+    """Whose copy an update was; empty where it was none. `names` are those of `peer_names`."""
+    return f"copy of {names.get(copy_of) or title('', copy_of)}" if copy_of is not None else ""
 
 
 def note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.named import chosen
@@ -18,6 +19,7 @@ from peerd.client import Client
 from peerd.errors import PeerdError, Unreachable, UsageError
 from peerd.lock import ask_to_end, holder
 from peerd.paths import Paths
+from peerd.peer_names import shown
 from peerd.questions import target
 
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
@@ -46,16 +48,25 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
 
 
 def unban(
-    peer: Annotated[str, typer.Argument(metavar="PEER", help="Its name or the end of its id.", show_default=False)],
+    peer: Annotated[
+        str,
+        typer.Argument(
+            metavar="PEER", help="The end of its id, or a name that no other peer bears.", show_default=False
+        ),
+    ],
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Lift the ban of a peer: what it sends is looked at again."""
     with Client(home) as client:
-        banned = client.banned()
-        found = chosen(peer, [(one.name, one.peer_id) for one in banned], "banned")
+        now = client.status()
+        banned = {one.peer_id: one.name for one in now.banned}
+        others = [(now.name, now.peer_id), *((one.name, one.peer_id) for one in now.neighbours)]
+        found = chosen(peer, [(name, peer_id) for peer_id, name in banned.items()], "banned", others)
         client.unban(found)
-    finish("unban", documents.Unbanned(peer_id=found), as_json, lambda: say(f"The ban of {found} is lifted"))
+    name = shown(banned[PeerId(found)])
+    lifted = f"The ban of {found} is lifted" + (f": it calls itself {name}" if name else "")
+    finish("unban", documents.Unbanned(peer_id=found), as_json, lambda: say(lifted))
 
 
 def generate(

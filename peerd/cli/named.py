@@ -1,22 +1,40 @@
-"""Which peer somebody means."""
+"""Which peer somebody means: one, or nobody.
+
+A name is whatever its peer says, so one that could be taken for another's decides nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peerd.cli.show import name_of
 from peerd.errors import UsageError
+from peerd.peer_names import alike, title
 
 MIN_ENDING = 4  # characters of an id that are not a slip of the finger
+MOST_LISTED = 20
 
 
-def chosen(asked: str, known: Sequence[tuple[str, str]], where: str) -> str:
-    """The id of the one peer of that name, id or end of an id among (name, id). UsageError where there is not one."""
-    matching = [peer_id for name, peer_id in known if asked in {name, peer_id}]
-    if not matching and len(asked) >= MIN_ENDING:
-        matching = [peer_id for _, peer_id in known if peer_id.endswith(asked)]
-    if len(matching) == 1:
-        return matching[0]
-    what = f"is not {where}" if not matching else "is the name of several peers; give the end of an id"
-    named = ", ".join(name_of(name, peer_id) for name, peer_id in known) or "nobody"
-    raise UsageError(f"{asked!r} {what}", f"{where}: {named}")
+def chosen(asked: str, known: Sequence[tuple[str, str]], where: str, others: Sequence[tuple[str, str]] = ()) -> str:
+    """The id of the one peer of that name, id or end of an id among (name, id). UsageError where there is not one.
+
+    `others` are peers that cannot be meant, but could be thought of: where one of them bears the name too, or one that
+    looks like it, an id is asked for.
+    """
+    if asked in {peer for _, peer in known}:
+        return asked
+    everyone = {peer: name for name, peer in (*others, *known)}
+    matching = set(alike(asked, [(name, peer) for peer, name in everyone.items()]))
+    if len(asked) >= MIN_ENDING:
+        matching |= {peer for peer in everyone if peer.endswith(asked)}
+    among = {peer for _, peer in known}
+    if len(matching) == 1 and matching <= among:
+        return matching.pop()
+    if matching & among:
+        said = f"{asked!r} can mean {len(matching)} peers; a name is chosen by its peer, so give the id, or its end"
+        listed = [
+            f"{title(everyone[peer], peer)}  {peer}  {where if peer in among else f'not {where}'}"
+            for peer in sorted(matching)
+        ]
+        raise UsageError(said, "\n  ".join(listed[:MOST_LISTED]))
+    named = ", ".join(title(name, peer) for name, peer in known[:MOST_LISTED]) or "nobody"
+    raise UsageError(f"{asked!r} is not {where}", f"{where}: {named}")

@@ -15,7 +15,8 @@ from typing import Any
 from p2pfinetune import streams
 from peerd import documents
 from peerd.errors import PeerdError
-from peerd.render import printable, written
+from peerd.render import columns as width_of
+from peerd.render import line, padded, written
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
@@ -109,14 +110,14 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
 
 def _fits(columns: Sequence[tuple[str, str]], texts: list[list[str]]) -> bool:
     """Whether a drawn table has room: otherwise it would cut figures, and `25…` is no figure."""
-    widths = [max(len(heading), *(len(row[i]) for row in texts)) for i, (heading, _) in enumerate(columns)]
+    widths = [max(len(heading), *(width_of(row[i]) for row in texts)) for i, (heading, _) in enumerate(columns)]
     return sum(widths) + GAP * len(widths) <= shutil.get_terminal_size().columns
 
 
 def _plain_table(headings: list[str], right: list[bool], texts: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [headings, *texts]) for i in range(len(headings))]
+    widths = [max(width_of(row[i]) for row in [headings, *texts]) for i in range(len(headings))]
     for row in [headings, *texts]:
-        cells = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right, strict=True)]
+        cells = [padded(t, w, to_the_right=r) for t, w, r in zip(row, widths, right, strict=True)]
         say("  ".join(cells).rstrip())
 
 
@@ -135,4 +136,4 @@ def _rich_table(headings: list[str], right: list[bool], texts: list[list[str]]) 
 
 
 def _clean_lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
+    return "\n".join(line(one) for one in text.split("\n"))

@@ -6,10 +6,13 @@ import datetime as dt
 import math
 from pathlib import Path
 
+from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.config import Config
-from peerd.render import MAX_NAME, NOTHING, bar, duration, perplexity, printable, share, short_id, size, some, written
+from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
+from peerd.render import NOTHING, bar, duration, padded, perplexity, printable, share, short_id, size, some, written
+from peerd.render import columns as columns_of
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 from peerd.words import advice, copied, headline, note, refusals, verdict
 
@@ -20,7 +23,7 @@ MAX_LOSS = 50.0  # nats a token; beyond, a perplexity says nothing more
 
 def status(now: Status, home: Path | None = None) -> None:
     """What the daemon does, and what to do."""
-    say_bold(f"{printable(now.name, MAX_NAME) or short_id(now.peer_id)}: {headline(now)}")
+    say_bold(f"{title(now.name, now.peer_id)}: {headline(now)}")
     for sentence in (verdict(now), *advice(now)):
         if sentence:
             say(f"  {in_home(sentence, home)}")
@@ -62,7 +65,8 @@ def _peer_line(now: Status) -> str:
         return "none found yet" + shut_out
     connected = sum(peer.connected for peer in now.neighbours)
     trusted = sorted(now.neighbours, key=lambda peer: -peer.trust)[:3]
-    named = [f"{name_of(peer.name, peer.peer_id)} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
+    names = told_apart({now.peer_id: now.name, **{peer.peer_id: peer.name for peer in now.neighbours}})
+    named = [f"{names[peer.peer_id]} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
     return (
         f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "") + shut_out
     )
@@ -102,23 +106,23 @@ def peers(found: list[NeighbourNow], banned: list[BannedNow], home: Path | None 
         say(in_home("No peer found yet. What to do: peerd status", home))
     if banned:
         say()
-        how = in_home("peerd unban NAME", home)
-        say_bold(f"Banned: nothing of them is taken until then. To lift it: {how}   (or the end of the id)")
+        how = in_home("peerd unban ID", home)
+        say_bold(f"Banned: nothing of them is taken until then. To lift it: {how}   (its last characters will do)")
         columns = [("peer", "text"), ("id", "id"), ("ends in", "seconds"), ("bans", "number"), ("last offence", "text")]
-        named = [(printable(b.name, MAX_NAME) or "(no name)", b) for b in banned]
+        named = [(cell(b.name), b) for b in banned]
         table(columns, [(name, b.peer_id, b.seconds, b.bans, printable(b.reason)) for name, b in named])
 
 
 def _known_peers(found: list[NeighbourNow]) -> None:
     columns = [("peer", "text"), ("id", "id"), ("link", "text"), ("trust", "percent"), ("round", "number")]
     columns += [("latest", "seconds"), ("in", "bytes"), ("out", "bytes"), ("refused", "text"), ("note", "text")]
-    names = {p.peer_id: p.name for p in found}
+    names = told_apart({p.peer_id: p.name for p in found})
     ranked = sorted(found, key=lambda peer: (-peer.trust, not peer.connected, peer.peer_id))
     table(
         columns,
         [
             (
-                printable(p.name, MAX_NAME) or "(no name)",
+                cell(p.name),
                 p.peer_id,
                 "connected" if p.connected else "away",
                 p.trust,
@@ -144,14 +148,15 @@ def trust(found: documents.TrustNow) -> None:
         say(f"  {found.measured}")
     say(f"  {_guard_sentence(found)}")
     say()
-    width = max(len(_label(peer)) for peer in found.row)
-    names = {peer.peer_id: peer.name for peer in found.row}
+    names = _labels(found.row)
+    width = max(columns_of(name) for name in names.values())
     for peer in found.row:
         age = f"update {duration(peer.update_age_seconds)} old" if peer.update_age_seconds is not None else ""
         refused = refusals(peer.refused)
         found_notes = (age, f"refused: {refused}" if refused else "", copied(peer.copy_of, names))
         notes = ", ".join(note for note in found_notes if note)
-        line = f"{_label(peer):<{width}}  {share(peer.weight):>5}  {bar(peer.weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
+        label = padded(names[peer.peer_id], width)
+        line = f"{label}  {share(peer.weight):>5}  {bar(peer.weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
         say(f"  {line}".rstrip())
 
 
@@ -167,7 +172,7 @@ def _guard_sentence(found: documents.TrustNow) -> str:
 def one_trusted(found: documents.TrustNow) -> None:
     """One entry of the row, with its history."""
     (peer,) = found.row
-    say_bold(f"{_label(peer)}: {share(peer.weight)} of my model in round {found.round}")
+    say_bold(f"{_labels([peer])[peer.peer_id]}: {share(peer.weight)} of my model in round {found.round}")
     say(f"  {peer.peer_id}")
     if found.measured:
         say(f"  by {printable(found.scheme)}: {found.measured}")
@@ -207,7 +212,7 @@ def sent(found: documents.Sent) -> None:
 def _sent_row(row: documents.SentRow, made: documents.SentUpdate | None) -> tuple[object, ...]:
     announced = dt.datetime.fromtimestamp(made.unix).astimezone().strftime("%m-%d %H:%M:%S") if made else NOTHING
     spent = "no noise" if made and not made.noise else f"{made.epsilon:.3g}" if made and made.epsilon else NOTHING
-    who = printable(row.name, MAX_NAME) or ("(no name)" if row.peer_id else "(others)")
+    who = cell(row.name) if row.peer_id else OTHERS
     round_ = str(row.round) if row.round is not None else "older"
     return (round_, announced, spent, who, row.peer_id, row.update_bytes, row.passed_on_bytes, row.announcement_bytes)
 
@@ -226,7 +231,7 @@ def identity(found: documents.Identity) -> None:
     say(found.peer_id)
     facts(
         [
-            ("name", printable(found.name) or "(none; give one with: peerd start --name NAME)"),
+            ("name", shown(found.name) or "(none; give one with: peerd start --name NAME)"),
             ("group", printable(found.group)),
             ("network", found.network or "not known yet"),
         ]
@@ -243,13 +248,9 @@ def in_group(group: str) -> str:
     return "" if group == Config().group else f" --group {printable(group)}"
 
 
-def _label(peer: documents.TrustedPeer) -> str:
-    return name_of(peer.name, peer.peer_id) + (" (me)" if peer.is_me else "")
-
-
-def name_of(name: str, peer_id: str) -> str:
-    """A name that is safe to show, or a short id."""
-    return printable(name, MAX_NAME) or short_id(peer_id)
+def _labels(row: list[documents.TrustedPeer]) -> dict[PeerId, str]:
+    names = told_apart({peer.peer_id: peer.name for peer in row})
+    return names | {peer.peer_id: mine(peer.name) for peer in row if peer.is_me}
 
 
 def _loss(value: float | None) -> str:

@@ -14,6 +14,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from p2pfinetune.names import PeerId
+from peerd.peer_names import mine, told_apart
 from peerd.status import RoundRecord, Status
 
 Unit = Literal["", "text", "id", "number", "loss", "perplexity", "percent", "bytes", "seconds", "milliseconds", "rate"]
@@ -137,9 +139,7 @@ class PanelsDrawn(msgspec.Struct, frozen=True, kw_only=True):
     panels: list[DrawnPanel]
 
 
-def title_of(peer: str, status: Status) -> str:
-    """A peer's own display name, or the end of its id; `(me)` for myself."""
-    if peer == status.peer_id:
-        return f"{status.name} (me)" if status.name else "me"
-    named = {neighbour.peer_id: neighbour.name for neighbour in status.neighbours}
-    return next((name for known, name in named.items() if known == peer and name), "") or f"…{peer[-6:]}"
+def titles(status: Status) -> dict[PeerId, str]:
+    """Everyone that I know by the name as it may be shown, told apart; `(me)` for myself."""
+    names = {status.peer_id: status.name, **{neighbour.peer_id: neighbour.name for neighbour in status.neighbours}}
+    return told_apart(names) | {status.peer_id: mine(status.name)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pfinetune.names import PeerId
-from peerd.panels._base import Column, Drawing, Panel, Table
-from peerd.status import NeighbourNow, RoundRecord, Status
+from peerd.panels._base import Column, Drawing, Panel, Table, titles
+from peerd.peer_names import cell
+from peerd.status import RoundRecord, Status
+from peerd.words import note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Peers(Panel):
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """Most trusted first."""
         ranked = sorted(status.neighbours, key=lambda peer: (-peer.trust, not peer.connected, peer.peer_id))
-        names = {status.peer_id: "me", **{peer.peer_id: peer.name for peer in status.neighbours}}
+        names = titles(status)
         return Table(
             columns=[
                 Column(label="peer"),
@@ -37,7 +38,7 @@ class Peers(Panel):
             ],
             rows=[
                 [
-                    peer.name or "(no name)",
+                    cell(peer.name),
                     peer.peer_id,
                     "connected" if peer.connected else "away",
                     peer.trust,
@@ -46,14 +47,9 @@ class Peers(Panel):
                     peer.bytes_in,
                     peer.bytes_out,
                     ", ".join(f"{reason} {count}" for reason, count in sorted(peer.refused.items())) or "none",
-                    _note(peer, names),
+                    note(peer, names),
                 ]
                 for peer in ranked
             ],
             empty="No peer found yet.",
         )
-
-
-def _note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:
-    copied = f"copy of {names.get(peer.copy_of) or peer.copy_of}" if peer.copy_of else ""
-    return ", ".join(part for part in (peer.standing if peer.standing != "good" else "", copied) if part)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peerd.panels._base import Bar, Bars, Drawing, Panel, title_of
+from peerd.panels._base import Bar, Bars, Drawing, Panel, titles
+from peerd.peer_names import title
 from peerd.status import RoundRecord, Status
 
 
@@ -21,11 +22,12 @@ class TrustNow(Panel):
 
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """Myself first, then the most trusted."""
+        names = titles(status)
         row = rounds[-1].row if rounds else {}
         ranked = sorted(row.items(), key=lambda pair: (pair[0] != status.peer_id, -pair[1], pair[0]))
         return Bars(
             bars=[
-                Bar(label=title_of(peer, status), key=peer, value=weight, mine=peer == status.peer_id)
+                Bar(label=names.get(peer) or title("", peer), key=peer, value=weight, mine=peer == status.peer_id)
                 for peer, weight in ranked
             ],
             full=1.0,

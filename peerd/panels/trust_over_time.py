@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pfinetune.names import PeerId
-from peerd.panels._base import Drawing, Line, Panel, Series, title_of
+from peerd.panels._base import Drawing, Line, Panel, Series, titles
+from peerd.peer_names import title
 from peerd.status import RoundRecord, Status
 
 
@@ -19,6 +20,7 @@ class TrustOverTime(Panel):
 
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """Me at the bottom, then by mean weight."""
+        names = titles(status)
         total: dict[PeerId, float] = {}
         for record in rounds:
             for peer, weight in record.row.items():
@@ -27,7 +29,7 @@ class TrustOverTime(Panel):
         return Series(
             lines=[
                 Line(
-                    label=title_of(peer, status),
+                    label=names.get(peer) or title("", peer),
                     key=peer,
                     points=[(record.round, record.row.get(peer, 0.0)) for record in rounds if record.row],
                     mine=peer == status.peer_id,

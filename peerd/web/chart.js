@@ -99,7 +99,7 @@ function legend(drawing) {
   for (const line of drawing.lines) {
     const last = [...line.points].reverse().find(([, y]) => y !== null);
     const item = make("li");
-    item.append(swatch(line), make("span", "who", printable(line.label)), make("span", "last", written(last ? last[1] : null, drawing.unit)));
+    item.append(swatch(line), make("bdi", "who", printable(line.label)), make("span", "last", written(last ? last[1] : null, drawing.unit)));
     list.append(item);
   }
   return list;
@@ -121,7 +121,7 @@ function follow(box, svg, drawing, xs, width, toX) {
     for (const one of drawing.lines) {
       const point = one.points.find(([px]) => px === x);
       const text = make("p");
-      text.append(swatch(one), make("span", "", `${printable(one.label)}  ${written(point ? point[1] : null, drawing.unit)}`));
+      text.append(swatch(one), make("bdi", "", printable(one.label)), make("span", "", written(point ? point[1] : null, drawing.unit)));
       tip.append(text);
     }
     for (const mark of drawing.marks.filter((m) => m.x === x)) tip.append(make("p", "", printable(mark.label)));

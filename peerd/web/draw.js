@@ -56,7 +56,7 @@ function drawBars(drawing) {
     fill.style.background = colour(bar);
     track.append(fill);
     track.setAttribute("aria-hidden", "true");
-    const who = make("span", "who", printable(bar.label));
+    const who = make("bdi", "who", printable(bar.label));
     who.title = printable(bar.key);
     row.append(who, track, make("span", "value", written(bar.value, drawing.unit)));
     list.append(row);
@@ -77,7 +77,8 @@ function drawTable(drawing) {
     const row = make("tr");
     values.forEach((value, i) => {
       const unit = drawing.columns[i].unit;
-      const cell = make("td", unit === "id" ? "id" : isNumber(unit) ? "number" : "", written(value, unit));
+      const cell = make("td", unit === "id" ? "id" : isNumber(unit) ? "number" : "");
+      cell.append(make("bdi", "", written(value, unit)));
       if (unit === "id") cell.title = printable(value);
       row.append(cell);
     });

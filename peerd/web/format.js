@@ -3,8 +3,9 @@ const NOTHING = "–";
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-// Names come from strangers: nothing that hides, turns text around or breaks lines is ever shown.
-export const printable = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, "");
+// Names come from strangers: nothing that hides, turns text around or breaks lines is ever shown. The daemon sets apart what runs
+// from right to left (peerd/peer_names.py): those two characters stay, and the elements below end what they may leave open.
+export const printable = (text) => String(text).replace(/(?![\u2068\u2069])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, "");
 
 export function shortId(peer) {
   const clean = printable(peer);

@@ -155,6 +155,13 @@ def test_the_name_of_a_stranger_is_text_and_nothing_else(daemon: Any) -> None:
         wait(driver, lambda d: d.find_element("id", "link-text").text == "live")
         screenshot(driver, "dashboard-dark")
 
+        holders = driver.execute_script(
+            "return [...document.querySelectorAll('main *')].filter((e) => [...e.childNodes].some((n) => n.nodeType === 3"
+            " && n.data.includes('bob<'))).map((e) => getComputedStyle(e).unicodeBidi)"
+        )
+
+        assert len(holders) >= 3  # two panels and the table
+        assert set(holders) == {"isolate"}
         assert "\u202e" not in driver.find_element("tag name", "body").text
         assert len(driver.find_elements("css selector", "main img")) == 0
         assert not any("example.org" in address for address in requested(driver))

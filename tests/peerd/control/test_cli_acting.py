@@ -84,8 +84,38 @@ def test_a_ban_is_shown_and_lifted_by_name(daemon: Any, say: Any, view: Any) -> 
     assert "Banned" in shown
     assert "norm" in shown
     assert "1 banned: see peerd peers" in status
-    assert (code, out.strip()) == (0, f"The ban of {EVE} is lifted")
+    assert (code, out.strip()) == (0, f"The ban of {EVE} is lifted: it calls itself eve")
     assert view.banned == []
+
+
+def test_a_ban_is_not_lifted_by_the_name_of_a_friend(daemon: Any, say: Any, view: Any) -> None:
+    view.banned = [BannedNow(peer_id="12D3KooWMallory9", name="bob", seconds=540.0, bans=2, reason="norm")]
+    code, out, err = say("unban", "bob", "--home", daemon.paths.home)
+    by_id, _, _ = say("unban", "allory9", "--home", daemon.paths.home)
+
+    assert (code, out, by_id) == (2, "", 0)
+    assert "'bob' can mean 2 peers" in err
+    assert "bob  12D3KooWMallory9  banned" in err
+    assert view.banned == []
+
+
+def test_in_every_table_a_name_is_what_may_be_shown(daemon: Any, say: Any, view: Any) -> None:
+    view.bob_name = "alice (me)\u202e\u3164"
+    texts = [say(verb, "--home", daemon.paths.home)[1] for verb in ("status", "peers", "trust", "sent")]
+
+    assert [text.count("(me)") for text in texts] == [0, 0, 1, 0]
+    assert all("alice me" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", ["anna (me)", "\u3164", " anna", "a\u0301\u0302\u0303\u0304\u0305"])
+def test_my_own_name_is_one_that_others_see_as_it_is(
+    home: Path, text: Path, say: Any, started: Started, name: str
+) -> None:
+    code, _, err = say("start", "--home", home, "--data", text, "--name", name)
+
+    assert code == 2
+    assert "--name" in err
+    assert started.configs == []
 
 
 def test_only_who_is_banned_can_be_let_in_again(daemon: Any, say: Any) -> None:

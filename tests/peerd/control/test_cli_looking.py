@@ -371,7 +371,7 @@ def test_every_command_of_a_home_is_known_as_one() -> None:
 
 def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path, say: Any, monkeypatch: Any) -> None:
     hasty = Request("GET", "/v1/status", seconds=0.02)
-    monkeypatch.setattr("peerd.questions.PEERS", hasty)
+    monkeypatch.setattr("peerd.questions.STATUS", hasty)
     monkeypatch.setattr("peerd.questions.stop", lambda _: hasty)
     paths = Paths.of(home)
     home.mkdir()
