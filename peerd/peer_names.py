@@ -48,7 +48,7 @@ def clean(name: str) -> str:
     marks = ""
     for character in unicodedata.normalize("NFKC", name[:MAX_READ]):
         category = unicodedata.category(character)
-        if category in _GONE or _UNSEEN.match(character):
+        if category in _GONE or _UNSEEN.fullmatch(character):
             continue
         if category in _MARKS:
             if not kept or kept[-1] == " " or len(marks) >= MAX_MARKS or character in marks:

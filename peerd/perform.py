@@ -55,6 +55,7 @@ from peerd.faults import around
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Failed, Fetched
 from peerd.network import Network
+from peerd.perplexity import bounded
 from peerd.privacy import epsilon_text
 from peerd.resume import losses_of, own_announcement
 from peerd.sent import Publication, Spending
@@ -346,12 +347,12 @@ class Performer:
         return RoundRecord(
             round=effect.round,
             finished_unix=self._unix(),
-            loss_train=self.latest.losses.train,
-            loss_trust=merged.loss_trust,
-            guard_base=merged.guard_base,
-            guard_own=merged.guard_own,
-            guard_personal=merged.guard_personal,
-            guard_local=merged.guard_local,
+            loss_train=bounded(self.latest.losses.train),
+            loss_trust=bounded(merged.loss_trust),
+            guard_base=bounded(merged.guard_base),
+            guard_own=bounded(merged.guard_own),
+            guard_personal=bounded(merged.guard_personal),
+            guard_local=bounded(merged.guard_local),
             row=merged.row,
             accepted=merged.accepted,
             reason=merged.reason,

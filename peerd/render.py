@@ -6,6 +6,8 @@ import math
 import re
 import unicodedata
 
+from peerd.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY
+
 UNITS = ("B", "kB", "MB", "GB", "TB")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, direction marks, surrogates, private use, line breaks
 NOTHING = "–"
@@ -56,7 +58,7 @@ def written(value: str | float | bool | None, unit: str) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return short_id(value) if unit == "id" else line(value)
-    if not math.isfinite(value):
+    if not math.isfinite(value) and unit not in {"loss", "perplexity"}:
         return str(value)
     return _FORMATS.get(unit, _plain)(value)
 
@@ -99,7 +101,14 @@ def share(part: float) -> str:
 
 def perplexity(value: float) -> str:
     """Three digits or so, whatever the size."""
+    if not value < MAX_PERPLEXITY:
+        return DIVERGED
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def loss(value: float) -> str:
+    """Nats a token."""
+    return f"{value:.3f}" if value < MAX_LOSS else DIVERGED
 
 
 def bar(part: float, width: int) -> str:
@@ -118,7 +127,7 @@ _FORMATS = {
     "seconds": duration,
     "percent": share,
     "perplexity": perplexity,
-    "loss": lambda value: f"{value:.3f}",
+    "loss": loss,
     "milliseconds": lambda value: f"{value:.0f} ms",
     "rate": lambda value: f"{value:,.0f}/s",
     "number": _plain,

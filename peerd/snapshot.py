@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
@@ -19,6 +18,7 @@ from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.net.transport import PeerTraffic
 from peerd.peer_names import clean
+from peerd.perplexity import bounded, perplexity
 from peerd.privacy import privacy_now
 from peerd.sent import Spending
 from peerd.status import (
@@ -94,7 +94,11 @@ def snapshot(node: Node, parts: Parts) -> Status:
         round=node.round,
         state=outlook.state(node),
         sentence=outlook.sentence(node),
-        loss=LossNow(train=parts.losses.train, trust=parts.losses.trust, guard=parts.losses.guard_personal),
+        loss=LossNow(
+            train=bounded(parts.losses.train),
+            trust=bounded(parts.losses.trust),
+            guard=bounded(parts.losses.guard_personal),
+        ),
         perplexity=PerplexityNow(
             base=perplexity(parts.losses.guard_base),
             own=perplexity(parts.losses.guard_own),
@@ -248,8 +252,3 @@ def _loneliness(node: Node, parts: Parts) -> list[str]:
     if parts.config.peer and not parts.config.bootstrap:
         return [_NO_PEER]
     return []
-
-
-def perplexity(loss: float | None) -> float | None:
-    """Of a mean cross-entropy in nats a token."""
-    return None if loss is None or not math.isfinite(loss) else math.exp(min(loss, 700.0))

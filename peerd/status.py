@@ -13,7 +13,10 @@ SCHEMA_VERSION = 1
 
 
 class LossNow(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean cross-entropy in nats a token of the personal model; `train` is of the last training steps."""
+    """Mean cross-entropy in nats a token of the personal model; `train` is of the last training steps.
+
+    50 stands for all beyond it, infinite or no number: the model has diverged.
+    """
 
     train: float | None = None
     trust: float | None = None
@@ -21,7 +24,7 @@ class LossNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
-    """On the guard split; `local` only with --twin."""
+    """On the guard split; `local` only with --twin. e^50 (5.2e21) stands for all beyond it: the model has diverged."""
 
     base: float | None = None
     own: float | None = None

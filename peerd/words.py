@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from p2pfinetune.names import PeerId
 from peerd.peer_names import title
+from peerd.perplexity import MAX_PERPLEXITY
 from peerd.render import printable
 from peerd.status import NeighbourNow, Status
 
@@ -23,6 +24,8 @@ def verdict(status: Status) -> str:
     now = status.perplexity
     if now.personal is None or now.base is None:
         return ""
+    if now.personal >= MAX_PERPLEXITY:
+        return "The model has diverged: it predicts your own held-out text worse than chance."
     parts = [f"{_compared(now.personal, now.base)} the base model's"]
     if now.local is not None:
         parts.append(f"{_compared(now.personal, now.local)} that of the twin that trains alone")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from pathlib import Path
 
 from p2pfinetune.names import PeerId
@@ -11,14 +10,14 @@ from peerd import documents
 from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.config import Config
 from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
-from peerd.render import NOTHING, bar, duration, padded, perplexity, printable, share, short_id, size, some, written
+from peerd.perplexity import perplexity
+from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, written
 from peerd.render import columns as columns_of
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 from peerd.words import advice, copied, headline, note, refusals, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds
-MAX_LOSS = 50.0  # nats a token; beyond, a perplexity says nothing more
 
 
 def status(now: Status, home: Path | None = None) -> None:
@@ -56,7 +55,7 @@ def _side_by_side(now: Status) -> str:
     known = [*given, *([("alone", now.perplexity.local)] if now.perplexity.local is not None else [])]
     if all(value is None for _, value in known):
         return "not measured yet"
-    return ", ".join(f"{name} {NOTHING if value is None else perplexity(value)}" for name, value in known)
+    return ", ".join(f"{name} {written(value, 'perplexity')}" for name, value in known)
 
 
 def _peer_line(now: Status) -> str:
@@ -220,8 +219,8 @@ def _sent_row(row: documents.SentRow, made: documents.SentUpdate | None) -> tupl
 def _round_row(record: RoundRecord) -> tuple[object, ...]:
     ended = dt.datetime.fromtimestamp(record.finished_unix).astimezone().strftime("%m-%d %H:%M:%S")
     losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_local)
-    perplexities = [None if loss is None else math.exp(min(loss, MAX_LOSS)) for loss in losses]
-    merge = "alone" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
+    perplexities = [perplexity(loss) for loss in losses]
+    merge = "nobody" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
     alike = (len(record.row) - 1, record.bytes_in, record.bytes_out, merge)
     return (record.round, ended, record.loss_train, *perplexities, *alike)
 

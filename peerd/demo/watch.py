@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from peerd.client import AsyncClient
 from peerd.demo.plan import Member
 from peerd.demo.processes import Child
 from peerd.errors import NotRunning, PeerdError, Unreachable
+from peerd.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.status import RoundRecord, Status
 
 POLL_SECONDS = 1.0
@@ -112,7 +112,8 @@ def line(view: View, record: RoundRecord, rounds: int, views: list[View], second
 
 def worded(loss: float | None) -> str:
     """A loss as perplexity."""
-    return "   - " if loss is None else f"{math.exp(min(loss, 50)):5.1f}"
+    found = perplexity(loss)
+    return "   - " if found is None else f"{found:5.1f}" if found < MAX_PERPLEXITY else DIVERGED
 
 
 def table(views: list[View], rounds: int, begun: float) -> Table:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerd.panels._base import Drawing, Line, Panel, Series
+from peerd.perplexity import perplexity
 from peerd.status import RoundRecord, Status
-
-MAX_LOSS = 50.0  # nats a token; e^50 is far beyond any vocabulary, and still a number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +24,13 @@ class Perplexity(Panel):
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """One line a model; the twin only where there is one."""
         lines = [
-            Line(label="base", key="base", points=[(r.round, _perplexity(r.guard_base)) for r in rounds]),
-            Line(label="own", key="own", points=[(r.round, _perplexity(r.guard_own)) for r in rounds]),
-            Line(label="alone", key="local", points=[(r.round, _perplexity(r.guard_local)) for r in rounds]),
+            Line(label="base", key="base", points=[(r.round, perplexity(r.guard_base)) for r in rounds]),
+            Line(label="own", key="own", points=[(r.round, perplexity(r.guard_own)) for r in rounds]),
+            Line(label="alone", key="local", points=[(r.round, perplexity(r.guard_local)) for r in rounds]),
             Line(
                 label="personal",
                 key="personal",
-                points=[(r.round, _perplexity(r.guard_personal)) for r in rounds],
+                points=[(r.round, perplexity(r.guard_personal)) for r in rounds],
                 mine=True,
             ),
         ]
@@ -43,7 +41,3 @@ class Perplexity(Panel):
             unit="perplexity",
             empty="No round has ended yet.",
         )
-
-
-def _perplexity(loss: float | None) -> float | None:
-    return None if loss is None or math.isnan(loss) else math.exp(min(loss, MAX_LOSS))

@@ -1,5 +1,5 @@
 // Lines over x, or areas upon one another; drawn anew at the width there is, so that text is never stretched.
-import { printable, written } from "./format.js";
+import { isDiverged, printable, written } from "./format.js";
 import { colour, make } from "./draw.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -37,7 +37,7 @@ function stack(lines) {
 function range(drawing) {
   if (drawing.stacked) return [0, 1];
   const values = drawing.lines.flatMap((line) => line.points.map(([, y]) => y)).filter((y) => y !== null);
-  const low = Math.min(...values), high = Math.max(...values);
+  const low = Math.min(...values, ...(values.length ? [] : [0])), high = Math.max(...values, ...(values.length ? [] : [1]));
   const room = (high - low || Math.abs(high) || 1) * 0.07;
   return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
 }
@@ -149,7 +149,14 @@ function summary(drawing) {
   return `${printable(drawing.y_label)} by ${printable(drawing.x_label)}; now: ${parts.join(", ")}. Arrow keys read single values.`;
 }
 
-function redraw(box, drawing) {
+// A figure that stands for all beyond it is said in the legend and left out of the curve, which it would make flat.
+function drawable(drawing) {
+  const points = (line) => line.points.map(([x, y]) => [x, isDiverged(y, drawing.unit) ? null : y]);
+  return { ...drawing, lines: drawing.lines.map((line) => ({ ...line, points: points(line) })) };
+}
+
+function redraw(box, whole) {
+  const drawing = drawable(whole);
   const width = box.clientWidth;
   if (!width) return;
   box.querySelectorAll("svg, .tip").forEach((old) => old.remove());
@@ -158,11 +165,11 @@ function redraw(box, drawing) {
   const first = xs[0], span = xs[xs.length - 1] - first || 1;
   const toX = (x) => EDGE.left + ((xs.length === 1 ? 0.5 : (x - first) / span)) * (width - EDGE.left - EDGE.right);
   const toY = (y) => HEIGHT - EDGE.bottom - ((y - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
-  const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: "0", "aria-label": summary(drawing) });
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: "0", "aria-label": summary(whole) });
   axes(svg, drawing, xs, low, high, width, toX, toY);
   curves(svg, drawing, toX, toY);
   for (const mark of drawing.marks) svg.append(shape("circle", { cx: toX(mark.x), cy: HEIGHT - EDGE.bottom, r: 3.5 }, "mark"));
-  follow(box, svg, drawing, xs, width, toX);
+  follow(box, svg, whole, xs, width, toX);
   box.prepend(svg);
 }
 

@@ -29,11 +29,15 @@ function duration(seconds) {
 }
 
 const share = (part) => (part > 0 && part < 0.005 ? "<1 %" : `${Math.round(part * 100)} %`);
-const perplexity = (value) => (value >= 1000 ? whole.format(value) : value.toFixed(value >= 10 ? 1 : 2));
+// peerd/perplexity.py: what stands for all losses beyond it, and its exponential.
+const MAX_LOSS = 50, DIVERGED = "diverged";
+export const isDiverged = (value, unit) => (unit === "loss" && value >= MAX_LOSS) || (unit === "perplexity" && value >= Math.exp(MAX_LOSS) * (1 - 1e-9));
+
+const perplexity = (value) => (isDiverged(value, "perplexity") ? DIVERGED : value >= 1000 ? whole.format(value) : value.toFixed(value >= 10 ? 1 : 2));
 
 const formats = {
   bytes: size, seconds: duration, percent: share, perplexity,
-  loss: (value) => value.toFixed(3),
+  loss: (value) => (isDiverged(value, "loss") ? DIVERGED : value.toFixed(3)),
   milliseconds: (value) => `${value.toFixed(0)} ms`,
   rate: (value) => `${whole.format(value)}/s`,
 };

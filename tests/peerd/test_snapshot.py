@@ -15,7 +15,7 @@ from peerd.core.offences import Standing
 from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
-from peerd.snapshot import Parts, perplexity, snapshot
+from peerd.snapshot import Parts, snapshot
 from peerd.status import LoopNow, RoundRecord, WorkerNow
 from peerd.words import advice
 
@@ -63,15 +63,6 @@ def test_perplexities_are_those_of_the_guard_split():
     assert now.perplexity.base == pytest.approx(math.exp(4.0))
     assert now.perplexity.personal == pytest.approx(math.exp(2.5))
     assert now.perplexity.local is None
-
-
-@pytest.mark.parametrize("loss", [None, math.nan, math.inf])
-def test_a_perplexity_that_is_no_number_is_none(loss):
-    assert perplexity(loss) is None
-
-
-def test_a_hopeless_loss_has_a_perplexity_that_json_can_carry():
-    assert math.isfinite(perplexity(1e6))
 
 
 def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first():

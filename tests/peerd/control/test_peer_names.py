@@ -65,6 +65,7 @@ def test_a_name_is_one_short_line_without_anything_that_hides_or_reorders(name: 
 
 
 @given(names)
+@example("a" + "\u0302\u0303\u0304\u0305\u0306\u0307" * 9)
 def test_marks_do_not_pile_up(name: str) -> None:
     pile = ""
     for character in clean(name):

@@ -33,7 +33,9 @@ from peerd.render import bar, printable, written
         (7.25, "milliseconds", "7 ms"),
         (1834.2, "rate", "1,834/s"),
         (True, "text", "yes"),
-        (math.inf, "perplexity", "inf"),
+        (math.inf, "perplexity", "diverged"),
+        (50.0, "loss", "diverged"),
+        (math.inf, "number", "inf"),
         ("12D3KooWBobBobBob22", "id", "12D3KooW…bBob22"),
     ],
 )
