@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
-from p2pfinetune import streams
+from p2pfinetune import interpreter, streams
 from peerd.errors import PeerdError, UsageError
 from peerd.machine_watch import grant_descriptors
 from peerd.paths import NO_HOME, expanded
@@ -66,6 +66,7 @@ def start(
         is_new = not identity.exists()
         key = PeerKey.load_or_create(identity)
         psk = load_group_key(group_key) if group_key else None
+        os.chdir(interpreter.FOLDER)  # the folder that this was typed in may go while the node runs
 
         def announce(addresses: tuple[str, ...]) -> None:
             _announce(key.peer_id, addresses, NEW_IDENTITY.format(identity) if is_new else "", as_json=as_json)

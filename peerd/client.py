@@ -8,8 +8,8 @@
             print(status.round, status.sentence)
 
 `AsyncClient` is its twin. Both speak HTTP over the daemon's Unix socket and nothing else; every answer is a frozen
-value. NotRunning is raised where no daemon answers. The plain one uses the standard library alone, because `peerd
-status` has to answer at once.
+value. NotRunning is raised where no daemon runs, Unreachable where one does without a socket. The plain one uses the
+standard library alone, because `peerd status` has to answer at once.
 """
 
 from __future__ import annotations

@@ -94,8 +94,9 @@ def test_nor_does_the_bootstrap_node(folder, tmp_path):
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while (line := process.stdout.readline().rstrip()) not in {"}", ""} and not line.endswith("}"):
             continue
+        stands_in = str(Path(f"/proc/{process.pid}/cwd").readlink())
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
 
-    assert process.returncode == 0
+    assert (process.returncode, stands_in) == (0, "/")
     assert sprung(folder) == []
