@@ -277,6 +277,7 @@ class Daemon:
             traffic=self._network.traffic(),
             addresses=self._network.addresses,
             troubles=self._troubles(),
+            notices=self._journal.notices,
             dropped=self._shell.dropped,
             lonely=self._introductions.lonely(),
             mistaken=self._introductions.mistaken(self._network.connected()),

@@ -70,6 +70,8 @@ class Journal:
         if self.checkpoint is not None and store.checkpoint() is None:
             _log.warning("the database knows no checkpoint; going on from round %d, as kept beside the blobs, which is "
                          "all but the history of rounds and known peers", self.checkpoint.round)  # fmt: skip
+        self.notices: list[str] = []
+        """What a person should know of this home, in whole sentences."""
         self.incoming: set[Path] = set()
         """Files of the worker that are on their way into the shelf."""
         self.trouble = ""
@@ -157,6 +159,21 @@ class Journal:
             reserved = await self._in_thread(self._store.reserved)
             await self._in_thread(self._generations.keep_order, reserved)
         return order
+
+    @property
+    def epoch(self) -> int:
+        """Of this run: above those of all runs before it, as far as this home knows."""
+        return self._store.reserved()[0]
+
+    @property
+    def said_before(self) -> tuple[int, int]:
+        """The last number that a run before may have been given, as far as this home knows."""
+        return self._store.said_before
+
+    async def announced_anew(self, envelope: bytes) -> None:
+        """The last update under another number: nothing more is spent by it. Raises StoreError."""
+        await self._in_thread(self._store.save_announcement, envelope)
+        self.envelope = envelope
 
     async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
         """The own announcement and what it spends, together, before it is spoken. Raises StoreError."""

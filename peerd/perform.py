@@ -7,6 +7,7 @@ asked of a dead worker simply has no answer. What raises all the same is made an
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ from peerd.core.events import (
     Published,
     PublishFailed,
     PublishWithheld,
+    Reannounced,
     Trained,
     UpdateAdmitted,
     UpdateRefused,
@@ -118,6 +120,8 @@ class Performer:
         self.network_digest: Digest | None = None
         """Set when the worker has opened, before the core can ask for anything that needs it."""
         self.latest = Latest()
+        self._numbering = asyncio.Lock()
+        """Announcements take their numbers and are recorded one after the other, so that the newest is kept."""
 
     async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0912  # one line each
         """Do it; the event that answers it, None where there is no answer."""
@@ -127,7 +131,7 @@ class Performer:
             case Publish():
                 return await self._publish(effect)
             case Repeat():
-                await self._repeat()
+                return await self._repeat()
             case Fetch():
                 return await self._fetch(effect)
             case Admit():
@@ -219,11 +223,11 @@ class Performer:
         if not isinstance(answer, Encoded):
             return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
         try:
-            announcement = await self._announcement(effect, answer)
-            envelope = seal(self._key, announcement)
-            await self._journal.announcement_saved(
-                envelope, self._publication(announcement, answer), config.private_delta
-            )
+            async with self._numbering:
+                announcement = await self._announcement(effect, answer)
+                envelope = seal(self._key, announcement)
+                publication = self._publication(announcement, answer)
+                await self._journal.announcement_saved(envelope, publication, config.private_delta)
         except StoreError as error:
             return PublishFailed(at=self._clock(), round=effect.round, reason=str(error))
         await self._speak(envelope)
@@ -260,11 +264,27 @@ class Performer:
             epsilon=encoded.epsilon,
         )
 
-    async def _repeat(self) -> None:
-        """What is on disk keeps its time: the number is what must never be used for anything else."""
-        own = own_announcement(self._journal.envelope)
-        if own is not None:
-            await self._speak(seal(self._key, msgspec.structs.replace(own, time=self._now())))
+    async def _repeat(self) -> Reannounced | None:
+        """The same number says the same; what this run has not said, or says otherwise now, takes a new one."""
+        answer = None
+        async with self._numbering:
+            own = own_announcement(self._journal.envelope)
+            if own is None:
+                return None
+            envelope = seal(self._key, msgspec.structs.replace(own, time=self._now()))
+            addresses = fitting(self._network.addresses) or own.addresses
+            if (own.epoch, own.addresses) != (self._journal.epoch, addresses):
+                try:
+                    epoch, sequence = await self._journal.next_order()
+                    renewed = {"epoch": epoch, "sequence": sequence, "time": self._now(), "addresses": addresses}
+                    own = msgspec.structs.replace(own, **renewed)
+                    fresh = seal(self._key, own)
+                    await self._journal.announced_anew(fresh)
+                    envelope, answer = fresh, Reannounced(at=self._clock(), announcement=own)
+                except StoreError as error:
+                    _log.warning("this run's addresses are not announced yet: %s", error)
+        await self._speak(envelope)
+        return answer
 
     def _now(self) -> int:
         """Unix seconds, as an announcement says them."""

@@ -9,7 +9,9 @@ import msgspec
 
 from p2pfinetune.names import PeerId, Refusal, Round
 from peerd.config import Config
+from peerd.core.clocks import listened_in
 from peerd.core.events import Losses, WorkerStarted
+from peerd.core.limits import CLOCK_ROUNDS
 from peerd.core.node import begin
 from peerd.core.offences import Standing
 from peerd.core.patience import waited_rounds
@@ -28,6 +30,9 @@ from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement, PeerRecord
 from peerd.worker.messages import Open, Opened
 
+MAX_EPOCH = 2**52
+"""Half of what an announcement can carry; the year 2112. A clock that is far ahead leaves room for epochs after it."""
+
 _log = logging.getLogger("peerd.resume")
 
 
@@ -45,7 +50,8 @@ def open_state(
     `was_here`: something may have been published from this home before; where the count of it is lost, that is kept.
     """
     blobs, generations = FileBlobs(paths.blobs, guard), Generations(paths.blobs)
-    store = SqliteStore(paths.database, epoch=int(unix), after=generations.kept.order)
+    was_there = paths.database.exists()
+    store = SqliteStore(paths.database, epoch=epoch_of(unix), after=generations.kept.order)
     for kept in (store.checkpoint(), *generations.kept.checkpoints):
         if me is not None and kept is not None and kept.peer not in {None, me}:
             store.close()
@@ -54,11 +60,31 @@ def open_state(
         _log.warning("%s", notice)
     if store.spending() is None:
         store.save_spending(Spending(since_unix=unix, lost=was_here))
+    is_copied = generations.is_copied(paths.database.stat().st_ino) and was_there and not store.notice
     known = {ban.peer for ban in store.bans()}
     for ban in generations.kept.bans:
         if ban.peer not in known:  # the database is new, or has lost its latest rows
             store.save_ban(ban)
-    return store, blobs, Journal(store, blobs, generations, me=me, guard=guard)
+    journal = Journal(store, blobs, generations, me=me, guard=guard)
+    if is_copied:
+        journal.notices.append(copied_words(journal))
+        _log.warning("%s", journal.notices[-1])
+    return store, blobs, journal
+
+
+def copied_words(journal: Journal) -> str:
+    """What is known of a home whose files are others than they were."""
+    round_ = journal.checkpoint.round if journal.checkpoint is not None else 1
+    return (
+        f"This home is a copy (restored from a backup, moved or cloned); it goes on with round {round_}, and rounds "
+        "that came after the copy are lost. If the home that it was copied from still runs, stop one of the two: they "
+        "have one identity"
+    )
+
+
+def epoch_of(unix: float) -> int:
+    """Of a daemon that starts then: microseconds, so that two copies of one home hardly ever begin the same one."""
+    return min(max(0, int(unix * 1e6)), MAX_EPOCH)
 
 
 def another_s(paths: Paths, owner: PeerId | None, me: PeerId) -> UsageError:
@@ -113,7 +139,8 @@ def begin_node(
     secret: str = "",
 ) -> Moved:
     """The core as the run before left it. `unix` is the time of `at`, for bans; `secret` as of `begin`."""
-    last = journal.records[-1] if journal.records else None
+    rows = list(journal.records)[-CLOCK_ROUNDS:]
+    last = rows[-1] if rows else None
     return begin(
         msgspec.convert(config, Settings, from_attributes=True),
         me,
@@ -123,6 +150,9 @@ def begin_node(
         own_announcement(journal.envelope),
         last.row if last is not None else None,
         {ban.peer: standing_of(ban, at, unix) for ban in bans},
+        epoch=journal.epoch,
+        said_before=journal.said_before,
+        listened_to=listened_in(((record.round, record.row) for record in rows), me),
         proven={peer.peer: peer.proven for peer in known},
         secret=secret,
     )

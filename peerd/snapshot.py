@@ -10,9 +10,8 @@ import msgspec
 from p2pfinetune.names import PeerId
 from peerd import __version__
 from peerd.config import Config
-from peerd.core import outlook
+from peerd.core import clocks, outlook, twins
 from peerd.core.events import Losses
-from peerd.core.intake import strange_clocks
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
@@ -61,6 +60,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     troubles: Sequence[str] = ()
     """Sentences about network, disk and text, with what to do."""
+    notices: Sequence[str] = ()
+    """Sentences that say nothing is wrong, and yet should be known."""
     dropped: int = 0
     """Happenings that found the shell too busy."""
     turned_away: Mapping[str, int] = {}
@@ -111,6 +112,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
             bytes_out=sum(row.bytes_out for row in parts.traffic.values()),
         ),
         health=health(node, parts),
+        notices=notices(node, parts),
         worker=parts.worker,
         loop=parts.loop,
         addresses=list(parts.addresses),
@@ -198,6 +200,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
         *parts.troubles,
         *_failures(parts.failures),
         *_stuck(node, parts),
+        *_twins(node, parts),
         *_clocks(node),
         *_loneliness(node, parts),
         *parts.mistaken,
@@ -231,14 +234,65 @@ def _stuck(node: Node, parts: Parts) -> list[str]:
     return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. The log says why: peerd paths"]
 
 
-def _clocks(node: Node) -> list[str]:
-    count, seconds = strange_clocks(node)
-    if not count:
+def _twins(node: Node, parts: Parts) -> list[str]:
+    twin = twins.running(node)
+    if twin is None:
         return []
-    apart = f"{abs(seconds) / 60:.0f} minutes" if abs(seconds) >= SHOWN_AS_MINUTES else f"{abs(seconds):.0f} seconds"
-    side = "ahead of" if seconds > 0 else "behind"
-    where = f"about {apart} {side} those of {count} peers"
-    return [f"This machine's clock is {where}, so nothing of them is taken: check this machine's clock"]
+    where = f" at {', '.join(twin.addresses[:2])}" if twin.addresses else ""
+    said = (
+        f"Another daemon runs with this identity{where}, in round {twin.round}, heard of "
+        f"{span(parts.at - twin.heard_at)} ago: others hear only one of the two. Stop one (peerd stop), and give it a "
+        "home and identity of its own: peerd start --home ANOTHER-FOLDER"
+    )
+    return [said]
+
+
+def _restored(node: Node) -> list[str]:
+    if not node.lost:
+        return []
+    lost = node.lost - node.resumed + 1
+    said = (
+        f"This home was restored from a copy: others have heard of its round {node.lost}, and it went on with round "
+        f"{node.resumed}, so {lost} of its rounds {'is' if lost == 1 else 'are'} lost. Nothing has to be done"
+    )
+    return [said]
+
+
+def _clocks(node: Node) -> list[str]:
+    """In health only where those say so that I listen to."""
+    said = clocks.opinion(node)
+    return [] if said is None or not said.is_trusted else [_clocks_in_words(said)]
+
+
+def notices(node: Node, parts: Parts) -> list[str]:
+    """What a person should know, though nothing has to be wrong."""
+    said = clocks.opinion(node)
+    strange = [] if said is None or said.is_trusted else [_clocks_in_words(said)]
+    return [*parts.notices, *_restored(node), *strange]
+
+
+def _clocks_in_words(said: clocks.Opinion) -> str:
+    """Nobody knows here which clock is right, so nobody is told to set one."""
+    whom = "peers that I listen to" if said.is_trusted else "connected peers, with none of whom I have merged yet,"
+    side = "ahead" if said.seconds > 0 else "behind"
+    return (
+        f"{said.differ} of {said.asked} {whom} give a time that differs from this machine's by about "
+        f"{span(abs(said.seconds))} (this one would be {side}), so nothing of theirs is taken meanwhile. Which clock "
+        "is right is not known here; look at this machine's with: timedatectl"
+    )
+
+
+def span(seconds: float) -> str:
+    """A time that people can picture."""
+    for unit, name, enough in (
+        (1.0, "seconds", SHOWN_AS_MINUTES),
+        (60.0, "minutes", 7200.0),
+        (3600.0, "hours", 3 * 86_400.0),
+        (86_400.0, "days", 3 * 365.25 * 86_400.0),
+    ):
+        if seconds < enough:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / (365.25 * 86_400.0):.0f} years"
 
 
 def _loneliness(node: Node, parts: Parts) -> list[str]:

@@ -186,6 +186,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     failures: FailuresNow = FailuresNow()
     before: str = ""
     """How the run before this one ended, where that was not in order; else empty."""
+    notices: list[str] = []
+    """What should be known though nothing has to be wrong, in whole sentences."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

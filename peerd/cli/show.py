@@ -23,7 +23,7 @@ HISTORY_SHOWN = 12  # rounds
 def status(now: Status, home: Path | None = None) -> None:
     """What the daemon does, and what to do."""
     say_bold(f"{title(now.name, now.peer_id)}: {headline(now)}")
-    for sentence in (verdict(now), *advice(now)):
+    for sentence in (verdict(now), *advice(now), *now.notices):
         if sentence:
             say(f"  {in_home(sentence, home)}")
     say()

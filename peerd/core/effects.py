@@ -29,7 +29,11 @@ class Publish(Effect, frozen=True, kw_only=True):
 
 
 class Repeat(Effect, frozen=True, kw_only=True):
-    """Gossip the last recorded announcement again, sealed anew with the present time, for late peers. No answer."""
+    """Gossip the last recorded announcement again, sealed anew with the present time, for late peers.
+
+    Answer: Reannounced, where it says another epoch than this run's, or other addresses than the present ones, and so
+    takes a new number; else none.
+    """
 
 
 class Fetch(Effect, frozen=True, kw_only=True):

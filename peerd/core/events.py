@@ -69,6 +69,12 @@ class Published(Event, frozen=True, kw_only=True):
     announcement: Announcement
 
 
+class Reannounced(Event, frozen=True, kw_only=True):
+    """The last own update stands under a new number of this run, since its addresses or its epoch were of the past."""
+
+    announcement: Announcement
+
+
 class PublishFailed(Event, frozen=True, kw_only=True):
     """The own update could not be encoded, written or announced."""
 
@@ -220,6 +226,7 @@ AnyEvent = (
     | WorkerDied
     | Trained
     | Published
+    | Reannounced
     | PublishFailed
     | PublishWithheld
     | AnnouncementHeard

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from peerd.core import dials
+from peerd.core import dials, twins
+from peerd.core.clocks import FROM_THE_FUTURE, STALE, told_by, why_untimely
 from peerd.core.events import AnnouncementHeard, MessageRefused
 from peerd.core.limits import (
     ANNOUNCEMENT_BURST,
     ANNOUNCEMENTS_A_SECOND,
     FOREIGN_SECONDS,
-    MAX_AGE_SECONDS,
-    MAX_AHEAD_SECONDS,
-    MIN_STRANGE_CLOCKS,
     STRANGER_BURST,
     STRANGERS_A_SECOND,
     THROTTLED_COST,
@@ -22,7 +20,6 @@ from peerd.core.quota import charged
 from peerd.core.state import Moved, Node, is_banned, put, refuse, throttled, welcome
 from peerd.wire.messages import Announcement
 
-STALE, FROM_THE_FUTURE = "stale", "from-the-future"
 UNTIMELY = (STALE, FROM_THE_FUTURE)
 OTHER_NETWORK, REPLAY = "other-network", "replay"
 REPEATABLE = (OTHER_NETWORK, REPLAY, *UNTIMELY)
@@ -37,7 +34,9 @@ def heard(node: Node, event: AnnouncementHeard) -> Moved:
     may speak: nobody shall have an honest peer silenced or banned with its own words.
     """
     said = event.announcement
-    if said.peer == node.me or node.network is None or is_banned(node, said.peer):
+    if said.peer == node.me:
+        return twins.heard(node, event)
+    if node.network is None or is_banned(node, said.peer):
         return node, []  # what comes before the worker has named the network is repeated by its sender
     known = node.neighbours.get(said.peer)
     if known is None:
@@ -84,7 +83,7 @@ def _as_it_says(node: Node, known: Neighbour, event: AnnouncementHeard, reason: 
     """What a refused announcement tells of its peer, from whom it came without a third."""
     if reason == OTHER_NETWORK:
         return replace(known, dial_not_before=node.at + FOREIGN_SECONDS)
-    return replace(known, clock_off=event.age_seconds) if reason in UNTIMELY else known
+    return replace(known, clock_off=told_by(event.age_seconds)) if reason in UNTIMELY else known
 
 
 def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
@@ -105,34 +104,14 @@ def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
     return "quota" if charged(node, known, said.size) is None else ""
 
 
-def why_untimely(age_seconds: float) -> str:
-    """Sealed too long ago, or in the future; empty where it is neither."""
-    if age_seconds > MAX_AGE_SECONDS:
-        return STALE
-    return FROM_THE_FUTURE if age_seconds < -MAX_AHEAD_SECONDS else ""
-
-
 def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node:
     """What was taken already does no harm whenever it comes; but a clock that was set shows in repetitions, too."""
     if event.via != known.peer:
         return node
-    off = event.age_seconds if why_untimely(event.age_seconds) else 0.0
+    off = told_by(event.age_seconds)
     if bool(off) == bool(known.clock_off):
         return node
     return put(node, replace(known, clock_off=off))
-
-
-def strange_clocks(node: Node) -> tuple[int, float]:
-    """How many connected peers' clocks differ from mine alike, and by how many seconds mine is ahead; (0, 0) for few.
-
-    Where most peers agree with each other and not with me, the wrong clock is mine.
-    """
-    connected = [known for known in node.neighbours.values() if known.connected]
-    for sign in (1.0, -1.0):
-        off = sorted(known.clock_off for known in connected if known.clock_off * sign > 0.0)
-        if len(off) >= MIN_STRANGE_CLOCKS and 2 * len(off) > len(connected):
-            return len(off), off[len(off) // 2]
-    return 0, 0.0
 
 
 def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:

@@ -58,8 +58,12 @@ HELD_NEIGHBOURHOODS = 2  # admitted updates on disk: those of the next merge, an
 STRANGER_BURST = 64.0  # first announcements of unknown peers at once
 STRANGERS_A_SECOND = 4.0
 MAX_AGE_SECONDS = 300.0  # of an announcement: what Flower allows; gossip takes seconds, and each is repeated in 30 s
+TWIN_SECONDS = 300.0  # after which another daemon with my identity is no longer told of, unless it is heard again
 MAX_AHEAD_SECONDS = 60.0  # from the future: what hivemind allows, for clocks that nobody sets
-MIN_STRANGE_CLOCKS = 2  # connected peers whose clocks all differ alike before mine is called wrong
+MIN_STRANGE_CLOCKS = 2  # peers whose clocks differ alike before anything is said of mine
+MAX_CLOCK_OFF_SECONDS = 100 * 365.25 * 86_400  # more than a machine that believes to live in 1970 is off; else a lie
+CLOCK_ROUNDS = 100  # in one of the last so many rounds one had weight that is asked
+MAX_LISTENED_TO = 256  # such peers kept in mind
 COUNTED_BURST = 50.0  # refusals written to disk at once; beyond, they are counted in memory only
 COUNTED_A_SECOND = 5.0
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
 from peerd.core.circle import chosen_anew
 from peerd.core.dice import roll
@@ -32,6 +32,7 @@ from peerd.core.events import (
     Published,
     PublishFailed,
     PublishWithheld,
+    Reannounced,
     StopAsked,
     TextChanged,
     Ticked,
@@ -63,12 +64,16 @@ def begin(
     standings: Mapping[PeerId, Standing] | None = None,
     *,
     proven: Mapping[PeerId, Iterable[str]] | None = None,
+    listened_to: Mapping[PeerId, Round] | None = None,
+    epoch: int = 0,
+    said_before: Order = (-1, -1),
     secret: str = "",
 ) -> Moved:
     """A node before its first event. `known_peers` best first; `own` and `row` are the last ones of the run before.
 
     `standings`: bans of the runs before, on the clock of this one. `proven`: where known peers answered, as of
-    `Neighbour.proven`. `secret`: what the lots of peers are drawn from.
+    `Neighbour.proven`. `listened_to`, `epoch`, `said_before`: as of `Node`. `secret`: what the lots of
+    peers are drawn from.
     """
     lots = secret or me
     orders = dict(list((seen or {}).items())[-MAX_SEEN:])
@@ -86,6 +91,7 @@ def begin(
             dial_not_before=at,
         )
     node = Node(settings=settings, me=me, at=at, lots=lots, neighbours=neighbours, seen=orders, own=own)
+    node = replace(node, began_at=at, listened_to=dict(listened_to or {}), epoch=epoch, said_before=said_before)
     node = replace(node, row=dict(row or {}), standings=worth_keeping(standings or {}, at, MAX_STANDINGS))
     return dials.start(replace(node, repeat_at=at + REPEAT_SECONDS))
 
@@ -116,6 +122,8 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return round.trained(node, event)
         case Published():
             return round.published(node, event)
+        case Reannounced():
+            return round.reannounced(node, event)
         case PublishFailed():
             return round.publish_failed(node, event)
         case PublishWithheld():

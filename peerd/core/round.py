@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from p2pfinetune.names import PeerId, Round
 from peerd.core import fetches
 from peerd.core.circle import awaited, candidates
+from peerd.core.clocks import listening
 from peerd.core.effects import AnyEffect, Collaborate, Note, Publish, Train
 from peerd.core.events import (
     Collaborated,
@@ -16,6 +17,7 @@ from peerd.core.events import (
     Published,
     PublishFailed,
     PublishWithheld,
+    Reannounced,
     TextChanged,
     Trained,
     WorkerDied,
@@ -33,6 +35,7 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
         node,
         network=event.network,
         max_blob_bytes=event.max_blob_bytes,
+        resumed=event.round if node.network is None else node.resumed,
         steps=max(node.steps, event.steps),
         best=event.best_guard if node.network is None else node.best,
         waited_rounds=event.waited_rounds if node.network is None else node.waited_rounds,
@@ -90,6 +93,14 @@ def published(node: Node, event: Published) -> Moved:
     if not isinstance(node.phase, Publishing) or node.phase.round != event.announcement.round:
         return node, []
     return _collect(node, node.phase.round)
+
+
+def reannounced(node: Node, event: Reannounced) -> Moved:
+    """The same update under a newer number."""
+    said = event.announcement
+    if node.own is None or node.own.blob != said.blob or said.order < node.own.order:
+        return node, []
+    return replace(node, own=said), []
 
 
 def publish_failed(node: Node, event: PublishFailed) -> Moved:
@@ -163,6 +174,7 @@ def collaborated(node: Node, event: Collaborated) -> Moved:
     if not isinstance(node.phase, Merging) or node.phase.round != event.round:
         return node, []
     node = replace(node, row=dict(event.row), merge_deaths=0, round_seconds=node.at - node.round_began_at)
+    node = replace(node, listened_to=listening(node.listened_to, event.row, node.me, event.round))
     node, refusals = _compared(node, event)
     node, effects = begin(judged(node, event.losses.guard_personal), Round(event.round + 1))
     return node, refusals + effects

@@ -31,6 +31,14 @@ from peerd.core.settings import Settings
 from peerd.wire.messages import Announcement
 
 
+class Twin(msgspec.Struct, frozen=True, kw_only=True):
+    """Another daemon with my identity."""
+
+    heard_at: float
+    round: Round
+    addresses: tuple[str, ...]
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One peer's view of the world and of its own round."""
 
@@ -57,11 +65,23 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Rounds since the guard loss last improved."""
     row: Mapping[PeerId, float] = {}
     """My last trust row."""
+    listened_to: Mapping[PeerId, Round] = {}
+    """Who had a fair weight in a row of mine, and in which round last; see `clocks`."""
     neighbours: Mapping[PeerId, Neighbour] = {}
     circle: frozenset[PeerId] = frozenset()
     """Whose updates are wanted, where more announce than can be wanted; see `circle`."""
     seen: Mapping[PeerId, Order] = {}
     """Newest orders of peers that are not among the neighbours."""
+    began_at: float = 0.0
+    epoch: int = 0
+    """Of this run: whatever it announces carries it."""
+    said_before: Order = (-1, -1)
+    """The last number that a run before may have been given, as far as this home knows."""
+    resumed: Round = Round(0)
+    """The round in which this run went on."""
+    lost: Round = Round(0)
+    """The last round of mine that others have heard of and this home has not; zero where there is none."""
+    twin: Twin | None = None
     own: Announcement | None = None
     """My last announcement."""
     own_before: Digest | None = None

@@ -16,6 +16,9 @@ from peerd.wire.messages import Announcement
 from peerd.wire.places import place_of
 
 MAX_HAPPENINGS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
+ECHO_PAUSE_SECONDS = 10.0  # before the next neighbour is asked what it has heard of me last
+MAX_ECHOES = 128  # neighbours whose announcements are kept to be handed back to them
+MAX_RUNS = 3  # of each neighbour; 4 KB each: the last one, the one before, and that of a twin
 MAX_TRAFFIC_PEERS = 1024  # of whom bytes are remembered
 MAX_SENT = 8192  # (peer, blob) pairs between two entries in the book of what was sent
 MAX_KNOWN_PEERS = 1024  # whose last addresses are kept for a redial
@@ -66,13 +69,37 @@ def transfers_within(most: int, bytes_a_second: int) -> int:
     return most if not bytes_a_second else max(1, min(most, bytes_a_second // MIN_PACE))
 
 
-def worth_forwarding(message: bytes, network: Digest) -> bool:
+def announced_here(message: bytes, network: Digest) -> Announcement | None:
     """Gossip carries validly signed announcements of the own network and nothing else; the rest ends at the first peer.
 
     It is still handed up as `Heard`, so that whoever passed it on is counted for it.
     """
-    announcement = open_announcement(message)
-    return isinstance(announcement, Announcement) and announcement.network == network
+    opened = open_announcement(message)
+    return opened if isinstance(opened, Announcement) and opened.network == network else None
+
+
+class Echoes:
+    """The newest announcement of each run of each neighbour, as it came: handed back to whoever has that identity."""
+
+    def __init__(self, limit: int = MAX_ECHOES) -> None:
+        self._limit = limit
+        self._newest: OrderedDict[PeerId, OrderedDict[int, tuple[int, bytes]]] = OrderedDict()
+
+    def heard(self, said: Announcement, message: bytes) -> None:
+        """Keep it where it is the newest of its epoch; whoever, and whichever run, was longest silent falls out."""
+        runs = self._newest.pop(said.peer, None) or OrderedDict()
+        self._newest[said.peer] = runs
+        kept = runs.pop(said.epoch, None)
+        runs[said.epoch] = (said.sequence, message) if kept is None or said.sequence >= kept[0] else kept
+        if len(runs) > MAX_RUNS:
+            runs.popitem(last=False)
+        if len(self._newest) > self._limit:
+            self._newest.popitem(last=False)
+
+    def of(self, peer: PeerId, *, besides: int) -> bytes | None:
+        """What was heard last of another run of this identity than that of the epoch `besides`."""
+        others = [message for epoch, (_, message) in self._newest.get(peer, {}).items() if epoch != besides]
+        return others[-1] if others else None
 
 
 @dataclass(slots=True)

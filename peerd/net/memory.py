@@ -207,7 +207,7 @@ class MemoryTransport:
         if len(self._seen) > _MAX_REMEMBERED:
             self._seen.popitem(last=False)
         self.inbox.put(Heard(gossip.message, via))
-        if limits.worth_forwarding(gossip.message, self.network):
+        if limits.announced_here(gossip.message, self.network) is not None:
             self._spread(gossip, {via, gossip.id[0]})
 
     def sever(self) -> None:

@@ -62,11 +62,22 @@ class Store(Protocol):
     """Rows."""
 
     def reserve_sequence(self) -> tuple[int, int]:
-        """(epoch, sequence), never given before and never again, whatever crashes. Durable (in blocks)."""
+        """(epoch, sequence), never given before and never again, whatever crashes. Durable (in blocks).
+
+        Each opening has an epoch of its own, above all before it.
+        """
         ...
 
     def reserved(self) -> tuple[int, int]:
-        """(epoch, sequence) at the end of the block that was reserved last; nothing beyond it has been given."""
+        """(epoch, sequence) at the end of the block that was reserved last; nothing beyond it has been given.
+
+        The epoch is that of this opening, be it that nothing was reserved in it.
+        """
+        ...
+
+    @property
+    def said_before(self) -> tuple[int, int]:
+        """What `reserved` was before this opening."""
         ...
 
     def save_announcement(

@@ -39,6 +39,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first."""
     bans: tuple[KeptBan, ...] = ()
     """Those that last longest."""
+    database: int = 0
+    """The number of the database's file on its file system: another one means that the home was copied."""
 
 
 class Format(msgspec.Struct):
@@ -59,6 +61,12 @@ class Generations:
     def keep_order(self, order: tuple[int, int]) -> None:
         """The last one that may have been given. Durable, as are all of these."""
         self.save(replace(self.kept, order=order))
+
+    def is_copied(self, database: int) -> bool:
+        """Whether the database is another file than it was. The new number is kept with whatever is kept next."""
+        before = self.kept.database
+        self.kept = replace(self.kept, database=database)
+        return before not in (0, database)
 
     def keep_checkpoints(self, checkpoints: tuple[Checkpoint, ...]) -> None:
         """Newest first."""

@@ -39,6 +39,7 @@ class MemoryStore:
     def __init__(self, *, epoch: int = 1) -> None:
         self.notice = ""
         self._epoch = epoch
+        self.said_before = (0, 0)
         self._next = self._limit = 0
         self._announcement: bytes | None = None
         self._publications: list[Publication] = []
@@ -53,8 +54,8 @@ class MemoryStore:
 
     def reopened(self) -> MemoryStore:
         """The store of the next process."""
-        store = MemoryStore(epoch=self._epoch)
-        store._next = store._limit = self._limit
+        store = MemoryStore(epoch=self._epoch + 1)
+        store.said_before = (self._epoch, self._limit)
         store._announcement, store._checkpoint = self._announcement, self._checkpoint
         store._publications, store._spending, store._sent = self._publications, self._spending, self._sent
         store._rounds, store._peers, store._seen = dict(self._rounds), dict(self._peers), dict(self._seen)

@@ -42,8 +42,9 @@ UNFIT = (OverflowError, UnicodeError)
 
 
 class SqliteStore:
-    """The store of one home. `epoch` (unix seconds) counts only where the database is new, or older than `after`.
+    """The store of one home. Each opening begins an epoch: `epoch`, or one more than the last where that is not less.
 
+    So a home that was restored from a copy goes on above all that it said before, though it has forgotten it.
     `after` is what was reserved last, as somebody else remembers it: a database that knows less has lost its latest
     commits (its log is gone), and would give numbers a second time.
     """
@@ -54,15 +55,16 @@ class SqliteStore:
         self._connection, self.notice = open_database(path, epoch)
         try:
             numbers = self._decoded("sequence", tuple[int, int]) or (epoch, 0)
+            last = max(numbers, after)
+            self.said_before = last
+            self._epoch = max(epoch, last[0] + (last[1] > 0))
             if numbers < after:
-                numbers = max(epoch, after[0] + 1), 0
-                self._save_document("sequence", msgspec.json.encode(numbers))
+                self._save_document("sequence", msgspec.json.encode((self._epoch, 0)))
                 self.notice = self.notice or f"the database {path} is new, or has lost its latest rows with its log"
         except StoreError:
             self._connection.close()
             raise
-        self._epoch, self._limit = numbers
-        self._next = self._limit  # what was left of the last block may have been used
+        self._limit = self._next = 0  # the first number writes the epoch
 
     def reserve_sequence(self) -> tuple[int, int]:
         with self._lock:

@@ -22,7 +22,7 @@ from libp2p.pubsub.pubsub import Pubsub
 
 from bootstrap import service
 from peerd.errors import TransportError
-from peerd.net.libp2p import guard, host, mdns, node
+from peerd.net.libp2p import echo, guard, host, mdns, node
 from peerd.net.libp2p.bridge import Bridge
 from peerd.net.libp2p.guard import TASKS, Guard, attempt
 from peerd.net.libp2p.muxer import GuardedYamux
@@ -92,6 +92,7 @@ AT_THE_STRANGER = {
 LASTING = {
     "heartbeat": (GossipSub, "mesh_heartbeat"),
     "gossip-check": (node.Node, "_keep_gossip"),
+    "echo": (echo.Echo, "keep_asking"),
     "gossip-drain": (node, "_drain"),
     "memory": (PeerStore, "start_cleanup_task"),
     "addresses": (node, "reachable_at"),

@@ -11,7 +11,7 @@ from libp2p.peer.id import ID
 
 from p2pfinetune.names import Refusal
 from peerd.net.libp2p.dialling import dialled
-from peerd.net.limits import worth_forwarding
+from peerd.net.limits import announced_here
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.envelope import DOMAIN, open_announcement, seal
 from peerd.wire.framing import HEADER_BYTES, MAX_ITEMS, body_length, frame, pack, unpack, unpack_plain
@@ -73,7 +73,7 @@ def messages() -> list[Any]:
 def run_envelope(data: bytes) -> None:
     """What opens is signed by its sender, stands in the one spelling, and can be sealed again."""
     opened = open_announcement(data)
-    worth_forwarding(data, NETWORK)
+    announced_here(data, NETWORK)
     if isinstance(opened, Refusal):
         assert opened.reason in {"oversize", "malformed", "bad-envelope", "version", "bad-message", "signature"}
         match unpack_plain(data, max_bytes=MAX_ANNOUNCEMENT_BYTES):

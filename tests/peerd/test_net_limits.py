@@ -14,13 +14,16 @@ from peerd.net.limits import (
     MAX_INBOUND,
     MAX_PENDING,
     MAX_PENDING_PER_ADDRESS,
+    MAX_RUNS,
     Doors,
+    Echoes,
     Happenings,
     TokenBucket,
     TrafficLedger,
     transfers_within,
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
+from peerd.wire.messages import Announcement
 from peerd.wire.places import place_of
 
 HEARD = Heard(b"message", "ada")
@@ -210,6 +213,31 @@ def test_what_was_sent_is_bounded_and_loses_no_byte(monkeypatch):
     assert len(found) == 4
     assert sum(found.values()) == 55
     assert ledger.sent() == {}
+
+
+def words(peer, epoch, sequence):
+    fields = {"network": "a" * 64, "round": 1, "codec": "bf16", "size": 1, "blob": "b" * 64, "time": 1}
+    return Announcement(peer=peer, epoch=epoch, sequence=sequence, **fields)
+
+
+def test_the_newest_words_of_each_run_are_handed_back_to_another_with_that_identity():
+    echoes = Echoes()
+    for epoch, sequence in [(1, 1), (2, 1), (1, 3), (1, 2)]:
+        echoes.heard(words("peer-1", epoch, sequence), b"%d/%d" % (epoch, sequence))
+
+    assert echoes.of("peer-1", besides=2) == b"1/3"
+    assert echoes.of("peer-1", besides=1) == b"2/1"
+    assert echoes.of("peer-2", besides=1) is None
+
+
+def test_words_of_few_runs_of_few_peers_are_kept():
+    echoes = Echoes(limit=3)
+    for number in range(5):
+        for epoch in range(9):
+            echoes.heard(words(f"peer-{number}", epoch, 1), b"%d" % epoch)
+
+    assert [echoes.of(f"peer-{number}", besides=8) for number in range(5)] == [None, None, b"7", b"7", b"7"]
+    assert [len(runs) for runs in echoes._newest.values()] == [MAX_RUNS] * 3
 
 
 def test_an_ipv6_network_is_one_place_and_a_mapped_address_that_of_ipv4():

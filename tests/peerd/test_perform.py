@@ -19,6 +19,7 @@ from peerd.core.events import (
     Published,
     PublishFailed,
     PublishWithheld,
+    Reannounced,
     Trained,
     UpdateAdmitted,
     UpdateRefused,
@@ -120,6 +121,9 @@ class Bench:
         self.folder, self.story, self.now = folder, [], 1000.0
         self.store, self.blobs = Recording(self.story), MemoryBlobs(folder / "shelf")
         self.worker, self.network, self.key = FakeWorker(), FakeNetwork(self.story), PeerKey(b"a" * 32)
+        self.begin()
+
+    def begin(self):
         self.journal = Journal(self.store, self.blobs, pauses=Pauses(first=0.0))
         self.performer = Performer(
             key=self.key,
@@ -131,6 +135,13 @@ class Bench:
             unix=lambda: self.now,
         )
         self.performer.network_digest = Digest("a" * 64)
+
+    def restart(self):
+        self.journal.close()
+        kept = self.store.reopened()
+        self.store = Recording(self.story)
+        self.store.__dict__.update(kept.__dict__)
+        self.begin()
 
     def file(self, text):
         path = self.folder / f"scratch-{text}"
@@ -338,6 +349,74 @@ def test_a_repetition_says_the_same_under_the_same_number_with_the_present_time(
     assert (first.time, again.time) == (1000, 5000)
     assert again.repeats(first)
     assert bench.store.announcement() == kept
+
+
+def said_after(bench, *changes):
+    """What a repetition says once the update of round 3 is out and something has changed, and its answer."""
+    bench.worker.answer = Encoded(id=1, path=bench.file("update"), size=6)
+    bench.perform(effects.Publish(round=Round(3)))
+    first = open_announcement(bench.network.message)
+    for change in changes:
+        change()
+    answer = bench.perform(effects.Repeat())
+    return first, open_announcement(bench.network.message), answer
+
+
+def test_addresses_that_have_changed_are_announced_with_the_last_update_under_a_new_number(bench):
+    def moved():
+        bench.network.addresses = ("/memory/elsewhere",)
+
+    first, again, answer = said_after(bench, moved)
+
+    assert (first.addresses, again.addresses) == (("/memory/me",), ("/memory/elsewhere",))
+    assert (again.blob, again.round, again.order > first.order) == (first.blob, first.round, True)
+    assert answer == Reannounced(at=7.0, announcement=again)
+    assert open_announcement(bench.store.announcement()) == again
+    assert bench.story[-2:] == ["save_announcement", "spoken"]
+    assert bench.journal.spending.bare == len(bench.store.publications()) == 1
+    assert bench.perform(effects.Repeat()) is None
+    assert open_announcement(bench.network.message) == again
+
+
+def test_a_run_says_the_update_of_the_run_before_under_an_epoch_of_its_own(bench):
+    first, again, answer = said_after(bench, bench.restart)
+
+    assert again.epoch > first.epoch
+    assert (again.blob, again.addresses, answer.announcement) == (first.blob, first.addresses, again)
+
+
+def test_a_network_that_is_down_has_no_addresses_to_announce(bench):
+    first, again, answer = said_after(bench, lambda: setattr(bench.network, "addresses", ()))
+
+    assert again == first
+    assert answer is None
+
+
+def test_where_the_disk_refuses_the_new_number_the_old_one_is_said(bench):
+    def moved_on_a_full_disk():
+        bench.network.addresses, bench.store.full = ("/memory/elsewhere",), 1
+
+    first, again, answer = said_after(bench, moved_on_a_full_disk)
+
+    assert again == first
+    assert answer is None
+    assert open_announcement(bench.store.announcement()) == first
+
+
+def test_an_update_and_a_repetition_at_the_same_time_leave_the_newest_on_disk(bench):
+    bench.worker.answer = Encoded(id=1, path=bench.file("one"), size=6)
+    bench.perform(effects.Publish(round=Round(3)))
+    bench.network.addresses = ("/memory/elsewhere",)
+    bench.worker.answer = Encoded(id=1, path=bench.file("two"), size=6)
+
+    async def both():
+        await asyncio.gather(
+            *(bench.performer.perform(effect) for effect in (effects.Repeat(), effects.Publish(round=Round(4))))
+        )
+
+    asyncio.run(both())
+
+    assert open_announcement(bench.store.announcement()).round == 4
 
 
 def test_a_clock_before_1970_is_no_reason_to_be_silent(bench):

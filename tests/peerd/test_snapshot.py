@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.config import Config
+from peerd.core.clocks import told_by
 from peerd.core.events import Losses
 from peerd.core.limits import THROTTLE_AT
 from peerd.core.neighbours import Neighbour, Update
@@ -147,21 +148,56 @@ def test_troubles_of_other_parts_are_passed_on():
     assert snapshot(node(), parts(troubles=["The disk is full."])).health.reasons == ["The disk is full."]
 
 
+def clocks_off(*seconds):
+    """Connected peers whose clocks differ so much from mine."""
+    return {
+        peer: Neighbour(peer=peer, lot=0.0, connected=True, clock_off=off)
+        for peer, off in zip((BOB, EVE), seconds, strict=False)
+    }
+
+
 @pytest.mark.parametrize(
-    ("ahead", "words"), [(3600.0, "about 60 minutes ahead of those of 2 peers"), (-90.0, "about 90 seconds behind")]
+    ("ahead", "words"),
+    [
+        (3600.0, "by about 60 minutes (this one would be ahead)"),
+        (-90.0, "by about 90 seconds (this one would be behind)"),
+        (1.77e9, "by about 56 years"),
+        (40 * 86_400.0, "by about 40 days"),
+        (36_000.0, "by about 10 hours"),
+    ],
 )
-def test_a_wrong_clock_is_said_plainly(ahead, words):
-    peers = {peer: Neighbour(peer=peer, lot=0.0, connected=True, clock_off=ahead) for peer in (BOB, EVE)}
-    (reason,) = snapshot(node(neighbours=peers), parts()).health.reasons
+def test_a_clock_that_differs_from_those_i_listen_to_is_said_without_an_order(ahead, words):
+    peers, heard = clocks_off(ahead, ahead), {BOB: Round(3), EVE: Round(2)}
+    now = snapshot(node(neighbours=peers, listened_to=heard), parts())
+    (reason,) = now.health.reasons
 
     assert words in reason
-    assert "check this machine's clock" in reason
+    assert reason.startswith("2 of 2 peers that I listen to give a time that differs")
+    assert "timedatectl" in reason
+    assert not now.notices
 
 
-def test_one_peer_with_another_clock_is_no_trouble_of_mine():
-    peers = {BOB: Neighbour(peer=BOB, lot=0.0, connected=True, clock_off=3600.0)}
+def test_what_strangers_say_of_my_clock_is_told_and_leaves_health_alone():
+    now = snapshot(node(neighbours=clocks_off(3600.0, 3600.0)), parts())
 
-    assert snapshot(node(neighbours=peers), parts()).health.ok
+    assert now.health.ok
+    assert now.notices[0].startswith("2 of 2 connected peers, with none of whom I have merged yet, give a time")
+
+
+@pytest.mark.parametrize(
+    ("offs", "heard"),
+    [
+        ((3600.0,), {BOB: Round(3)}),  # one is not enough
+        ((1e15, 1e15), {}),  # what no clock shows is not kept, see core
+        ((3600.0, 3600.0), {BOB: Round(3)}),  # one of those I listen to, and a stranger
+    ],
+)
+def test_too_few_to_be_believed_say_nothing_of_my_clock(offs, heard):
+    offs = tuple(told_by(off) for off in offs)
+    now = snapshot(node(neighbours=clocks_off(*offs), listened_to=heard), parts())
+
+    assert now.health.ok
+    assert not now.notices
 
 
 def test_who_copied_whom_is_shown():

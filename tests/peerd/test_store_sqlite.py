@@ -49,12 +49,13 @@ def test_every_commit_is_synced_to_a_write_ahead_log(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_epoch_of_an_existing_store_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epoch", "begun"), [(99, 99), (5, 6), (1, 6)])
+def test_each_opening_begins_an_epoch_above_those_before_it(tmp_path: Path, epoch: int, begun: int) -> None:
     written(tmp_path / "state.db")
 
-    store = SqliteStore(tmp_path / "state.db", epoch=99)
-    assert store.reserve_sequence() > (5, 1)
-    assert store.reserve_sequence()[0] == 5
+    store = SqliteStore(tmp_path / "state.db", epoch=epoch)
+    assert store.reserved() == (begun, 0)
+    assert [store.reserve_sequence() for _ in range(2)] == [(begun, 1), (begun, 2)]
     assert store.notice == ""
     store.close()
 

@@ -53,7 +53,7 @@ class Peer:
 
     def __init__(self, id_: PeerId) -> None:
         self.id = id_
-        self.store = MemoryStore(epoch=1)
+        self.store = MemoryStore(epoch=0)  # each start begins the next
         self.shelf: set[Digest] = set()
         self.node: Node | None = None  # None: no process
         self.life = 0  # processes so far; answers to an earlier one are lost
@@ -170,6 +170,8 @@ class World:
             self.now,
             known_peers=[PeerRecord(peer=known.peer, addresses=known.addresses) for known in peer.store.peers()],
             seen=peer.store.seen(),
+            epoch=peer.store.reserved()[0],
+            said_before=peer.store.said_before,
             proven={known.peer: known.proven for known in peer.store.peers()},
             own=None if own is None else msgspec.json.decode(own, type=Announcement),
             standings={ban.peer: standing_of(ban, self.now, self.now) for ban in peer.store.bans()},
@@ -342,8 +344,7 @@ class World:
             case do.Publish():
                 self.answer(peer, 0.5, lambda at: self.publish(peer, effect.round, at), worker=True)
             case do.Repeat():
-                sealed = int(max(0.0, EPOCH_SECONDS + self.now + peer.clock_ahead))
-                self.gossip(peer.id, msgspec.structs.replace(self.announced[peer.id], time=sealed))
+                self.repeat(peer)
             case do.Fetch():
                 self.fetch(peer, effect)
             case do.Admit():
@@ -409,6 +410,18 @@ class World:
         self.announced[peer.id] = announcement
         self.gossip(peer.id, announcement)
         return on.Published(at=at, announcement=announcement)
+
+    def repeat(self, peer: Peer) -> None:
+        """As the performer does it."""
+        own = msgspec.json.decode(peer.store.announcement() or b"", type=Announcement)
+        own = msgspec.structs.replace(own, time=int(max(0.0, EPOCH_SECONDS + self.now + peer.clock_ahead)))
+        if (own.epoch, own.addresses) != (peer.store.reserved()[0], (peer.address,)):
+            epoch, sequence = peer.store.reserve_sequence()
+            own = msgspec.structs.replace(own, epoch=epoch, sequence=sequence, addresses=(peer.address,))
+            peer.store.save_announcement(msgspec.json.encode(own))
+            self.answer(peer, 0.0, lambda at: on.Reannounced(at=at, announcement=own))
+        self.announced[peer.id] = own
+        self.gossip(peer.id, own)
 
     def announcement(self, peer: str, sequence: int, **fields: Any) -> Announcement:
         blob = Digest(hashlib.sha256(f"{peer} {fields.get('epoch', 1)} {sequence}".encode()).hexdigest())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peerd.core import events as on
-from peerd.core.intake import strange_clocks
+from peerd.core.clocks import opinion
 from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN
 from peerd.core.settings import Settings
 
@@ -339,8 +339,10 @@ def test_a_clock_that_jumps_by_an_hour_bans_nobody_and_rounds_go_on(world: Any, 
     assert not jumper.merged  # alone
     assert not any(jumper.id in peer.merged for peer in others)
     assert all({other.id for other in others} - {peer.id} <= peer.merged for peer in others)
-    assert strange_clocks(jumper.node)[0] == len(others)
-    assert not any(strange_clocks(peer.node)[0] for peer in others)
+    said = opinion(jumper.node)
+    assert (said.differ, said.asked, said.is_trusted) == (len(others), len(others), True)
+    assert said.seconds == pytest.approx(seconds, abs=90.0)
+    assert not any(opinion(peer.node) for peer in others)
     assert not any(peer.store.bans() for peer in everybody(network))
 
 
@@ -358,5 +360,53 @@ def test_a_clock_that_is_set_right_again_brings_everybody_back(world: Any) -> No
 
     assert {other.id for other in others} == jumper.merged
     assert all(jumper.id in peer.merged for peer in others)
-    assert strange_clocks(jumper.node) == (0, 0.0)
+    assert opinion(jumper.node) is None
     assert not any(peer.store.bans() for peer in everybody(network))
+
+
+def test_a_home_that_was_restored_from_an_old_copy_is_heard_at_once_and_blamed_by_nobody(world: Any) -> None:
+    network = world(18, 5).start().run(100.0)
+    restored, *others = everybody(network)
+    copy = restored.store.reopened()
+    network.run(400.0)
+    lost = restored.round
+    network.crash(restored)
+    restored.store = copy
+    network.boot(restored)
+    restored.merged.clear()
+    for peer in others:
+        peer.merged.clear()
+    network.run(460.0)
+
+    assert restored.round < lost - 5  # it goes on where the copy stood
+    assert restored.merged == {peer.id for peer in others}
+    for peer in others:
+        assert restored.id in peer.merged
+        assert not {"replay", "equivocation"} & peer.node.neighbours[restored.id].refused.keys()
+        assert not peer.node.standings
+
+
+def test_a_resting_peer_that_has_moved_announces_where_it_is_now(world: Any) -> None:
+    network = world(19, 5, Settings(rounds=3, collect_seconds=10.0)).start().run(200.0)
+    mover, *others = everybody(network)
+    assert mover.state == "resting"
+    network.introduced = lambda _: []
+    network.crash(mover)
+    network.run(260.0)
+    mover.address += "/moved"
+    network.boot(mover)
+    network.run(330.0)
+
+    assert all(peer.node.neighbours[mover.id].latest.addresses == (mover.address,) for peer in others)
+    assert all(peer.node.neighbours[mover.id].addresses[0] == mover.address for peer in others)
+    assert all(peer.node.neighbours[mover.id].admitted.digest == mover.node.own.blob for peer in others)
+
+
+def test_a_peer_whose_address_changes_while_it_runs_announces_the_new_one_with_its_next_repetition(world: Any) -> None:
+    network = world(20, 4, Settings(rounds=3, collect_seconds=10.0)).start().run(200.0)
+    mover, *others = everybody(network)
+    mover.address += "/moved"
+    network.run(240.0)
+
+    assert all(peer.node.neighbours[mover.id].addresses[0] == mover.address for peer in others)
+    assert not any(peer.node.neighbours[mover.id].refused for peer in others)

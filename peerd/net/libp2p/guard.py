@@ -32,6 +32,7 @@ TASKS: Final[Mapping[str, str]] = {
     "gossip-goodbye": "gossip-goodbyes-failed",  # what GossipSub forgets of a peer that has gone
     "heartbeat": "heartbeats-failed",  # of GossipSub, over what all peers said
     "gossip-check": "gossip-checks-failed",  # whether each peer is spoken to
+    "echo": "echoes-failed",  # what a neighbour hands back of my own words
     "gossip-drain": "gossip-drains-failed",  # messages that were taken already
     "memory": "memories-failed",  # the peer store forgets what has expired
     "addresses": "address-looks-failed",  # closes what was connected from an address that is gone

@@ -21,6 +21,7 @@ from peerd.net import limits
 from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.dialling import dial, keep_what_is_heard, says_no
+from peerd.net.libp2p.echo import Echo
 from peerd.net.libp2p.frames import opened
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
@@ -100,6 +101,7 @@ class Node:
         keep_what_is_heard(self._host)
         self._make_gossip()
         self._make_blobs()
+        self._echo = Echo(self._host, f"/peerd/{self._network}/echo/1", self._network, self._inbox.put)
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
         self._host.get_network().register_notifee(_Notifee(self._on_connected, self._on_disconnected))
         async with (
@@ -117,6 +119,7 @@ class Node:
             self._keep("gossip-drain", _drain, subscription)
             self._keep("gossip-check", self._keep_gossip)
             self.listening = bound(self._host, self._listen)
+            self._keep("echo", self._echo.keep_asking, lambda: self.accepted)
             task_status.started(self._addresses)
             await stopping.wait()
             await close(self._host)  # before anything is cancelled: sockets that are half closed stay open for ever
@@ -177,6 +180,7 @@ class Node:
 
     async def publish(self, message: bytes) -> None:
         """Gossip. A message repeated byte for byte is a new one: its id is sender and counter."""
+        self._echo.said = message
         await self._pubsub.publish(gossip_topic(self._network), message)
 
     async def register(self, node: Address, message: Register) -> Sample | Failed:
@@ -232,10 +236,13 @@ class Node:
         if len(data) > MAX_ANNOUNCEMENT_BYTES:
             self._count("messages-oversize")
             return False
-        if bytes(message.from_id) == self._host.get_id().to_bytes():
-            return False  # my own, come back
         self._inbox.put(Heard(data, via))
-        return limits.worth_forwarding(data, self._network)
+        if bytes(message.from_id) == self._host.get_id().to_bytes():
+            return False  # my own, come back; or that of another with my key, which is for the core to say
+        said = limits.announced_here(data, self._network)
+        if said is not None and (said.peer == via or said.peer in self.accepted):
+            self._echo.heard(said, data)
+        return said is not None
 
     async def _reach(self, peer: PeerId) -> bool:
         """Where it has answered before: a fetch never knocks at what somebody only claimed."""

@@ -39,7 +39,9 @@ class Playbook:
 
     def __init__(self, *, known: tuple[PeerRecord, ...] = (), **fields: Any) -> None:
         begin_with = {
-            name: fields.pop(name) for name in ("seen", "own", "row", "standings", "proven", "secret") if name in fields
+            name: fields.pop(name)
+            for name in ("seen", "own", "row", "standings", "proven", "epoch", "said_before", "secret")
+            if name in fields
         }
         self.at = 100.0
         self.settings = Settings(**({"warmup_rounds": 0, "collect_seconds": 30.0} | fields))

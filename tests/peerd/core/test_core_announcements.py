@@ -29,7 +29,7 @@ def test_my_own_announcement_coming_back_is_ignored(playbook: Any) -> None:
     play = playbook()
     play.worker()
 
-    assert play.hear("peer-me") == []
+    assert play.hear("peer-me", epoch=play.node.epoch) == []
     assert play.node.neighbours == {}
 
 

@@ -9,8 +9,14 @@ import pytest
 from p2pfinetune.names import Digest, PeerId
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.intake import strange_clocks
+from peerd.core.clocks import opinion
 from peerd.core.limits import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, OWN_A_SECOND
+
+
+def strange_clocks(node: Any) -> tuple[int, float]:
+    said = opinion(node)
+    return (0, 0.0) if said is None else (said.differ, said.seconds)
+
 
 NAMES = ("peer-one", "peer-two", "peer-three")
 

@@ -68,6 +68,30 @@ def test_no_number_is_given_twice_whatever_one_of_the_two_files_loses(lives):
     assert orders == sorted(set(orders))
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.integers(0, 4), st.sampled_from([0.0, 1e-5, 3600.0])), min_size=2, max_size=5
+    )
+)
+def test_no_number_is_given_twice_whichever_old_copy_of_the_home_is_restored(lives):
+    """As long as the clock goes on: from the copy alone, nobody can know what was said after it was made."""
+    orders, now = [], NOW
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="peerd-", dir=memory) as folder:
+        paths, copies = Paths.of(Path(folder) / "home"), []
+        paths.prepare()
+        for count, which, pause in lives:
+            now += 1e-5 + pause
+            orders += given_in(paths, now, count)
+            copies.append(Path(folder) / f"copy-{len(copies)}")
+            shutil.copytree(paths.home, copies[-1])
+            shutil.rmtree(paths.home)
+            shutil.copytree(copies[which % len(copies)], paths.home)
+
+    assert orders == sorted(set(orders))
+
+
 def test_the_record_is_written_once_for_a_block_of_numbers(paths, monkeypatch):
     written, save = [], Generations.save
     monkeypatch.setattr(Generations, "save", lambda self, kept: written.append(kept.order) or save(self, kept))
