@@ -56,6 +56,8 @@ def test_a_daemon_in_the_background_is_ready_when_it_says_so_and_stops_when_told
     assert (started, asked, again, stopped, gone) == (0, 0, 4, 0, 3)
     assert status["data"]["peer_id"] == document["data"]["peer_id"]
     assert status["data"]["state"] != "starting"
+    assert status["data"]["worker"]["precision"] in {"fp32", "bf16"}
+    assert status["data"]["worker"]["precision_why"]  # by default this machine was asked, and measured
     assert f"process {document['data']['pid']}" in refused["error"]["message"]
     assert not (home / "peerd.sock").exists()
 
