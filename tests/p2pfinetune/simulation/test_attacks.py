@@ -189,7 +189,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_honest_peers_survive_every_attack(config: Callable[..., SimulationConfig], tmp_path: Path, kind: str) -> None:
-    chosen = config(attack=Attack(kind=kind, attackers=2), trust="prediction-similarity", guarded=True)
+    chosen = config(rounds=3, attack=Attack(kind=kind, attackers=2), trust="prediction-similarity", guarded=True)
 
     lines = metrics(simulate(chosen, tmp_path / kind))
 

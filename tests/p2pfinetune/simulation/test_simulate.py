@@ -118,7 +118,8 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     config: Make, tmp_path: Path, timing: Timing, monkeypatch
 ) -> None:
     monkeypatch.setattr("p2pfinetune.simulation.run.CHECKPOINT_SECONDS", 0.0)
-    chosen = config(timing=timing, churn=Churn(leave=0.2, back=0.5), trust="mixture", twin=True, guarded=True)
+    churn = Churn(leave=0.2, back=0.5)
+    chosen = config(rounds=3, timing=timing, churn=churn, trust="mixture", twin=True, guarded=True)
     whole = simulate(chosen, tmp_path / "whole")
 
     waves = 0
@@ -126,7 +127,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     def interrupt(_: object) -> None:
         nonlocal waves
         waves += 1
-        if waves == 3:
+        if waves == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -182,6 +183,7 @@ def test_a_config_survives_its_file(config: Make, tmp_path: Path) -> None:
     [
         ("rounds = 0\n[setting]\nname = 'languages'", "rounds"),
         ("hope = 1", "hope"),
+        ("precision = 'fp16'\n[setting]\nname = 'languages'", "fp16.*precision"),
         ("", "needs text"),
         ("[setting]\nname = 'poems'", "poems"),
         ("rounds = [", "c.toml"),

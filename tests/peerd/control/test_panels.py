@@ -52,6 +52,13 @@ def test_tables_have_a_cell_for_every_column(moment: Any) -> None:
             assert all(len(row) == len(panel.drawing.columns) for row in panel.drawing.rows)
 
 
+def test_this_machine_says_in_which_numbers_it_trains_and_why(moment: Any) -> None:
+    drawing = PANELS.make("machine").draw(*moment)
+
+    assert [fact.value for fact in drawing.facts if fact.label == "trains in"] == ["bf16"]
+    assert "Trained in bf16: as it was trained so far." in drawing.sentences
+
+
 def test_panels_come_in_the_order_of_the_page_each_once(make_view: Any) -> None:
     view = make_view(rounds=3)
     drawn = draw_all(view.status(), view.rounds(10))
