@@ -24,7 +24,7 @@ _WHAT_TO_DO: Final[Mapping[FailureReason, str]] = {
     "--alpha and --targets decide",
     "no-such-name": "Spell it as in: getent hosts NAME; or give the IP address",
     "no-route": "Look at this machine's own network: ip address; ip route",
-    "connection-refused": "Check that it runs there and the port: without --listen it changes with every start",
+    "connection-refused": "Check that it runs there, and the port: without --listen it is another one at every start",
     "timeout": "Check that the machine is on, and that its firewall lets the port through",
     "refused": "Check the address: peerd id prints that of a peer, peerd-bootstrap start that of a node",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -172,3 +173,13 @@ def test_it_is_looked_again_whether_or_not_the_system_says_something(monkeypatch
 
     with pytest.raises(EOFError):
         trio.run(SystemInterfaces().watch, look)
+
+
+def test_a_goodbye_from_an_address_that_is_gone_puts_no_traceback_into_the_log(play_libp2p, caplog):
+    async def scenario(world):
+        await world.peer()
+        logging.getLogger("zeroconf").warning("Error with socket", exc_info=OSError("Network is unreachable"))
+
+        assert "Error with socket" not in caplog.text
+
+    play_libp2p(scenario)

@@ -44,6 +44,7 @@ def install() -> None:
     multiselect_communicator.read_delim = _read_negotiation  # stock, it reads whatever length it is told
     pubsub.maybe_consume_signed_record = _ignore_record  # 64 KB of addresses a peer, which nobody here looks up
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs a line for whatever a stranger sends
+    logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # and this one a traceback when an address has gone
 
 
 async def _read_negotiation(reader: Any) -> bytes:
