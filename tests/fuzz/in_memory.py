@@ -119,6 +119,8 @@ class Device:
             try:
                 await daemon.run()
             except* Unforeseen as group:
+                if self.world.thrower is None:
+                    raise
                 self.doubts += [str(error) for error in leaves(group)]
             self.failures += Counter(daemon._failures.now().counts)
 
@@ -391,9 +393,9 @@ async def in_turn(self: journal.Journal, function: Callable[..., Any], *argument
     return function(*arguments)
 
 
-async def unserved(app: Any, socket_path: Path, stop: asyncio.Event, *, ready: Callable[[], None]) -> None:
+async def unserved(app: Any, door: Any, stop: asyncio.Event, **_: Any) -> None:
     """Instead of the control socket."""
-    ready()
+    door.was_open = True
     await stop.wait()
 
 

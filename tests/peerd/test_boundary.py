@@ -181,6 +181,7 @@ TASKS_OF_THEIR_OWN = {
     "peerd/worker/parent.py": 2,  # within the task `worker`
     "peerd/worker/life.py": 1,  # likewise
     "peerd/discovery/bootstrap.py": 1,  # within `discovery bootstrap`
+    "peerd/serve.py": 1,  # within `control interface`
     "peerd/text_watch.py": 1,  # within `text watch`
     "peerd/event_stream.py": 4,  # within a request
 }
