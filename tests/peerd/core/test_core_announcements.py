@@ -43,6 +43,15 @@ def test_an_announcement_records_name_and_addresses(playbook: Any) -> None:
     assert known.addresses == ("/ip4/1.2.3.4/tcp/4001",)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028", "\0", "\n/ip4/5.6.7.8/tcp/1"])
+def test_what_holds_a_line_break_is_no_address(playbook: Any, end: str) -> None:
+    play = playbook()
+    play.worker()
+    play.hear(addresses=("/ip4/1.2.3.4/tcp/4001" + end, "/ip4/1.2.3.4/tcp/4002"))
+
+    assert play.node.neighbours["peer-one"].addresses == ("/ip4/1.2.3.4/tcp/4002",)
+
+
 def test_another_network_is_refused_and_counted(playbook: Any) -> None:
     play = playbook()
     play.worker()
