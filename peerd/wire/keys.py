@@ -35,6 +35,13 @@ _PUBLIC_KEY_BYTES = 32
 _PROTOBUF_KEY = bytes.fromhex("08011220")  # field 1 (type) = 1, Ed25519; field 2 (data): 32 bytes
 _IDENTITY_MULTIHASH = bytes.fromhex("0024")  # code 0, the bytes themselves; 36 bytes
 _PREFIX = _IDENTITY_MULTIHASH + _PROTOBUF_KEY
+_FIELD = 2**255 - 19
+_SIGN = 1 << 255  # of x, in the highest bit
+_ORDER_8 = (  # RFC 7748 and 8032 name none of them; as in libsodium's ge25519_has_small_order
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+)
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, *(int.from_bytes(y, "little") for y in _ORDER_8)})  # y, either sign of x
 _MAX_PEER_ID = 64  # characters; an Ed25519 peer id has 52, and base58 takes quadratic time
 
 
@@ -81,7 +88,7 @@ def peer_id_of(public_key: bytes) -> PeerId:
 
 
 def public_key_of(peer: str) -> bytes | None:
-    """The raw Ed25519 public key inside a peer id; None where it is no id of an Ed25519 key, spelt as it must be."""
+    """The raw Ed25519 public key inside a peer id; None where it is no id of a sound Ed25519 key, well spelt."""
     if len(peer) > _MAX_PEER_ID:
         return None
     try:
@@ -91,7 +98,17 @@ def public_key_of(peer: str) -> bytes | None:
     key = raw[len(_PREFIX) :]
     if not raw.startswith(_PREFIX) or len(key) != _PUBLIC_KEY_BYTES or peer_id_of(key) != peer:
         return None
-    return key
+    return key if is_sound(key) else None
+
+
+def is_sound(key: bytes) -> bool:
+    """Whether a raw public key is written in the one way, and of more than eight points.
+
+    Under a key of small order there are signatures of any message, which anybody can make; and one key written in two
+    ways would be two peers.
+    """
+    y = int.from_bytes(key, "little") & ~_SIGN
+    return y < _FIELD and y not in _SMALL_ORDER
 
 
 def verify(peer: PeerId, signature: bytes, data: bytes) -> bool:

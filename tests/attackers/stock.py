@@ -27,13 +27,14 @@ BLOB = bytes(range(256)) * 8000  # two megabytes
 class Attacker:
     """A stock libp2p host with no guards, in a thread of its own; `do` runs a trio function there."""
 
-    def __init__(self) -> None:
+    def __init__(self, pair=None) -> None:
+        self._pair = pair
         self._bridge = Bridge(self._main, name="attacker")
 
     async def _main(self, stopping: trio.Event, *, task_status) -> None:
         from libp2p.crypto.x25519 import create_new_key_pair
 
-        pair = generate_new_ed25519_identity()
+        pair = self._pair or generate_new_ed25519_identity()
         self.host = new_host(
             key_pair=pair, sec_opt={NOISE: Noise(pair, noise_privkey=create_new_key_pair().private_key)}
         )
@@ -71,8 +72,8 @@ async def _close(stream) -> None:
 
 
 @asynccontextmanager
-async def attacking(*victims):
-    attacker = Attacker()
+async def attacking(*victims, pair=None):
+    attacker = Attacker(pair)
     await attacker._bridge.start()
     try:
         for victim in victims:

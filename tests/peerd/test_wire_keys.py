@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootstrap.registry import State, register
+from p2pfinetune.names import Refusal
 from peerd.errors import StoreError, UsageError
+from peerd.wire import keys
+from peerd.wire.addresses import dialable, parse_address
 from peerd.wire.keys import PeerKey, load_group_key, public_key_of, sealed, verify
+from peerd.wire.messages import Register
 
 SEED = bytes(range(32))
 SIGNATURE = (
@@ -195,3 +202,66 @@ def test_a_group_key_of_another_user_is_for_a_group_at_most(tmp_path, monkeypatc
     with pytest.raises(UsageError, match="can be read by others") as raised:
         load_group_key(path)
     assert "install -m 600" in raised.value.hint
+
+
+FIELD = 2**255 - 19
+D = -121665 * pow(121666, -1, FIELD) % FIELD  # of the curve, RFC 8032
+
+
+def points_of(key: bytes) -> list[tuple[int, int]]:
+    """Those that an encoding stands for, read as loosely as it can be."""
+    number = int.from_bytes(key, "little")
+    y, sign = (number & ~(1 << 255)) % FIELD, number >> 255
+    square = (y * y - 1) * pow(D * y * y + 1, -1, FIELD) % FIELD
+    x = pow(square, (FIELD + 3) // 8, FIELD)
+    if x * x % FIELD != square:
+        x = x * pow(2, (FIELD - 1) // 4, FIELD) % FIELD
+    return [(FIELD - x if x & 1 != sign else x, y)] if x * x % FIELD == square else []
+
+
+def doubled(point: tuple[int, int]) -> tuple[int, int]:
+    x, y = point
+    product = D * x * x * y * y
+    return (
+        2 * x * y * pow(1 + product, -1, FIELD) % FIELD,
+        (y * y + x * x) * pow(1 - product, -1, FIELD) % FIELD,
+    )
+
+
+def encoded(y: int, sign: int = 0) -> bytes:
+    return (y | sign << 255).to_bytes(32, "little")
+
+
+UNSOUND = [encoded(y, sign) for y in sorted(keys._SMALL_ORDER) for sign in (0, 1)]
+TWICE_WRITTEN = [encoded(FIELD + above, sign) for above in range(19) for sign in (0, 1)]
+
+
+@pytest.mark.parametrize("key", UNSOUND, ids=lambda key: key[:3].hex())
+def test_a_key_of_small_order_is_no_key_though_anything_can_be_signed_under_it(key):
+    for point in points_of(key):
+        assert doubled(doubled(doubled(point)))[0] == 0  # eight times it is the neutral element, or of order two
+        assert doubled(doubled(doubled(doubled(point)))) == (0, 1)
+
+    assert public_key_of(keys.peer_id_of(key)) is None
+    assert not verify(keys.peer_id_of(key), bytes([1]) + bytes(63), b"whatever")
+
+
+def test_a_signature_of_anything_under_the_neutral_element_would_be_valid_without_that():
+    neutral = encoded(1)
+
+    Ed25519PublicKey.from_public_bytes(neutral).verify(neutral + bytes(32), b"whatever")  # raises where it is not
+
+
+@pytest.mark.parametrize("key", TWICE_WRITTEN, ids=lambda key: key[:1].hex() + key[-1:].hex())
+def test_a_key_that_is_written_beyond_the_field_is_no_key(key):
+    assert public_key_of(keys.peer_id_of(key)) is None
+
+
+def test_a_peer_under_such_a_key_has_no_address_that_could_be_dialled_or_registered():
+    peer = keys.peer_id_of(encoded(0))
+
+    assert isinstance(parse_address(f"/ip4/192.0.2.1/tcp/4001/p2p/{peer}"), Refusal)
+    assert dialable(["/ip4/192.0.2.1/tcp/4001"], peer) == ()
+    message = Register(network="a" * 64, addresses=("/ip4/192.0.2.1/tcp/4001",))
+    state, _ = register(State(), 0.0, peer, "192.0.2.1", message, random.Random(0))
+    assert [registration.addresses for registration in state.registrations.values()] == [()]  # told to nobody

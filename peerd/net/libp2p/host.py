@@ -11,13 +11,11 @@ from typing import Any
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.rcmgr import ResourceLimits, new_resource_manager
 from libp2p.rcmgr.connection_limits import ConnectionLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from multiaddr import Multiaddr
 
@@ -27,6 +25,7 @@ from peerd.net import limits
 from peerd.net.libp2p import guards
 from peerd.net.libp2p.alive import WatchedYamux
 from peerd.net.libp2p.guard import Guard
+from peerd.net.libp2p.identity import Ed25519Noise
 from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
 from peerd.wire.addresses import Address, expand_wildcards, parse_address
 from peerd.wire.keys import PeerKey
@@ -42,7 +41,7 @@ def make_host(key: PeerKey, *, max_connections: int, max_inbound: int, psk: str 
     pair = create_new_key_pair(key.seed)
     host = new_host(
         key_pair=pair,
-        sec_opt={NOISE: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
+        sec_opt={NOISE: Ed25519Noise(pair, guard.count)},
         muxer_opt={YAMUX: WatchedYamux},
         psk=psk,
         disable_identify_address_discovery=True,

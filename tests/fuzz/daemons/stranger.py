@@ -18,7 +18,6 @@ from pathlib import Path
 
 import trio
 from libp2p import generate_new_ed25519_identity
-from libp2p.crypto.ecc import create_new_key_pair as ecc
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519
 from libp2p.crypto.rsa import create_new_key_pair as rsa
 from libp2p.crypto.secp256k1 import create_new_key_pair as secp256k1
@@ -102,9 +101,9 @@ class Stranger:
 
     async def identity(self, target: Target) -> None:
         """A handshake of Noise under a key of another kind, or that breaks off."""
-        kind = self.dice.randrange(5)
-        if kind < 4:
-            pair = (lambda: rsa(1024), secp256k1, lambda: ecc("P-256"), lambda: ed25519(bytes(32)))[kind]()
+        kind = self.dice.randrange(4)
+        if kind < 3:
+            pair = (lambda: rsa(1024), secp256k1, lambda: ed25519(bytes(32)))[kind]()
             async with line(target, pair) as connection:
                 await member(target, connection)
             return
