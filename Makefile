@@ -8,7 +8,7 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # what ATen, oneDNN and MKL may use of the processor: no AVX-512, no matrix units
 MASKED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help setup demo test test-masked check test-slow fuzz soak browser bench screenshot clean
+.PHONY: help setup demo test test-masked check test-slow fuzz fuzz-daemons soak browser bench screenshot clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
@@ -39,6 +39,9 @@ test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or
 
 fuzz: setup      ## fuzz every decoder and protocol, coverage-guided, for MINUTES (5) in all
 	@$(PYTHON) -m tests.fuzz run --minutes $(or $(MINUTES),5) $(FUZZ)
+
+fuzz-daemons: setup  ## fuzz whole daemons over real libp2p on loopback, for MINUTES (5), by SEED (0)
+	@$(PYTHON) -m tests.fuzz daemons --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
 
 soak: setup      ## ten daemons under kills, attackers and link faults: make soak MINUTES=20
 	@$(PYTHON) -m tests.soak --minutes $(or $(MINUTES),20) $(SOAK)
