@@ -59,8 +59,14 @@ async def go(world: World, seconds: float, began: float) -> float:
     while now() < MEETING_SECONDS and not all(met(member, world) for member in world.members):
         await look(world, now())
         await asyncio.sleep(0.5)
+    if not all(met(member, world) for member in world.members):
+        world.trouble.append(f"not everybody had met everybody after {MEETING_SECONDS:.0f} s, so nothing was fuzzed")
+        return now()
+    world.attack(seconds + MEETING_SECONDS)
+    beginning = now()
+    while not world.attacked and now() < beginning + MEETING_SECONDS:  # noqa: ASYNC110  # it is another process
+        await asyncio.sleep(0.2)
     attacked = now()
-    world.attack(seconds)
     back: dict[str, float] = {}
     due = {m.name: attacked + world.dice.random() * RESTART_SECONDS for m in world.members if m.restarted}
     while now() < attacked + seconds:
@@ -94,7 +100,7 @@ def met(member: Member, world: World) -> bool:
 
 def verdict(world: World, began: float, attacked: float, stopped: float) -> list[str]:
     """What was not as promised, in sentences."""
-    found = [*lost(world.members, stopped), *strangers_in(world.members)]
+    found = [*world.trouble, *lost(world.members, stopped), *strangers_in(world.members)]
     for member in world.members:
         found += faults_of(member.peer.life, stopped - began, attacked)
         found += member.peer.trouble

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfinetune import interpreter
@@ -17,7 +17,7 @@ from peerd.orphans import die_with_parent
 from tests.soak.peer import Peer
 from tests.soak.verdict import RECOVERY_SECONDS
 
-MEETING_SECONDS = 20.0  # after a start, until everybody has met everybody
+MEETING_SECONDS = 60.0  # at most, after a start, until everybody has met everybody
 OPTIONS = {"group": "fuzz", "steps_per_round": 2, "warmup_rounds": 1, "collect_seconds": 1.0, "patience": 1_000_000}
 
 
@@ -40,7 +40,6 @@ class Member:
     injected: bool
     restarted: bool
     id: str = ""
-    ups: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -78,6 +77,7 @@ class World:
         kinds = ["plain"] * plain + ["restarted"] * restarted + ["injected"] * injected
         self.members = [self._member(number, kind) for number, kind in enumerate(kinds)]
         self.stranger: subprocess.Popen[bytes] | None = None
+        self.trouble: list[str] = []
 
     def _run(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.out").open("ab") as out, (self.folder / f"{name}.log").open("ab") as log:
@@ -125,6 +125,11 @@ class World:
         self.stranger = self._run(
             "stranger", [sys.executable, "-m", "tests.fuzz.daemons.stranger", str(self.folder / "plan.json")]
         )
+
+    @property
+    def attacked(self) -> bool:
+        """Whether the stranger has done something, or never will."""
+        return bool(self.done()) or self.stranger is None or self.stranger.poll() is not None
 
     def done(self) -> Counter[str]:
         """What the stranger did, by stage."""
