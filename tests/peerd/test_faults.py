@@ -161,7 +161,7 @@ def test_every_step_that_is_declared_stands_in_the_source_and_no_other_does():
     for _, tree in sources():
         for node in ast.walk(tree):
             is_write = isinstance(node, ast.Call) and ast.unparse(node.func) in {"self._writing", "self._save_document"}
-            if is_write and isinstance(node.args[0], ast.Constant):
+            if is_write and node.args and isinstance(node.args[0], ast.Constant):
                 transactions.add(node.args[0].value)
 
     assert transactions == set(TRANSACTIONS)
