@@ -62,12 +62,12 @@ def target(folder: str | os.PathLike[str]) -> Path:
     """
     text = os.fsdecode(folder)
     if not text.strip() or "\0" in text:
-        raise UsageError("export: the folder's name is empty", "name one, for example: peerd export ./my-adapter")
+        raise UsageError("the folder's name is empty", "name one, for example: peerd export ./my-adapter")
     try:
         text.encode()
         path = Path(os.path.normpath(absolute(text)))
     except UnicodeEncodeError as error:
-        raise UsageError("export: the folder's name holds bytes that are no UTF-8", "choose another name") from error
+        raise UsageError("the folder's name holds bytes that are no UTF-8", "choose another name") from error
     except RuntimeError as error:  # of a home folder that nobody has
         raise UsageError(f"{text}: {error}", "give the whole path") from error
     try:

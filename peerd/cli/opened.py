@@ -15,7 +15,7 @@ from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import finish, say
 from peerd.client import Client, find_socket
 from peerd.errors import UsageError
-from peerd.paths import Paths
+from peerd.paths import Paths, absolute
 
 
 def dashboard(
@@ -67,7 +67,8 @@ def demo(
 
     from peerd.demo import DemoOptions, run
 
-    given: dict[str, Any] = {"peers": peers, "trust": trust, "data": data, "keep": keep, "report": report, "seed": seed}
+    given: dict[str, Any] = {"peers": peers, "trust": trust, "keep": keep, "seed": seed}
+    given |= {name: absolute(path) for name, path in (("data", data), ("report", report)) if path is not None}
     if rounds is not None:
         given["rounds"] = rounds
     try:

@@ -445,6 +445,18 @@ def test_the_demo_gets_what_was_typed(say: Any, tmp_path: Path, monkeypatch: pyt
     assert asked == [(DemoOptions(peers=4, rounds=6, trust="uniform", data=tmp_path, keep=True), True)]
 
 
+def test_folders_of_the_demo_are_meant_where_they_are_typed(
+    say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its daemons stand elsewhere."""
+    asked: list[Any] = []
+    monkeypatch.setattr("peerd.demo.run", lambda options, _: asked.append(options))
+    monkeypatch.chdir(tmp_path)
+    say("demo", "--data", "texts", "--report", "report", "--json")
+
+    assert [(options.data, options.report) for options in asked] == [(tmp_path / "texts", tmp_path / "report")]
+
+
 def test_a_demo_of_nonsense_is_bad_usage(say: Any) -> None:
     assert say("demo", "--peers", 0)[0] == 2
 
