@@ -79,14 +79,13 @@ def test_whoever_was_waited_for_longest_gives_way(dial: Any, daemon: Any) -> Non
 
 
 def test_whoever_is_answered_keeps_its_place(dial: Any, daemon: Any, view: Any) -> None:
-    watcher = dial(WATCHING)
-    assert b"200 OK" in watcher.recv(200)
+    lines = dial(WATCHING).makefile("rb")
+    assert b"200 OK" in lines.readline()
+    while not lines.readline().startswith(b"data: "):
+        pass
     for _ in range(3 * MAX_CONNECTIONS):
         dial()
     Client(socket_path=daemon.paths.socket).status()
-    lines = watcher.makefile("rb")
-    while not lines.readline().startswith(b"data: "):
-        pass
     daemon.call(view.finish_round)
     while not (line := lines.readline()).startswith(b"data: "):
         pass
