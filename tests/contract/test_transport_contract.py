@@ -82,7 +82,7 @@ def test_a_peer_of_another_network_is_refused_by_both(play):
         outcomes = [await one.connect(stranger), await stranger.connect(one)]
 
         assert [type(o) for o in outcomes] == [Failed, Failed]
-        assert [o.reason for o in outcomes] == ["other-network", "other-network"]
+        assert [o.reason for o in outcomes] == ["other-network", "other-network"], [o.detail for o in outcomes]
         assert one.transport.connected() == stranger.transport.connected() == frozenset()
         assert not one.saw(Connected)
         assert not stranger.saw(Connected)

@@ -280,13 +280,13 @@ class Node:
         try:
             with trio.move_on_after(GREETING_SECONDS):
                 failed = await self._greet(peer)
+            if peer in self.accepted:
+                return None
+            await self.disconnect(peer)  # before anybody hears of it, and dials again what would be closed with it
+            self._greeted.pop(peer, None)
+            return failed
         finally:
             done.set()
-        if peer in self.accepted:
-            return None
-        self._greeted.pop(peer, None)
-        await self.disconnect(peer)
-        return failed
 
     async def _greet(self, peer: PeerId) -> Failed:
         """Why it is none of ours, if it is not accepted by the end."""
