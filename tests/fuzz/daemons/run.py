@@ -17,7 +17,7 @@ from tests.soak.verdict import faults_of
 LOOK_SECONDS = 2.0
 AWAY_SECONDS = 3.0
 RESTART_SECONDS = 40.0  # between two restarts of one daemon
-SETTLED = 2  # connections to daemons of the own kind, before anything begins
+SETTLING_SECONDS = 30.0  # before the end nobody is restarted: a daemon that has just begun does not know SIGTERM yet
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ async def go(world: World, seconds: float, began: float) -> float:
             if member.name in back and back[member.name] <= now():
                 member.peer.start(now())
                 del back[member.name]
-            if member.name not in back and due[member.name] <= now() < attacked + seconds - 2 * AWAY_SECONDS:
+            if member.name not in back and due[member.name] <= now() < attacked + seconds - SETTLING_SECONDS:
                 (member.peer.kill if world.dice.random() < 0.5 else member.peer.stop)(now())
                 back[member.name], due[member.name] = now() + AWAY_SECONDS, now() + RESTART_SECONDS
         await look(world, now())
