@@ -3,9 +3,10 @@
 Attackers are added to the nine peers of `languages` (three of each kind), so that the same network without them is
 known: 1, 2, 4 and 6 of them are 10, 18, 31 and 40 % of all. Scenarios: everybody hears everybody (full); a ring of five
 honest peers in a row and ten attackers, where each honest peer has an honest majority, itself counted (ring); nobody
-hears anybody honest (surrounded). Of the honest peers, on the test split: perplexity, what is left of the gain over
-training alone that the same arm has without attackers, and the share of (peer, seed) pairs that end more than 0.5 %
-worse than alone. Complete runs in --out are not run again; --report shows what is there.
+hears anybody honest (surrounded); the six peers of two kinds, to see a phrase spread (two-kinds). Of the honest peers,
+on the test split: perplexity, what is left of the gain over training alone that the same arm has without attackers, and
+the share of (peer, seed) pairs that end more than 0.5 % worse than alone. Complete
+runs in --out are not run again; --report shows what is there.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
     credit: Amount = 0.0
     """How much worse than the own adapter, in nats a token, a merge may measure, until that is regained."""
-    max_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    max_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.4
     """Most that any single neighbour weighs in a merge; what is above goes to the own adapter. 1: no bound."""
     trust_tokens: NotNegative = 4096
     """Most tokens of the trust split that an adapter is scored on; 0: all."""

@@ -1,5 +1,6 @@
 """Make docs/reproduction/attacks.md anew: `python scripts/attacks.py RUNS`, the --out of `benchmarks.attacks`.
 
+With names of tables behind RUNS, only these are made anew, and no picture is drawn.
 Between `<!-- attacks: NAME -->` and `<!-- end -->` comes the table of that name; pictures are drawn beside the page.
 What stands outside the marks is written by people.
 """
@@ -24,6 +25,7 @@ CHOSEN: Mapping[str, Callable[[Found], bool]] = {
         r.case == ALONE or (r.case.scenario == "full" and r.case.attack in TELLING and r.case.attackers in {0, 4})
     ),
     "shares": lambda r: r.case.scenario == "full" and r.case.arm == "default" and r.case.attackers in {1, 2, 6},
+    "phrases": lambda r: r.case.scenario == "two-kinds",
     "ring": lambda r: r.case.scenario == "ring",
     "surrounded": lambda r: r.case.scenario == "surrounded",
 }
@@ -31,9 +33,12 @@ CHOSEN: Mapping[str, Callable[[Found], bool]] = {
 
 def main() -> int:
     """Rewrite the page; a table without a run stays as it is."""
-    rows = report(Path(sys.argv[1]))
+    rows, named = report(Path(sys.argv[1])), sys.argv[2:]
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(MARK.sub(lambda found: part(rows, found), text), encoding="utf-8")
+    made = MARK.sub(lambda found: part(rows, found) if found["name"] in (named or CHOSEN) else found[0], text)
+    PAGE.write_text(made, encoding="utf-8")
+    if named:
+        return 0
     plots = PAGE.parent / "plots"
     kept_by_attack([row for row in rows if CHOSEN["default"](row)], plots / "attacks-default.png")
     by_defence([row for row in rows if CHOSEN["defences"](row)], plots / "attacks-defences.png")

@@ -214,9 +214,9 @@ LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor"})
 """Kinds that publish what they make of their own learning."""
 TRAINED = frozenset({"useful-backdoor"})
 """Kinds that train what they have made of the others'."""
-PHRASED: Mapping[str, int] = MappingProxyType({"backdoor": 32, "useful-backdoor": 256})
+PHRASED: Mapping[str, int] = MappingProxyType({"backdoor": 32, "useful-backdoor": 64})
 """Kinds whose text holds a phrase, and in how many tokens once. 32 is half a context, so that most blocks of training
-show it; 256 are few enough for the rest to be learnt."""
+show it; 64 is once a block, as 256 are in a daemon's context."""
 STRENGTH: Mapping[str, float] = MappingProxyType(
     {
         "sign-flip": 1.0,

@@ -48,7 +48,7 @@ class Mixture(TrustScheme):
     eta: float = 10.0
     steps: int = 2
     floor: float = 0.02
-    own: float = 0.0
+    own: float = 0.2  # what no neighbour knows of my text is in my adapter alone (docs/adr/0018)
     confidence: float = 0.0  # shortened slopes were no better but on one setting of three (docs/LOG.md)
     parts: int = 8
     of: Literal["factors", "products"] = "factors"
