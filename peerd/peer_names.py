@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from p2pfinetune.names import PeerId
 from peerd.render import columns, isolated, short_id
 
 MAX_COLUMNS = 40  # of a terminal
 MAX_MARKS = 3  # upon one letter, each once; Hindi, Hebrew and Vietnamese need no more
-MAX_READ = 256  # characters that are looked at; on the wire a name has 64
+MAX_READ = 256  # characters that are looked at, and that are left: on the wire a name has 64, NFKC makes 18 of one
 ENDING = 6  # characters of an id
 ME, NO_NAME, OTHERS = "(me)", "(no name)", "(others)"
 
@@ -46,7 +48,7 @@ def clean(name: str) -> str:
     """What of a chosen name may be shown; empty where there is nothing to be seen."""
     kept: list[str] = []
     marks = ""
-    for character in unicodedata.normalize("NFKC", name[:MAX_READ]):
+    for character in unicodedata.normalize("NFKC", name[:MAX_READ])[:MAX_READ]:
         category = unicodedata.category(character)
         if category in _GONE or _UNSEEN.fullmatch(character):
             continue
@@ -113,8 +115,7 @@ def alike(asked: str, named: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _cut(name: str) -> str:
-    if columns(name) <= MAX_COLUMNS:
+    widths = list(accumulate(map(columns, name)))
+    if not widths or widths[-1] <= MAX_COLUMNS:
         return name
-    while columns(name) > MAX_COLUMNS - 1:
-        name = name[:-1]
-    return name.rstrip() + "…"
+    return name[: bisect_right(widths, MAX_COLUMNS - 1)].rstrip() + "…"

@@ -10,12 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pfinetune.names import PeerId
+from peerd import peer_names
 from peerd.cli.named import chosen
 from peerd.errors import UsageError
 from peerd.panels import draw_all
 from peerd.peer_names import (
     MAX_COLUMNS,
     MAX_MARKS,
+    MAX_READ,
     ME,
     NO_NAME,
     cell,
@@ -28,6 +30,7 @@ from peerd.peer_names import (
     told_apart,
 )
 from peerd.render import columns, line
+from peerd.wire.messages import MAX_NAME
 
 ANNA = PeerId("12D3KooWAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAn11")
 EVE = PeerId("12D3KooWEveEveEveEveEveEveEveEveEveEveEveEveEveEve33")
@@ -144,6 +147,23 @@ def test_names_that_differ_are_not_alike() -> None:
 )
 def test_my_own_name_has_to_be_one_that_others_see_as_it_is(name: str) -> None:
     assert fault(name)
+
+
+@pytest.mark.parametrize("name", ["\ufdfa" * MAX_NAME, "n\u0301" * (MAX_NAME // 2), "李" * MAX_NAME, "n" * MAX_NAME])
+def test_what_is_done_for_a_name_does_not_grow_with_what_its_letters_stand_for(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    measured: list[int] = []
+
+    def counting(text: str) -> int:
+        measured.append(len(text))
+        return columns(text)
+
+    monkeypatch.setattr(peer_names, "columns", counting)
+
+    assert len(clean(name)) <= MAX_READ
+    assert columns(shown(name).strip("\u2068\u2069")) <= MAX_COLUMNS
+    assert sum(measured) <= MAX_READ  # it grew with the square: ten strangers held the daemon up for seven seconds
 
 
 @pytest.mark.parametrize("name", ["", "anna", "Zoë", "Zoe\u0308", "אנה", "李雷", "n" * 64])
