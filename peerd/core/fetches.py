@@ -167,6 +167,7 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
         round=said.round,
         order=said.order,
         heard_at=known.transfer.heard_at,
+        first_heard_at=known.transfer.heard_at,
         admitted_at=node.at,
     )
     known = replace(known, admitted=update, transfer=None, strikes=0, missed=0, fetch_not_before=node.at)

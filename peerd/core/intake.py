@@ -115,8 +115,9 @@ def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node
 
 
 def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
-    admitted = known.admitted
+    admitted, used = known.admitted, known.used
     if admitted is not None and (admitted.digest, admitted.codec) == (said.blob, said.codec):
+        used = used if known.is_fresh else said.order  # what a merge has had is nothing new under a new number
         admitted = replace(admitted, round=said.round, order=said.order, heard_at=node.at)  # nothing to fetch
     return replace(
         known,
@@ -127,6 +128,7 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
         heard_at=node.at,
         seen=said.order,
         admitted=admitted,
+        used=used,
         missed=known.missed + (known.fetch_failures > 0),
         fetch_failures=0,
     )

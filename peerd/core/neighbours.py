@@ -25,6 +25,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     round: Round
     order: Order
     heard_at: float
+    """When it was announced last under a new number."""
+    first_heard_at: float
+    """When it was announced first; to say the same again makes nobody a copier of who copied it meanwhile."""
     admitted_at: float
 
 

@@ -194,13 +194,13 @@ def _compared(node: Node, event: Collaborated) -> Moved:
 
 
 def copies_of(node: Node, pairs: Iterable[tuple[PeerId, PeerId]]) -> dict[PeerId, PeerId]:
-    """Copier to original. I copy nobody; of two others, the one whose update was heard later is the likelier copy."""
+    """Copier to original. I copy nobody; of two others, the one that said its own later is the likelier copy."""
 
     def heard(peer: PeerId) -> tuple[float, PeerId]:
         known = node.neighbours.get(peer)
         if known is None or known.admitted is None:
             return (node.at if peer != node.me else float("-inf"), peer)
-        return (known.admitted.heard_at, peer)
+        return (known.admitted.first_heard_at, peer)
 
     found: dict[PeerId, PeerId] = {}
     for pair in pairs:

@@ -44,7 +44,15 @@ def node(**changes):
 
 
 def update():
-    return Update(digest=Digest("0" * 64), codec="bf16", round=Round(2), order=(1, 2), heard_at=80.0, admitted_at=85.0)
+    return Update(
+        digest=Digest("0" * 64),
+        codec="bf16",
+        round=Round(2),
+        order=(1, 2),
+        heard_at=80.0,
+        first_heard_at=80.0,
+        admitted_at=85.0,
+    )
 
 
 def test_it_says_who_where_and_how_long():

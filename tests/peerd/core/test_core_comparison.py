@@ -78,6 +78,21 @@ def test_of_two_copies_the_later_one_is_told_to_be_the_copy(play: Any) -> None:
     assert not play.node.standings
 
 
+def test_who_says_its_update_again_is_not_told_to_be_the_copy_of_who_copied_it_meanwhile(play: Any) -> None:
+    play.hear("peer-one", 2, after=5.0, blob=play.said("peer-one", 1).blob)  # it was started again, or has moved
+    merged(play, copies=((ONE, TWO),))
+
+    assert play.node.neighbours[ONE].copy_of is None
+    assert play.node.neighbours[TWO].copy_of == ONE
+
+
+def test_an_outlier_that_says_its_update_again_during_the_merge_is_set_aside_all_the_same(play: Any) -> None:
+    play.hear("peer-two", 2, blob=play.said("peer-two", 1).blob)
+    merged(play, refused={TWO: "norm-outlier"})
+
+    assert play.node.neighbours[TWO].admitted is None
+
+
 def test_who_copies_me_is_told(play: Any) -> None:
     merged(play, copies=((play.node.me, ONE),))
 

@@ -140,7 +140,13 @@ def test_the_updates_that_go_are_the_oldest_of_those_that_no_merge_wants(playboo
     for number, name in enumerate(names):
         said = play.said(name)
         update = Update(
-            digest=said.blob, codec="bf16", round=Round(1), order=said.order, heard_at=90.0 + number, admitted_at=99.0
+            digest=said.blob,
+            codec="bf16",
+            round=Round(1),
+            order=said.order,
+            heard_at=90.0 + number,
+            first_heard_at=90.0 + number,
+            admitted_at=99.0,
         )
         peers[name] = Neighbour(peer=name, lot=0.5, latest=said, heard_at=90.0 + number, admitted=update)
     trusted = {names[0]: 0.4, names[1]: 0.4, play.node.me: 0.2}  # heard longest ago, and wanted in the next merge

@@ -426,6 +426,18 @@ def test_a_resting_peer_merges_nothing_twice(playbook: Any) -> None:
         assert not [effect for effect in play.tick(10.0) if not isinstance(effect, do.Repeat)]
 
 
+def test_a_resting_peer_merges_nothing_twice_under_whatever_number_it_is_said_again(playbook: Any) -> None:
+    play = resting(playbook)
+    play.connect()
+    play.receive()
+    play.collaborated(2.0)
+
+    for sequence in range(2, 40):  # as quickly as anybody may speak: each was a merge, a checkpoint and a round
+        assert not play.hear(sequence=sequence, after=5.0, blob=play.said(sequence=1).blob)
+    assert play.receive(sequence=40)
+    assert play.wanted(do.Collaborate)
+
+
 def test_training_resumes_when_a_merge_beats_the_best_guard_loss(playbook: Any) -> None:
     play = resting(playbook)
     play.connect()
