@@ -79,27 +79,32 @@ def announced_here(message: bytes, network: Digest) -> Announcement | None:
 
 
 class Echoes:
-    """The newest announcement of each run of each neighbour, as it came: handed back to whoever has that identity."""
+    """The newest announcement of each run of each neighbour, as it came: handed back to whoever has that identity.
+
+    Which run spoke last is told by when its words were sealed and not by when they came: anybody may bring words of a
+    run that ended long ago, over and over, and must not have those of one that goes on forgotten.
+    """
 
     def __init__(self, limit: int = MAX_ECHOES) -> None:
         self._limit = limit
-        self._newest: OrderedDict[PeerId, OrderedDict[int, tuple[int, bytes]]] = OrderedDict()
+        self._newest: OrderedDict[PeerId, dict[int, tuple[int, int, bytes]]] = OrderedDict()
 
     def heard(self, said: Announcement, message: bytes) -> None:
         """Keep it where it is the newest of its epoch; whoever, and whichever run, was longest silent falls out."""
-        runs = self._newest.pop(said.peer, None) or OrderedDict()
+        runs = self._newest.pop(said.peer, {})
         self._newest[said.peer] = runs
-        kept = runs.pop(said.epoch, None)
-        runs[said.epoch] = (said.sequence, message) if kept is None or said.sequence >= kept[0] else kept
+        kept = runs.get(said.epoch)
+        if kept is None or (said.sequence, said.time) >= kept[:2]:
+            runs[said.epoch] = (said.sequence, said.time, message)
         if len(runs) > MAX_RUNS:
-            runs.popitem(last=False)
+            del runs[min(runs, key=lambda epoch: runs[epoch][1])]
         if len(self._newest) > self._limit:
             self._newest.popitem(last=False)
 
     def of(self, peer: PeerId, *, besides: int) -> bytes | None:
-        """What was heard last of another run of this identity than that of the epoch `besides`."""
-        others = [message for epoch, (_, message) in self._newest.get(peer, {}).items() if epoch != besides]
-        return others[-1] if others else None
+        """What was sealed last by another run of this identity than that of the epoch `besides`."""
+        others = [run for epoch, run in self._newest.get(peer, {}).items() if epoch != besides]
+        return max(others, key=lambda run: run[1])[2] if others else None
 
 
 @dataclass(slots=True)

@@ -215,9 +215,9 @@ def test_what_was_sent_is_bounded_and_loses_no_byte(monkeypatch):
     assert ledger.sent() == {}
 
 
-def words(peer, epoch, sequence):
-    fields = {"network": "a" * 64, "round": 1, "codec": "bf16", "size": 1, "blob": "b" * 64, "time": 1}
-    return Announcement(peer=peer, epoch=epoch, sequence=sequence, **fields)
+def words(peer, epoch, sequence, time=1):
+    fields = {"network": "a" * 64, "round": 1, "codec": "bf16", "size": 1, "blob": "b" * 64}
+    return Announcement(peer=peer, epoch=epoch, sequence=sequence, time=time, **fields)
 
 
 def test_the_newest_words_of_each_run_are_handed_back_to_another_with_that_identity():
@@ -230,11 +230,22 @@ def test_the_newest_words_of_each_run_are_handed_back_to_another_with_that_ident
     assert echoes.of("peer-2", besides=1) is None
 
 
+def test_who_brings_words_of_runs_that_ended_long_ago_has_those_of_a_twin_neither_forgotten_nor_hidden():
+    echoes = Echoes()
+    echoes.heard(words("peer-1", 10, 1, time=1000), b"mine")
+    echoes.heard(words("peer-1", 11, 1, time=1001), b"twin")
+    for old in (3, 9, 5, 7, 1, 8):
+        echoes.heard(words("peer-1", old, 99, time=old), b"old")
+
+    assert echoes.of("peer-1", besides=10) == b"twin"
+    assert echoes.of("peer-1", besides=11) == b"mine"
+
+
 def test_words_of_few_runs_of_few_peers_are_kept():
     echoes = Echoes(limit=3)
     for number in range(5):
         for epoch in range(9):
-            echoes.heard(words(f"peer-{number}", epoch, 1), b"%d" % epoch)
+            echoes.heard(words(f"peer-{number}", epoch, 1, time=epoch), b"%d" % epoch)
 
     assert [echoes.of(f"peer-{number}", besides=8) for number in range(5)] == [None, None, b"7", b"7", b"7"]
     assert [len(runs) for runs in echoes._newest.values()] == [MAX_RUNS] * 3
