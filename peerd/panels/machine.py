@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerd.panels._base import Drawing, Fact, Panel, Words
+from peerd.render import duration, printable
 from peerd.status import RoundRecord, Status
+from peerd.words import refusals
 
 MAX_CALLBACK_MS = 100.0  # the design's bound on CPU time of one callback
 
@@ -19,8 +21,9 @@ class Machine(Panel):
     order = 70
 
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
-        """Worker, loop and what runs."""
-        worker, loop = status.worker, status.loop
+        """Worker, loop, what runs, and what failed."""
+        worker, loop, failures = status.worker, status.loop, status.failures
+        failed = sum(failures.counts.values())
         held = loop.max_callback_cpu_ms
         facts = [
             Fact(
@@ -37,10 +40,16 @@ class Machine(Panel):
                 tone="warn" if held > MAX_CALLBACK_MS else "plain",
             ),
             Fact(label="loop lag at most", value=loop.max_lag_ms, unit="milliseconds"),
+            Fact(label="failed", value=failed, unit="number", tone="bad" if failed else "plain"),
             Fact(label="model", value=status.model, unit="text"),
             Fact(label="trust scheme", value=status.trust_scheme, unit="text"),
         ]
         sentences = [f"Trained in {worker.precision}: {worker.precision_why}."] if worker.precision_why else []
         if worker.last_error:
             sentences.append(f"Last error of the worker: {worker.last_error}")
+        if failed:
+            last = f"the last one, {duration(failures.last_seconds or 0.0)} ago: {printable(failures.last)}"
+            sentences.append(f"Failed since the start: {refusals(failures.counts)}; {last}.")
+        if status.turned_away:
+            sentences.append(f"Strangers on the network that were turned away: {refusals(status.turned_away)}.")
         return Words(facts=facts, sentences=sentences)

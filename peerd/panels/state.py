@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerd.panels._base import Drawing, Fact, Panel, Words
+from peerd.render import printable
 from peerd.status import RoundRecord, Status
 from peerd.words import advice, headline, verdict
 
@@ -19,9 +20,11 @@ class State(Panel):
     width = "full"
 
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
-        """The headline, whether the model gets better, and what to type."""
+        """The headline, whether the model gets better, what to type, and what else should be known."""
         connected = sum(neighbour.connected for neighbour in status.neighbours)
-        sentences = [*([verdict(status)] if verdict(status) else []), *advice(status)]
+        sentences = [said for said in (verdict(status), *advice(status), *status.notices) if said]
+        if status.before:
+            sentences.append(f"The run before this one did not end in order: {printable(status.before)}")
         return Words(
             headline=headline(status),
             tone="bad" if not status.health.ok else "good" if connected else "warn",

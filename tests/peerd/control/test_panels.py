@@ -8,6 +8,7 @@ import pytest
 
 from peerd.panels import PANELS, Drawing, draw_all
 from peerd.panels._base import Bars, Series, Table, Words
+from peerd.status import FailuresNow
 
 STATES = ("fresh", "alone", "some rounds", "broken", "strange numbers")
 
@@ -57,6 +58,28 @@ def test_this_machine_says_in_which_numbers_it_trains_and_why(moment: Any) -> No
 
     assert [fact.value for fact in drawing.facts if fact.label == "trains in"] == ["bf16"]
     assert "Trained in bf16: as it was trained so far." in drawing.sentences
+
+
+def test_the_page_says_what_peerd_status_says_of_notices_failures_and_the_run_before(make_view: Any) -> None:
+    status = msgspec.structs.replace(
+        make_view(rounds=3).status(),
+        notices=["This home was restored from a copy"],
+        before="process 7 was killed or crashed",
+        failures=FailuresNow(counts={"effect Publish": 2}, last="OSError: no\x1b room", last_seconds=61.0),
+        turned_away={"negotiation": 3},
+    )
+
+    now, machine = (PANELS.make(name).draw(status, []) for name in ("state", "machine"))
+
+    assert now.sentences[-2:] == [
+        "This home was restored from a copy",
+        "The run before this one did not end in order: process 7 was killed or crashed",
+    ]
+    assert [(fact.value, fact.tone) for fact in machine.facts if fact.label == "failed"] == [(2, "bad")]
+    assert machine.sentences[-2] == (
+        "Failed since the start: effect Publish 2; the last one, 1 min 1 s ago: OSError: no room."
+    )
+    assert machine.sentences[-1] == "Strangers on the network that were turned away: negotiation 3."
 
 
 def test_panels_come_in_the_order_of_the_page_each_once(make_view: Any) -> None:
