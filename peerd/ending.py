@@ -1,5 +1,8 @@
 """The end of a daemon is bounded: asked once it ends in order, by force where that takes long; asked twice, at once.
 
+One wish often comes as two signals: `timeout` sends its own to the process and then to the group of processes, and a
+Ctrl-C goes to a supervisor, which passes it on, and to us. What comes within a second of the first is the first.
+
 A terminal that closes (SIGHUP) asks, and never twice: its shell and the kernel both send the signal. Where it is
 ignored when we start, as `nohup` and `--detach` leave it, it stays ignored.
 """
@@ -12,11 +15,13 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
 ORDERLY_SECONDS: Final = 14.0  # the daemon promises fifteen, whatever peers, disks and the worker do
 TIDY_SECONDS: Final = 0.5  # for the socket and the worker's files
+ECHO_SECONDS: Final = 1.0
 FORCED: Final = 1  # exit code
 
 _log = logging.getLogger("peerd.ending")
@@ -51,10 +56,12 @@ class Ending:
         tidy: Callable[[], None] = lambda: None,
         *,
         leave: Callable[[int], object] = os._exit,
+        clock: Callable[[], float] = time.monotonic,
         orderly_seconds: float = ORDERLY_SECONDS,
     ) -> None:
         self._ask, self._kill, self._tidy, self._leave = ask, kill, tidy, leave
-        self._orderly_seconds = orderly_seconds
+        self._clock, self._orderly_seconds = clock, orderly_seconds
+        self._signalled_at: float | None = None
         self._timer: threading.Timer | None = None
         self._is_over = False
 
@@ -73,8 +80,10 @@ class Ending:
         """The first one asks, the second one does not."""
         if self._is_over:
             return
+        first, self._signalled_at = self._signalled_at, self._signalled_at or self._clock()
         if self._timer is not None:
-            if number != signal.SIGHUP:
+            is_echo = first is not None and self._clock() - first < ECHO_SECONDS
+            if number != signal.SIGHUP and not is_echo:
                 _log.warning("a second signal: leaving at once")
                 self.force()
         else:

@@ -92,7 +92,9 @@ class TextWatch:
             case ReadAgain():
                 self.trouble = ""
             case JobFailed():
-                self.trouble = f"Your text has changed and cannot be used: {answer.message}. {answer.hint}".strip()
+                self.trouble = "; ".join(
+                    s for s in (f"Your text has changed and cannot be used: {answer.message}", answer.hint) if s
+                )
                 _log.warning("%s", self.trouble)
             case _:
                 raise TypeError(f"Reread was answered by {type(answer).__name__}")

@@ -7,16 +7,17 @@ import threading
 
 import pytest
 
-from peerd.ending import Ending, asked_by, deaf_to_hangups
+from peerd.ending import ECHO_SECONDS, Ending, asked_by, deaf_to_hangups
 
 
 class Story:
     def __init__(self, orderly_seconds=60.0):
-        self.told, self.left = [], threading.Event()
+        self.told, self.left, self.now = [], threading.Event(), 0.0
         self.ending = Ending(
             lambda reason: self.told.append(f"ask {reason}"),
             lambda: self.told.append("kill"),
             leave=self.leave,
+            clock=lambda: self.now,
             orderly_seconds=orderly_seconds,
         )
 
@@ -29,10 +30,31 @@ def test_the_first_signal_asks_and_the_second_does_not():
     story = Story()
     story.ending.signalled(signal.SIGTERM)
     assert story.told == ["ask SIGTERM"]
+    story.now = ECHO_SECONDS
     story.ending.signalled(signal.SIGINT)
 
     assert story.told == ["ask SIGTERM", "kill", "leave 1"]
     story.ending._timer.cancel()
+
+
+def test_one_wish_that_comes_as_two_signals_asks_once():
+    story = Story()
+    story.ending.signalled(signal.SIGTERM)
+    story.now = ECHO_SECONDS / 2
+    story.ending.signalled(signal.SIGTERM)  # `timeout` signals the process, and then its group
+    story.ending.signalled(signal.SIGINT)
+    story.ending._timer.cancel()
+
+    assert story.told == ["ask SIGTERM"]
+
+
+def test_a_signal_after_peerd_stop_is_a_second_wish_at_once():
+    story = Story()
+    story.ending.begin("peerd stop")
+    story.ending.signalled(signal.SIGTERM)
+    story.ending._timer.cancel()
+
+    assert story.told == ["ask peerd stop", "kill", "leave 1"]
 
 
 def test_an_end_that_takes_too_long_is_forced_from_another_thread():
@@ -57,6 +79,7 @@ def test_a_terminal_that_closes_asks_once_however_often_its_signal_comes():
     for number in (signal.SIGHUP, signal.SIGHUP):
         story.ending.signalled(number)
     assert story.told == ["ask SIGHUP"]
+    story.now = ECHO_SECONDS
     story.ending.signalled(signal.SIGTERM)
 
     assert story.told == ["ask SIGHUP", "kill", "leave 1"]

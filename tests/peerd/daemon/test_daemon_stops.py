@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peerd import lock
-from peerd.ending import ORDERLY_SECONDS
+from peerd.ending import ECHO_SECONDS, ORDERLY_SECONDS
 
 PROMISED_SECONDS = 15.0
 
@@ -64,6 +64,7 @@ def test_a_second_signal_ends_it_at_once_and_leaves_nothing_either(process):
     daemon.process.send_signal(signal.SIGTERM)
     while "stopping" not in daemon.said():
         time.sleep(0.01)
+    time.sleep(ECHO_SECONDS)
 
     code, seconds = daemon.end()
 
