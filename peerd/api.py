@@ -29,6 +29,7 @@ from peerd.errors import Busy, PeerdError, UsageError
 from peerd.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.explain import HISTORY, trust_now
 from peerd.panels import PanelsDrawn, draw_all
+from peerd.perplexity import bounded
 from peerd.shares import CALLER, Shares
 from peerd.status import RoundRecord, Status
 
@@ -247,8 +248,9 @@ class _Interface:
 
     async def test(self, request: Request) -> Response:
         with self._job(request):
-            losses = await self._view.test_losses()
-        return answer(msgspec.convert(losses, documents.TestLosses))
+            found = await self._view.test_losses()
+        losses = {name: bounded(found[name]) for name in ("base", "own", "personal", "local")}  # JSON has no infinity
+        return answer(msgspec.convert({**found, **losses}, documents.TestLosses))
 
     async def unban(self, request: Request) -> Response:
         asked = await _body(request, documents.UnbanAsked)

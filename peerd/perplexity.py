@@ -8,11 +8,16 @@ exponential of that, and both are written as `DIVERGED`. None is what was not me
 from __future__ import annotations
 
 import math
+from typing import overload
 
 MAX_LOSS = 50.0  # nats a token; guessing among a million tokens costs 14
 DIVERGED = "diverged"
 
 
+@overload
+def bounded(loss: float) -> float: ...
+@overload
+def bounded(loss: float | None) -> float | None: ...
 def bounded(loss: float | None) -> float | None:
     """A loss that every format on the way can hold."""
     if loss is None:
@@ -20,6 +25,10 @@ def bounded(loss: float | None) -> float | None:
     return min(loss, MAX_LOSS) if math.isfinite(loss) else MAX_LOSS
 
 
+@overload
+def perplexity(loss: float) -> float: ...
+@overload
+def perplexity(loss: float | None) -> float | None: ...
 def perplexity(loss: float | None) -> float | None:
     """Of a mean cross-entropy in nats a token."""
     found = bounded(loss)

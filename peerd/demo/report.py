@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peerd.demo.result import DemoResult, verdict
+from peerd.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.status import RoundRecord
 
 
@@ -40,10 +41,14 @@ def perplexity_table(result: DemoResult) -> Table:
     for peer in result.peers:
         p = peer.perplexity
         change = "" if p.local is None else f"{p.personal / p.local - 1:+.1%}"
-        local = "-" if p.local is None else f"{p.local:.2f}"
-        sent = f"{peer.bytes_out / 1e3:,.0f}"
-        grid.add_row(peer.name, f"{p.base:.2f}", local, f"{p.own:.2f}", f"{p.personal:.2f}", change, sent)
+        figures = ("-" if value is None else cell(value) for value in (p.base, p.local, p.own, p.personal))
+        grid.add_row(peer.name, *figures, change, f"{peer.bytes_out / 1e3:,.0f}")
     return grid
+
+
+def cell(perplexity: float) -> str:
+    """With two digits, which the differences are made of."""
+    return f"{perplexity:.2f}" if perplexity < MAX_PERPLEXITY else DIVERGED
 
 
 def heat_map(result: DemoResult) -> Table:

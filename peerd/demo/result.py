@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import fmean
 
 import msgspec
@@ -47,11 +46,6 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     """Of the weight that peers give to others, the part that goes to peers with the same kind of text."""
     gain_over_local: float | None
     """1 - mean personal perplexity / mean local-only perplexity; positive where collaboration helped."""
-
-
-def perplexity(loss: float) -> float:
-    """The exponential of nats a token; infinite rather than an overflow for a model that knows nothing."""
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 def same_kind_share(peers: list[DemoPeer]) -> float | None:

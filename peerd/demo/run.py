@@ -17,10 +17,11 @@ from peerd.demo import report
 from peerd.demo.deal import deal_installed, own_folders
 from peerd.demo.plan import DemoOptions, Member, config_of, names_of
 from peerd.demo.processes import Child, bootstrap_address, spawn, stopping
-from peerd.demo.result import DemoPeer, DemoPerplexity, DemoResult, gain_over_local, perplexity, same_kind_share
+from peerd.demo.result import DemoPeer, DemoPerplexity, DemoResult, gain_over_local, same_kind_share
 from peerd.demo.watch import View, watch
 from peerd.orphans import bury_strangers
 from peerd.paths import Paths
+from peerd.perplexity import perplexity
 from peerd.settings_file import write_config
 from peerd.wire.keys import PeerKey
 
@@ -131,7 +132,7 @@ async def measure(view: View) -> DemoPeer:
         domain=view.member.domain,
         perplexity=DemoPerplexity(
             base=perplexity(losses.base),
-            local=None if losses.local is None else perplexity(losses.local),
+            local=perplexity(losses.local),
             own=perplexity(losses.own),
             personal=perplexity(losses.personal),
         ),

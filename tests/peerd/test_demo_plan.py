@@ -6,24 +6,27 @@ import asyncio
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from p2pfinetune.names import PeerId
 from peerd.demo.deal import own_folders
 from peerd.demo.plan import DemoOptions, Member, config_of, kinds_of, names_of, shares_of
 from peerd.demo.processes import Child
+from peerd.demo.report import perplexity_table
 from peerd.demo.result import (
     DemoPeer,
     DemoPerplexity,
     DemoResult,
     expected_by_chance,
     gain_over_local,
-    perplexity,
     same_kind_share,
     verdict,
 )
 from peerd.demo.watch import View, look_at_all
 from peerd.errors import PeerdError, UsageError
+from peerd.perplexity import DIVERGED, MAX_PERPLEXITY
 
 
 def member(name: str, domain: str) -> Member:
@@ -140,8 +143,21 @@ def test_without_a_twin_nothing_is_claimed() -> None:
     assert gain_over_local([peer("a", "x", {"a": 1.0}, local=None)]) is None
 
 
-def test_an_absurd_loss_is_infinite_perplexity_and_no_overflow() -> None:
-    assert perplexity(1e6) == float("inf")
+def test_a_diverged_peer_is_told_in_a_word_and_keeps_nobody_from_the_report() -> None:
+    worst = msgspec.structs.replace(peer("a", "x", {"a": 1.0}, personal=MAX_PERPLEXITY), bytes_out=0)
+    result = DemoResult(
+        peers=[worst, peer("b", "x", {"b": 1.0})],
+        seconds=1.0,
+        report="r",
+        trust_scheme="validation",
+        same_kind_share=None,
+        gain_over_local=None,
+    )
+    console = Console(width=120, record=True)
+    console.print(perplexity_table(result))
+
+    assert console.export_text().count(DIVERGED) == 1
+    assert msgspec.json.decode(msgspec.json.encode(result), type=DemoResult) == result
 
 
 def test_a_daemon_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:

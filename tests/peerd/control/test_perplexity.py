@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerd import Client
 from peerd.cli import main
 from peerd.panels import draw_all
 from peerd.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
@@ -62,6 +63,20 @@ def test_terminal_document_and_page_say_the_same_of_a_diverged_round(
     assert table.count(DIVERGED) == 1
     assert document["data"]["rounds"][-1]["guard_personal"] == MAX_LOSS
     assert line.points[-1][1] == MAX_PERPLEXITY
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 300.0])
+def test_the_test_losses_of_a_diverged_model_are_an_answer_that_clients_read(
+    daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch, loss: float
+) -> None:
+    async def test_losses() -> dict[str, Any]:
+        return {"base": 4.2, "own": loss, "personal": loss, "local": None, "documents": 12, "tokens": 2048}
+
+    monkeypatch.setattr(view, "test_losses", test_losses)
+    with Client(daemon.paths.home) as client:
+        found = client.test()
+
+    assert (found.base, found.own, found.personal, found.local) == (4.2, MAX_LOSS, MAX_LOSS, None)
 
 
 def test_the_page_has_the_same_bound_and_the_same_word() -> None:
