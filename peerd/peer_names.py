@@ -18,6 +18,7 @@ import unicodedata
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import accumulate
 
 from p2pfinetune.names import PeerId
@@ -26,6 +27,7 @@ from peerd.render import columns, isolated, short_id
 MAX_COLUMNS = 40  # of a terminal
 MAX_MARKS = 3  # upon one letter, each once; Hindi, Hebrew and Vietnamese need no more
 MAX_READ = 256  # characters that are looked at, and that are left: on the wire a name has 64, NFKC makes 18 of one
+KEPT = 512  # names whose forms are kept: a watcher is shown some hundred of them four times a second
 ENDING = 6  # characters of an id
 ME, NO_NAME, OTHERS = "(me)", "(no name)", "(others)"
 
@@ -44,6 +46,7 @@ _LOOKS_LIKE = str.maketrans(  # small letters that look as Latin ones do; UTS 39
 )
 
 
+@lru_cache(KEPT)
 def clean(name: str) -> str:
     """What of a chosen name may be shown; empty where there is nothing to be seen."""
     kept: list[str] = []
@@ -66,6 +69,7 @@ def clean(name: str) -> str:
     return unicodedata.normalize("NFKC", "".join(kept)).strip()
 
 
+@lru_cache(KEPT)
 def shown(name: str) -> str:
     """A name in a line or cell; empty where there is none."""
     return isolated(_cut(clean(name)))
@@ -95,6 +99,7 @@ def told_apart(named: Mapping[PeerId, str]) -> dict[PeerId, str]:
     }
 
 
+@lru_cache(KEPT)
 def skeleton(name: str) -> str:
     """The same for names that a person might take for one another."""
     plain = unicodedata.normalize("NFD", clean(name).casefold()).translate(_LOOKS_LIKE)

@@ -385,6 +385,17 @@ def test_a_run_says_the_update_of_the_run_before_under_an_epoch_of_its_own(bench
     assert (again.blob, again.addresses, answer.announcement) == (first.blob, first.addresses, again)
 
 
+def test_a_daemon_at_rest_that_was_started_under_another_name_says_that_one(bench):
+    def renamed():
+        bench.restart()
+        bench.performer._config = Config(name="alicia")
+
+    first, again, _ = said_after(bench, renamed)
+
+    assert (first.name, again.name) == ("alice", "alicia")
+    assert again.order > first.order
+
+
 def test_a_network_that_is_down_has_no_addresses_to_announce(bench):
     first, again, answer = said_after(bench, lambda: setattr(bench.network, "addresses", ()))
 

@@ -154,6 +154,7 @@ def test_what_is_done_for_a_name_does_not_grow_with_what_its_letters_stand_for(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     measured: list[int] = []
+    shown.cache_clear()
 
     def counting(text: str) -> int:
         measured.append(len(text))
