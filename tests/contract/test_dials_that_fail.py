@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from peerd.net.libp2p import host
+from peerd.net.libp2p.dialling import IN_THE_CLEAR
 from peerd.net.transport import Connected, Failed
 from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
 
 SOMEBODY = PeerKey(bytes([77]) * 32).peer_id
+PRETENCE = f"remote_peer_id_from_pubkey={PeerKey(bytes([78]) * 32).peer_id}\n".encode()
+"""As the library words who proved to be somebody else; it repeats what it was told, too."""
 
 
 async def failed(peer: Any, address: str, name: str = SOMEBODY) -> Failed:
@@ -58,6 +61,7 @@ def test_where_nothing_listens_is_told_as_refused_and_no_way_there_as_that(play_
         (b"", "unreachable", "ends it without a word"),
         (None, "timeout", "says nothing"),
         (bytes(range(128, 255)) * 9, "other-key", "has a group key, and this peer has none"),
+        (IN_THE_CLEAR + bytes([len(PRETENCE)]) + PRETENCE, "unreachable", "breaks the handshake off"),
     ],
 )
 def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, greeting, reason, words):
@@ -65,12 +69,14 @@ def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, gre
         monkeypatch.setattr(host, "DIAL_SECONDS", 0.5)
         one, over = await world.peer(), asyncio.Event()
 
-        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if greeting is None:
                 await over.wait()
             else:
                 writer.write(greeting)
                 await writer.drain()
+            while PRETENCE in (greeting or b"") and await reader.read(1024):
+                pass  # else it is reset before it is heard
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -78,7 +84,7 @@ def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, gre
         over.set()
         server.close()
 
-        assert outcome.reason == reason
+        assert (outcome.reason, outcome.found) == (reason, None)
         assert words in outcome.detail
 
     play_libp2p(scenario)

@@ -21,6 +21,7 @@ import msgspec
 import trio
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from multiaddr import Multiaddr
 
 from p2pfinetune.names import PeerId
@@ -201,6 +202,8 @@ def why(error: BaseException, place: Address, heard: bytes | None, *, is_keyed: 
     """The reason of a failed dial. `heard`: None where TCP did not come up; `is_keyed`: this peer has a group key."""
     chain = list(_causes(error))
     for cause in chain:
+        if not isinstance(cause, PeerIDMismatchesPubkey):
+            continue  # other words of the library repeat what a stranger said, who has proved nothing
         if (told := _FOUND_ID.search(str(cause))) and public_key_of(told[1]) is not None:
             return Failed("other-identity", f"answers under another id: {told[1]}", found=PeerId(told[1]))
     if heard is not None:
