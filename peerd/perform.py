@@ -273,11 +273,11 @@ class Performer:
                 return None
             envelope = seal(self._key, msgspec.structs.replace(own, time=self._now()))
             addresses = fitting(self._network.addresses) or own.addresses
-            if (own.epoch, own.addresses) != (self._journal.epoch, addresses):
+            if (own.epoch, own.addresses) != (self._journal.epoch, addresses):  # a name changes with the run alone
                 try:
                     epoch, sequence = await self._journal.next_order()
                     renewed = {"epoch": epoch, "sequence": sequence, "time": self._now(), "addresses": addresses}
-                    own = msgspec.structs.replace(own, **renewed)
+                    own = msgspec.structs.replace(own, **renewed, name=self._config.name)
                     fresh = seal(self._key, own)
                     await self._journal.announced_anew(fresh)
                     envelope, answer = fresh, Reannounced(at=self._clock(), announcement=own)
