@@ -86,6 +86,7 @@ def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, gre
 
         assert (outcome.reason, outcome.found) == (reason, None)
         assert words in outcome.detail
+        assert "pubkey" not in outcome.detail, "no more than 24 characters of what it says is shown"
 
     play_libp2p(scenario)
 

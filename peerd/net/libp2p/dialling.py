@@ -245,7 +245,8 @@ def _misheard(heard: bytes, chain: Sequence[BaseException], *, is_keyed: bool) -
     if heard.startswith(IN_THE_CLEAR) or IN_THE_CLEAR.startswith(heard):
         if is_keyed:
             return Failed("other-key", "has no group key, and this peer has one")
-        return Failed("unreachable", f"breaks the handshake off ({_short(chain[-1])})")
+        what = type(chain[-1]).__name__  # its words repeat what was said there
+        return Failed("unreachable", f"breaks the handshake off ({what})")
     if len(heard) >= 4 and all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in heard[:8]):
         shown = heard[:24].split(b"\n")[0].decode("ascii", "replace").strip()
         return Failed("refused", f"is no peerd: it says {shown!r}")

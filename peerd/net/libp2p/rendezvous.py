@@ -44,5 +44,5 @@ async def ask(host: Any, node: Address, message: Register) -> Sample | Failed:
     except trio.TooSlowError:
         return Failed("timeout", f"does not answer within {limits.CONNECT_SECONDS:g} s", address=str(node))
     except NETWORK_ERRORS as error:
-        return Failed("unreachable", f"breaks off ({type(error).__name__} {error})".rstrip(), address=str(node))
+        return Failed("unreachable", f"breaks off ({type(error).__name__})", address=str(node))
     return Failed("refused", f"answers nonsense: {answer.reason}") if isinstance(answer, Refusal) else answer
