@@ -10,7 +10,7 @@ import msgspec
 from p2pfinetune.names import PeerId
 from peerd import __version__
 from peerd.config import Config
-from peerd.core import clocks, outlook, twins
+from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
@@ -200,7 +200,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
         *parts.troubles,
         *_failures(parts.failures),
         *_stuck(node, parts),
-        *_twins(node, parts),
+        *_doubles(node, parts),
         *_clocks(node),
         *_loneliness(node, parts),
         *parts.mistaken,
@@ -234,15 +234,15 @@ def _stuck(node: Node, parts: Parts) -> list[str]:
     return [f"Round {node.round} has not ended for {seconds / 60:.0f} minutes. The log says why: peerd paths"]
 
 
-def _twins(node: Node, parts: Parts) -> list[str]:
-    twin = twins.running(node)
-    if twin is None:
+def _doubles(node: Node, parts: Parts) -> list[str]:
+    double = doubles.running(node)
+    if double is None:
         return []
-    where = f" at {', '.join(twin.addresses[:2])}" if twin.addresses else ""
+    where = f" at {', '.join(double.addresses[:2])}" if double.addresses else ""
     said = (
-        f"Another daemon runs with this identity{where}, in round {twin.round}, heard of "
-        f"{span(parts.at - twin.heard_at)} ago: others hear only one of the two. Stop one (peerd stop), and give it a "
-        "home and identity of its own: peerd start --home ANOTHER-FOLDER"
+        f"Another daemon runs with this identity{where}, in round {double.round}, heard of "
+        f"{span(parts.at - double.heard_at)} ago: others hear only one of the two. Stop one (peerd stop), and give it "
+        "a home and identity of its own: peerd start --home ANOTHER-FOLDER"
     )
     return [said]
 

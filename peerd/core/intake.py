@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from peerd.core import dials, twins
+from peerd.core import dials, doubles
 from peerd.core.clocks import FROM_THE_FUTURE, STALE, told_by, why_untimely
 from peerd.core.events import AnnouncementHeard, MessageRefused
 from peerd.core.limits import (
@@ -35,7 +35,7 @@ def heard(node: Node, event: AnnouncementHeard) -> Moved:
     """
     said = event.announcement
     if said.peer == node.me:
-        return twins.heard(node, event)
+        return doubles.heard(node, event)
     if node.network is None or is_banned(node, said.peer):
         return node, []  # what comes before the worker has named the network is repeated by its sender
     known = node.neighbours.get(said.peer)

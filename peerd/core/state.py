@@ -31,7 +31,7 @@ from peerd.core.settings import Settings
 from peerd.wire.messages import Announcement
 
 
-class Twin(msgspec.Struct, frozen=True, kw_only=True):
+class Double(msgspec.Struct, frozen=True, kw_only=True):
     """Another daemon with my identity."""
 
     heard_at: float
@@ -81,7 +81,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """The round in which this run went on."""
     lost: Round = Round(0)
     """The last round of mine that others have heard of and this home has not; zero where there is none."""
-    twin: Twin | None = None
+    double: Double | None = None
     own: Announcement | None = None
     """My last announcement."""
     own_before: Digest | None = None

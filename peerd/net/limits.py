@@ -18,7 +18,7 @@ from peerd.wire.places import place_of
 MAX_HAPPENINGS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
 ECHO_PAUSE_SECONDS = 10.0  # before the next neighbour is asked what it has heard of me last
 MAX_ECHOES = 128  # neighbours whose announcements are kept to be handed back to them
-MAX_RUNS = 3  # of each neighbour; 4 KB each: the last one, the one before, and that of a twin
+MAX_RUNS = 3  # of each neighbour; 4 KB each: the last one, the one before, and that of a double
 MAX_TRAFFIC_PEERS = 1024  # of whom bytes are remembered
 MAX_SENT = 8192  # (peer, blob) pairs between two entries in the book of what was sent
 MAX_KNOWN_PEERS = 1024  # whose last addresses are kept for a redial

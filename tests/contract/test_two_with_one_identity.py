@@ -40,7 +40,7 @@ def test_each_of_two_with_one_identity_is_handed_the_words_of_the_other(play_lib
     play_libp2p(scenario)
 
 
-def test_who_has_no_twin_is_handed_nothing_and_stays_connected(play_libp2p):
+def test_who_has_no_double_is_handed_nothing_and_stays_connected(play_libp2p):
     async def scenario(world):
         ada, bob = await world.linked(2)
         for peer in (ada, bob):

@@ -230,14 +230,14 @@ def test_the_newest_words_of_each_run_are_handed_back_to_another_with_that_ident
     assert echoes.of("peer-2", besides=1) is None
 
 
-def test_who_brings_words_of_runs_that_ended_long_ago_has_those_of_a_twin_neither_forgotten_nor_hidden():
+def test_who_brings_words_of_runs_that_ended_long_ago_has_those_of_a_double_neither_forgotten_nor_hidden():
     echoes = Echoes()
     echoes.heard(words("peer-1", 10, 1, time=1000), b"mine")
-    echoes.heard(words("peer-1", 11, 1, time=1001), b"twin")
+    echoes.heard(words("peer-1", 11, 1, time=1001), b"double")
     for old in (3, 9, 5, 7, 1, 8):
         echoes.heard(words("peer-1", old, 99, time=old), b"old")
 
-    assert echoes.of("peer-1", besides=10) == b"twin"
+    assert echoes.of("peer-1", besides=10) == b"double"
     assert echoes.of("peer-1", besides=11) == b"mine"
 
 

@@ -1,4 +1,4 @@
-"""My own words from elsewhere: a twin that runs, or a life that this home has forgotten; nothing that strangers make up."""
+"""My own words from elsewhere: a double that runs, or a life that this home has forgotten; nothing that strangers make up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from peerd.core import events as on
-from peerd.core.limits import MAX_AGE_SECONDS, TWIN_SECONDS
-from peerd.core.twins import running
+from peerd.core.doubles import running
+from peerd.core.limits import DOUBLE_SECONDS, MAX_AGE_SECONDS
 
 EPOCH = 1000
 
@@ -29,19 +29,19 @@ def hear_myself(play: Any, *, epoch: int, age: float = 1.0, sequence: int = 1, *
 
 
 @pytest.mark.parametrize("epoch", [EPOCH + 5, EPOCH - 5])
-def test_a_twin_that_began_before_or_after_me_is_told_of_once_and_shown(play: Any, epoch: int) -> None:
+def test_a_double_that_began_before_or_after_me_is_told_of_once_and_shown(play: Any, epoch: int) -> None:
     effects = [*hear_myself(play, epoch=epoch, round=9), *hear_myself(play, epoch=epoch, round=10, sequence=2)]
 
     assert [effect.message.startswith("another daemon runs with this identity") for effect in effects] == [True]
-    twin = running(play.node)
-    assert twin is not None
-    assert twin.round == 10
+    double = running(play.node)
+    assert double is not None
+    assert double.round == 10
     assert not play.node.lost
 
 
-def test_a_twin_that_has_ended_is_forgotten(play: Any) -> None:
+def test_a_double_that_has_ended_is_forgotten(play: Any) -> None:
     hear_myself(play, epoch=EPOCH + 5)
-    play.tick(TWIN_SECONDS + 1.0)
+    play.tick(DOUBLE_SECONDS + 1.0)
 
     assert running(play.node) is None
 
@@ -53,11 +53,11 @@ def test_a_twin_that_has_ended_is_forgotten(play: Any) -> None:
         ({"epoch": 900, "sequence": 64}, "a run before said it, and a clock that was ahead sealed it"),
         ({"epoch": 700}, "the same"),
         ({"epoch": EPOCH + 5, "age": -61.0}, "sealed in the future"),
-        ({"epoch": EPOCH + 5, "age": MAX_AGE_SECONDS + 1.0}, "a recording of a twin that may have ended long ago"),
+        ({"epoch": EPOCH + 5, "age": MAX_AGE_SECONDS + 1.0}, "a recording of a double that may have ended long ago"),
         ({"epoch": EPOCH + 5, "age": -1e300}, "a number that is no time"),
     ],
 )
-def test_what_a_stranger_can_bring_back_makes_no_twin(play: Any, said: dict[str, Any], why: str) -> None:
+def test_what_a_stranger_can_bring_back_makes_no_double(play: Any, said: dict[str, Any], why: str) -> None:
     assert hear_myself(play, **said) == [], why
     assert running(play.node) is None
     assert not play.node.lost
