@@ -244,7 +244,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a command failed and what to do next."""
 
     code: str
-    """usage | not-running | already-running | not-healthy | busy | store | transport | worker | failed"""
+    """usage | not-running | already-running | not-healthy | busy | store | transport | worker | unforeseen | failed;
+    over HTTP also not-found | method | forbidden"""
     message: str
     hint: str = ""
 

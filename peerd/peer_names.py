@@ -42,7 +42,7 @@ _UNSEEN = (
 )
 _LOOKS_LIKE = str.maketrans(  # small letters that look as Latin ones do; UTS 39, confusables.txt
     "аеорсухіјѕһԁԛԝкмнтвαεικνορτυχβηɑɡıi10|",  # Cyrillic, Greek, IPA, and l, 1, i and | of one kind
-    "aeopcyxljshdqwkmhtbaelkvoptuxbnagllLol".lower(),
+    "aeopcyxljshdqwkmhtbaelkvoptuxbnaglllol",
 )
 
 

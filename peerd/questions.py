@@ -68,8 +68,6 @@ def target(folder: str | os.PathLike[str]) -> Path:
         path = Path(os.path.normpath(absolute(text)))
     except UnicodeEncodeError as error:
         raise UsageError("the folder's name holds bytes that are no UTF-8", "choose another name") from error
-    except RuntimeError as error:  # of a home folder that nobody has
-        raise UsageError(f"{text}: {error}", "give the whole path") from error
     try:
         if not path.is_dir() and (path.exists() or path.is_symlink()):
             raise UsageError(f"{path} is a file", "name a folder")

@@ -38,6 +38,31 @@ def test_every_test_that_a_document_names_exists(document: str) -> None:
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in _text_of(ROOT / file)] == []
 
 
+@pytest.mark.parametrize("document", ["docs/threat-model.md", "docs/reliability.md", "docs/glossary.md"])
+def test_no_case_stands_twice_in_a_table(document: str) -> None:
+    """Rows come from many hands, and git joins them."""
+    twice = []
+    for table in re.findall(r"(?:^\|.*\n)+", (ROOT / document).read_text(), re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", row)[1:-1] for row in table.splitlines()]
+        assert {len(row) for row in rows} == {len(rows[0])}, f"{document}: a broken table under {rows[0]}"
+        cases = [re.sub(r" \(.*\)$", "", row[0].strip()) for row in rows]
+        twice += [case for case in cases if cases.count(case) > 1]
+
+    assert twice == []
+
+
+def test_the_glossary_is_in_order() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\*", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+
+    assert words == sorted(words)
+
+
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs/adr").glob("*.md"))]
+
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
 def _text_of(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
