@@ -41,8 +41,8 @@ from typing import Any, Final, Self
 
 from peerd.errors import HomeGone, PeerdError, Unforeseen
 from peerd.logs import escaped
+from peerd.pauses import Pauses
 from peerd.status import FailuresNow
-from peerd.worker.parent import Pauses
 
 MAX_NAMES: Final = 64  # of what failed; there are about forty, anything beyond is counted as "other"
 MAX_WORDS: Final = 200  # characters of a failure in words; strangers' words may be in it

@@ -20,12 +20,12 @@ from typing import TypeVar
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.boundary import for_good
 from peerd.errors import HomeGone, LostError, StoreError
+from peerd.pauses import Pauses
 from peerd.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.status import RoundRecord
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.generations import Generations
 from peerd.store.limits import RESUME_SECONDS
-from peerd.worker.parent import Pauses
 
 Result = TypeVar("Result")
 

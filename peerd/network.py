@@ -39,10 +39,10 @@ from peerd.net.transport import (
     PeerTraffic,
     Transport,
 )
+from peerd.pauses import Pauses
 from peerd.wire.addresses import Address
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Register, Sample
-from peerd.worker.parent import Pauses
 
 Tell = Callable[[AnyEvent], Awaitable[None]]
 Clock = Callable[[], float]

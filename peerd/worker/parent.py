@@ -17,6 +17,7 @@ import msgspec
 from p2pfinetune import errors as learning_errors
 from peerd import faults
 from peerd.errors import PeerdError, UsageError, WorkerError
+from peerd.pauses import Pauses
 from peerd.status import WorkerNow
 from peerd.worker.life import Life, OnProgress
 from peerd.worker.messages import (
@@ -56,17 +57,6 @@ USER_ERRORS: Final = frozenset(
 )
 
 _log = logging.getLogger("peerd.worker")
-
-
-class Pauses(msgspec.Struct, frozen=True):
-    """Seconds between a death and the next start: doubled with every death, back to `first` after real work."""
-
-    first: float = 1.0
-    longest: float = 60.0
-
-    def after(self, deaths: int) -> float:
-        """The pause after so many deaths in a row."""
-        return min(self.longest, self.first * 2.0 ** min(deaths - 1, 30))
 
 
 class Deadlines(msgspec.Struct, frozen=True):

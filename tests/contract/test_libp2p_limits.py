@@ -16,7 +16,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.yamux import yamux
 
 from peerd.net import limits
-from peerd.net.libp2p import gossip, guards, muxer
+from peerd.net.libp2p import gossip, muxer, patches
 from peerd.net.libp2p.guard import Guard
 from peerd.wire.keys import PeerKey
 from tests.attackers.floods import header
@@ -154,12 +154,12 @@ class Reader:
 def test_a_line_of_a_negotiation_is_short():
     long = Reader(b"\xff\xff\xff\xff\x07" + bytes(10_000))
 
-    assert trio.run(guards._read_negotiation, Reader(b"\x07/noise\n")) == b"/noise"
+    assert trio.run(patches._read_negotiation, Reader(b"\x07/noise\n")) == b"/noise"
     with pytest.raises(ParseError):
-        trio.run(guards._read_negotiation, long)
+        trio.run(patches._read_negotiation, long)
     assert long.asked == 1
     with pytest.raises(ParseError):
-        trio.run(guards._read_negotiation, Reader(b"\x06/noise\n"))
+        trio.run(patches._read_negotiation, Reader(b"\x06/noise\n"))
 
 
 def test_of_control_messages_remains_what_an_honest_peer_may_say():

@@ -18,7 +18,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils import encode_varint_prefixed
 
 from peerd.net import limits
-from peerd.net.libp2p import guards
+from peerd.net.libp2p import patches
 from peerd.net.libp2p.host import make_host
 from peerd.net.libp2p.node import Node, blob_protocol, gossip_topic, hello_protocol
 from peerd.net.transport import Heard
@@ -84,7 +84,7 @@ def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:
             assert router.is_running
         counts.update(node.counts)
 
-    guards.install()
+    patches.install()
     run_again_alike(main)
     return stream, inbox.heard, counts
 

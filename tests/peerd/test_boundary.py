@@ -10,7 +10,7 @@ import pytest
 from peerd import boundary
 from peerd.boundary import Failures, Guarded, Tasks, described, for_good, lasting, never, once, ours, unforeseen
 from peerd.errors import StoreError, Unforeseen, UsageError
-from peerd.worker.parent import Pauses
+from peerd.pauses import Pauses
 
 SOON = Pauses(first=0.0, longest=0.0)
 

@@ -9,7 +9,7 @@ from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, P
 from peerd.errors import TransportError
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
 from peerd.network import Network
-from peerd.worker.parent import Pauses
+from peerd.pauses import Pauses
 
 BOB = PeerId("12D3KooWbob")
 

@@ -27,6 +27,7 @@ from peerd.core.events import (
 from peerd.errors import StoreError, WorkerError
 from peerd.journal import Journal
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
+from peerd.pauses import Pauses
 from peerd.perform import Performer
 from peerd.store._port import KeptBan, KnownPeer
 from peerd.store.memory import MemoryBlobs, MemoryStore
@@ -43,7 +44,6 @@ from peerd.worker.messages import (
     Stepped,
     Withheld,
 )
-from peerd.worker.parent import Pauses
 
 BOB = PeerKey(b"b" * 32).peer_id
 ABSENT = Digest("0" * 64)

@@ -22,7 +22,7 @@ from multiaddr import Multiaddr
 from p2pfinetune.names import PeerId, Refusal
 from peerd.errors import TransportError, UsageError
 from peerd.net import limits
-from peerd.net.libp2p import guards
+from peerd.net.libp2p import patches
 from peerd.net.libp2p.alive import WatchedYamux
 from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.identity import Ed25519Noise
@@ -37,7 +37,7 @@ LISTEN_HINT = "is the address in use, or not of this machine? See: peerd start -
 
 def make_host(key: PeerKey, *, max_connections: int, max_inbound: int, psk: str | None, guard: Guard) -> Any:
     """Noise and yamux over TCP and nothing else: stock, plaintext is on offer too, and a peer may choose it."""
-    guards.install()
+    patches.install()
     pair = create_new_key_pair(key.seed)
     host = new_host(
         key_pair=pair,
@@ -62,8 +62,8 @@ def make_host(key: PeerKey, *, max_connections: int, max_inbound: int, psk: str 
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # whoever asked decides when to ask again
     host.get_network().auto_connector.maybe_connect = _dial_nobody
-    guards.guard_connections(host, max_inbound=max_inbound, guard=guard)
-    guards.guard_streams(host, guard)
+    patches.guard_connections(host, max_inbound=max_inbound, guard=guard)
+    patches.guard_streams(host, guard)
     return host
 
 

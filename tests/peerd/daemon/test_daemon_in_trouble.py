@@ -11,9 +11,10 @@ import pytest
 
 from peerd import machine_watch
 from peerd.errors import StoreError
+from peerd.pauses import Pauses
 from peerd.store.blobs import FileBlobs
 from peerd.store.sqlite import SqliteStore
-from peerd.worker.parent import Deadlines, Pauses
+from peerd.worker.parent import Deadlines
 
 
 def address_of(running):

@@ -10,10 +10,11 @@ import pytest
 
 from peerd.config import Config
 from peerd.errors import WorkerError
+from peerd.pauses import Pauses
 from peerd.worker import memory
 from peerd.worker.life import child_command, child_environment, describe
 from peerd.worker.messages import Generate, Open
-from peerd.worker.parent import Pauses, Worker
+from peerd.worker.parent import Worker
 
 
 def say(prompt):

@@ -9,8 +9,9 @@ import pytest
 
 from p2pfinetune.names import Round
 from peerd.errors import UsageError, WorkerError
+from peerd.pauses import Pauses
 from peerd.worker.messages import Generate, Generated, JobFailed, Reread, TrainSteps
-from peerd.worker.parent import Deadlines, Pauses, Silence
+from peerd.worker.parent import Deadlines, Silence
 
 
 def say(prompt, max_tokens=1):

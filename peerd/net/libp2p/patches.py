@@ -1,4 +1,4 @@
-"""Guards around py-libp2p 0.8.1: each answers a fault that was reproduced against that very version.
+"""Patches laid over py-libp2p 0.8.1: each answers a fault that was reproduced against that very version.
 
 Stock, one malformed gossip frame or one peer that stops reading ends the node. What is patched here can go when
 upstream contains exceptions of stream handlers (`Swarm`), of `Pubsub` tasks, and enforces yamux receive windows.
