@@ -1,6 +1,6 @@
 """In which numbers a model is run: `fp32`, the same on every processor to rounding, or `bf16`, where that is quicker.
 
-Whoever loads a base says it, and everything that runs the base follows: no processor is asked behind anybody's back.
+What loads a base says it, and everything that runs the base follows: no processor is asked behind anybody's back.
 `auto` becomes one of the two once, before anything is learnt, by a rule that is all here and a function of values:
 
 1. What was learnt so far decides, so that a run that goes on gives the bits of one that was never interrupted.

@@ -261,7 +261,7 @@ class Daemon:
         )
 
     async def _worker_lost(self, reason: str) -> None:
-        """Whoever keeps the worker alive failed, so that nobody told of its death."""
+        """The task that keeps the worker alive failed, so nobody told of its death."""
         self._worker.kill()
         await self._died(reason)
 

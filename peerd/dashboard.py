@@ -3,8 +3,8 @@
     http://127.0.0.1:PORT/#token=...      the fragment never leaves the browser; the page swaps the token, once, for a
                                           session that it keeps to itself and sends in a header of its own
 
-The session is no cookie: a browser sends cookies of 127.0.0.1 to every port of it (RFC 6265, section 8.5), so whoever
-listens on another port, another user of this machine included, would be handed it. What a page keeps in
+The session is no cookie: a browser sends cookies of 127.0.0.1 to every port of it (RFC 6265, section 8.5), so a
+program on another port, one of another user included, would be handed it. What a page keeps in
 `sessionStorage` is for its origin alone, and the port is a part of that.
 
 It passes GET on to /v1/ and to the page's own files, and nothing else: the page can look, not act. A request for

@@ -3,7 +3,7 @@
 A socket is a name in a folder, and names go: with the folder of a login when its user logs out, by whatever tidies
 temporary folders, by hand. The daemon would run on and nobody could ask it. So the name is looked at every two
 seconds; where it no longer stands for our socket another one is bound there, or in a spare place where that cannot be,
-and the lock tells clients which. Whoever is connected stays so.
+and the lock tells clients which. Clients that are connected stay so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signs from the system that something below some folders has changed: inotify, FSEvents or what there is (watchfiles).
 
 A sign says that a look is worth its price, and no more: what changed is found by looking. Signs can be missing, on
-network file systems, behind links and where the system has no more watches to give, so that whoever uses them looks
+network file systems, behind links and where the system has no more watches to give, so their user has to look
 now and then without one.
 """
 

@@ -1,7 +1,7 @@
 """What becomes of asking those whom a person named: bootstrap nodes and peers. Kept by address, said when it changes.
 
 Each cause has a sentence of its own with what to do about it. Some causes pass by themselves and matter only where
-nobody is connected; another id, another key and another network do not, and are said whoever is connected.
+nobody is connected; another id, another key and another network do not, and are said in company too.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ class Introductions:
         others = [address.of(failed.found) if one == address else one for one in self._given[option]]
         command = " ".join(["peerd start", *(f"{option} {one}" for one in others)])
         return (
-            f"Not {address.peer}, which you named: ask whoever runs it whether that is its id now. "
+            f"Not {address.peer}, which you named: ask its owner if that is its id now. "
             f"If it is, type: peerd stop; {command}"
         )
 
 
 def _said_of(what: str) -> str:
-    """`the name x does not resolve` is said of the address, all else of whoever is there."""
+    """`the name x does not resolve` is said of the address, all else of what is there."""
     return f"cannot be found: {what}" if what.startswith("the name ") else what

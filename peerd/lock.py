@@ -3,7 +3,7 @@
 The lock is the kernel's (flock), so that a killed daemon leaves none behind; the text is only for people and clients.
 The file is never removed: removing it would let two daemons each lock a file of that name. Where somebody else removes
 it, with the home perhaps, that is what happens: the lock is on the old file, while all else is written by its path. So
-whoever holds it asks `Held.require` before each durable step whether the file at the path is the one that is locked.
+its holder asks `Held.require` before each durable step whether the file at the path is the one that is locked.
 """
 
 from __future__ import annotations

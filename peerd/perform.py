@@ -178,7 +178,7 @@ class Performer:
         match effect:
             case Train() | Collaborate():
                 self._worker.restart(f"{type(effect).__name__} failed: {reason}")
-                return None  # whoever keeps the worker alive tells of its death
+                return None  # the worker's keeper tells of its death
             case Publish():
                 return PublishFailed(at=at, round=effect.round, reason=reason)
             case Fetch() | Admit():

@@ -100,6 +100,6 @@ class Place(H11Protocol):
 
 
 async def full(scope: Scope, receive: Receive, send: Send) -> None:
-    """Said to whoever comes while every place is answered."""
+    """Said to a client that comes while every place is answered."""
     said = f"{MAX_CONNECTIONS} requests are being answered already"
     await problem("busy", said, "wait, or end what asks so often", status=503)(scope, receive, send)

@@ -203,7 +203,7 @@ def disconnected(node: Node, event: PeerDisconnected) -> Moved:
 
 
 def moved(node: Node) -> Moved:
-    """My own addresses are others now: whoever I am not connected with may be near, and hears where I am soon.
+    """My own addresses are others now: a peer that I am not connected with may be near, and hears where I am soon.
 
     Whom I know to be there is dialled at once, all others within a minute; what is told to whom is connected, too.
     """

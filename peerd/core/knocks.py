@@ -1,4 +1,4 @@
-"""How often I knock where nobody has answered me: at one port, at one place, and in all, whoever names the address.
+"""How often I knock where nobody has answered me: at one port, at one place, and in all, no matter who names it.
 
 An announcement is signed, so it proves who speaks, and nothing about the addresses in it: they may be a third
 party's, and everybody who hears it would knock there. Only an address at which a dial of mine met that very peer is
@@ -69,7 +69,7 @@ class Knocks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def target_of(address: str) -> str:
-    """One port of one host, whoever is said to be there and however it is written."""
+    """One port of one host, no matter who is said to be there and how it is written."""
     parts = address.partition("/p2p/")[0].split("/")
     if len(parts) < 5 or parts[0]:
         return address

@@ -79,7 +79,7 @@ def announced_here(message: bytes, network: Digest) -> Announcement | None:
 
 
 class Echoes:
-    """The newest announcement of each run of each neighbour, as it came: handed back to whoever has that identity.
+    """The newest announcement of each run of each neighbour, as it came: handed back to a peer with that identity.
 
     Which run spoke last is told by when its words were sealed and not by when they came: anybody may bring words of a
     run that ended long ago, over and over, and must not have those of one that goes on forgotten.

@@ -126,7 +126,7 @@ def verify(peer: PeerId, signature: bytes, data: bytes) -> bool:
 def load_group_key(path: Path) -> str:
     """A libp2p pre-shared key: a file of 64 hexadecimal digits. Raises UsageError with advice; never shows the key.
 
-    A file that others can read is refused, as ssh refuses such a private key: whoever reads it is in the group.
+    A file that others can read is refused, as ssh refuses such a private key: who reads it is in the group.
     """
     make = (
         f"make one with: (umask 077; openssl rand -hex 32 > {path})   and give the same file to every peer of the group"

@@ -30,7 +30,7 @@ def test_a_node_made_anew_is_told_with_its_id_and_the_command_that_names_all_of_
     (sentence,) = told.mistaken(())
 
     assert sentence.startswith(f"The bootstrap node at /ip4/192.0.2.9/tcp/4001 answers under another id: {NEW}. ")
-    assert f"Not {OLD}, which you named: ask whoever runs it" in sentence
+    assert f"Not {OLD}, which you named: ask its owner" in sentence
     assert sentence.endswith(
         f"peerd stop; peerd start --bootstrap /ip4/192.0.2.9/tcp/4001/p2p/{NEW} --bootstrap {SPARE}"
     )

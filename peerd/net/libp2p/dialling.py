@@ -1,6 +1,6 @@
 """Dialling a peer at each address that it may have; where nobody is reached, why, each cause with a reason of its own.
 
-The library tells causes apart in chains of exceptions at most, and of whoever takes the connection and then speaks
+The library tells causes apart in chains of exceptions at most, and of a service that takes a connection and then speaks
 otherwise not at all. So what is heard first on a connection is kept: a peerd without a group key says the name of
 multistream-select in the clear, one with a key says random bytes, another service its own greeting.
 

@@ -68,6 +68,6 @@ async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int)
 
 
 def place_of(stream: Any) -> str:
-    """Where whoever speaks on a stream is counted; one place for all of whom it is not known."""
+    """The place at which the speaker on a stream is counted; one for all of whom it is not known."""
     remote = stream.get_remote_address()
     return place_of_host(str(remote[0])) if remote else limits.UNKNOWN_PLACE

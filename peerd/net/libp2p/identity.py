@@ -26,7 +26,7 @@ class IdentityRefusedError(NoiseFailure):  # type: ignore[misc]  # libp2p is unt
 
 
 class Ed25519Noise(Noise):  # type: ignore[misc]  # libp2p is untyped here
-    """Noise, and no word to whoever comes under another key than a sound one of Ed25519."""
+    """Noise, and no word to a peer under another key than a sound one of Ed25519."""
 
     def __init__(self, pair: KeyPair, count: Callable[[str], None]) -> None:
         super().__init__(pair, noise_privkey=create_new_key_pair().private_key)

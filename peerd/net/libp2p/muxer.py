@@ -107,7 +107,7 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
         await trio.lowlevel.checkpoint()
 
     def hurry(self) -> None:
-        """Whoever closes waits no longer for a peer that does not read."""
+        """From now on nobody waits long for a peer that does not read: this end closes."""
         self._patience = FAREWELL_SECONDS
         if self._writing is not None:
             self._writing.deadline = min(self._writing.deadline, trio.current_time() + FAREWELL_SECONDS)

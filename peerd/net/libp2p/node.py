@@ -33,7 +33,7 @@ from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 
 GREETING_SECONDS = 10.0
-MOVES_APART_SECONDS = 3.0  # whoever is told of each must be able to follow; bootstrap nodes answer ten times in 30 s
+MOVES_APART_SECONDS = 3.0  # those who are told of each must be able to follow; bootstrap nodes answer ten times in 30 s
 FAREWELL_SECONDS = 0.5  # between a no and the end of the connection, so that the other end hears its own no
 NOT_OURS = Failed("other-network", "is a peer of another network, or no peer at all")
 
