@@ -206,7 +206,8 @@ def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None
 
 def _what_next(data: documents.Started, paths: Paths) -> str:
     home = f" --home {paths.home}" if _is_own_home(paths) else ""
-    lines = [f"peerd is ready (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]
+    is_ready = "is ready" if data.state != "starting" else "runs, and is not ready yet"
+    lines = [f"peerd {is_ready} (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]
     lines += [f"  watch it:          peerd dashboard{home}", f"  stop it:           peerd stop{home}"]
     group = in_group(data.group)
     lines += [f"  others join with:  peerd start --peer {address}{group}" for address in data.addresses[:3]]

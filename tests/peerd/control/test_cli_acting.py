@@ -15,7 +15,7 @@ from peerd import documents, lock
 from peerd.cli import main
 from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
-from peerd.cli.start import LAST_LINES, last_words
+from peerd.cli.start import LAST_LINES, _still_starting, last_words
 from peerd.config import Config
 from peerd.errors import StoreError, TransportError, UsageError
 from peerd.paths import Paths
@@ -487,3 +487,15 @@ def test_what_a_daemon_said_at_its_end_is_told_whole_however_much_it_had_logged_
     assert last_words(log) == error
     assert last_words("a\nb\n") == ["a", "b"]
     assert last_words("\n".join(map(str, range(99)))) == [str(i) for i in range(99 - LAST_LINES, 99)]
+
+
+@pytest.mark.parametrize(("state", "said"), [("starting", "runs, and is not ready yet"), ("training", "is ready")])
+def test_a_daemon_that_still_loads_is_not_called_ready(
+    daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, said: str
+) -> None:
+    now = msgspec.structs.replace(view.status(), state=state)
+    monkeypatch.setattr(view, "status", lambda: now)
+
+    _still_starting(daemon.paths, as_json=False)
+
+    assert f"peerd {said} (process" in capsys.readouterr().err
