@@ -388,7 +388,16 @@ def _error(body: bytes) -> PeerdError:
 
 
 def _foreign(path: Path) -> PeerdError:
-    return PeerdError(f"the socket {path} belongs to another user", "it is none of your daemon: peerd paths")
+    """Often it is one's own all the same: of a service, or of a container that one enters as root."""
+    try:
+        whose = f" (uid {path.lstat().st_uid})"
+    except OSError:
+        whose = ""
+    return PeerdError(
+        f"the socket {path} belongs to another user{whose}, and is not spoken to",
+        "if you started that daemon as this other user, ask as that user: sudo -u NAME peerd status   "
+        "or see where yours would be: peerd paths",
+    )
 
 
 def _nobody(paths: Paths) -> NotRunning | Unreachable:

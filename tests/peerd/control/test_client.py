@@ -189,8 +189,10 @@ def test_a_socket_that_somebody_else_made_is_told_nothing(
         async with AsyncClient(socket_path=mute) as client:
             await client.generate("a secret")
 
-    with pytest.raises(PeerdError, match="another user"), Client(socket_path=mute) as client:
+    with pytest.raises(PeerdError, match="another user") as told, Client(socket_path=mute) as client:
         client.generate("a secret")
+    assert f"(uid {mute.lstat().st_uid})" in str(told.value)
+    assert "ask as that user: sudo -u NAME peerd status" in told.value.hint
     if who == "made the file":
         with pytest.raises(PeerdError, match="another user"):
             asyncio.run(ask())
