@@ -302,7 +302,7 @@ def _loneliness(node: Node, parts: Parts) -> list[str]:
         return []
     if parts.lonely:
         passing = [sentence for sentence in parts.lonely if sentence not in parts.mistaken]
-        return [f"No peer is connected. {' '.join(passing)}"] if passing else []
+        return [f"No peer is connected. {passing[0]}", *passing[1:]] if passing else []
     if parts.config.peer and not parts.config.bootstrap:
         return [_NO_PEER]
     return []

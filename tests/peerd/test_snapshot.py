@@ -123,14 +123,17 @@ def test_a_round_that_never_ends_is_unhealthy_but_rest_is_not():
 
 def test_nobody_at_a_given_address_is_unhealthy_after_a_minute():
     config = Config(bootstrap=("/ip4/127.0.0.1/tcp/9",))
-    lonely = ["The bootstrap node at /ip4/127.0.0.1/tcp/9 does not answer. Check the address, and that it runs there"]
+    lonely = [
+        "The bootstrap node at /ip4/127.0.0.1/tcp/9 does not answer. Check the address, and that it runs there",
+        "The peer at /dns4/ben.invalid/tcp/9 cannot be found. Spell it as in: getent hosts NAME",
+    ]
     early = snapshot(node(), parts(config=config, lonely=lonely, at=50.0))
     late = snapshot(node(), parts(config=config, lonely=lonely, at=101.0))
     friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
     helped = snapshot(node(neighbours=friend), parts(config=config, lonely=lonely, at=101.0))
 
     assert early.health.ok
-    assert late.health.reasons == [f"No peer is connected. {lonely[0]}"]
+    assert late.health.reasons == [f"No peer is connected. {lonely[0]}", lonely[1]]  # each on a line of its own
     assert helped.health.ok
 
 
