@@ -73,7 +73,7 @@ def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
     settings_file.write_config(paths.config, config)
     news = {"group", "group_key"} & set(given)
     if (not remembered or news) and (warning := open_group_warning(config)):
-        complain(warning)
+        complain(in_home(warning, _given_home(paths)))
     return (lambda: settings_file.put_back(paths.config, before)) if given else (lambda: None)
 
 

@@ -284,6 +284,7 @@ def test_options_given_once_are_remembered(home: Path, text: Path, say: Any, sta
     assert started.configs[0] == Config(data=(str(text),), name="alice", lan=True, trust_options={"top_k": 3})
     assert started.configs[2] == Config(data=(str(text),), name="alice", rank=4, trust_options={"top_k": 3})
     assert "is open" in err
+    assert f"peerd start --home {home} --group-key group.key" in err  # for whoever pastes it
     assert "is open" not in quiet
 
 
