@@ -30,7 +30,8 @@ from peerd.unfit import lacks
 
 PATIENCE_SECONDS = 0.5  # `holder` borrows the lock for an instant when it looks; a start must not trip over that
 OTHER_HOME = "look at its rights, or choose another: --home DIR"
-AFRESH = "start it again: peerd start"
+ANEW = "its options and identity went with it; begin anew: peerd start --data FOLDER"
+WITH_THAT = "go on with what lies there now: peerd start"
 MAX_TEXT = 4096  # bytes; the holder is a few short fields
 MAX_WORDS = 400  # characters of why it ended
 
@@ -74,8 +75,8 @@ class Held:
             return
         home, now = self._path.parent, self._now_at()
         if now is None:
-            what = "replaced" if self._path.exists() else "deleted"
-            raise HomeGone(f"the home {home} was {what} while the daemon ran; nothing more is written there", AFRESH)
+            what, hint = ("replaced", WITH_THAT) if self._path.exists() else ("deleted", ANEW)
+            raise HomeGone(f"the home {home} was {what} while the daemon ran; nothing more is written there", hint)
         raise HomeGone(f"the home {home} was moved to {now} while the daemon ran", f"peerd start --home {now}")
 
     def listens_at(self, socket: Path) -> None:

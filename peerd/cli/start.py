@@ -95,7 +95,7 @@ def _in_foreground(paths: Paths, as_json: bool) -> int:
     except PeerdError as error:
         if not ready:
             raise
-        return fail("start", error, as_json=False)  # the one document is printed already
+        return fail("start", error, as_json=False, home=_given_home(paths))  # the one document is printed already
 
 
 def _leave_folder() -> None:

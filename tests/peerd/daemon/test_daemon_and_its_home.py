@@ -39,6 +39,7 @@ def test_a_home_that_is_deleted_ends_its_daemon_and_it_writes_nothing_into_the_n
     assert first.process.wait(LOOKS) == 1
     assert "the home" in first.said()
     assert f"{first.folder} was deleted while the daemon ran; nothing more is written there" in first.said()
+    assert f"peerd start --home {first.folder}" in first.said()  # and not one in the home that is usual
     assert "Traceback" not in first.said()
     assert sorted(path.name for path in first.folder.iterdir()) == ["blobs", "cache", "scratch"]
     assert [*(first.folder / "blobs").iterdir()] == []
@@ -98,6 +99,7 @@ def test_what_is_locked_is_told_from_what_lies_at_its_path(tmp_path):
         shutil.rmtree(path.parent)
         with pytest.raises(HomeGone, match="was deleted while") as caught:
             held.require()
+        assert "begin anew: peerd start --data FOLDER" in caught.value.hint  # its options are gone, too
 
     assert caught.value.exit_code == 1
 
