@@ -112,7 +112,7 @@ def test_a_killed_daemon_ends_with_the_state_of_its_twin(killed, is_gone, reques
 
 
 def test_a_dead_bootstrap_node_is_said_and_does_not_matter(twin, end):
-    assert "bootstrap node /ip4/127.0.0.1/tcp/9" in twin.said()
+    assert "bootstrap node at /ip4/127.0.0.1/tcp/9" in twin.said()
     assert "training rests: all 4 rounds are done" in twin.said()
 
 
