@@ -7,6 +7,7 @@
     thrower.is_armed = True
 
 The await is the innermost one of a task: whatever is awaited goes on by itself, as it does where the waiting fails.
+Left out is the wait of a task group for its tasks: it is the interpreter's own code, and awaits nothing of ours.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from collections.abc import Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from random import Random
+from types import FrameType
 from typing import Any
 
 KINDS = (RuntimeError, ValueError, KeyError, OSError, MemoryError, asyncio.CancelledError, TimeoutError, EOFError)
 """What is thrown; the cancellation is somebody else's, for the task itself was not cancelled."""
+
+
+GROUPS = asyncio.taskgroups.__file__
 
 
 class Thrower:
@@ -51,7 +56,7 @@ class Thrower:
 
     def strikes(self, coro: Coroutine[Any, Any, Any]) -> BaseException | None:
         """What to throw at the await where it stands now."""
-        if not self.is_armed or self._rng.random() >= self._odds:
+        if not self.is_armed or self._rng.random() >= self._odds or frames(coro)[-1].f_code.co_filename == GROUPS:
             return None
         self.struck[place(coro)] += 1
         kind = self._rng.choice(KINDS)
@@ -89,10 +94,19 @@ class _Driven(Coroutine[Any, Any, Any]):
 
 def place(coro: Any) -> str:
     """The innermost frame of ours that waits."""
-    found = "?"
+    ours = [frame for frame in frames(coro) if "/peerd/" in frame.f_code.co_filename]
+    if not ours:
+        return "?"
+    code = ours[-1].f_code
+    return f"{code.co_filename.rpartition('/peerd/')[2]}:{ours[-1].f_lineno} {code.co_name}"
+
+
+def frames(coro: Any) -> list[FrameType]:
+    """All that wait for one another, the innermost last."""
+    found = []
     while coro is not None:
         frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
-        if frame is not None and "/peerd/" in frame.f_code.co_filename:
-            found = f"{frame.f_code.co_filename.rpartition('/peerd/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
+        if frame is not None:
+            found.append(frame)
         coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
     return found

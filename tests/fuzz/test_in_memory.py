@@ -82,3 +82,22 @@ def test_the_same_seed_strikes_the_same_awaits_and_only_those_aimed_at() -> None
 
     assert struck(1) == struck(1)
     assert struck(1) != struck(3)
+
+
+def test_what_waits_for_its_tasks_in_a_group_is_not_struck_and_the_tasks_are() -> None:
+    thrower = Thrower(Random(1), odds=1.0)
+
+    async def main_task() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(1.0))
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_task_factory(thrower.factory)
+        thrower.is_armed = True
+        with thrower.aimed():
+            task = asyncio.create_task(main_task())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ExceptionGroup) or task.cancelled()
+
+    play(scenario())
+    assert thrower.struck.total() == 1

@@ -66,7 +66,7 @@ def test_every_effect_may_fail_once_and_rounds_go_on_and_connections_stand(world
             assert "SurpriseError" in status.failures.last
             assert not status.health.ok
             assert any("should not" in reason for reason in status.health.reasons)
-            assert any(b.me in record.row for record in a.journal.records)
+            await a.until(lambda: any(b.me in record.row for record in a.journal.records))
 
     asyncio.run(scenario())
 
