@@ -111,10 +111,11 @@ class _Reading:
         if self.total_bytes + found.size_bytes > MAX_TOTAL_BYTES:
             self.skip(found.path, f"beyond {MAX_TOTAL_BYTES >> 20} MiB in all")
             return
-        text = read_text(found.path)
-        if isinstance(text, Skipped):
-            self.skip(text.path, text.reason)
+        read = read_text(found.path)
+        if isinstance(read, Skipped):
+            self.skip(read.path, read.reason)
             return
+        text = read.text
         self.total_bytes += found.size_bytes
         rows = is_rows(found.path, text)
         pieces = list(self._rows(text, found.path) if rows else _file(text, found.path))

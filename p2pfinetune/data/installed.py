@@ -22,6 +22,7 @@ from pathlib import Path
 
 from p2pfinetune.data.blocks import cut
 from p2pfinetune.data.documents import Document, normalise
+from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.files import read_text
 from p2pfinetune.errors import TextError
 
@@ -151,8 +152,8 @@ def _shuffled(names: Iterable[str]) -> list[str]:
 
 
 def _source(path: Path) -> str:
-    text = read_text(path)
-    return text if isinstance(text, str) else ""
+    found = read_text(path)
+    return found.text if isinstance(found, FileText) else ""
 
 
 def without_docstrings(source: str) -> str:
