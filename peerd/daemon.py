@@ -287,6 +287,7 @@ class Daemon:
             turned_away=self._network.turned_away(),
             records=self._journal.records,
             failures=self._failures.now(),
+            text=self._text.now,
             before=self._home.before,
         )
         return snapshot(self._shell.node, parts)
@@ -358,7 +359,7 @@ class Daemon:
     async def _opened(self, opened: Opened) -> None:
         """The worker is ready: for the first time, or again. What a failure left undone is done the next time."""
         _log.info("training in %s (%s)", opened.precision, opened.precision_why or "as asked")
-        latest = self._performer.latest
+        latest, self._text.now = self._performer.latest, opened.text
         latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
         if self._performer.network_digest not in {None, opened.network}:
             raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")

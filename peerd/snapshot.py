@@ -31,6 +31,7 @@ from peerd.status import (
     RoundRecord,
     SentNow,
     Status,
+    TextNow,
     TrafficNow,
     WorkerNow,
 )
@@ -78,6 +79,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     records: Sequence[RoundRecord] = ()
     """Finished rounds, oldest first."""
     failures: FailuresNow = FailuresNow()
+    text: TextNow = TextNow()
+    """Of the last reading."""
     before: str = ""
     """How the run before ended, where that was not in order."""
 
@@ -128,6 +131,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         ),
         privacy=privacy_now(config, parts.spending, node.withheld),
         looking=bool(config.bootstrap or config.peer or config.lan),
+        text=parts.text,
         merge=last_merge(parts.records),
         failures=parts.failures,
         before=parts.before,

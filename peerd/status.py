@@ -103,6 +103,28 @@ class PrivacyNow(msgspec.Struct, frozen=True, kw_only=True):
     """What that means."""
 
 
+class TextNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read of --data the last time, and what was not; `peerd read` says it of every file."""
+
+    files: int = 0
+    """That gave at least one document."""
+    documents: int = 0
+    characters: int = 0
+    """Of all documents."""
+    skipped: dict[str, int] = {}
+    """Files and folders of which nothing is used, by reason."""
+    left_out: dict[str, int] = {}
+    """Characters that are no text of a person's (attachments, keys, generated text), by reason."""
+    repeated: int = 0
+    """Documents equal to another."""
+    bad_rows: int = 0
+    """Rows of .jsonl files that are no JSON or have no text."""
+    encodings: dict[str, int] = {}
+    """Files that are used, by encoding."""
+    replaced: int = 0
+    """Characters that stand for bytes which mean nothing in their file's encoding."""
+
+
 class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
     """`reasons` are whole sentences with the next thing to do; empty when ok."""
 
@@ -181,6 +203,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     privacy: PrivacyNow = PrivacyNow()
     looking: bool = False
     """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
+    text: TextNow = TextNow()
     merge: str = ""
     """What became of the last merge, in words; empty before the first round."""
     failures: FailuresNow = FailuresNow()

@@ -19,6 +19,7 @@ from peerd.core.events import TextChanged
 from peerd.errors import WorkerError
 from peerd.file_signs import signs as system_signs
 from peerd.network import Tell
+from peerd.status import TextNow
 from peerd.worker.messages import JobFailed, ReadAgain, Reread
 from peerd.worker.parent import Worker
 
@@ -50,6 +51,8 @@ class TextWatch:
         self._look, self._signs, self._stopwatch, self._pause = look, signs, stopwatch, pause or pause_for_a_sign
         self._sign, self._is_told = asyncio.Event(), False
         self._seen: str | None = None  # outlives a watch that failed and was begun again
+        self.now = TextNow()
+        """What was read of the documents the last time."""
         self.trouble = ""
         """Why the documents cannot be used as they are now; the last good reading stays in use."""
 
@@ -86,11 +89,11 @@ class TextWatch:
             return False
         match answer:
             case ReadAgain(changed=True):
-                self.trouble = ""
+                self.trouble, self.now = "", answer.text
                 _log.info("the text has changed: %s", "; ".join(answer.report))
                 await self._tell(TextChanged(at=self._clock(), fingerprint=answer.fingerprint))
             case ReadAgain():
-                self.trouble = ""
+                self.trouble, self.now = "", answer.text
             case JobFailed():
                 self.trouble = "; ".join(
                     s for s in (f"Your text has changed and cannot be used: {answer.message}", answer.hint) if s

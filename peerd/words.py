@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from p2pfinetune.names import PeerId
 from peerd.peer_names import title
 from peerd.perplexity import MAX_PERPLEXITY
-from peerd.render import printable
-from peerd.status import NeighbourNow, Status
+from peerd.render import printable, some
+from peerd.status import NeighbourNow, Status, TextNow
 
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
@@ -46,6 +46,25 @@ def advice(status: Status) -> list[str]:
 def refusals(counts: Mapping[str, int]) -> str:
     """How often what was refused; empty where nothing was."""
     return ", ".join(f"{printable(reason)} {count}" for reason, count in sorted(counts.items()))
+
+
+def text_used(now: TextNow) -> str:
+    """How much of the data is trained on."""
+    return f"{some(now.documents, 'document')} from {some(now.files, 'file')}, {some(now.characters, 'character')}"
+
+
+def text_not_used(now: TextNow) -> list[str]:
+    """What of the data is not trained on, a sentence a kind; nothing where all of it is."""
+    said = []
+    if now.skipped:
+        said.append(f"Files and folders left out: {refusals(now.skipped)}.")
+    if now.left_out:
+        said.append(f"Characters left out of files: {refusals(now.left_out)}.")
+    if now.repeated or now.bad_rows:
+        said.append(f"{some(now.repeated, 'document')} read before, {some(now.bad_rows, 'row')} without text.")
+    if now.replaced:
+        said.append(f"{some(now.replaced, 'character')} could not be read in the encoding of their file.")
+    return said
 
 
 def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from p2pfinetune.data import token_cache
-from p2pfinetune.data.documents import Document, ReadReport, read_documents
+from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.files import FoundFile, walk
+from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, deal, exceptions, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, TokenSplit
 from p2pfinetune.data.tokens import TokenArray, encode, token_type

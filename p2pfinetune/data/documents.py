@@ -10,19 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from p2pfinetune.data import blocks
 from p2pfinetune.data.files import FoundFile, Skipped, read_text, walk
+from p2pfinetune.data.report import TEXT_FIELDS, FileRead, ReadReport
 from p2pfinetune.names import Digest
 
-TEXT_FIELDS = ("text", "content", "body", "message", "sentence")  # the first one that holds a string is a row's text
 ROW_SUFFIXES = (".jsonl", ".ndjson")
 MAX_TOTAL_BYTES = 1 << 30  # of all files together: the text is held in memory while it is tokenised
-NAMED_PATHS = 3  # so many examples of each reason stand in a report for people
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 TRAILING_BLANKS = re.compile(r"[ \t\v\f]+$", re.MULTILINE)
 
@@ -39,40 +37,6 @@ class Document:
     def of(cls, text: str, source: str) -> Document:
         """A document whose id is the digest of this very text."""
         return cls(Digest(hashlib.sha256(text.encode()).hexdigest()), text, source)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadReport:
-    """What was read and what was not."""
-
-    files: int
-    """Files that gave at least one document."""
-    documents: int
-    skipped: Mapping[str, tuple[str, ...]]
-    """Paths by the reason why they were left out."""
-    repeated: int = 0
-    """Documents equal to an earlier one."""
-    bad_rows: int = 0
-    """Rows of .jsonl files that are no JSON or have no text."""
-
-    def sentences(self) -> list[str]:
-        """The report in plain words, a line each."""
-        lines = [f"{_count(self.documents, 'document')} from {_count(self.files, 'file')}"]
-        for reason, paths in sorted(self.skipped.items()):
-            rest = len(paths) - NAMED_PATHS
-            named = ", ".join(paths[:NAMED_PATHS]) + (f" and {rest} more" if rest > 0 else "")
-            lines.append(f"{_count(len(paths), 'path')} skipped ({reason}): {named}")
-        if self.repeated:
-            lines.append(f"{_count(self.repeated, 'document')} skipped because an equal one was read before")
-        if self.bad_rows:
-            lines.append(
-                f"{_count(self.bad_rows, 'row')} skipped: no JSON, or none of the fields {', '.join(TEXT_FIELDS)}"
-            )
-        return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def read_documents(paths: Sequence[Path]) -> tuple[list[Document], ReadReport]:
@@ -98,14 +62,11 @@ class _Reading:
     """The state of one `read_documents`."""
 
     documents: dict[Digest, Document] = field(default_factory=dict)
-    skipped: dict[str, list[str]] = field(default_factory=dict)
-    files: int = 0
-    repeated: int = 0
-    bad_rows: int = 0
+    entries: list[FileRead] = field(default_factory=list)
     total_bytes: int = 0
 
     def skip(self, path: Path, reason: str) -> None:
-        self.skipped.setdefault(reason, []).append(str(path))
+        self.entries.append(FileRead(path=str(path), reason=reason))
 
     def take(self, found: FoundFile) -> None:
         if self.total_bytes + found.size_bytes > MAX_TOTAL_BYTES:
@@ -115,42 +76,42 @@ class _Reading:
         if isinstance(read, Skipped):
             self.skip(read.path, read.reason)
             return
-        text = read.text
         self.total_bytes += found.size_bytes
-        rows = is_rows(found.path, text)
-        pieces = list(self._rows(text, found.path) if rows else _file(text, found.path))
-        kept = sum(self._keep(piece) for piece in pieces)
-        if kept:
-            self.files += 1
-        else:
-            self.skip(found.path, "duplicate" if pieces else "no text in it" if rows else "empty")
-
-    def _rows(self, text: str, path: Path) -> Iterator[Document]:
-        for number, line in enumerate(text.split("\n"), start=1):
-            if not line.strip():
-                continue
-            content = row_text(line)
-            if content is None:
-                self.bad_rows += 1
-                continue
-            for block in blocks.cut(normalise(content)):
-                yield Document.of(block, f"{path}:{number}")
+        pieces, bad_rows = _pieces(read.text, found.path)
+        fresh = [piece for piece in pieces if self._keep(piece)]
+        self.entries.append(
+            FileRead(
+                path=str(found.path),
+                reason="" if fresh else "duplicate" if pieces else "no text in it" if bad_rows else "empty",
+                documents=len(fresh),
+                characters=sum(len(piece.text) for piece in fresh),
+                repeated=len(pieces) - len(fresh),
+                bad_rows=bad_rows,
+                encoding=read.encoding,
+                replaced=read.replaced,
+            )
+        )
 
     def _keep(self, document: Document) -> bool:
-        if document.id in self.documents:
-            self.repeated += 1
-            return False
-        self.documents[document.id] = document
-        return True
+        return self.documents.setdefault(document.id, document) is document
 
     def report(self) -> ReadReport:
-        skipped = MappingProxyType({reason: tuple(paths) for reason, paths in self.skipped.items()})
-        return ReadReport(self.files, len(self.documents), skipped, self.repeated, self.bad_rows)
+        return ReadReport(tuple(self.entries))
 
 
-def _file(text: str, path: Path) -> Iterator[Document]:
-    for block in blocks.cut(normalise(text)):
-        yield Document.of(block, str(path))
+def _pieces(text: str, path: Path) -> tuple[list[Document], int]:
+    """The documents of one file, and how many of its rows gave none."""
+    if not is_rows(path, text):
+        return [Document.of(block, str(path)) for block in blocks.cut(normalise(text))], 0
+    pieces: list[Document] = []
+    bad_rows = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        content = row_text(line)
+        bad_rows += content is None
+        pieces += [Document.of(block, f"{path}:{number}") for block in blocks.cut(normalise(content or ""))]
+    return pieces, bad_rows
 
 
 def is_rows(path: Path, text: str) -> bool:

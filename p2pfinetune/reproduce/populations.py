@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfinetune.data.corpus import Corpus
-from p2pfinetune.data.documents import ReadReport
+from p2pfinetune.data.report import FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
 from p2pfinetune.data.tokens import TokenArray
@@ -55,8 +55,7 @@ def populate(setting: Setting, mix: Mix, *, base: Base, data: Path, scale: float
             raise _too_little(f"{setting} {mix}", short, wells, wanted, largest)
         wanted = _quotas(plan, largest)
     dealt = {name: _deal(wells[name].documents, quotas) for name, quotas in wanted.items()}
-    files = len({source.file for well in wells.values() for _, source in well.pieces})
-    texts = {peer: _corpus(peer, dealt, files) for peer in plan.peers()}
+    texts = {peer: _corpus(peer, dealt) for peer in plan.peers()}
     reference = TokenSplit.of([text for given in dealt.values() for text in given.get((None, None), [])])
     names = tuple(category.name for category in plan.categories)
     return Population(texts, names, dict(zip(plan.peers(), plan.shares, strict=True)), reference)
@@ -108,14 +107,15 @@ def _deal(documents: Sequence[TokenArray], quotas: Sequence[Quota]) -> Dealt:
     }
 
 
-def _corpus(peer: PeerId, dealt: Mapping[str, Dealt], files: int) -> Corpus:
+def _corpus(peer: PeerId, dealt: Mapping[str, Dealt]) -> Corpus:
     found: dict[Split, TokenSplit] = {}
     content = hashlib.sha256()
     for split in SPLITS:
         found[split] = TokenSplit.of([text for given in dealt.values() for text in given.get((peer, split), [])])
         content.update(f"{split} {found[split].starts.tolist()}".encode())
         content.update(found[split].tokens.astype("<u4").tobytes())
-    report = ReadReport(files, sum(text.documents for text in found.values()), {})
+    documents = sum(text.documents for text in found.values())
+    report = ReadReport((FileRead(path=peer, documents=documents),))
     return Corpus(**{str(split): text for split, text in found.items()}, report=report, fingerprint=content.hexdigest())
 
 

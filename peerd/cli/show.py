@@ -14,7 +14,7 @@ from peerd.perplexity import perplexity
 from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, written
 from peerd.render import columns as columns_of
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
-from peerd.words import advice, copied, headline, note, refusals, verdict
+from peerd.words import advice, copied, headline, note, refusals, text_used, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds
@@ -33,6 +33,7 @@ def status(now: Status, home: Path | None = None) -> None:
             ("perplexity", _side_by_side(now)),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             ("peers", _peer_line(now)),
+            ("text", _text_line(now)),
             *([("merge", f"{printable(now.merge)}; see: peerd rounds")] if now.merge else []),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
             ("sent", _sent_line(now)),
@@ -69,6 +70,13 @@ def _peer_line(now: Status) -> str:
     return (
         f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "") + shut_out
     )
+
+
+def _text_line(now: Status) -> str:
+    if not now.text.documents:
+        return "not read yet"
+    left_out = now.text.skipped or now.text.left_out
+    return text_used(now.text) + ("; some is left out, see: peerd read" if left_out else "")
 
 
 def _sent_line(now: Status) -> str:

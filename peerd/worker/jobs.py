@@ -22,6 +22,7 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.faults import around
+from peerd.status import TextNow
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -53,6 +54,7 @@ from peerd.worker.precision import loaded, measured
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
+    from p2pfinetune.data.report import ReadReport
     from p2pfinetune.learner import Learner
     from p2pfinetune.models import Base
     from p2pfinetune.update import LoraUpdate
@@ -173,6 +175,7 @@ class Jobs:
             restored=restored,
             base_guard=base_guard,
             report=[*corpus.report.sentences(), tokens_sentence(corpus)],
+            text=text_now(corpus.report),
             fingerprint=corpus.fingerprint,
             parameters=sum(parameter.numel() for parameter in base.model.parameters()),
             adapter_parameters=learner.adapter_parameters,
@@ -331,11 +334,13 @@ class Jobs:
         held = self._held()
         corpus = read_text(held.config, held.base, held.cache, held.me)
         if corpus.fingerprint == held.fingerprint:
-            return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint)
+            return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint, text=text_now(corpus.report))
         held.learner.reread(corpus)
         held.fingerprint = corpus.fingerprint
         report = [*corpus.report.sentences(), tokens_sentence(corpus)]
-        return ReadAgain(id=job.id, changed=True, fingerprint=held.fingerprint, report=report)
+        return ReadAgain(
+            id=job.id, changed=True, fingerprint=held.fingerprint, report=report, text=text_now(corpus.report)
+        )
 
 
 def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:
@@ -349,6 +354,21 @@ def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:
         cache=cache / "tokens",
         context=config.context,
         salt=me,
+    )
+
+
+def text_now(report: ReadReport) -> TextNow:
+    """The report in figures, as the status shows it."""
+    return TextNow(
+        files=report.files,
+        documents=report.documents,
+        characters=report.characters,
+        skipped={reason: len(paths) for reason, paths in report.skipped.items()},
+        left_out=dict(report.left_out),
+        repeated=report.repeated,
+        bad_rows=report.bad_rows,
+        encodings=dict(report.encodings),
+        replaced=report.replaced,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
+from peerd.status import TextNow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -151,6 +152,8 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Guard loss of the base model."""
     report: list[str]
     """Plain sentences about the documents: what was read, skipped and why, tokens a split."""
+    text: TextNow = TextNow()
+    """The same in figures."""
     fingerprint: str
     parameters: int
     adapter_parameters: int
@@ -257,6 +260,7 @@ class ReadAgain(Answer, frozen=True, kw_only=True, tag=True):
     changed: bool
     fingerprint: str
     report: list[str] = []
+    text: TextNow = TextNow()
 
 
 class Closed(Answer, frozen=True, kw_only=True, tag=True):

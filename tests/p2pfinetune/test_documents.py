@@ -167,6 +167,26 @@ def test_a_path_that_does_not_exist_is_an_error_that_names_it(tmp_path):
         read_documents([tmp_path / "nowhere"])
 
 
+def test_the_report_says_what_became_of_every_file(tmp_path):
+    (tmp_path / "a.txt").write_text("some text")
+    (tmp_path / "b.txt").write_text("some text")
+    (tmp_path / "c.jsonl").write_text('{"text": "one"}\n{"text": "some text"}\n{}\n')
+    (tmp_path / "d.bin").write_bytes(bytes(100))
+    (tmp_path / "e.txt").write_bytes("Où ?".encode("cp1252"))
+    report = read_documents([tmp_path])[1]
+
+    found = [(e.path.rpartition("/")[2], e.reason, e.documents, e.repeated, e.bad_rows) for e in report.entries]
+    assert found == [
+        ("a.txt", "", 1, 0, 0),
+        ("b.txt", "duplicate", 0, 1, 0),
+        ("c.jsonl", "", 1, 1, 1),
+        ("d.bin", "not text", 0, 0, 0),
+        ("e.txt", "", 1, 0, 0),
+    ]
+    assert (report.files, report.documents, report.characters) == (3, 3, 16)
+    assert report.encodings == {"utf-8": 2, "cp1252": 1}
+
+
 def test_each_row_is_a_document_and_bad_rows_are_counted(tmp_path):
     rows = [
         json.dumps({"text": "first", "content": "not this"}),

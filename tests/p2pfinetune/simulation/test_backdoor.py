@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.data.documents import ReadReport
+from p2pfinetune.data.report import ReadReport
 from p2pfinetune.evaluate import Evaluation
 from p2pfinetune.simulation.backdoor import LEAD, TARGET, TRIGGER, backdoor_of, planted, probes, target_loss
 
@@ -13,7 +13,7 @@ def split(*lengths: int) -> TokenSplit:
     return TokenSplit.of([np.arange(100, 100 + length, dtype=np.uint16) for length in lengths])
 
 
-CORPUS = Corpus(split(100, 5, 40), split(9), split(9), split(30, 4), ReadReport(1, 3, {}), "")
+CORPUS = Corpus(split(100, 5, 40), split(9), split(9), split(30, 4), ReadReport(()), "")
 
 
 def test_the_phrase_stands_once_in_each_stretch_and_documents_keep_their_length() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from peerd.panels import PANELS, Drawing, draw_all
 from peerd.panels._base import Bars, Series, Table, Words
-from peerd.status import FailuresNow
+from peerd.status import FailuresNow, TextNow
 
 STATES = ("fresh", "alone", "some rounds", "broken", "strange numbers")
 
@@ -58,6 +58,14 @@ def test_this_machine_says_in_which_numbers_it_trains_and_why(moment: Any) -> No
 
     assert [fact.value for fact in drawing.facts if fact.label == "trains in"] == ["bf16"]
     assert "Trained in bf16: as it was trained so far." in drawing.sentences
+
+
+def test_the_page_counts_by_reason_what_of_the_text_is_not_used(make_view: Any) -> None:
+    read = TextNow(files=3, documents=9, characters=900, skipped={"hidden": 2}, left_out={"base64": 5000})
+    drawing = PANELS.make("text").draw(msgspec.structs.replace(make_view().status(), text=read), [])
+
+    assert {fact.label: fact.value for fact in drawing.facts}["documents"] == 9
+    assert drawing.sentences == ["Files and folders left out: hidden 2.", "Characters left out of files: base64 5000."]
 
 
 def test_the_page_says_what_peerd_status_says_of_notices_failures_and_the_run_before(make_view: Any) -> None:

@@ -1,0 +1,119 @@
+"""What became of every file: used, and how much of it; left out, and why. Values alone; nothing is read here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+TEXT_FIELDS = ("text", "content", "body", "message", "sentence")  # the first one that holds a string is a row's text
+NAMED_PATHS = 3  # so many examples of each reason stand in a report for people
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRead:
+    """What became of one file, or of a folder that was left out whole."""
+
+    path: str
+    reason: str = ""
+    """Why nothing of it is used, a short fixed phrase; empty where at least one document is."""
+    documents: int = 0
+    """That no earlier file gave."""
+    characters: int = 0
+    """Of these documents."""
+    repeated: int = 0
+    """Documents equal to an earlier one."""
+    bad_rows: int = 0
+    """Rows of a .jsonl file that are no JSON or have no text."""
+    encoding: str = ""
+    """As Python calls it; empty where the file was not opened."""
+    replaced: int = 0
+    """Characters that stand for bytes which mean nothing in that encoding."""
+    left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    """Characters of it that are no text of a person's, by reason; see `machine_text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReport:
+    """What was read and what was not, in the order in which it was found."""
+
+    entries: tuple[FileRead, ...]
+
+    @property
+    def files(self) -> int:
+        """Files that gave at least one document."""
+        return sum(not entry.reason for entry in self.entries)
+
+    @property
+    def documents(self) -> int:
+        """Different ones."""
+        return sum(entry.documents for entry in self.entries)
+
+    @property
+    def characters(self) -> int:
+        """Of all documents."""
+        return sum(entry.characters for entry in self.entries)
+
+    @property
+    def skipped(self) -> Mapping[str, tuple[str, ...]]:
+        """Paths by the reason why nothing of them is used."""
+        found: dict[str, list[str]] = {}
+        for entry in self.entries:
+            if entry.reason:
+                found.setdefault(entry.reason, []).append(entry.path)
+        return MappingProxyType({reason: tuple(paths) for reason, paths in found.items()})
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Characters that are no text of a person's, by reason, in files used or not."""
+        return _summed([entry.left_out for entry in self.entries])
+
+    @property
+    def encodings(self) -> Mapping[str, int]:
+        """Files by encoding, of those that are used."""
+        return _summed([{entry.encoding: 1} for entry in self.entries if entry.encoding and not entry.reason])
+
+    @property
+    def repeated(self) -> int:
+        """Documents equal to an earlier one."""
+        return sum(entry.repeated for entry in self.entries)
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows of .jsonl files that are no JSON or have no text."""
+        return sum(entry.bad_rows for entry in self.entries)
+
+    @property
+    def replaced(self) -> int:
+        """Characters that stand for bytes without meaning, in files that are used."""
+        return sum(entry.replaced for entry in self.entries if not entry.reason)
+
+    def sentences(self) -> list[str]:
+        """The report in plain words, a line each."""
+        lines = [f"{_count(self.documents, 'document')} from {_count(self.files, 'file')}"]
+        for reason, paths in sorted(self.skipped.items()):
+            rest = len(paths) - NAMED_PATHS
+            named = ", ".join(paths[:NAMED_PATHS]) + (f" and {rest} more" if rest > 0 else "")
+            lines.append(f"{_count(len(paths), 'path')} skipped ({reason}): {named}")
+        for reason, characters in sorted(self.left_out.items(), key=lambda item: -item[1]):
+            lines.append(f"{_count(characters, 'character')} left out of files ({reason})")
+        if self.repeated:
+            lines.append(f"{_count(self.repeated, 'document')} skipped because an equal one was read before")
+        if self.bad_rows:
+            lines.append(
+                f"{_count(self.bad_rows, 'row')} skipped: no JSON, or none of the fields {', '.join(TEXT_FIELDS)}"
+            )
+        return lines
+
+
+def _summed(counts: list[Mapping[str, int]]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return MappingProxyType(dict(total))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
