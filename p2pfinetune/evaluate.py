@@ -39,8 +39,13 @@ class Evaluation:
     per_window: NDArray[np.float64]
     """Mean over the tokens of each window, in the order of the split: the pairs in which adapters are compared."""
     per_window_tokens: NDArray[np.int64]
-    documents: int
-    """How many documents the windows are of."""
+    per_window_document: NDArray[np.int64]
+    """Which document of the split each window is of. Windows of one are alike, so intervals count documents."""
+
+    @property
+    def documents(self) -> int:
+        """How many documents the windows are of."""
+        return len(np.unique(self.per_window_document))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +65,7 @@ class Measure:
 
     batches: tuple[Batch, ...]
     per_window_tokens: NDArray[np.int64]
-    documents: int
+    per_window_document: NDArray[np.int64]
 
     @property
     def tokens(self) -> int:
@@ -84,7 +89,8 @@ def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: 
     by_length = sorted(windows, key=lambda window: (window.start - window.stop, window.start))
     batches = tuple(_batch(split, group, position) for group in _grouped(by_length, vocabulary))
     tokens = np.array([window.stop - window.start for window in windows], np.int64)
-    return Measure(batches, tokens, len({window.document for window in windows}))
+    documents = np.array([window.document for window in windows], np.int64)
+    return Measure(batches, tokens, documents)
 
 
 def divided(measure: Measure, parts: int) -> list[Measure]:
@@ -115,7 +121,7 @@ def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArr
         for row, i in enumerate(chosen):
             inputs_bt[row, : tokens[i]], targets_bt[row, : tokens[i]] = rows[int(group[i])]
         batches.append(Batch(inputs_bt, targets_bt, np.array(chosen, np.int64)))
-    return Measure(tuple(batches), tokens, measure.documents)
+    return Measure(tuple(batches), tokens, measure.per_window_document[group])
 
 
 def evaluate(model: Any, measure: Measure, device: torch.device, precision: Precision = "fp32") -> Evaluation:
@@ -132,7 +138,7 @@ def evaluation_of(measure: Measure, sums: NDArray[np.float64]) -> Evaluation:
     """From the sum of the losses of each window."""
     tokens = measure.per_window_tokens
     per_window = sums / tokens
-    return Evaluation(token_mean(per_window, tokens), measure.tokens, per_window, tokens, measure.documents)
+    return Evaluation(token_mean(per_window, tokens), measure.tokens, per_window, tokens, measure.per_window_document)
 
 
 def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:

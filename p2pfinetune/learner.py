@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from p2pfinetune import guard
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, network_digest, write
@@ -29,15 +29,13 @@ from p2pfinetune.generate import continuation
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.models import Base
-from p2pfinetune.names import PeerId, Refusal, TrustRow
+from p2pfinetune.names import PeerId, Refusal, TrustRow, Which
 from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.progress import Progress
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
 from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
 from p2pfinetune.usefulness import useful_row
-
-Which = Literal["base", "own", "personal", "local", "local_best", "best"]
 
 RETURNED = "returned-to-best"
 HELD_BACK = (0.5, 0.25)
@@ -292,11 +290,16 @@ class Learner:
             max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
         )  # fmt: skip
 
-    def export(self, folder: Path) -> list[Path]:
-        """The personal adapter as a PEFT folder."""
+    def export(self, folder: Path, which: Which = "personal") -> list[Path]:
+        """One of the models' adapters as a PEFT folder."""
         adapted = self._adapted
         return export_folder(
-            folder, self._personal, adapted.spec, self._base.name, adapted.targets, is_transposed=adapted.is_transposed
+            folder,
+            self.adapter(which),
+            adapted.spec,
+            self._base.name,
+            adapted.targets,
+            is_transposed=adapted.is_transposed,
         )
 
     def reread(self, corpus: Corpus) -> None:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE, LearningError
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Which
 from peerd import __version__, documents, metrics
 from peerd.boundary import described
 from peerd.errors import Busy, PeerdError, UsageError
@@ -99,8 +99,8 @@ class DaemonView(Protocol):
         """Continuations by `base`, `own` and `personal`. Raises WorkerError."""
         ...
 
-    async def export(self, folder: str) -> list[str]:
-        """Write the personal adapter as a PEFT folder; the files written. Raises WorkerError."""
+    async def export(self, folder: str, which: Which) -> list[str]:
+        """Write the adapter of one model as a PEFT folder; the files written. Raises WorkerError."""
         ...
 
     async def test_losses(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class _Interface:
                 f"folder: {asked.folder[:200]!r} is not a whole path", "the daemon stands in no folder of yours"
             )
         with self._job(request):
-            files = await self._view.export(asked.folder)
+            files = await self._view.export(asked.folder, asked.which)
         return answer(documents.Exported(folder=asked.folder, files=files))
 
     async def test(self, request: Request) -> Response:

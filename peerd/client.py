@@ -26,6 +26,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from p2pfinetune.errors import UNREADABLE
+from p2pfinetune.names import Which
 from peerd import documents, questions
 from peerd.credentials import peer_uid
 from peerd.errors import (
@@ -120,9 +121,9 @@ class Client:
         """The base, own and personal model continue a prompt."""
         return self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
-    def export(self, folder: str | os.PathLike[str]) -> list[str]:
-        """Write the personal adapter as a PEFT folder; the files written."""
-        return self._ask(questions.export(folder), documents.Exported).files
+    def export(self, folder: str | os.PathLike[str], which: Which = "personal") -> list[str]:
+        """Write the adapter of one model as a PEFT folder; the files written."""
+        return self._ask(questions.export(folder, which), documents.Exported).files
 
     def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
@@ -291,9 +292,9 @@ class AsyncClient:
         """The base, own and personal model continue a prompt."""
         return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
-    async def export(self, folder: str | os.PathLike[str]) -> list[str]:
-        """Write the personal adapter as a PEFT folder; the files written."""
-        return (await self._ask(questions.export(folder), documents.Exported)).files
+    async def export(self, folder: str | os.PathLike[str], which: Which = "personal") -> list[str]:
+        """Write the adapter of one model as a PEFT folder; the files written."""
+        return (await self._ask(questions.export(folder, which), documents.Exported)).files
 
     async def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.names import Digest, PeerId, Round, Which
 from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
@@ -161,9 +161,10 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/export; `folder` is absolute."""
+    """POST /v1/export; `folder` is absolute, `which` the model: a twin's is refused where none trains."""
 
     folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
+    which: Which = "personal"
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):

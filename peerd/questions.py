@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from p2pfinetune.names import Which
 from peerd import documents
 from peerd.errors import UsageError
 from peerd.paths import absolute
@@ -40,9 +41,10 @@ def generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> Req
     return Request("POST", "/v1/generate", _body(asked), SLOW_SECONDS)
 
 
-def export(folder: str | os.PathLike[str]) -> Request:
-    """The personal adapter, into a folder."""
-    return Request("POST", "/v1/export", _body(documents.ExportAsked(folder=str(target(folder)))), SLOW_SECONDS)
+def export(folder: str | os.PathLike[str], which: Which) -> Request:
+    """The adapter of one model, into a folder."""
+    asked = documents.ExportAsked(folder=str(target(folder)), which=which)
+    return Request("POST", "/v1/export", _body(asked), SLOW_SECONDS)
 
 
 def unban(peer_id: str) -> Request:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Which
 from peerd.core.events import BanLifted
 from peerd.documents import Sent
 from peerd.errors import WorkerError
@@ -79,9 +79,9 @@ class View:
         found = await self._ask(job, Generated)
         return {"base": found.base, "own": found.own, "personal": found.personal}
 
-    async def export(self, folder: str) -> list[str]:
-        """The personal adapter as a PEFT folder."""
-        return (await self._ask(Export(id=0, folder=folder), Exported)).files
+    async def export(self, folder: str, which: Which) -> list[str]:
+        """One of the models' adapters as a PEFT folder."""
+        return (await self._ask(Export(id=0, folder=folder, which=which), Exported)).files
 
     async def test_losses(self) -> dict[str, Any]:
         """On the test split."""

@@ -37,8 +37,10 @@ class Quota:
     tokens: int
 
 
-def populate(setting: Setting, mix: Mix, *, base: Base, data: Path, scale: float, seed: int) -> Population:
-    """The peers of a setting with their text; `scale` 1 is the paper's size.
+def populate(
+    setting: Setting, mix: Mix, *, base: Base, data: Path, scale: float, seed: int, test_tokens: int = 0
+) -> Population:
+    """The peers of a setting with their text; `scale` 1 is the paper's size. `test_tokens`: so many in a test split.
 
     Raises TextError where a file is absent, or where there is too little text, with the largest scale that fits. Only
     AG News shrinks instead: there the paper's size is half a class each, and here is a quarter of the paper's rows.
@@ -46,14 +48,14 @@ def populate(setting: Setting, mix: Mix, *, base: Base, data: Path, scale: float
     if not data.is_dir():
         raise TextError(f"there is no data folder {data}", "give the folder that holds ag_news, wikineural, ...")
     plan = layout(setting, mix)
-    wanted = _quotas(plan, scale)
+    wanted = _quotas(plan, scale, test_tokens)
     wells = _wells(plan)
     tokens = {name: [quota.tokens for quota in quotas] for name, quotas in wanted.items()}
     if short := draw(wells, tokens, data=data, seed=seed, tokenizer=base.tokenizer):
-        largest = _largest_scale(scale, lambda smaller: _fits(wells, _quotas(plan, smaller)))
+        largest = _largest_scale(scale, lambda smaller: _fits(wells, _quotas(plan, smaller, test_tokens)))
         if not plan.shrinks or largest is None:
             raise _too_little(f"{setting} {mix}", short, wells, wanted, largest)
-        wanted = _quotas(plan, largest)
+        wanted = _quotas(plan, largest, test_tokens)
     dealt = {name: _deal(wells[name].documents, quotas) for name, quotas in wanted.items()}
     texts = {peer: _corpus(peer, dealt) for peer in plan.peers()}
     reference = TokenSplit.of([text for given in dealt.values() for text in given.get((None, None), [])])
@@ -80,9 +82,9 @@ def _wells(plan: Layout) -> dict[str, Well]:
     return wells | tests
 
 
-def _quotas(plan: Layout, scale: float) -> dict[str, list[Quota]]:
+def _quotas(plan: Layout, scale: float, test_tokens: int) -> dict[str, list[Quota]]:
     """What is wanted of every well."""
-    sizes, found = split_tokens(scale), {name: list[Quota]() for name in _wells(plan)}
+    sizes, found = split_tokens(scale, test_tokens), {name: list[Quota]() for name in _wells(plan)}
     for peer, row in zip(plan.peers(), plan.shares, strict=True):
         for category, share in zip(plan.categories, row, strict=True):
             for split in SPLITS if share else ():

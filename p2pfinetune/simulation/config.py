@@ -45,6 +45,8 @@ class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The folder with the raw text; see docs/reproduction/settings.md."""
     scale: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1 / 70
     """Of the paper's 840,000 training tokens a peer; 1/70 is 12,000."""
+    test_tokens: NotNegative = 0
+    """Of each peer's test split, so that a small run can still tell small differences; 0: what the scale gives."""
     peers: tuple[str, ...] = ()
     """Only these, in this order; their text is what it is among all."""
 

@@ -124,8 +124,9 @@ def _populate(config: SimulationConfig) -> Population:
 
         chosen = config.setting
         found = populate(
-            chosen.name, chosen.mix, base=base, data=Path(chosen.data), scale=chosen.scale, seed=config.seed
-        )
+            chosen.name, chosen.mix, base=base, data=Path(chosen.data), scale=chosen.scale, seed=config.seed,
+            test_tokens=chosen.test_tokens,
+        )  # fmt: skip
         return found.of([PeerId(name) for name in chosen.peers]) if chosen.peers else found
     from p2pfinetune.simulation.own_text import population_from_folders
 
@@ -198,7 +199,11 @@ class _Run:
 
 
 def _entry(found: Tested) -> dict[str, Any]:
-    return {"tokens": found.tokens, "loss": dict(found.loss)} | ({"target": dict(found.target)} if found.target else {})
+    entry: dict[str, Any] = {"tokens": found.tokens, "loss": dict(found.loss)}
+    if (seen := found.against_alone) is not None:
+        low, high = seen.interval
+        entry["against_alone"] = {"nats": seen.nats, "low": low, "high": high, "texts": seen.texts}
+    return entry | ({"target": dict(found.target)} if found.target else {})
 
 
 def _as_configured(visit: Visit, config: SimulationConfig) -> Visit:

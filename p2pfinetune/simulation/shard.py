@@ -21,12 +21,13 @@ from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.batches import derived_seed
 from p2pfinetune.codec import CODECS
+from p2pfinetune.difference import Difference, difference
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.evaluate import Evaluation, measure_of
-from p2pfinetune.learner import Learner, TrainReport, Which
+from p2pfinetune.learner import Learner, TrainReport
 from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
-from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.names import PeerId, Refusal, Which
 from p2pfinetune.privacy import privatised
 from p2pfinetune.schedule import NOMINAL_STEPS
 from p2pfinetune.simulation.backdoor import probes, target_loss
@@ -48,6 +49,8 @@ class Tested:
 
     tokens: int
     loss: Mapping[str, float | None]
+    against_alone: Difference | None
+    """Personal less alone, which is the better of the twin at its end and at its best; none without a twin."""
     target: Mapping[str, float]
     """Likewise of a backdoor's target behind its trigger; of no model where nothing is planted."""
 
@@ -167,7 +170,9 @@ class Shard:
         losses: dict[str, float | None] = {
             which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)
         }
-        return Tested(found["personal"].tokens, losses, self._probed(learner))
+        alone = min((found[which] for which in OF_THE_TWIN if which in found), key=lambda f: f.loss, default=None)
+        against = None if alone is None else difference(found["personal"], alone)
+        return Tested(found["personal"].tokens, losses, against, self._probed(learner))
 
     def _probed(self, learner: Learner) -> dict[str, float]:
         if self._population.backdoor is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 import msgspec
 
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.names import PeerId, Refusal, Which
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.faults import around
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from p2pfinetune.learner import Learner
     from p2pfinetune.models import Base
     from p2pfinetune.update import LoraUpdate
-
-Which = Literal["base", "own", "personal", "local", "local_best"]
 
 BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
@@ -310,7 +308,7 @@ class Jobs:
     def _export(self, job: Export) -> Exported:
         folder = Path(job.folder)
         try:
-            files = self._held().learner.export(folder)
+            files = self._held().learner.export(folder, job.which)
         except OSError as error:
             raise UsageError(
                 f"{folder} cannot be written: {error.strerror or error}", "choose another folder"

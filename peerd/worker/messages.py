@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.names import Digest, PeerId, Round, Which
 from peerd.status import TextNow
 
 
@@ -93,9 +93,10 @@ class Generate(Job, frozen=True, kw_only=True, tag=True):
 
 
 class Export(Job, frozen=True, kw_only=True, tag=True):
-    """Write the personal adapter as a PEFT folder."""
+    """Write one of the models' adapters as a PEFT folder."""
 
     folder: str
+    which: Which = "personal"
 
 
 class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):

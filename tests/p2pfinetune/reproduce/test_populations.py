@@ -277,6 +277,13 @@ def test_novels_are_read_only_where_the_sentences_do_not_suffice(fake: Path, bas
     assert count(1e-2) == 6
 
 
+def test_a_test_split_has_the_size_asked_for_and_the_others_that_of_the_scale(fake: Path, base: Any) -> None:
+    population = populate("languages", "mixed", base=base, data=fake, scale=SMALL, seed=0, test_tokens=6000)
+
+    for peer in population.peers:
+        assert tuple(population.tokens(peer).values()) == (1024, 1024, 1024, 6000)
+
+
 @pytest.mark.parametrize(("scale", "expected"), [(SMALL, (1024, 1024, 1024, 4096)), (3e-3, (2520, 1024, 1024, 4096))])
 def test_sizes_grow_with_the_scale_from_a_floor(scale: float, expected: tuple[int, ...], fake: Path, base: Any) -> None:
     population = populate("languages", "mixed", base=base, data=fake, scale=scale, seed=0)

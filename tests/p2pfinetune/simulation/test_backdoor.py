@@ -47,7 +47,7 @@ def test_probes_begin_like_test_documents_and_differ_in_the_target() -> None:
 
 
 def test_the_loss_of_the_target_is_what_the_longer_probe_adds() -> None:
-    whole = Evaluation(2.5, 20, np.empty(0), np.empty(0, np.int64), 1)
-    triggered = Evaluation(3.0, 16, np.empty(0), np.empty(0, np.int64), 1)
+    whole = Evaluation(2.5, 20, np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+    triggered = Evaluation(3.0, 16, np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
 
     assert target_loss(whole, triggered) == pytest.approx((50.0 - 48.0) / 4)

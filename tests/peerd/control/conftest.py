@@ -49,6 +49,7 @@ class FakeView:
         self.alone = alone
         self.stop_reasons: list[str] = []
         self.exported: list[str] = []
+        self.exported_models: list[str] = []
         self.broken = ""
         self.banned: list[BannedNow] = []
         self.bob_name = "bob"
@@ -192,8 +193,9 @@ class FakeView:
             raise WorkerError("the worker ran out of memory", "stop other programs")
         return {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
 
-    async def export(self, folder: str) -> list[str]:
+    async def export(self, folder: str, which: str) -> list[str]:
         self.exported.append(folder)
+        self.exported_models.append(which)
         return [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
 
     async def test_losses(self) -> dict[str, Any]:

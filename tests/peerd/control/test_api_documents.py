@@ -85,9 +85,11 @@ def test_health_is_503_with_reasons_when_the_daemon_is_not_well(daemon: Any, vie
 def test_generating_and_exporting_reach_the_worker(daemon: Any, view: Any) -> None:
     status, found = ask(daemon, "POST", "/v1/generate", b'{"prompt": "hi", "max_tokens": 3, "seed": 7}')
     exported, files = ask(daemon, "POST", "/v1/export", b'{"folder": "/x"}')
+    asked, _ = ask(daemon, "POST", "/v1/export", b'{"folder": "/y", "which": "local"}')
 
     assert (status, found["own"], found["personal"]) == (200, "hi own 7", "hi personal 3")
-    assert (exported, files["folder"], view.exported) == (200, "/x", ["/x"])
+    assert (exported, files["folder"], asked, view.exported) == (200, "/x", 200, ["/x", "/y"])
+    assert view.exported_models == ["personal", "local"]
 
 
 @pytest.mark.parametrize(

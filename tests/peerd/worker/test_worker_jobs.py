@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from p2pfinetune.errors import CheckpointError, TooLittleText
+from p2pfinetune.errors import CheckpointError, OptionError, TooLittleText
 from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import messages
@@ -248,6 +248,18 @@ def test_generating_evaluating_and_exporting(bench, tmp_path):
     assert (losses.local, losses.personal) == (None, losses.base)
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 8
     assert all(str(tmp_path / "out") in file for file in exported.files)
+
+
+def test_each_model_is_exported_by_its_name_and_a_twins_only_where_one_trains(bench, tmp_path):
+    bench.open()
+    bench.train()
+    for which in ("own", "personal"):
+        bench.do(messages.Export, folder=str(tmp_path / which), which=which)
+    own, personal = ((tmp_path / which / "adapter_model.safetensors").read_bytes() for which in ("own", "personal"))
+
+    assert own != personal  # no round has ended: the personal model is still the seeded one
+    with pytest.raises(OptionError, match="no local model"):
+        bench.do(messages.Export, folder=str(tmp_path / "local"), which="local")
 
 
 def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
