@@ -32,6 +32,7 @@ from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal, TrustRow, Which
 from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.progress import Progress
+from p2pfinetune.round_result import Collaboration, TrainReport, held_out
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.trust import SCHEMES, TrustScheme
 from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
@@ -85,42 +86,6 @@ class LearnerOptions:
             raise OptionError("twin_pull is zero or positive, and needs a twin")
 
 
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """Some steps of own training."""
-
-    steps: int
-    tokens: int
-    """Of the own training; a twin takes as many again."""
-    loss_train: float
-    """Mean over the steps."""
-    skipped: int
-    """Steps without effect, since the gradient was not finite."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collaboration:
-    """How one round's mathematics ended. Losses are means in nats a token."""
-
-    row: TrustRow
-    accepted: bool
-    """The merge was kept, or there was nothing to merge."""
-    reason: str
-    """Empty when accepted; else a word of `guard`, or RETURNED where own training drifted and the best came back."""
-    loss_trust: float
-    """Of the personal adapter."""
-    guard_base: float
-    guard_own: float
-    guard_personal: float
-    guard_local: float | None
-    best_guard: float
-    new_best: bool
-    refused: Mapping[PeerId, str]
-    """Updates that were left out beside the others, with the reason; see `neighbourhood`."""
-    copies: tuple[tuple[PeerId, PeerId], ...]
-    """Pairs of peers, me included, one of which copied the other."""
-
-
 def default_max_norm(adapter: Adapter) -> float:
     """Root mean square of one per entry, as a bound on the norm of an update.
 
@@ -172,8 +137,8 @@ class Learner:
         self._owed = math.inf
         self._looks_twice = options.guarded and options.second_look
         self._measures: dict[Split, Measure] = {}
-        self._guard_base = self._evaluate("guard", initial).loss
-        self.best_guard = self._best_local = self._guard_base
+        self._of_base: dict[Split, Evaluation] = {}
+        self.best_guard = self._best_local = self._base_on("guard").loss
 
     @property
     def steps(self) -> int:
@@ -266,14 +231,18 @@ class Learner:
                 break
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
-        guard_local = self._note_local()
-        loss_trust = context.loss(outcome.personal)
+        local = self._note_local()
+        on_trust = context.evaluation(outcome.personal)
+        judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
         progress.finish()
         return Collaboration(
-            row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=loss_trust,
-            guard_base=self._guard_base, guard_own=on_guard.loss, guard_personal=outcome.loss, guard_local=guard_local,
+            row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=on_trust.loss,
+            guard_base=self._base_on("guard").loss, guard_own=on_guard.loss, guard_personal=outcome.loss,
+            guard_local=local.loss if local is not None else None,
             best_guard=self.best_guard, new_best=is_best,
             refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
+            on_trust=held_out(on_trust, self._base_on("trust"), None),
+            on_guard=held_out(judged, self._base_on("guard"), local),
         )  # fmt: skip
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:
@@ -306,10 +275,10 @@ class Learner:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
         self._corpus = corpus
         self._measures.clear()
+        self._of_base.clear()
         self._trainer.reread(corpus.train)
         if self._twin is not None:
             self._twin.reread(corpus.train)
-        self._guard_base = self._evaluate("guard", self._adapted.initial).loss
         self.best_guard = self._evaluate("guard", self._best).loss
         self._best_local = self._evaluate("guard", self._twin_best).loss
 
@@ -374,6 +343,12 @@ class Learner:
         measure = self._measure(split)
         return evaluate_together(self._adapted, [adapter], measure, self._base.device, stack=self._stack)[0]
 
+    def _base_on(self, split: Split) -> Evaluation:
+        """Of the base, once for each text."""
+        if split not in self._of_base:
+            self._of_base[split] = self._evaluate(split, self._adapted.initial)
+        return self._of_base[split]
+
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: Progress) -> SplitContext:
         return SplitContext(
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
@@ -417,13 +392,13 @@ class Learner:
         self._best, self.best_guard = adapter, loss
         return True
 
-    def _note_local(self) -> float | None:
+    def _note_local(self) -> Evaluation | None:
         if self._twin is None:
             return None
-        loss = self._evaluate("guard", self._twin.adapter).loss
-        if loss < self._best_local:
-            self._twin_best, self._best_local = self._twin.adapter, loss
-        return loss
+        found = self._evaluate("guard", self._twin.adapter)
+        if found.loss < self._best_local:
+            self._twin_best, self._best_local = self._twin.adapter, found.loss
+        return found
 
 
 @dataclass(frozen=True, slots=True)

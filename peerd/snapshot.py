@@ -8,7 +8,7 @@ from itertools import takewhile
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd import __version__
+from peerd import __version__, figures
 from peerd.config import Config
 from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses
@@ -24,6 +24,7 @@ from peerd.status import (
     BannedNow,
     FailuresNow,
     HealthNow,
+    HeldOutNow,
     LoopNow,
     LossNow,
     NeighbourNow,
@@ -135,6 +136,17 @@ def snapshot(node: Node, parts: Parts) -> Status:
         merge=last_merge(parts.records),
         failures=parts.failures,
         before=parts.before,
+        held_out=held_out(parts.records),
+    )
+
+
+def held_out(records: Sequence[RoundRecord]) -> HeldOutNow:
+    """What the figures of the last round rest on."""
+    if not records:
+        return HeldOutNow()
+    last = records[-1]
+    return HeldOutNow(
+        trust=last.on_trust, guard=last.on_guard, contradiction=figures.contradiction(last.on_trust, last.on_guard)
     )
 
 

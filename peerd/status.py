@@ -32,6 +32,36 @@ class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
     local: float | None = None
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Loss of the personal model less that of another on the same windows: below zero, the personal one is better."""
+
+    nats: float
+    """A token."""
+    within: float | None = None
+    """Half of the 95 % interval, paired over windows and by document; null where one document was measured."""
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What the figures of one held-out split rest on, and how far the personal model is from others there."""
+
+    tokens: int
+    documents: int
+    windows: int
+    against_base: Difference | None = None
+    """Null where a loss was not finite."""
+    against_local: Difference | None = None
+    """The twin; on the guard split, where there is one."""
+
+
+class HeldOutNow(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the last round: null before the first, and where an older version recorded it."""
+
+    trust: HeldOut | None = None
+    guard: HeldOut | None = None
+    contradiction: str = ""
+    """A sentence where one split says that the personal model got better and the other that it got worse."""
+
+
 class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     """One peer of my network as I see it now."""
 
@@ -211,6 +241,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How the run before this one ended, where that was not in order; else empty."""
     notices: list[str] = []
     """What should be known though nothing has to be wrong, in whole sentences."""
+    held_out: HeldOutNow = HeldOutNow()
+    """What `loss.trust`, `loss.guard` and `perplexity` rest on."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,3 +262,7 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     bytes_in: int
     bytes_out: int
+    on_trust: HeldOut | None = None
+    """What `loss_trust` rests on; null where an older version recorded the round."""
+    on_guard: HeldOut | None = None
+    """What the guard's losses rest on; likewise."""

@@ -24,11 +24,12 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.difference import Difference, difference
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.evaluate import Evaluation, measure_of
-from p2pfinetune.learner import Learner, TrainReport
+from p2pfinetune.learner import Learner
 from p2pfinetune.merge import adapter_of
 from p2pfinetune.models import Base
 from p2pfinetune.names import PeerId, Refusal, Which
 from p2pfinetune.privacy import privatised
+from p2pfinetune.round_result import TrainReport
 from p2pfinetune.schedule import NOMINAL_STEPS
 from p2pfinetune.simulation.backdoor import probes, target_loss
 from p2pfinetune.simulation.config import SimulationConfig

@@ -23,6 +23,7 @@ from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.faults import around
 from peerd.status import TextNow
+from peerd.worker.figures import held_out
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -260,6 +261,8 @@ class Jobs:
             guard_local=merged.guard_local,
             refused=dict(merged.refused),
             copies=list(merged.copies),
+            on_trust=held_out(merged.on_trust),
+            on_guard=held_out(merged.on_guard),
         )
 
     def _written(self, job: AnyJob, kind: str, write: Callable[[Path], object]) -> Path:

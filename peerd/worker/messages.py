@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Which
-from peerd.status import TextNow
+from peerd.status import HeldOut, TextNow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -226,6 +226,8 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
     """Updates left out, with the reason: each was fine by itself, and odd beside the others."""
     copies: list[tuple[PeerId, PeerId]] = []
     """Pairs of which one copied the other, me included."""
+    on_trust: HeldOut | None = None
+    on_guard: HeldOut | None = None
 
 
 class Generated(Answer, frozen=True, kw_only=True, tag=True):

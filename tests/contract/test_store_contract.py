@@ -14,7 +14,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd import sent as book
 from peerd.errors import LostError, StoreError
 from peerd.sent import Publication, SentBytes, Spending
-from peerd.status import RoundRecord
+from peerd.status import Difference, HeldOut, RoundRecord
 from peerd.store import limits, memory, sqlite
 from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.blobs import FileBlobs
@@ -82,6 +82,7 @@ def record(number: int, reason: str = "") -> RoundRecord:
         steps=20,
         bytes_in=10,
         bytes_out=11,
+        on_guard=HeldOut(tokens=512, documents=3, windows=9, against_base=Difference(nats=-0.7, within=0.1)),
     )
 
 

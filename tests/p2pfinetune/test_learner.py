@@ -411,9 +411,45 @@ def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Le
 
     assert ended.accepted
     assert runs.count("trust") == 4  # me, the friend, half of each, and the merge
-    assert runs.count("guard") == 2  # me and the merge
+    assert runs.count("guard") == 3  # me, the merge and, once for each text, the base on the trust split
     assert seen[0] == (1, 4)
     assert seen[-1] == (4, 4)
+    runs.clear()
+    learner.collaborate({FRIEND: update(teacher)})
+    assert runs.count("guard") == 2
+
+
+def test_each_figure_says_what_it_rests_on_and_how_far_the_personal_model_is_from_base_and_twin(
+    make: Callable[..., Learner],
+) -> None:
+    teacher, learner = make(), make(twin=True, trust="uniform")
+    teacher.train(12)
+    learner.train(3)
+
+    ended = learner.collaborate({FRIEND: update(teacher)})
+
+    guard, trust = learner.evaluate("guard", "personal"), learner.evaluate("trust", "personal")
+    assert (ended.on_guard.tokens, ended.on_guard.documents) == (guard.tokens, guard.documents)
+    assert (ended.on_trust.tokens, ended.on_trust.windows) == (trust.tokens, len(trust.per_window))
+    assert ended.on_guard.against_base.nats == pytest.approx(ended.guard_personal - ended.guard_base)
+    assert ended.on_guard.against_local is not None
+    assert ended.on_guard.against_local.nats == pytest.approx(ended.guard_personal - (ended.guard_local or 0.0))
+    assert ended.on_trust.against_base.nats == pytest.approx(trust.loss - learner.evaluate("trust", "base").loss)
+    assert ended.on_trust.against_local is None
+    assert make().collaborate({}).on_guard.against_local is None
+
+
+def test_a_round_that_returned_to_the_best_compares_the_best(make: Callable[..., Learner]) -> None:
+    learner = make(tolerance=0.0)
+    learner.train(4)
+    learner.collaborate({})
+    learner.admit(learner.encode("fp32"), "fp32")
+    learner._trainer.set_adapter(random_update(learner, 1.0).adapter(learner.adapter("base")))
+
+    ended = learner.collaborate({})
+
+    assert ended.reason == "returned-to-best"
+    assert ended.on_guard.against_base.nats == pytest.approx(ended.guard_personal - ended.guard_base)
 
 
 def test_similarity_is_of_products_where_the_rule_merges_products(make: Callable[..., Learner]) -> None:

@@ -29,6 +29,7 @@ from peerd.journal import Journal
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
 from peerd.pauses import Pauses
 from peerd.perform import Performer
+from peerd.status import Difference, HeldOut
 from peerd.store._port import KeptBan, KnownPeer
 from peerd.store.memory import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
@@ -188,6 +189,7 @@ def merged(bench, **changes):
         "guard_own": 3.0,
         "guard_personal": 2.0,
         "guard_local": None,
+        "on_guard": HeldOut(tokens=512, documents=3, windows=9, against_base=Difference(nats=-0.7, within=0.1)),
     }
     return Merged(**{**fields, **changes})
 
@@ -502,6 +504,7 @@ def test_a_round_is_recorded_together_with_the_state_of_the_next(bench):
     (record,) = bench.store.rounds()
     kept = bench.store.checkpoint()
     assert (type(event), event.round, event.best_guard) == (Collaborated, 4, 2.0)
+    assert record.on_guard.against_base.nats == -0.7
     assert (record.round, record.guard_personal, record.finished_unix) == (4, 2.0, 1000.0)
     assert (record.bytes_in, record.bytes_out) == (100, 50)
     assert (kept.round, kept.trained, kept.best_guard, kept.best_blob) == (5, False, 2.0, None)

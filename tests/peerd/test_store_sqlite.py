@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -217,6 +218,21 @@ def test_history_that_is_not_understood_is_left_out(tmp_path: Path) -> None:
 
         assert store.publications() == []
         assert store.rounds() == []
+
+
+def test_a_round_that_an_older_version_recorded_is_shown_without_what_it_did_not_say(tmp_path: Path) -> None:
+    kept = {
+        "round": 3, "finished_unix": 9.0, "loss_train": 2.0, "loss_trust": 2.1, "guard_base": 4.0, "guard_own": 3.0,
+        "guard_personal": 2.5, "guard_local": None, "row": {"me": 0.5, "ben": 0.5}, "accepted": False,
+        "reason": "worse-than-own", "steps": 20, "bytes_in": 1, "bytes_out": 2,
+    }  # fmt: skip
+    with closing(SqliteStore(tmp_path / "state.db", epoch=5)) as store:
+        store._connection.execute("INSERT INTO round (round, body) VALUES (3, ?)", (sealed(json.dumps(kept).encode()),))
+
+        (record,) = store.rounds()
+
+    assert (record.round, record.accepted, record.reason) == (3, False, "worse-than-own")
+    assert (record.on_trust, record.on_guard) == (None, None)
 
 
 def test_a_missing_folder_is_an_error_with_advice_and_no_damage(tmp_path: Path) -> None:

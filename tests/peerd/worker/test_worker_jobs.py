@@ -268,7 +268,11 @@ def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
     bench.train()
 
     assert bench.do(messages.EvaluateTest).local == pytest.approx(bench.do(messages.EvaluateTest).own)
-    assert bench.merge().guard_local is not None
+    merged = bench.merge()
+    assert merged.guard_local is not None
+    assert merged.on_guard.against_local is not None
+    assert merged.on_guard.against_base.nats == pytest.approx(merged.guard_personal - merged.guard_base)
+    assert min(merged.on_trust.tokens, merged.on_trust.documents, merged.on_trust.windows) > 0
 
 
 def private(**changes):

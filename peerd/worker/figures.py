@@ -1,0 +1,29 @@
+"""Figures of the library as the daemon hears them: an interval without end is not known, and travels as nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from peerd.status import Difference, HeldOut
+
+if TYPE_CHECKING:
+    from p2pfinetune import difference, round_result
+
+
+def held_out(found: round_result.HeldOut) -> HeldOut:
+    """As it is told."""
+    return HeldOut(
+        tokens=found.tokens,
+        documents=found.documents,
+        windows=found.windows,
+        against_base=_told(found.against_base),
+        against_local=_told(found.against_local),
+    )
+
+
+def _told(found: difference.Difference | None) -> Difference | None:
+    if found is None:
+        return None
+    reach = found.interval[1] - found.nats
+    return Difference(nats=found.nats, within=reach if math.isfinite(reach) else None)
