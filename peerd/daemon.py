@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -200,7 +200,7 @@ class Daemon:
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill, self._leave_nothing)
         self._shell.end = self._ending.begin
         self._text = TextWatch(
-            [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=glance
+            [Path(path) for path in config.data], self._worker, self._tell, clock=self._clock, look=self._glance
         )
         self._loop_watch, self._machine = LoopWatch(), MachineWatch((paths.home, paths.cache))
         self._door = Door(paths.socket, spare=paths.spare_socket(), may=self._home.is_ours, moved=self._home.listens_at)
@@ -391,6 +391,9 @@ class Daemon:
             self._tasks.lasting(f"discovery {name}", partial(discover, METHODS.make(name), around, self._found))
         self._tasks.lasting("text watch", self._text.run)
         self._joined = True
+
+    def _glance(self, paths: Sequence[Path]) -> str:
+        return glance(paths, int(self._outside.unix() * 1e9))
 
     async def _died(self, reason: str) -> None:
         await self._tell(WorkerDied(at=self._clock(), reason=reason))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, get_args
 from p2pfinetune.data import token_cache
 from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.files import FoundFile, walk
+from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, deal, exceptions, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, TokenSplit
@@ -66,27 +67,41 @@ def prepare(
     cache: Path,
     context: int,
     salt: str,
+    memory: ReadingMemory | None = None,
+    now_ns: int = 0,
 ) -> Corpus:
     """Read the paths into a corpus. Raises TextError, or TooLittleText saying how much there is and is needed.
 
-    `salt` belongs to one user and never changes: it decides which documents are held out.
+    `salt` belongs to one user and never changes: it decides which documents are held out. With the `memory` of earlier
+    readings and the time `now_ns` since 1970, files that have not changed are not opened again.
     """
-    documents, report = read_documents(paths)
+    documents, report = read_documents(paths, memory, now_ns)
     owner = hashlib.sha256(salt.encode()).hexdigest()[:12]
     minimum = minimum_tokens(context)
     content = sorted(document.id for document in documents)
     folder = cache / f"{owner}-{_digest(token_cache.FORMAT, tokenizer_digest, minimum, content)[:32]}"
     stored = token_cache.load(folder)
     if stored is None:
-        tokens = dict(zip((d.id for d in documents), encode([d.text for d in documents], tokenizer), strict=True))
+        tokens = _encoded(documents, tokenizer, token_cache.tokens_by_document(cache, owner, tokenizer_digest))
         placed = _place(tokens, salt, minimum, cache / f"moved-{owner}.json", report)
-        token_cache.write(folder, _by_split(documents, tokens, placed), token_type(tokenizer).__name__)
+        token_cache.write(
+            folder, _by_split(documents, tokens, placed), token_type(tokenizer).__name__, tokenizer_digest
+        )
         stored = token_cache.load(folder)
     if stored is None:
         raise TextError(f"the token files written to {folder} cannot be read back", "check the disk")
     token_cache.prune(folder)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
+
+
+def _encoded(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenArray]
+) -> dict[Digest, TokenArray]:
+    """The tokens of each document; only those not known yet are encoded."""
+    fresh = [document for document in documents if document.id not in known]
+    made = dict(zip((d.id for d in fresh), encode([d.text for d in fresh], tokenizer), strict=True))
+    return {d.id: made[d.id] if d.id in made else known[d.id] for d in documents}
 
 
 def _place(
@@ -141,13 +156,20 @@ def read_whole(paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, *, con
     return split
 
 
-def glance(paths: Sequence[Path]) -> str:
-    """A cheap fingerprint of names, sizes and times of change; opens nothing and never raises because text is gone."""
+def glance(paths: Sequence[Path], now_ns: int = 0) -> str:
+    """A cheap fingerprint of names, sizes and times of change; opens nothing and never raises because text is gone.
+
+    `now_ns` is the time since 1970. A file that has just changed looks different once it has been at rest, since it may
+    have been changed once more without a trace in its times: see `reading_memory`.
+    """
     found: list[object] = []
     for path in paths:
         try:
             files = [file for file in walk([path]) if isinstance(file, FoundFile)]
-            found.extend((str(file.path), file.size_bytes, file.changed_ns) for file in files)
+            found.extend(
+                (str(file.path), file.size_bytes, file.changed_ns, file.inode_changed_ns, is_at_rest(file, now_ns))
+                for file in files
+            )
         except TextError:
             found.append((str(path), "missing"))
     return _digest(found)

@@ -27,6 +27,11 @@ class FoundFile:
     path: Path
     size_bytes: int
     changed_ns: int
+    """Of its content, since 1970; anybody may set it."""
+    inode_changed_ns: int
+    """Of anything about it; the system alone sets it."""
+    inode: tuple[int, int]
+    """Device and number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ def _regular(path: Path, about: os.stat_result) -> FoundFile | Skipped:
         return Skipped(path, f"larger than {MAX_FILE_BYTES >> 20} MiB")
     if about.st_size == 0:
         return Skipped(path, "empty")
-    return FoundFile(path, about.st_size, about.st_mtime_ns)
+    return FoundFile(path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, (about.st_dev, about.st_ino))
 
 
 def _inside(folder: Path) -> Skipped | tuple[Path, ...]:

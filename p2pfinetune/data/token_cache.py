@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.tokens import TokenArray
 
-FORMAT = 1  # raise it when reading, cutting or dealing changes what a corpus holds
+FORMAT = 2  # raise it when reading, cutting or dealing changes what a corpus holds
 KEPT = 4  # corpora of one user: the one in use, and those of the last edits in case they are undone
 TYPES: dict[str, np.dtype[np.unsignedinteger[Any]]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 
@@ -64,9 +64,13 @@ class Stored:
 
     splits: Mapping[Split, TokenSplit]
     fingerprint: str
+    tokenizer: str
+    """Digest of the one that made the tokens."""
+    ids: Mapping[Split, Sequence[str]]
+    """Of the documents, in their order."""
 
 
-def write(folder: Path, placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]]], width: str) -> None:
+def write(folder: Path, placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]]], width: str, tokenizer: str) -> None:
     """Write beside the folder, then rename; whatever stood there is replaced."""
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -79,7 +83,13 @@ def write(folder: Path, placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]
                 content.update(data)
                 file.write(data)
     splits = {split: [[entry.id, entry.tokens, entry.source] for entry, _ in placed[split]] for split in SPLITS}
-    body = {"format": FORMAT, "type": width, "tokens_sha256": content.hexdigest(), "splits": splits}
+    body = {
+        "format": FORMAT,
+        "tokenizer": tokenizer,
+        "type": width,
+        "tokens_sha256": content.hexdigest(),
+        "splits": splits,
+    }
     (scratch / "index.json").write_text(json.dumps({"sha256": _digest(body), "index": body}), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
@@ -96,7 +106,9 @@ def load(folder: Path) -> Stored | None:
             if hashlib.file_digest(file, "sha256").hexdigest() != body["tokens_sha256"]:
                 return None
         placed = {split: [entry[:2] for entry in body["splits"][split]] for split in SPLITS}  # names of files are left
-        return Stored(_map(folder / "tokens.bin", body), _digest([body["tokens_sha256"], placed]))
+        ids = {split: [entry[0] for entry in body["splits"][split]] for split in SPLITS}
+        fingerprint = _digest([body["tokens_sha256"], placed])
+        return Stored(_map(folder / "tokens.bin", body), fingerprint, str(body["tokenizer"]), ids)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -117,13 +129,40 @@ def _map(path: Path, body: Mapping[str, Any]) -> dict[Split, TokenSplit]:
     return splits
 
 
+def tokens_by_document(parent: Path, owner: str, tokenizer: str) -> dict[str, TokenArray]:
+    """What this tokenizer made of the documents of a user's last corpus, by id; nothing where there is no such corpus.
+
+    An edit leaves most documents as they were, so the next corpus need not have them encoded again.
+    """
+    for folder in _by_age(parent, owner):
+        stored = load(folder)
+        if stored is not None and stored.tokenizer == tokenizer:
+            return {
+                document: stored.splits[split].document(i)
+                for split in SPLITS
+                for i, document in enumerate(stored.ids[split])
+            }
+    return {}
+
+
+def _by_age(parent: Path, owner: str) -> list[Path]:
+    """The corpora of a user, the last used first. One that vanishes meanwhile is the oldest."""
+
+    def used(folder: Path) -> int:
+        try:
+            return folder.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    return sorted(parent.glob(f"{owner}-*"), key=used, reverse=True)
+
+
 def prune(folder: Path) -> None:
     """Mark a corpus as used and remove the oldest of its user: text that is edited every day must not fill the disk."""
     os.utime(folder)
     owner = folder.name.partition("-")[0]
-    by_age = sorted(folder.parent.glob(f"{owner}-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     abandoned = folder.parent.glob(f".{owner}-*")  # by a process that was killed while it wrote
-    for old in [*by_age[KEPT:], *abandoned]:
+    for old in [*_by_age(folder.parent, owner)[KEPT:], *abandoned]:
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
@@ -22,7 +22,6 @@ from p2pfinetune.names import PeerId, Refusal, Which
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.faults import around
-from peerd.status import TextNow
 from peerd.worker.figures import held_out
 from peerd.worker.messages import (
     Admitted,
@@ -52,10 +51,10 @@ from peerd.worker.messages import (
     Withheld,
 )
 from peerd.worker.precision import loaded, measured
+from peerd.worker.texts import read_reference, read_text, text_now, told
 
 if TYPE_CHECKING:
-    from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.data.report import ReadReport
+    from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.learner import Learner
     from p2pfinetune.models import Base
     from p2pfinetune.update import LoraUpdate
@@ -84,6 +83,8 @@ class Held:
     base: Base
     learner: Learner
     fingerprint: str
+    memory: ReadingMemory
+    """Of the text as it was read the last time."""
     files: int = 0
     """Written to scratch so far."""
 
@@ -147,11 +148,13 @@ class Jobs:
             import torch
 
             torch.set_num_threads(config.threads)
+        from p2pfinetune.data.reading_memory import ReadingMemory
         from p2pfinetune.learner import Learner
 
         cache, options = Path(job.cache), learner_options(config)
         base, chosen = loaded(config, job.checkpoint, cache)
-        corpus = read_text(config, base, cache, job.me)
+        memory = ReadingMemory()
+        corpus = read_text(config, base, cache, job.me, memory)
         if chosen is None:
             base, chosen = measured(base, corpus, options)
         learner = Learner(base, corpus, options, me=job.me, group=config.group, reference=read_reference(config, base))
@@ -165,6 +168,7 @@ class Jobs:
             base=base,
             learner=learner,
             fingerprint=corpus.fingerprint,
+            memory=memory,
         )
         return Opened(
             id=job.id,
@@ -173,7 +177,7 @@ class Jobs:
             max_blob_bytes=dict(learner.max_blob_bytes),
             restored=restored,
             base_guard=base_guard,
-            report=[*corpus.report.sentences(), tokens_sentence(corpus)],
+            report=told(corpus),
             text=text_now(corpus.report),
             fingerprint=corpus.fingerprint,
             parameters=sum(parameter.numel() for parameter in base.model.parameters()),
@@ -333,53 +337,14 @@ class Jobs:
 
     def _reread(self, job: Reread) -> ReadAgain:
         held = self._held()
-        corpus = read_text(held.config, held.base, held.cache, held.me)
+        corpus = read_text(held.config, held.base, held.cache, held.me, held.memory)
         if corpus.fingerprint == held.fingerprint:
             return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint, text=text_now(corpus.report))
         held.learner.reread(corpus)
         held.fingerprint = corpus.fingerprint
-        report = [*corpus.report.sentences(), tokens_sentence(corpus)]
         return ReadAgain(
-            id=job.id, changed=True, fingerprint=held.fingerprint, report=report, text=text_now(corpus.report)
+            id=job.id, changed=True, fingerprint=held.fingerprint, report=told(corpus), text=text_now(corpus.report)
         )
-
-
-def read_text(config: Config, base: Base, cache: Path, me: PeerId) -> Corpus:
-    """The user's documents, dealt into splits by a salt that is the peer's own."""
-    from p2pfinetune.data.corpus import prepare
-
-    return prepare(
-        [Path(path) for path in config.data],
-        base.tokenizer,
-        tokenizer_digest=base.tokenizer_digest,
-        cache=cache / "tokens",
-        context=config.context,
-        salt=me,
-    )
-
-
-def text_now(report: ReadReport) -> TextNow:
-    """The report in figures, as the status shows it."""
-    return TextNow(
-        files=report.files,
-        documents=report.documents,
-        characters=report.characters,
-        skipped={reason: len(paths) for reason, paths in report.skipped.items()},
-        left_out=dict(report.left_out),
-        repeated=report.repeated,
-        bad_rows=report.bad_rows,
-        encodings=dict(report.encodings),
-        replaced=report.replaced,
-    )
-
-
-def read_reference(config: Config, base: Base) -> Any:
-    """The public text of prediction similarity, where the user gave one."""
-    if not config.reference:
-        return None
-    from p2pfinetune.data.corpus import read_whole
-
-    return read_whole([Path(config.reference)], base.tokenizer, context=config.context)
 
 
 def learner_options(config: Config) -> Any:
@@ -435,9 +400,3 @@ def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
 def models(config: Config) -> tuple[Which, ...]:
     """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
     return ("base", "own", "personal", "local", "local_best") if config.twin else ("base", "own", "personal")
-
-
-def tokens_sentence(corpus: Corpus) -> str:
-    """How the text was dealt."""
-    names: tuple[Literal["train", "trust", "guard", "test"], ...] = ("train", "trust", "guard", "test")
-    return "tokens: " + ", ".join(f"{name} {len(corpus.split(name).tokens):,}" for name in names)

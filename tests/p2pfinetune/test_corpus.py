@@ -110,6 +110,45 @@ def test_the_second_time_nothing_is_tokenised(notes, tokenizer, tmp_path, monkey
     assert all(np.array_equal(second.split(s).tokens, first.split(s).tokens) for s in SPLITS)
 
 
+@pytest.fixture
+def encoded(monkeypatch):
+    """Every text that is encoded, in order."""
+    texts = []
+
+    def noted(given, tokenizer):
+        texts.extend(given)
+        return encode(given, tokenizer)
+
+    monkeypatch.setattr("p2pfinetune.data.corpus.encode", noted)
+    return texts
+
+
+def test_in_a_file_that_has_grown_only_new_blocks_are_encoded(tokenizer, tmp_path, encoded):
+    write_notes(tmp_path / "notes", 12, length=3000)
+    log = tmp_path / "notes" / "log.txt"
+    log.write_text("".join(f"{i} {random.Random(i).random()}\n" for i in range(2000)))
+    made(tmp_path / "notes", tokenizer, tmp_path)
+    before = len(encoded)
+    with log.open("a") as file:
+        file.write("one more line\n")
+    grown = made(tmp_path / "notes", tokenizer, tmp_path)
+    fresh = made(tmp_path / "notes", tokenizer, tmp_path, cache="another")
+
+    assert before > 20
+    assert [text.endswith("one more line") for text in encoded[before : before + 1]] == [True]
+    assert len(encoded) - before - sum(fresh.split(split).documents for split in SPLITS) <= 2
+    assert grown.fingerprint == fresh.fingerprint
+    assert all(np.array_equal(grown.split(split).tokens, fresh.split(split).tokens) for split in SPLITS)
+
+
+def test_tokens_of_another_tokenizer_are_not_taken_over(notes, tokenizer, tmp_path, encoded):
+    made(notes, tokenizer, tmp_path)
+    write_notes(notes, 1, start=100)
+    prepare([notes], tokenizer, tokenizer_digest=Digest("1" * 64), cache=tmp_path / "cache", context=64, salt="me")
+
+    assert len(encoded) == 40 + 41
+
+
 def test_names_of_files_do_not_count(notes, tokenizer, tmp_path):
     first = made(notes, tokenizer, tmp_path, cache="one")
     for path in list(notes.iterdir()):

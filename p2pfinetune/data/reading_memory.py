@@ -1,0 +1,73 @@
+"""What earlier readings found in each file, so that only what has changed is opened, cleaned and cut again.
+
+A file is the same where device, inode, size, time of change and time of the inode's change are the same, and it had
+been at rest when it was read: a change within the same tick of the file system's clock leaves no trace in its times
+(the "racy git" problem, https://git-scm.com/docs/racy-git). A file that was not at rest is opened again, and where its
+bytes have the same digest, nothing else is done again. The memory lives as long as the worker: it can only cost time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2pfinetune.data.files import FoundFile
+from p2pfinetune.data.pieces import FileContent
+
+AT_REST_NS = 3_000_000_000  # FAT counts in steps of two seconds; all others in finer ones
+MAX_CHARACTERS = 128 << 20  # of remembered text; files beyond it are read every time
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One file as it was read the last time."""
+
+    found: FoundFile
+    at_rest: bool
+    digest: bytes
+    content: FileContent
+
+
+@dataclass(slots=True)
+class ReadingMemory:
+    """Give the same one to each reading of the same paths. Whatever is not met again is forgotten."""
+
+    files: dict[Path, Remembered] = field(default_factory=dict)
+    """Of the reading before."""
+    _now: dict[Path, Remembered] = field(default_factory=dict)
+    _characters: int = 0
+
+    def unchanged(self, found: FoundFile) -> FileContent | None:
+        """What the file holds, where it need not be opened."""
+        before = self.files.get(found.path)
+        if before is None or not before.at_rest or before.found != found:
+            return None
+        self._keep(before)
+        return before.content
+
+    def same(self, found: FoundFile, digest: bytes, now_ns: int) -> FileContent | None:
+        """What a file with these bytes holds, where they are those of the last time."""
+        before = self.files.get(found.path)
+        if before is None or before.digest != digest:
+            return None
+        self.learn(found, digest, before.content, now_ns)
+        return before.content
+
+    def learn(self, found: FoundFile, digest: bytes, content: FileContent, now_ns: int) -> None:
+        """`now_ns` is the time before the files were looked at, in nanoseconds since 1970."""
+        self._keep(Remembered(found, is_at_rest(found, now_ns), digest, content))
+
+    def _keep(self, one: Remembered) -> None:
+        size = sum(len(document.text) for document in one.content.documents)
+        if self._characters + size <= MAX_CHARACTERS:
+            self._characters += size
+            self._now[one.found.path] = one
+
+    def turn(self) -> None:
+        """A reading is over; the next one is compared with it."""
+        self.files, self._now, self._characters = self._now, {}, 0
+
+
+def is_at_rest(found: FoundFile, now_ns: int) -> bool:
+    """Whether a later change would show in its times; a time in the future says nothing."""
+    return max(found.changed_ns, found.inode_changed_ns) + AT_REST_NS <= now_ns
