@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Which
-from peerd.status import SCHEMA_VERSION, BannedNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
+from peerd.status import SCHEMA_VERSION, BannedNow, MergesNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
@@ -29,6 +29,8 @@ class TrustPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     round: Round
     weight: float
+    taken: bool = True
+    """Whether the merge of that round was; if not, nothing of it is in my model."""
 
 
 class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,7 @@ class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     is_me: bool
     weight: float
+    """In the row of `round`, taken or not."""
     mean_weight: float
     """Over the rounds of `history`."""
     history: list[TrustPoint]
@@ -49,10 +52,12 @@ class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
     """What I did not take from it, by reason."""
     copy_of: PeerId | None = None
     """Whose update its own was a copy of in my last merge; perhaps mine."""
+    taken_weight: float = 0.0
+    """In the last merge that was taken: what my model is made of. That may be of an earlier round; see `merges`."""
 
 
 class TrustNow(msgspec.Struct, frozen=True, kw_only=True):
-    """`peerd trust`: my last row, why, and how it came about."""
+    """`peerd trust`: my last row, whether it was taken, why, and how it came about."""
 
     scheme: str
     measured: str
@@ -64,6 +69,8 @@ class TrustNow(msgspec.Struct, frozen=True, kw_only=True):
     guard_own: float | None
     guard_personal: float | None
     row: list[TrustedPeer]
+    """Everybody of the row of `round`, and of the last merge that was taken."""
+    merges: MergesNow = MergesNow()
 
 
 class RoundsDone(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,9 @@ HISTORY = 100  # rounds; more belongs to `peerd rounds`
 
 
 def trust_now(status: Status, rounds: Sequence[RoundRecord]) -> TrustNow:
-    """The row of the last finished round, me first, then the most trusted."""
+    """The row of the last finished round, me first, then the most trusted; then who is only in an earlier merge."""
     last = rounds[-1] if rounds else None
-    row = last.row if last else {}
+    row = dict.fromkeys(status.merges.row, 0.0) | (last.row if last else {})
     ranked = sorted(row, key=lambda peer: (peer != status.peer_id, -row[peer], peer))
     return TrustNow(
         scheme=status.trust_scheme,
@@ -26,12 +26,13 @@ def trust_now(status: Status, rounds: Sequence[RoundRecord]) -> TrustNow:
         reason=last.reason if last else "",
         guard_own=last.guard_own if last else None,
         guard_personal=last.guard_personal if last else None,
+        merges=status.merges,
         row=[_trusted(peer, row[peer], status, rounds[-HISTORY:]) for peer in ranked],
     )
 
 
 def _trusted(peer: PeerId, weight: float, status: Status, rounds: Sequence[RoundRecord]) -> TrustedPeer:
-    history = [TrustPoint(round=r.round, weight=r.row[peer]) for r in rounds if peer in r.row]
+    history = [TrustPoint(round=r.round, weight=r.row[peer], taken=r.accepted) for r in rounds if peer in r.row]
     known = next((neighbour for neighbour in status.neighbours if neighbour.peer_id == peer), None)
     mine = peer == status.peer_id
     return TrustedPeer(
@@ -39,12 +40,13 @@ def _trusted(peer: PeerId, weight: float, status: Status, rounds: Sequence[Round
         name=status.name if mine else known.name if known else "",
         is_me=mine,
         weight=weight,
-        mean_weight=sum(point.weight for point in history) / len(history),
+        mean_weight=sum(point.weight for point in history) / max(len(history), 1),
         history=history,
         update_round=status.round if mine else known.round if known else None,
         update_age_seconds=known.age_seconds if known else None,
         refused=known.refused if known else {},
         copy_of=known.copy_of if known else None,
+        taken_weight=status.merges.row.get(peer, 0.0),
     )
 
 

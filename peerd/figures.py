@@ -27,6 +27,18 @@ def rests_on(found: HeldOut) -> str:
     return f"{some(found.tokens, 'token')} of {some(found.documents, 'document')}"
 
 
+def sentence(found: HeldOut) -> str:
+    """What the guard split says of the personal model, in one sentence; empty where nothing was measured."""
+    others = ((found.against_base, "the base model's"), (found.against_local, "that of the twin that trains alone"))
+    told = [compared(difference, other) for difference, other in others if difference is not None]
+    if not told:
+        return ""
+    return (
+        f"On your own held-out text ({rests_on(found)}) the personal model's perplexity, with its 95 % interval: "
+        f"{'; '.join(told)}."
+    )
+
+
 def compared(found: Difference, other: str) -> str:
     """The personal model's perplexity beside that of another: `21 % below the base model's (18 % to 24 % below)`."""
     if found.within is None:
@@ -39,11 +51,11 @@ def compared(found: Difference, other: str) -> str:
 
 
 def briefly(found: Difference | None) -> str:
-    """For a table: `-21 % ± 3`, `none seen`; empty where nothing was measured."""
+    """For a table: `-21 %`, or that no difference can be seen; empty where nothing was measured."""
     if found is None:
         return ""
     if not is_seen(found):
-        return "none seen"
+        return "none to be seen"
     return f"{'-' if found.nats < 0 else '+'}{_percents(found.nats)}"
 
 

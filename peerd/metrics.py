@@ -53,7 +53,13 @@ class _Snapshot(Collector):
         now, last = self._status, self._rounds[-1] if self._rounds else None
         yield _gauge("round", "Round that the daemon is in; it goes on over restarts.", now.round)
         yield _gauge("round_seconds", "How long the last full round of this run took.", now.round_seconds)
-        yield _gauge("last_round_accepted", "1 where the guard took the last merge.", last.accepted if last else None)
+        yield _gauge(
+            "last_round_accepted",
+            "1 where the guard refused nothing in the last round.",
+            last.accepted if last else None,
+        )
+        yield _gauge("last_taken_merge_round", "Round of the last merge that the guard took.", now.merges.round)
+        yield _gauge("merges_refused_in_a_row", "Merges that were not taken since.", now.merges.refused)
         losses = {"train": now.loss.train, "trust": now.loss.trust, "guard": now.loss.guard}
         yield _gauges("loss_nats", "Mean cross-entropy of the personal model, nats a token.", "split", losses)
         perplexity = now.perplexity
@@ -79,13 +85,16 @@ class _Snapshot(Collector):
             strangers.add_metric([label(kind)], count)
         yield strangers
         by_peer = CounterMetricFamily("peerd_peer_refusals", "What was refused, by peer.", labels=["peer", "reason"])
+        trust = GaugeMetricFamily("peerd_peer_trust", "Weight in the last merge that was taken.", labels=["peer"])
         traffic = CounterMetricFamily("peerd_peer_bytes", "Bytes since the start.", labels=["peer", "direction"])
         for peer in sorted(now.neighbours, key=_worth_telling)[:MAX_PEERS]:
             for reason, count in sorted(peer.refused.items()):
                 by_peer.add_metric([label(peer.peer_id), label(reason)], count)
+            trust.add_metric([label(peer.peer_id)], peer.trust)
             traffic.add_metric([label(peer.peer_id), "in"], peer.bytes_in)
             traffic.add_metric([label(peer.peer_id), "out"], peer.bytes_out)
         yield by_peer
+        yield trust
         yield traffic
         total = CounterMetricFamily("peerd_bytes", "Bytes since the start, all peers together.", labels=["direction"])
         total.add_metric(["in"], now.traffic.bytes_in)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd import __version__, figures
+from peerd import __version__, figures, merges
 from peerd.config import Config
 from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses
@@ -27,6 +26,7 @@ from peerd.status import (
     HeldOutNow,
     LoopNow,
     LossNow,
+    MergesNow,
     NeighbourNow,
     PerplexityNow,
     RoundRecord,
@@ -88,7 +88,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 def snapshot(node: Node, parts: Parts) -> Status:
     """Everything a person asks first."""
-    config = parts.config
+    config, merged = parts.config, merges.merges_now(parts.records, node.me)
     return Status(
         peer_id=node.me,
         name=config.name,
@@ -110,7 +110,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
             personal=perplexity(parts.losses.guard_personal),
             local=perplexity(parts.losses.guard_local),
         ),
-        neighbours=neighbours(node, parts),
+        neighbours=neighbours(node, parts, merged),
         traffic=TrafficNow(
             bytes_in=sum(row.bytes_in for row in parts.traffic.values()),
             bytes_out=sum(row.bytes_out for row in parts.traffic.values()),
@@ -133,7 +133,8 @@ def snapshot(node: Node, parts: Parts) -> Status:
         privacy=privacy_now(config, parts.spending, node.withheld),
         looking=bool(config.bootstrap or config.peer or config.lan),
         text=parts.text,
-        merge=last_merge(parts.records),
+        merge=merges.line(parts.records, merged, node.me),
+        merges=merged,
         failures=parts.failures,
         before=parts.before,
         held_out=held_out(parts.records),
@@ -148,20 +149,6 @@ def held_out(records: Sequence[RoundRecord]) -> HeldOutNow:
     return HeldOutNow(
         trust=last.on_trust, guard=last.on_guard, contradiction=figures.contradiction(last.on_trust, last.on_guard)
     )
-
-
-def last_merge(records: Sequence[RoundRecord]) -> str:
-    """Whether the network brings anything now, and where it does not, since when."""
-    if not records:
-        return ""
-    last = records[-1]
-    if len(last.row) < 2:
-        return f"nobody to merge with in round {last.round}"
-    if last.accepted:
-        return f"taken in round {last.round}"
-    refused = sum(1 for _ in takewhile(lambda one: len(one.row) > 1 and not one.accepted, reversed(records)))
-    since = "in the last round" if refused == 1 else f"in each of the last {refused} rounds"
-    return f"not taken {since} ({last.reason or 'no reason given'}); my own adapter stays in use"
 
 
 def banned(node: Node, parts: Parts) -> list[BannedNow]:
@@ -181,23 +168,26 @@ def banned(node: Node, parts: Parts) -> list[BannedNow]:
     return sorted(shown, key=lambda one: (-one.seconds, one.peer_id))
 
 
-def neighbours(node: Node, parts: Parts) -> list[NeighbourNow]:
+def neighbours(node: Node, parts: Parts, merged: MergesNow) -> list[NeighbourNow]:
     """Peers that are here, were heard or are trusted; not those known by hearsay alone. Most trusted first."""
     shown = [
-        _neighbour(node, known, parts)
+        _neighbour(node, known, parts, merged)
         for known in node.neighbours.values()
-        if known.connected or known.latest is not None or node.row.get(known.peer, 0.0) > 0.0
+        if known.connected
+        or known.latest is not None
+        or node.row.get(known.peer, 0.0) > 0.0
+        or known.peer in merged.row
     ]
     return sorted(shown, key=lambda neighbour: (-neighbour.trust, neighbour.peer_id))
 
 
-def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
+def _neighbour(node: Node, known: Neighbour, parts: Parts, merged: MergesNow) -> NeighbourNow:
     traffic = parts.traffic.get(known.peer, PeerTraffic())
     age = max(0.0, parts.at - known.admitted.admitted_at) if known.admitted is not None else None
     return NeighbourNow(
         peer_id=known.peer,
         name=clean(known.name),
-        trust=node.row.get(known.peer, 0.0),
+        trust=merged.row.get(known.peer, 0.0),
         age_seconds=round(age, 1) if age is not None else None,
         round=known.latest.round if known.latest is not None else 0,  # type: ignore[arg-type]  # Round counts from 1
         connected=known.connected,
@@ -206,6 +196,7 @@ def _neighbour(node: Node, known: Neighbour, parts: Parts) -> NeighbourNow:
         refused=dict(known.refused),
         standing=outlook.standing(node, known.peer),
         copy_of=known.copy_of,
+        refused_trust=merged.refused_row.get(known.peer, 0.0),
     )
 
 

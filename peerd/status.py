@@ -68,7 +68,7 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     peer_id: PeerId
     name: str
     trust: float
-    """Its weight in my last merge."""
+    """Its weight in my last merge that was taken; see `merges`."""
     age_seconds: float | None
     """Since its latest admitted update arrived."""
     round: Round
@@ -80,6 +80,8 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
     """good | throttled (it offended: heard more rarely, dialled and fetched last) | banned"""
     copy_of: PeerId | None = None
     """Whose update its own was a copy of in my last merge; perhaps mine."""
+    refused_trust: float = 0.0
+    """Its weight in a merge since that was not taken: nothing of it is in my model."""
 
 
 class BannedNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +197,28 @@ class FailuresNow(msgspec.Struct, frozen=True, kw_only=True):
     """Since then."""
 
 
+class MergesNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What my personal model took from others when it took anything last, and what it has not taken since.
+
+    Own training has gone on since, upon that merge and those before it.
+    """
+
+    round: Round | None = None
+    """Of the last merge that was taken; null where none was."""
+    unix: float | None = None
+    row: dict[PeerId, float] = {}
+    """Its weights as it was taken, a part of the way included; mine is among them."""
+    refused: int = 0
+    """Merges in a row that were not taken since."""
+    since_round: Round | None = None
+    """Of the first of them."""
+    since_unix: float | None = None
+    reason: str = ""
+    """Of the last of them: worse-than-own | above-best | not-finite | returned-to-best"""
+    refused_row: dict[PeerId, float] = {}
+    """Of the last of them."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person asks first."""
 
@@ -243,6 +267,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What should be known though nothing has to be wrong, in whole sentences."""
     held_out: HeldOutNow = HeldOutNow()
     """What `loss.trust`, `loss.guard` and `perplexity` rest on."""
+    merges: MergesNow = MergesNow()
+    """What my model took from others, and since when it has taken nothing."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfinetune.names import PeerId
+from peerd import figures
 from peerd.peer_names import title
 from peerd.perplexity import MAX_PERPLEXITY
-from peerd.render import printable, some
+from peerd.render import printable, share, some
 from peerd.status import NeighbourNow, Status, TextNow
 
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
@@ -26,6 +27,8 @@ def verdict(status: Status) -> str:
         return ""
     if now.personal >= MAX_PERPLEXITY:
         return "The model has diverged: it predicts your own held-out text worse than chance."
+    if (found := status.held_out.guard) is not None and found.against_base is not None:
+        return figures.sentence(found)
     parts = [f"{_compared(now.personal, now.base)} the base model's"]
     if now.local is not None:
         parts.append(f"{_compared(now.personal, now.local)} that of the twin that trains alone")
@@ -74,7 +77,11 @@ def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:
 
 def note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:
     """What is odd about a peer; empty where nothing is."""
-    odd = ("" if peer.standing == "good" else printable(peer.standing), copied(peer.copy_of, names))
+    odd = (
+        "" if peer.standing == "good" else printable(peer.standing),
+        f"{share(peer.refused_trust)} in a merge that was not taken" if peer.refused_trust > 0.0 else "",
+        copied(peer.copy_of, names),
+    )
     return ", ".join(part for part in odd if part)
 
 

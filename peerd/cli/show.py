@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 from p2pfinetune.names import PeerId
-from peerd import documents
+from peerd import documents, figures, merges
 from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.config import Config
 from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
@@ -23,7 +23,7 @@ HISTORY_SHOWN = 12  # rounds
 def status(now: Status, home: Path | None = None) -> None:
     """What the daemon does, and what to do."""
     say_bold(f"{title(now.name, now.peer_id)}: {headline(now)}")
-    for sentence in (verdict(now), *advice(now), *now.notices):
+    for sentence in (verdict(now), now.held_out.contradiction, *advice(now), *now.notices):
         if sentence:
             say(f"  {in_home(sentence, home)}")
     say()
@@ -32,6 +32,7 @@ def status(now: Status, home: Path | None = None) -> None:
         [
             ("perplexity", _side_by_side(now)),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
+            *([("rests on", rests)] if (rests := _rests_on(now)) else []),
             ("peers", _peer_line(now)),
             ("text", _text_line(now)),
             *([("merge", f"{printable(now.merge)}; see: peerd rounds")] if now.merge else []),
@@ -59,6 +60,11 @@ def _side_by_side(now: Status) -> str:
     return ", ".join(f"{name} {written(value, 'perplexity')}" for name, value in known)
 
 
+def _rests_on(now: Status) -> str:
+    known = [(name, found) for name in ("trust", "guard") if (found := getattr(now.held_out, name)) is not None]
+    return ", ".join(f"{name} {figures.rests_on(found)}" for name, found in known)
+
+
 def _peer_line(now: Status) -> str:
     shut_out = f"; {len(now.banned)} banned: see peerd peers" if now.banned else ""
     if not now.neighbours:
@@ -67,9 +73,8 @@ def _peer_line(now: Status) -> str:
     trusted = sorted(now.neighbours, key=lambda peer: -peer.trust)[:3]
     names = told_apart({now.peer_id: now.name, **{peer.peer_id: peer.name for peer in now.neighbours}})
     named = [f"{names[peer.peer_id]} {share(peer.trust)}" for peer in trusted if peer.trust > 0]
-    return (
-        f"{connected} of {len(now.neighbours)} connected" + (f"; trust: {', '.join(named)}" if named else "") + shut_out
-    )
+    taken = f"; round {now.merges.round} took: {', '.join(named)}" if named else ""
+    return f"{connected} of {len(now.neighbours)} connected" + taken + shut_out
 
 
 def _text_line(now: Status) -> str:
@@ -146,46 +151,77 @@ def _known_peers(found: list[NeighbourNow]) -> None:
 
 
 def trust(found: documents.TrustNow) -> None:
-    """My trust row with what it rests on."""
+    """My trust row with what it rests on, and where it was not taken, what my model is made of instead."""
     if found.round is None:
         say("Nothing merged yet: trust is worked out at the end of a round.")
         return
-    say_bold(f"Trust in round {found.round}, by {printable(found.scheme)}")
+    names = _labels(found.row)
+    me = next((peer.peer_id for peer in found.row if peer.is_me), PeerId(""))
+    is_refused = found.merges.refused > 0 and not found.accepted
+    say_bold(f"Trust in round {found.round}, by {printable(found.scheme)}" + (": NOT TAKEN" if is_refused else ""))
     if found.measured:
         say(f"  {found.measured}")
     say(f"  {_guard_sentence(found)}")
+    if refused := merges.refused_in_words(found.merges, names, me):
+        say(f"  {refused}")
     say()
-    names = _labels(found.row)
+    _row(found.row, names, {peer.peer_id: peer.weight for peer in found.row}, "not taken" if is_refused else "")
+    if found.merges.round is None or found.merges.round != found.round:
+        say()
+        say_bold("What my model took from others")
+        say(f"  {merges.taken_in_words(found.merges)}")
+        _row(found.row, names, {peer.peer_id: peer.taken_weight for peer in found.row}, "")
+
+
+def _row(row: list[documents.TrustedPeer], names: dict[PeerId, str], weights: dict[PeerId, float], said: str) -> None:
     width = max(columns_of(name) for name in names.values())
-    for peer in found.row:
+    for peer in row:
+        if not (weight := weights[peer.peer_id]) and peer.update_age_seconds is None:
+            continue
         age = f"update {duration(peer.update_age_seconds)} old" if peer.update_age_seconds is not None else ""
         refused = refusals(peer.refused)
-        found_notes = (age, f"refused: {refused}" if refused else "", copied(peer.copy_of, names))
+        found_notes = (
+            said if weight and not peer.is_me else "",
+            age,
+            f"refused: {refused}" if refused else "",
+            copied(peer.copy_of, names),
+        )
         notes = ", ".join(note for note in found_notes if note)
         label = padded(names[peer.peer_id], width)
-        line = f"{label}  {share(peer.weight):>5}  {bar(peer.weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
+        line = f"{label}  {share(weight):>5}  {bar(weight, BAR_WIDTH):<{BAR_WIDTH}}  {notes}"
         say(f"  {line}".rstrip())
 
 
 def _guard_sentence(found: documents.TrustNow) -> str:
     losses = f"guard loss {_loss(found.guard_own)} before, {_loss(found.guard_personal)} after"
-    if len(found.row) < 2:
+    weighed = [peer for peer in found.row if peer.weight > 0.0]
+    if len(weighed) < 2:
         return f"There was nobody to merge with in that round: {losses}."
     if found.accepted:
         return f"The guard took the merge: {losses}."
-    return f"The merge was not taken ({found.reason or 'the guard gave no reason'}): {losses}."
+    return f"The merge was not taken ({printable(found.reason) or 'the guard gave no reason'}): {losses}."
 
 
 def one_trusted(found: documents.TrustNow) -> None:
     """One entry of the row, with its history."""
     (peer,) = found.row
-    say_bold(f"{_labels([peer])[peer.peer_id]}: {share(peer.weight)} of my model in round {found.round}")
+    say_bold(
+        f"{_labels([peer])[peer.peer_id]}: {share(peer.weight)} of the merge in round {found.round}{_taken(found)}"
+    )
     say(f"  {peer.peer_id}")
     if found.measured:
         say(f"  by {printable(found.scheme)}: {found.measured}")
+    if found.merges.round is not None:
+        say(f"  the last merge that was taken, in round {found.merges.round}: {share(peer.taken_weight)} of it")
     say(f"  mean over {len(peer.history)} rounds: {share(peer.mean_weight)}")
     for point in peer.history[-HISTORY_SHOWN:]:
-        say(f"  round {point.round:>5}  {share(point.weight):>5}  {bar(point.weight, BAR_WIDTH)}".rstrip())
+        said = "" if point.taken else "  not taken"
+        say(f"  round {point.round:>5}  {share(point.weight):>5}  {bar(point.weight, BAR_WIDTH)}{said}".rstrip())
+
+
+def _taken(found: documents.TrustNow) -> str:
+    """Where there was a merge that was not."""
+    return f", which was not taken ({printable(found.reason)})" if found.merges.refused and not found.accepted else ""
 
 
 def rounds(found: list[RoundRecord]) -> None:
@@ -195,7 +231,14 @@ def rounds(found: list[RoundRecord]) -> None:
         return
     columns = [("round", "number"), ("ended", "text"), ("train", "loss"), ("base", "perplexity")]
     columns += [("own", "perplexity"), ("personal", "perplexity"), ("alone", "perplexity")]
-    columns += [("peers", "number"), ("in", "bytes"), ("out", "bytes"), ("merge", "text")]
+    columns += [
+        ("beside base", "text"),
+        ("tokens", "number"),
+        ("peers", "number"),
+        ("in", "bytes"),
+        ("out", "bytes"),
+        ("merge", "text"),
+    ]
     table(columns, [_round_row(record) for record in found])
 
 
@@ -229,7 +272,9 @@ def _round_row(record: RoundRecord) -> tuple[object, ...]:
     losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_local)
     perplexities = [perplexity(loss) for loss in losses]
     merge = "nobody" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
-    alike = (len(record.row) - 1, record.bytes_in, record.bytes_out, merge)
+    rest = record.on_guard
+    beside = (figures.briefly(rest.against_base) or NOTHING, rest.tokens) if rest is not None else (NOTHING, None)
+    alike = (*beside, len(record.row) - 1, record.bytes_in, record.bytes_out, merge)
     return (record.round, ended, record.loss_train, *perplexities, *alike)
 
 

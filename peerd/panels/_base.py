@@ -61,6 +61,8 @@ class Bars(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field="kin
     unit: Unit
     empty: str
     """Said where there are no bars."""
+    sentences: list[str] = []
+    """Above the bars, and where there are none."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, tag="series", tag_field=
     empty: str
     stacked: bool = False
     marks: list[Mark] = []
+    sentences: list[str] = []
+    """Above the lines."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):

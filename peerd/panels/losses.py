@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peerd import figures
 from peerd.panels._base import Drawing, Line, Mark, Panel, Series
 from peerd.status import RoundRecord, Status
 
@@ -34,5 +35,13 @@ class Losses(Panel):
             y_label="nats a token",
             unit="loss",
             empty="No round has ended yet.",
+            sentences=_rest_on(status),
             marks=[Mark(x=r.round, label=f"merge refused: {r.reason}") for r in rounds if not r.accepted and r.reason],
         )
+
+
+def _rest_on(status: Status) -> list[str]:
+    now = status.held_out
+    known = [(name, found) for name, found in (("trust", now.trust), ("guard", now.guard)) if found is not None]
+    told = "; ".join(f"{name} split: {figures.rests_on(found)}" for name, found in known)
+    return [f"What the last points rest on: {told}."] if told else []

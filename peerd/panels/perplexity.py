@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peerd import figures
 from peerd.panels._base import Drawing, Line, Panel, Series
 from peerd.perplexity import perplexity
 from peerd.status import RoundRecord, Status
@@ -40,4 +41,10 @@ class Perplexity(Panel):
             y_label="perplexity",
             unit="perplexity",
             empty="No round has ended yet.",
+            sentences=[said] if (said := _said(status)) else [],
         )
+
+
+def _said(status: Status) -> str:
+    found = status.held_out.guard
+    return figures.sentence(found) if found is not None else ""

@@ -22,7 +22,9 @@ class State(Panel):
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """The headline, whether the model gets better, what to type, and what else should be known."""
         connected = sum(neighbour.connected for neighbour in status.neighbours)
-        sentences = [said for said in (verdict(status), *advice(status), *status.notices) if said]
+        sentences = [
+            said for said in (verdict(status), status.held_out.contradiction, *advice(status), *status.notices) if said
+        ]
         if status.before:
             sentences.append(f"The run before this one did not end in order: {printable(status.before)}")
         return Words(

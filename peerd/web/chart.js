@@ -182,5 +182,9 @@ export function drawSeries(drawing) {
   new ResizeObserver(() => {
     if (box.clientWidth !== drawn) { drawn = box.clientWidth; redraw(box, drawing); }
   }).observe(box);
-  return box;
+  if (!drawing.sentences.length) return box;
+  const outer = make("div", "words");
+  for (const sentence of drawing.sentences) outer.append(make("p", "sentence", printable(sentence)));
+  outer.append(box);
+  return outer;
 }

@@ -46,7 +46,13 @@ function drawWords(drawing) {
 }
 
 function drawBars(drawing) {
-  if (!drawing.bars.length) return make("p", "empty", printable(drawing.empty));
+  const box = make("div", "words");
+  for (const sentence of drawing.sentences) box.append(make("p", "sentence", printable(sentence)));
+  box.append(drawing.bars.length ? barsOf(drawing) : make("p", "empty", printable(drawing.empty)));
+  return box;
+}
+
+function barsOf(drawing) {
   const list = make("ul", "bars");
   for (const bar of drawing.bars) {
     const row = make("li");

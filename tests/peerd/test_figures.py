@@ -32,7 +32,7 @@ def test_a_difference_is_told_with_its_interval_and_as_none_where_that_holds_zer
 
 def test_a_table_has_room_for_less():
     assert figures.briefly(Difference(nats=math.log(0.79), within=0.05)) == "-21 %"
-    assert figures.briefly(Difference(nats=0.01, within=0.05)) == "none seen"
+    assert figures.briefly(Difference(nats=0.01, within=0.05)) == "none to be seen"
     assert figures.briefly(None) == ""
 
 

@@ -17,7 +17,7 @@ from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
 from peerd.snapshot import Parts, snapshot
-from peerd.status import LoopNow, RoundRecord, WorkerNow
+from peerd.status import Difference, HeldOut, LoopNow, RoundRecord, WorkerNow
 from peerd.words import advice
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
@@ -81,7 +81,8 @@ def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first(
         PeerId("12D3KooWhearsay"): Neighbour(peer=PeerId("12D3KooWhearsay"), lot=0.5),
     }
     traffic = {BOB: PeerTraffic(7, 8), ME: PeerTraffic(1, 1)}
-    now = snapshot(node(neighbours=known, row={ME: 0.6, BOB: 0.4}), parts(traffic=traffic))
+    records = [ended(1, {ME: 0.6, BOB: 0.4})]
+    now = snapshot(node(neighbours=known, row={ME: 0.6, BOB: 0.4}), parts(traffic=traffic, records=records))
 
     bob, eve = now.neighbours
     assert (bob.peer_id, bob.name, bob.trust, bob.age_seconds) == (BOB, "bob", 0.4, 15.0)
@@ -90,20 +91,43 @@ def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first(
     assert (now.traffic.bytes_in, now.traffic.bytes_out) == (8, 9)
 
 
-def test_what_became_of_the_last_merge_is_said_and_for_how_long_nothing_was_taken():
-    def ended(number, row, reason=""):
-        losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_local"])
-        rest = {"finished_unix": 0.0, "steps": 1, "bytes_in": 0, "bytes_out": 0}
-        return RoundRecord(round=Round(number), row=row, accepted=not reason, reason=reason, **losses, **rest)
+def ended(number, row, reason="", **more):
+    losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_local"])
+    rest = {"finished_unix": 0.0, "steps": 1, "bytes_in": 0, "bytes_out": 0}
+    return RoundRecord(round=Round(number), row=row, accepted=not reason, reason=reason, **losses, **rest, **more)
 
+
+def test_what_is_shown_as_trust_is_what_the_model_took_and_never_a_row_that_the_guard_refused():
+    both = {ME: 0.5, BOB: 0.5}
+    known = {BOB: Neighbour(peer=BOB, lot=0.5, name="ben", connected=True)}
+    now = snapshot(node(neighbours=known, row=both), parts(records=[ended(n, both, "worse-than-own") for n in (1, 2)]))
+
+    (ben,) = now.neighbours
+    assert (ben.trust, ben.refused_trust) == (0.0, 0.5)
+    assert (now.merges.round, now.merges.refused, now.merges.since_round) == (None, 2, 1)
+
+
+def test_figures_of_the_last_round_say_what_they_rest_on_and_that_they_contradict_one_another():
+    def on(nats):
+        return HeldOut(tokens=512, documents=3, windows=4, against_base=Difference(nats=nats, within=0.1))
+
+    last = ended(2, {ME: 1.0}, on_trust=on(-1.0), on_guard=on(0.3))
+    now = snapshot(node(), parts(records=[ended(1, {ME: 1.0}), last])).held_out
+
+    assert (now.trust, now.guard) == (last.on_trust, last.on_guard)
+    assert "fell on the trust split" in now.contradiction
+    assert snapshot(node(), parts()).held_out.guard is None
+
+
+def test_what_became_of_the_last_merge_is_said_and_for_how_long_nothing_was_taken():
     alone, both = {ME: 1.0}, {ME: 0.5, BOB: 0.5}
     refused = [ended(number, both, "worse-than-own") for number in (3, 4, 5)]
     done = [ended(1, alone), ended(2, both), *refused]
     said = [snapshot(node(), parts(records=done[:count])).merge for count in range(6)]
 
     assert said[:3] == ["", "nobody to merge with in round 1", "taken in round 2"]
-    assert said[3].startswith("not taken in the last round (worse-than-own)")
-    assert said[5].startswith("not taken in each of the last 3 rounds (worse-than-own)")
+    assert said[3].startswith("not taken in the last round (worse-than-own; since round 3")
+    assert said[5].startswith("not taken in each of the last 3 rounds with somebody (worse-than-own; since round 3")
 
 
 def test_a_dead_worker_is_unhealthy_with_why():

@@ -18,13 +18,18 @@ from peerd import lock
 from peerd.api import application
 from peerd.documents import Sent, SentRow, SentUpdate
 from peerd.errors import WorkerError
+from peerd.merges import line, merges_now
 from peerd.paths import Paths
 from peerd.serve import serve
+from peerd.snapshot import held_out
 from peerd.status import (
     BannedNow,
+    Difference,
     HealthNow,
+    HeldOut,
     LoopNow,
     LossNow,
+    MergesNow,
     NeighbourNow,
     PerplexityNow,
     PrivacyNow,
@@ -51,6 +56,8 @@ class FakeView:
         self.exported: list[str] = []
         self.exported_models: list[str] = []
         self.broken = ""
+        self.refuses = False
+        """Whether the guard refuses every merge from now on."""
         self.banned: list[BannedNow] = []
         self.bob_name = "bob"
         self._done = 0
@@ -61,12 +68,13 @@ class FakeView:
 
     def finish_round(self) -> None:
         self._done += 1
-        self._rounds.append(record(self._done, alone=self.alone))
+        self._rounds.append(record(self._done, alone=self.alone, refused=self.refuses))
         for watcher in self._watchers:
             watcher.set()
 
     def status(self) -> Status:
         last = self._rounds[-1] if self._rounds else None
+        merges = merges_now(self._rounds, ME)
         return Status(
             peer_id=ME,
             name="alice",
@@ -85,7 +93,10 @@ class FakeView:
             )
             if last
             else PerplexityNow(),
-            neighbours=[] if self.alone else self._neighbours(last),
+            neighbours=[] if self.alone else self._neighbours(merges),
+            merges=merges,
+            merge=line(self._rounds, merges, ME),
+            held_out=held_out(self._rounds),
             traffic=TrafficNow(bytes_in=3_400_000, bytes_out=1_250_000),
             health=HealthNow(ok=not self.broken, reasons=[self.broken] if self.broken else []),
             worker=WorkerNow(
@@ -116,13 +127,13 @@ class FakeView:
     async def lift_ban(self, peer: PeerId) -> None:
         self.banned = [one for one in self.banned if one.peer_id != peer]
 
-    def _neighbours(self, last: RoundRecord | None) -> list[NeighbourNow]:
-        row = last.row if last else {}
+    def _neighbours(self, merges: MergesNow) -> list[NeighbourNow]:
         return [
             NeighbourNow(
                 peer_id=peer,
                 name=name,
-                trust=row.get(peer, 0.0),
+                trust=merges.row.get(peer, 0.0),
+                refused_trust=merges.refused_row.get(peer, 0.0),
                 age_seconds=age,
                 round=Round(max(0, self._done - 1)),
                 connected=connected,
@@ -207,12 +218,12 @@ class FakeView:
             self.stop.set()
 
 
-def record(number: int, *, alone: bool = False) -> RoundRecord:
+def record(number: int, *, alone: bool = False, refused: bool = False) -> RoundRecord:
     """A plausible round: losses fall, trust moves from eve to bob, the guard refuses every seventh merge."""
     fall = math.exp(-number / 9)
     bob = 0.0 if alone else 0.18 + 0.25 * (1 - fall)
     eve = 0.0 if alone else 0.22 * fall
-    accepted = number % 7 != 0
+    accepted = number % 7 != 0 and not refused
     row = {ME: 1.0 - bob - eve} if alone else {ME: 1.0 - bob - eve, BOB: bob, EVE: eve}
     wiggle = 0.04 * math.sin(number * 2.1)
     return RoundRecord(
@@ -230,6 +241,8 @@ def record(number: int, *, alone: bool = False) -> RoundRecord:
         steps=20,
         bytes_in=0 if alone else 120_000,
         bytes_out=0 if alone else 60_000,
+        on_trust=HeldOut(tokens=2048, documents=9, windows=11, against_base=Difference(nats=-0.9, within=0.1)),
+        on_guard=HeldOut(tokens=4096, documents=17, windows=23, against_base=Difference(nats=fall - 1.0, within=0.1)),
     )
 
 

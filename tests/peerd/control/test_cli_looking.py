@@ -18,7 +18,9 @@ from peerd import documents
 from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.cli.output import OF_A_HOME, in_home
+from peerd.client import Client
 from peerd.lock import hold
+from peerd.merges import when
 from peerd.paths import Paths
 from peerd.questions import Request
 from peerd.status import NeighbourNow, Status
@@ -91,8 +93,9 @@ def test_status_speaks_plainly(daemon: Any, say: Any) -> None:
 
     assert code == 0
     assert out.startswith("alice: training round 13 with 2 peers\n")
-    assert "its perplexity is" in out
-    assert "1 of 2 connected; trust: bob 36 %, eve 6 %" in out
+    assert "On your own held-out text (4,096 tokens of 17 documents) the personal model's perplexity" in out
+    assert "  trust 2,048 tokens of 9 documents, guard 4,096 tokens of 17 documents" in out
+    assert "1 of 2 connected; round 12 took: bob 36 %, eve 6 %" in out
     assert "training on cpu in bf16 (as it was trained so far), 1,834 tokens/s" in out
 
 
@@ -105,6 +108,46 @@ def test_alone_it_says_what_to_type(home: Path, say: Any, make_view: Any, serve_
     assert "--bootstrap MULTIADDR" in out
     assert "No peer found yet" in peers
     assert "nobody to merge with" in trust
+
+
+def test_a_row_that_was_not_taken_is_told_as_such_by_every_command_with_the_reason_and_since_when(
+    home: Path, say: Any, make_view: Any, serve_view: Any
+) -> None:
+    view = make_view(rounds=3)
+    view.refuses = True
+    for _ in range(5):
+        view.finish_round()
+    with serve_view(Paths.of(home), view), Client(home) as client:
+        said = {name: say(name, "--home", home)[1] for name in ("status", "trust", "peers", "metrics")}
+        one = say("trust", "bob", "--home", home)[1]
+        found, merges = client.trust(), client.status().merges
+        document = json.loads(say("trust", "--home", home, "--json")[1])["data"]
+
+    since = when(view.rounds(5)[0].finished_unix)
+    assert (
+        f"not taken in each of the last 5 rounds with somebody (worse on the guard split; since round 4, {since})"
+        in said["status"]
+    )
+    assert "round 3 took: bob" in said["status"]
+    assert said["trust"].startswith("Trust in round 8, by validation: NOT TAKEN\n")
+    assert f"5 merges, were not taken, since round 4 ({since})" in said["trust"]
+    assert "What my model took from others\n  As the last merge was taken, in round 3" in said["trust"]
+    assert "in a merge that was not taken" in said["peers"]
+    assert one.startswith("bob: 33 % of the merge in round 8, which was not taken (worse on the guard split)\n")
+    assert "peerd_merges_refused_in_a_row 5.0" in said["metrics"]
+    assert "peerd_last_taken_merge_round 3.0" in said["metrics"]
+    assert (merges.round, merges.refused, merges.since_round, merges.reason) == (3, 5, 4, "worse on the guard split")
+    assert found.merges == merges
+    (bob,) = [peer for peer in document["row"] if peer["name"] == "bob"]
+    assert (bob["weight"], bob["taken_weight"]) == (view.rounds(1)[0].row[bob["peer_id"]], merges.row[bob["peer_id"]])
+    assert [point["taken"] for point in bob["history"]] == [True] * 3 + [False] * 5
+
+
+def test_rounds_say_beside_the_base_and_on_how_many_tokens(daemon: Any, say: Any) -> None:
+    _, out, _ = say("rounds", "--home", daemon.paths.home)
+
+    first, last = (line for line in out.splitlines() if line.split()[0] in {"1", "12"})
+    assert ("none to be seen" in first, "-52 %" in last, "4,096" in last) == (False, True, True)
 
 
 def test_what_is_wrong_stands_at_the_top(daemon: Any, view: Any, say: Any) -> None:
@@ -127,7 +170,7 @@ def test_trust_in_one_peer_by_name_or_end_of_id(daemon: Any, say: Any) -> None:
     for word in ("bob", "Bob22"):
         code, out, _ = say("trust", word, "--home", daemon.paths.home)
         assert code == 0
-        assert out.startswith("bob: 36 % of my model in round 12")
+        assert out.startswith("bob: 36 % of the merge in round 12\n")
     data = json.loads(say("trust", "eve", "--home", daemon.paths.home, "--json")[1])["data"]
 
     assert [peer["name"] for peer in data["row"]] == ["eve"]

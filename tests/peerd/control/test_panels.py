@@ -106,12 +106,52 @@ def test_trust_over_time_is_stacked_to_one(make_view: Any) -> None:
         assert sum(y for _, y in heights) == pytest.approx(1)
 
 
-def test_the_bars_show_the_last_row_me_first(make_view: Any) -> None:
+def test_the_bars_show_what_the_last_merge_took_me_first(make_view: Any) -> None:
     view = make_view(rounds=6)
     drawing = PANELS.make("trust-now").draw(view.status(), view.rounds(10))
 
     assert [bar.label for bar in drawing.bars] == ["alice (me)", "bob", "eve"]
     assert {bar.key: bar.value for bar in drawing.bars} == view.rounds(1)[0].row
+    assert drawing.sentences[0].startswith("As the last merge was taken, in round 6 (")
+
+
+def test_the_page_shows_a_row_that_was_not_taken_as_such_with_the_reason_and_since_when(make_view: Any) -> None:
+    never = make_view()
+    never.refuses = True
+    for _ in range(7):
+        never.finish_round()
+    later = make_view(rounds=3)
+    later.refuses = True
+    later.finish_round()
+
+    bars, once = (PANELS.make("trust-now").draw(view.status(), view.rounds(10)) for view in (never, later))
+    areas = PANELS.make("trust-over-time").draw(never.status(), never.rounds(10))
+    notes = [row[-1] for row in PANELS.make("peers").draw(never.status(), never.rounds(10)).rows]
+
+    assert [(bar.label, bar.value) for bar in bars.bars] == [("alice (me)", 1.0)]
+    assert bars.sentences[0].startswith("No merge was taken yet")
+    assert "7 merges, were not taken, since round 1 (" in bars.sentences[1]
+    assert {bar.key: bar.value for bar in once.bars} == later.rounds(2)[0].row
+    assert "was not taken, since round 4 (" in once.sentences[1]
+    assert [line.label for line in areas.lines] == ["alice (me)"]
+    assert "in a merge that was not taken" in notes[0]
+
+
+def test_the_page_says_what_its_figures_rest_on_and_that_they_contradict_one_another(make_view: Any) -> None:
+    view = make_view(rounds=3)
+    status = msgspec.structs.replace(
+        view.status(), held_out=msgspec.structs.replace(view.status().held_out, contradiction="They contradict.")
+    )
+
+    now, perplexity, losses = (
+        PANELS.make(name).draw(status, view.rounds(10)) for name in ("state", "perplexity", "losses")
+    )
+
+    assert "4,096 tokens of 17 documents" in now.sentences[0]
+    assert now.sentences[1] == "They contradict."
+    assert perplexity.sentences == [now.sentences[0]]
+    (rests,) = losses.sentences
+    assert "trust split: 2,048 tokens of 9 documents; guard split: 4,096 tokens of 17 documents" in rests
 
 
 def test_refused_merges_are_marked_with_the_reason(make_view: Any) -> None:
