@@ -122,9 +122,8 @@ def test_too_little_text_is_the_users_to_mend(poor):
     assert "Traceback" not in poor.said()
 
 
-@pytest.mark.parametrize(
-    "hunt", [pytest.param(HUNT, id="short"), pytest.param(LONG_HUNT, id="long", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("hunt", [pytest.param(HUNT, id="short"), pytest.param(LONG_HUNT, id="long")])
+@pytest.mark.slow
 def test_hunted_from_point_to_point_worker_and_daemon_end_with_the_state_of_the_twin(same, end, hunt):
     hunted, orders = same(f"hunted-{len(hunt)}"), []
     of_the_first_format(hunted.paths.database)

@@ -335,6 +335,7 @@ def rounds_done(driver: Any) -> int:
     return int(title[1]) if title[:1] == ["round"] else 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_round_of_a_running_demo_arrives_on_the_page(tmp_path: Path) -> None:
     with demo(tmp_path / "report", "--peers", "2", "--rounds", "3") as running:

@@ -97,7 +97,8 @@ def test_two_and_two_part_show_it_go_on_and_merge_again_without_a_restart(hosts,
     merge_anew(four)
 
 
-@pytest.mark.parametrize("seconds", [30.0, pytest.param(600.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [30.0, 600.0])
 def test_when_every_cable_is_pulled_all_go_on_alone_and_find_one_another_again(hosts, four, seconds):
     see(four)
     for host in range(1, 5):

@@ -35,7 +35,8 @@ def suspended(daemon, seconds):
     daemon.process.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [8, 60])
 def test_a_suspended_daemon_is_a_peer_again_and_nobody_is_banned(alice, bob, is_gone, seconds):
     together(alice, bob)
     rounds = {one: one.status().round for one in (alice, bob)}

@@ -200,6 +200,7 @@ def test_a_share_that_no_machine_has_is_refused(machines, configured):
         Share(gpus=0.0)
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_simulations_side_by_side_and_never_twice(machines, configured, tmp_path):
     schemes = ("local", "uniform", "validation")
     jobs = [(configured(trust=trust, rounds=2), tmp_path / "there" / trust) for trust in schemes]

@@ -15,6 +15,7 @@ MAX_GROWTH_MIB = 96  # 64 of the network (tests/contract/test_libp2p_floods.py),
 ATTACKS = ("slow-loris", "stream-flood", "window-flood", "huge-prefix", "announcement-flood", "connection-flood")
 
 
+@pytest.mark.slow
 def test_rounds_go_on_and_memory_stays_bounded_under_every_flood_at_once(alice, bob):
     before = alice.until(lambda status: any(n.trust > 0 for n in status.neighbours))
     address = next(a for a in before.addresses if a.startswith("/ip4/127.0.0.1/"))

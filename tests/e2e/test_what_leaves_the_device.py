@@ -130,7 +130,7 @@ async def life(folder: Path, *, private: bool) -> list[tuple[str, Tap]]:
     return [(text, taps[f"peer-{number}"]) for number, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("private", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_nothing_of_the_text_is_in_anything_that_leaves(private: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="pd-") as folder:
         lives = asyncio.run(life(Path(folder), private=private))

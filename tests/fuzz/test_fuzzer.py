@@ -29,6 +29,7 @@ print(engine.told(done))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_target_breaks_under_a_bounded_coverage_guided_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "run", "--out", str(tmp_path)]

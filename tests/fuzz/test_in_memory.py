@@ -25,7 +25,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 def test_whatever_strangers_with_valid_keys_say_no_daemon_ends_and_no_honest_connection_is_dropped(seed: int) -> None:
     world = played(seed, 120)
 
-    assert world.said > 150
+    assert world.said > 50
     assert all(device.failures == {} and device.doubts == [] for device in world.devices)
 
 
