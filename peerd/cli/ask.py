@@ -17,8 +17,9 @@ from peerd.client import Client
 
 
 def status(home: Home = None, as_json: AsJson = False) -> None:
-    """Say what the daemon is doing, how good the model is, and what to do next."""
-    look("status", home, as_json)
+    """Say what the daemon is doing, how good the model is, and what to do next. Exit code 5: it is not healthy."""
+    if code := look("status", home, as_json):
+        raise typer.Exit(code)
 
 
 def peers(home: Home = None, as_json: AsJson = False) -> None:

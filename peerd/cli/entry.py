@@ -51,8 +51,7 @@ def _leave(number: int, _: object) -> None:
 
 def _run(given: list[str]) -> int:
     if (plain := plainly_typed(given)) is not None:
-        look(*plain)
-        return 0
+        return look(*plain)
     from peerd.cli import app
 
     return app.run(given)

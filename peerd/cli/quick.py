@@ -14,14 +14,17 @@ from peerd import documents
 from peerd.cli import show
 from peerd.cli.output import facts, finish, say
 from peerd.client import Client, find_socket
+from peerd.errors import NotHealthy
 from peerd.paths import Paths
+from peerd.status import Status
 
 
-def look(command: str, home: Path | None, as_json: bool) -> None:
-    """Ask and show."""
+def look(command: str, home: Path | None, as_json: bool) -> int:
+    """Ask and show; the exit code, which says of a status whether the daemon is well, for scripts and monitors."""
     ask, shown = LOOKS[command]
     found = ask(home)
     finish(command, found, as_json, lambda: shown(found, home))
+    return NotHealthy.exit_code if isinstance(found, Status) and not found.health.ok else 0
 
 
 def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:

@@ -157,6 +157,27 @@ def test_what_is_wrong_stands_at_the_top(daemon: Any, view: Any, say: Any) -> No
     assert out.splitlines()[2].strip() == f"{view.broken} --home {daemon.paths.home}"
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_status_ends_with_exit_code_5_where_the_daemon_is_not_healthy_and_says_all_the_same(
+    daemon: Any, view: Any, say: Any, form: tuple[str, ...]
+) -> None:
+    well = [
+        say("status", "--home", daemon.paths.home, *form)[0],
+        say("status", f"--home={daemon.paths.home}", *form)[0],
+    ]
+    view.broken = "No update for an hour"
+    (code, out, err), (typed_otherwise, *_) = (
+        say("status", "--home", daemon.paths.home, *form),
+        say("status", f"--home={daemon.paths.home}", *form),
+    )
+
+    assert (well, code, typed_otherwise) == ([0, 0], 5, 5)
+    assert "No update for an hour" in out
+    assert (not form) or (json.loads(out)["status"], json.loads(out)["data"]["health"]["ok"]) == ("ok", False)
+    assert err == ""
+    assert say("peers", "--home", daemon.paths.home, *form)[0] == 0
+
+
 def test_a_strangers_name_cannot_reach_the_terminal_raw(daemon: Any, view: Any, say: Any) -> None:
     view.bob_name = "bob\x1b[2J\x9b31m\u202e\nfake line"
     for command in ("status", "peers", "trust"):
