@@ -196,6 +196,9 @@ class _Interface:
                 addresses=now.addresses,
                 network=now.network,
                 group=now.group,
+                invitations=now.invitations,
+                invitation_notes=now.invitation_notes,
+                joining=now.joining,
             )
         )
 

@@ -27,13 +27,15 @@ from peerd.net import limits
 from peerd.paths import absolute
 from peerd.peer_names import fault
 from peerd.render import printable
-from peerd.wire.addresses import EXAMPLE, parse_address
+from peerd.wire.addresses import EXAMPLE, NAMES, is_for_others, parse_address
 from peerd.wire.keys import load_group_key
+from peerd.wire.messages import MAX_ADDRESSES
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_NOISE, MAX_NOISE = 1e-4, 1e4  # an epsilon of some millions for one update; of some ten-thousandths
 MAX_DELTA = 0.01  # one in a hundred: larger ones are mistaken for what they are not
 MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `learner.default_max_norm`
+ANNOUNCED = "--announce /ip4/203.0.113.7/tcp/4001"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 
 
@@ -106,6 +108,28 @@ def _addresses(config: Config) -> None:
         raise UsageError("--listen cannot be empty", "for example: --listen /ip4/0.0.0.0/tcp/0")
 
 
+def _announce(config: Config) -> None:
+    """What is announced has to be of use to those who hear it; it is told before this machine's own addresses."""
+    if len(config.announce) > MAX_ADDRESSES:
+        raise UsageError(f"--announce: {len(config.announce)} addresses", f"an announcement holds {MAX_ADDRESSES}")
+    for text in config.announce:
+        found = parse_address(text)
+        if isinstance(found, Refusal):
+            raise UsageError(f"--announce: {printable(text)!r}: {found.detail}", f"for example: {ANNOUNCED}")
+        if found.peer is not None:
+            raise UsageError(f"--announce: {text!r} ends in a peer id", f"use: {found.transport}")
+        if found.kind in NAMES:
+            raise UsageError(
+                f"--announce: {text!r} is a name, and peers resolve no names that others tell them",
+                f"give the IP address: {ANNOUNCED}",
+            )
+        if not is_for_others(found):
+            raise UsageError(
+                f"--announce: nobody else can dial {text!r}",
+                f"give the address and port at which others reach this machine: {ANNOUNCED}",
+            )
+
+
 def _group_key(config: Config) -> None:
     if config.group_key:
         load_group_key(Path(config.group_key))
@@ -175,6 +199,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _names,
     _plugins,
     _addresses,
+    _announce,
     _group_key,
     _device,
     _precision,

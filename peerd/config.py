@@ -39,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Find peers on the local network by mDNS."""
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     """Addresses to listen on."""
+    announce: tuple[str, ...] = ()
+    """Addresses at which others reach this machine, as of a port that a router forwards; told before its own."""
     trust: str = "prediction-similarity"
     """Trust scheme; see docs/how-to."""
     trust_options: dict[str, Any] = {}

@@ -161,7 +161,12 @@ class Daemon:
             self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
         )
         self._network = Network(
-            self._new_transport, self._tell, clock=self._clock, unix=outside.unix, failures=self._failures
+            self._new_transport,
+            self._tell,
+            clock=self._clock,
+            unix=outside.unix,
+            failures=self._failures,
+            announce=tuple(str(one.of(self._key.peer_id)) for one in addresses_of(config.announce)),
         )
         given = {"--bootstrap": addresses_of(config.bootstrap), "--peer": addresses_of(config.peer)}
         self._introductions = Introductions(given)
@@ -281,6 +286,7 @@ class Daemon:
             dropped=self._shell.dropped,
             lonely=self._introductions.lonely(),
             mistaken=self._introductions.mistaken(self._network.connected()),
+            registered=self._introductions.registered(),
             spending=self._journal.spending,
             sent_bytes=self._journal.sent_bytes,
             sent_peers=self._journal.sent_peers,

@@ -130,9 +130,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     addresses: list[str]
-    """Multiaddrs that end in the peer id; any of them works after `--peer`."""
+    """Multiaddrs that end in the peer id: all that this daemon listens at and announces, loopback included."""
     network: Digest | None
     group: str
+    invitations: list[str] = []
+    """Whole commands for others, one for each address that another machine may reach; empty where there is none."""
+    invitation_notes: list[str] = []
+    """What FILE and FOLDER in them stand for, from where they work, or why there is none."""
+    joining: str = ""
+    """The options among them that have to be the same."""
 
 
 class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,6 +229,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     home: str
     socket: str
+    invitations: list[str] = []
+    """As of `peerd id`."""
     log: str | None
     """Where a detached daemon writes; None in the foreground."""
 

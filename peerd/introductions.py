@@ -39,9 +39,11 @@ class Introductions:
     def __init__(self, given: Mapping[str, Sequence[Address]]) -> None:
         self._given = given
         self._troubles: dict[tuple[str, Address], Failed] = {}
+        self._registered: set[Address] = set()
 
     def asked(self, node: Address, failed: Failed | None) -> None:
         """A bootstrap node was asked; None: it answered."""
+        (self._registered.discard if failed else self._registered.add)(node)
         self._note("--bootstrap", node, failed)
 
     def dialled(self, peer: PeerId, outcome: Connected | Failed) -> None:
@@ -53,6 +55,10 @@ class Introductions:
                 self._note("--peer", address, None)
             elif outcome.address == str(address):
                 self._note("--peer", address, outcome)
+
+    def registered(self) -> list[Address]:
+        """The bootstrap nodes that answered when they were asked last."""
+        return [node for node in self._given.get("--bootstrap", ()) if node in self._registered]
 
     def lonely(self) -> list[str]:
         """What to say where nobody is connected: each trouble, with what to do."""

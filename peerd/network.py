@@ -70,8 +70,9 @@ class Network:
         pauses: Pauses | None = None,
         failures: Failures | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        announce: tuple[str, ...] = (),
     ) -> None:
-        """`make` gets where the one before listened, nothing the first time.
+        """`make` gets where the one before listened, nothing the first time. `announce` as a person said, told first.
 
         `clock` counts monotonic seconds; `unix` is what people set, and peers compare.
         """
@@ -84,7 +85,7 @@ class Network:
         self._stopping, self._died = False, Down("it ended")
         self._listening: tuple[str, ...] = ()
         self._moved = asyncio.Event()
-        self._has_started = False
+        self._has_started, self._announce = False, announce
         self.addresses: tuple[str, ...] = ()
         """Where others can reach this peer now; none where the machine has no address."""
         self.trouble = ""
@@ -182,6 +183,7 @@ class Network:
                 raise
             self._listening = ()  # somebody else may have that port now: any other is better than none
             return Down(str(error))
+        addresses = self._told(addresses)
         self._transport, self.trouble = transport, ""
         self._listening = tuple(getattr(transport, "listening", ()))
         if is_first:
@@ -197,6 +199,10 @@ class Network:
             if self._transport is not None:  # not stopped by us
                 self._transport = None
                 await transport.stop()
+
+    def _told(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """All that others hear of: what a person said comes first, since a message holds so many."""
+        return tuple(dict.fromkeys((*self._announce, *addresses)))
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
         """The core hears of it where there were other addresses before."""
@@ -225,7 +231,7 @@ class Network:
                 case Disconnected(peer):
                     linked.discard(peer)
                 case Moved(addresses):
-                    await self._move(addresses)
+                    await self._move(self._told(addresses))
                 case Down():
                     self._died = happening
                     return

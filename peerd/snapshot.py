@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd import __version__, figures, merges
+from peerd import __version__, figures, merges, reach
 from peerd.config import Config
 from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses
@@ -36,6 +36,7 @@ from peerd.status import (
     TrafficNow,
     WorkerNow,
 )
+from peerd.wire.addresses import Address
 
 STUCK_SECONDS = 900.0  # without a finished round, whatever the last one took
 STUCK_ROUNDS = 10.0  # in units of what the last round took
@@ -72,6 +73,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with each bootstrap node and peer that a person named; matters where no peer is connected."""
     mistaken: Sequence[str] = ()
     """Of that, what does not pass by itself."""
+    registered: Sequence[Address] = ()
+    """Bootstrap nodes that answered."""
     spending: Spending = Spending(since_unix=0.0)
     """What all publications come to."""
     sent_bytes: int = 0
@@ -138,6 +141,9 @@ def snapshot(node: Node, parts: Parts) -> Status:
         failures=parts.failures,
         before=parts.before,
         held_out=held_out(parts.records),
+        joining=reach.joining(config),
+        invitations=reach.invitations(config, parts.addresses),
+        invitation_notes=reach.invitation_notes(config, parts.addresses),
     )
 
 
@@ -275,7 +281,8 @@ def notices(node: Node, parts: Parts) -> list[str]:
     """What a person should know, though nothing has to be wrong."""
     said = clocks.opinion(node)
     strange = [] if said is None or said.is_trusted else [_clocks_in_words(said)]
-    return [*parts.notices, *_restored(node), *strange]
+    unannounced = reach.unannounced(parts.registered, parts.addresses)
+    return [*parts.notices, *_restored(node), *strange, *([unannounced] if unannounced else [])]
 
 
 def _clocks_in_words(said: clocks.Opinion) -> str:

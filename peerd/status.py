@@ -267,6 +267,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What should be known though nothing has to be wrong, in whole sentences."""
     held_out: HeldOutNow = HeldOutNow()
     """What `loss.trust`, `loss.guard` and `perplexity` rest on."""
+    joining: str = ""
+    """What others type behind `peerd start`, besides an address, to be of the same network."""
+    invitations: list[str] = []
+    """Whole commands for others, one for each address that another machine may reach; empty where there is none."""
+    invitation_notes: list[str] = []
+    """What FILE and FOLDER in them stand for, from where they work, or why there is none."""
     merges: MergesNow = MergesNow()
     """What my model took from others, and since when it has taken nothing."""
 

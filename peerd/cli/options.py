@@ -33,6 +33,7 @@ FIRST = (
     "peer",
     "lan",
     "listen",
+    "announce",
     "twin",
 )
 """What most people need; the rest is listed below it in the help."""
@@ -46,6 +47,7 @@ METAVARS = {
     "bootstrap": "MULTIADDR",
     "peer": "MULTIADDR",
     "listen": "MULTIADDR",
+    "announce": "MULTIADDR",
 }
 REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml

@@ -8,7 +8,6 @@ from pathlib import Path
 from p2pfinetune.names import PeerId
 from peerd import documents, figures, merges
 from peerd.cli.output import facts, in_home, say, say_bold, table
-from peerd.config import Config
 from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
 from peerd.perplexity import perplexity
 from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, written
@@ -288,16 +287,12 @@ def identity(found: documents.Identity) -> None:
             ("network", found.network or "not known yet"),
         ]
     )
-    say("\nOthers reach me with:")
-    for address in found.addresses:
-        say(f"  peerd start --peer {address}{in_group(found.group)}")
-    if not found.addresses:
-        say("  no address yet")
-
-
-def in_group(group: str) -> str:
-    """What others have to type to be in the same group."""
-    return "" if group == Config().group else f" --group {printable(group)}"
+    if found.invitations:
+        say("\nOthers join me with one of these, each on a machine of its own:")
+    for invitation in found.invitations:
+        say(f"  {invitation}")
+    for sentence in found.invitation_notes:
+        say(f"  {sentence}")
 
 
 def _labels(row: list[documents.TrustedPeer]) -> dict[PeerId, str]:

@@ -16,7 +16,6 @@ from peerd import documents, faults, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import complain, fail, in_home, write_document
-from peerd.cli.show import in_group
 from peerd.client import Client
 from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
 from peerd.lock import already_running, holder
@@ -196,6 +195,7 @@ def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None
         addresses=now.addresses,
         home=str(paths.home),
         socket=str(paths.socket),
+        invitations=now.invitations,
         log=str(log) if log else None,
     )
     if as_json:
@@ -209,8 +209,10 @@ def _what_next(data: documents.Started, paths: Paths) -> str:
     is_ready = "is ready" if data.state != "starting" else "runs, and is not ready yet"
     lines = [f"peerd {is_ready} (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]
     lines += [f"  watch it:          peerd dashboard{home}", f"  stop it:           peerd stop{home}"]
-    group = in_group(data.group)
-    lines += [f"  others join with:  peerd start --peer {address}{group}" for address in data.addresses[:3]]
+    lines += [f"  others join with:  {invitation}" for invitation in data.invitations[:3]]
+    lines += (
+        [] if data.invitations else [f"  nobody can join:   it has no address for other machines; see: peerd id{home}"]
+    )
     lines += [f"  its log:           {data.log}"] if data.log else ["  Ctrl-C stops it."]
     return "\n".join(lines)
 

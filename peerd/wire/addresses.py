@@ -25,6 +25,9 @@ NAMES = frozenset({"dns", "dns4", "dns6"})
 """Kinds of address that have to be resolved. `/dnsaddr` is none of ours: where it leads is written by others."""
 
 
+LOCAL_DOMAINS = (".local", ".lan", ".home", ".internal", ".localhost", ".home.arpa", ".test", ".invalid")
+
+
 class Address(msgspec.Struct, frozen=True):
     """`/ip4/1.2.3.4/tcp/4001/p2p/12D3KooW...` in its parts."""
 
@@ -81,6 +84,30 @@ def dialable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] 
         if address.peer in {None, peer} and (address.kind not in NAMES or address.of(peer) in given):
             found[address.of(peer)] = None
     return tuple(found)[:MAX_ADDRESSES]
+
+
+def for_others(addresses: Iterable[str]) -> list[str]:
+    """Those that somebody on another machine can dial, as they are: no loopback, no wildcard, no port 0."""
+    known = [(text, parse_address(text)) for text in addresses]
+    return [text for text, one in known if isinstance(one, Address) and is_for_others(one)]
+
+
+def is_for_others(address: Address) -> bool:
+    """Whether another machine may reach it; whether it does, nobody knows who has not tried."""
+    if address.port == 0:
+        return False
+    if address.kind in NAMES:
+        return address.host.rstrip(".").lower() != "localhost"
+    ip = ipaddress.ip_address(address.host)
+    return not (ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast)
+
+
+def is_public(address: Address) -> bool:
+    """Whether it leads to the internet. A name does where it has a domain that is not one of local networks."""
+    if address.kind in NAMES:
+        name = address.host.rstrip(".").lower()
+        return "." in name and not name.endswith(LOCAL_DOMAINS)
+    return ipaddress.ip_address(address.host).is_global
 
 
 def expand_wildcards(addresses: Iterable[Address], interfaces: Iterable[str]) -> tuple[Address, ...]:

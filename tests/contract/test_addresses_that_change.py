@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,6 +150,27 @@ def test_the_multicast_announcement_begins_anew_from_the_new_addresses(play_libp
         assert told == [["127.0.0.1"], ["192.0.2.5", "127.0.0.1"], ["198.51.100.7", "127.0.0.1"]]
 
     play_libp2p(scenario)
+
+
+def test_what_belongs_to_an_interface_that_is_down_or_to_one_link_alone_is_no_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def at(address: str) -> Any:
+        return SimpleNamespace(family=socket.AF_INET6 if ":" in address else socket.AF_INET, address=address)
+
+    here = {
+        "lo": [at("127.0.0.1"), at("::1")],
+        "eth0": [at("fe80::1%eth0"), at("2001:db8::5"), at("192.0.2.5"), SimpleNamespace(family=-1, address="aa:bb")],
+        "docker0": [at("172.17.0.1")],
+        "young": [at("192.0.2.6")],
+    }
+    state = {"lo": True, "eth0": True, "docker0": False}
+    monkeypatch.setattr(module.psutil, "net_if_addrs", lambda: here)
+    monkeypatch.setattr(
+        module.psutil, "net_if_stats", lambda: {name: SimpleNamespace(isup=up) for name, up in state.items()}
+    )
+
+    assert SystemInterfaces().present() == ("192.0.2.5", "192.0.2.6", "2001:db8::5", "127.0.0.1", "::1")
 
 
 def test_the_system_lists_its_addresses_and_knows_its_own():

@@ -11,7 +11,7 @@ from peerd.net.transport import Failed, Found
 from peerd.store._port import KnownPeer
 from peerd.wire.addresses import given_addresses
 from peerd.wire.keys import PeerKey
-from peerd.wire.messages import PeerRecord, Register, Sample
+from peerd.wire.messages import MAX_ADDRESSES, PeerRecord, Register, Sample
 
 ME, ADA, BOB, NODE = (PeerKey(bytes([n]) * 32).peer_id for n in range(4))
 NODES = given_addresses([f"/ip4/192.0.2.9/tcp/4001/p2p/{NODE}"], "--bootstrap")
@@ -107,6 +107,15 @@ def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
 
     assert asked == [Register(network="a" * 64, addresses=("/ip4/192.0.2.1/tcp/1",), want=16)]
     assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
+
+
+def test_announced_addresses_are_registered_first_and_with_the_others_are_no_more_than_a_message_holds():
+    asked, register = answering(Sample(status="ok"))
+    public, own = "/ip4/1.1.1.1/tcp/1", tuple(f"/ip4/192.0.2.{n}/tcp/1" for n in range(12))
+
+    found("bootstrap", surroundings(Clock(1), bootstrap=NODES, register=register, addresses=lambda: (public, *own)))
+
+    assert asked[0].addresses == (public, *own[: MAX_ADDRESSES - 1])
 
 
 def test_a_hostile_bootstrap_node_is_asked_no_more_often_and_heard_no_longer_than_another():

@@ -57,6 +57,15 @@ def test_only_what_does_not_pass_by_itself_is_said_in_company_and_not_of_one_tha
         assert told.mistaken({ADA}) == []
 
 
+def test_a_machine_is_registered_with_the_nodes_that_answered_when_they_were_asked_last():
+    told = introductions()
+    told.asked(NODE, None)
+    told.asked(SPARE, None)
+    told.asked(SPARE, Failed("timeout", "does not answer"))
+
+    assert told.registered() == [NODE]
+
+
 def test_it_is_logged_when_it_changes_and_when_it_answers_again(caplog: pytest.LogCaptureFixture):
     told = introductions()
     with caplog.at_level(logging.INFO, "peerd.introductions"):

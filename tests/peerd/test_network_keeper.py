@@ -70,6 +70,30 @@ def told_by(*transports, until):
     return told, asyncio.run(scenario())
 
 
+def test_what_a_person_announces_is_told_before_what_the_machine_has_and_stays_when_it_moves():
+    moves = asyncio.Event()
+
+    async def tell(event):
+        assert isinstance(event, AddressesChanged)
+        moves.set()
+
+    async def scenario():
+        story = FakeTransport(Moved(("/memory/you", "/public/1")))
+        network = Network(
+            lambda _: story, tell, clock=lambda: 5.0, unix=lambda: 1000.0, announce=("/public/1", "/public/2")
+        )
+        first = []
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(network.run(lambda: first.append(network.addresses)))
+            await moves.wait()
+            await network.stop()
+        return first, network.addresses
+
+    first, later = asyncio.run(scenario())
+    assert first == [("/public/1", "/public/2", "/memory/me")]
+    assert later == ("/public/1", "/public/2", "/memory/you")
+
+
 def test_what_happens_becomes_events():
     story = [Connected(BOB, "/memory/bob"), Found(BOB, ("/memory/bob",), "mdns"), Disconnected(BOB)]
     told, _ = told_by(lambda: FakeTransport(*story), until=3)

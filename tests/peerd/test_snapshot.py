@@ -18,6 +18,7 @@ from peerd.core.settings import Settings
 from peerd.net.transport import PeerTraffic
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Difference, HeldOut, LoopNow, RoundRecord, WorkerNow
+from peerd.wire.addresses import Address
 from peerd.words import advice
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
@@ -251,3 +252,21 @@ def test_how_a_peer_stands_is_shown():
 
 def test_what_a_flood_drowned_is_counted_wherever_it_drowned():
     assert snapshot(node(dropped=3), parts(dropped=4)).dropped == 7
+
+
+def test_a_private_address_with_a_public_bootstrap_node_is_a_notice_and_no_trouble():
+    node_ = Address("ip4", "1.1.1.1", 4001)
+    near, far = (f"/ip4/{ip}/tcp/4001" for ip in ("192.168.1.5", "1.1.1.2"))
+    now = snapshot(node(), parts(registered=(node_,), addresses=(near,)))
+
+    assert "--announce" in now.notices[0]
+    assert now.health.ok
+    assert snapshot(node(), parts(registered=(node_,), addresses=(far, near))).notices == []
+
+
+def test_an_invitation_is_made_of_what_this_daemon_was_started_with():
+    config = Config(group="writers", group_key="/far/ada/key", announce=("/ip4/1.1.1.2/tcp/4001",))
+    now = snapshot(node(), parts(config=config, addresses=("/ip4/1.1.1.2/tcp/4001",)))
+
+    assert now.invitations == [f"peerd start --data THEIR-FOLDER {now.joining} --peer /ip4/1.1.1.2/tcp/4001"]
+    assert now.joining == "--model nano --group writers --group-key FILE"

@@ -8,13 +8,14 @@ address is back, on another link too, so that nothing has to be bound anew here.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+import psutil
 import trio
-from multiaddr.utils import get_network_addrs
 
 LOOK_SECONDS = 10.0  # between two looks where nobody says that something has changed
 SETTLE_SECONDS = 1.0  # an address that comes brings a handful of messages, and IPv6 is first tried out
@@ -43,8 +44,8 @@ class SystemInterfaces:
     """Those of the machine that this process runs on."""
 
     def present(self) -> tuple[str, ...]:
-        """As the system lists them."""
-        return (*get_network_addrs(4), *get_network_addrs(6), *LOOPBACK)
+        """As the system lists them, of interfaces that are up: what belongs to one that is not leads nowhere."""
+        return (*addresses_up(), *LOOPBACK)
 
     def has(self, host: str) -> bool:
         """What can be bound is here."""
@@ -69,6 +70,20 @@ class SystemInterfaces:
                 if not patience.cancelled_caught:
                     await trio.sleep(SETTLE_SECONDS)
                     _drop(said)
+
+
+def addresses_up() -> tuple[str, ...]:
+    """IPv4 before IPv6; no loopback, and nothing that means something on one link only."""
+    state = psutil.net_if_stats()
+    found = [
+        ipaddress.ip_address(one.address.partition("%")[0])
+        for name, here in psutil.net_if_addrs().items()
+        for one in here
+        if one.family in {socket.AF_INET, socket.AF_INET6} and (name not in state or state[name].isup)
+    ]
+    return tuple(
+        str(ip) for ip in sorted(found, key=lambda ip: ip.version) if not ip.is_loopback and not ip.is_link_local
+    )
 
 
 @contextmanager

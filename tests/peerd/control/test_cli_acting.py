@@ -320,11 +320,17 @@ def test_an_empty_option_forgets_what_was_remembered(home: Path, text: Path, say
 
 
 def test_start_says_what_to_type_next(home: Path, text: Path, say: Any, started: Started) -> None:
-    started.status = msgspec.structs.replace(started.status, group="poets")
+    started.status = msgspec.structs.replace(started.status, invitations=["peerd start --group poets --peer X"])
     _, _, err = say("start", "--home", home, "--data", text, "--group", "poets")
 
     assert f"peerd status --home {home}" in err
-    assert "--group poets" in err
+    assert "others join with:  peerd start --group poets --peer X" in err
+
+
+def test_a_start_that_nobody_elsewhere_can_reach_says_so(home: Path, text: Path, say: Any, started: Started) -> None:
+    started.status = msgspec.structs.replace(started.status, invitations=[])
+
+    assert "nobody can join:" in say("start", "--home", home, "--data", text)[2]
 
 
 def test_start_as_a_document(home: Path, text: Path, say: Any, started: Started) -> None:

@@ -143,6 +143,16 @@ def test_a_row_that_was_not_taken_is_told_as_such_by_every_command_with_the_reas
     assert [point["taken"] for point in bob["history"]] == [True] * 3 + [False] * 5
 
 
+def test_id_prints_whole_commands_for_others_with_everything_that_has_to_be_the_same(daemon: Any, say: Any) -> None:
+    _, out, _ = say("id", "--home", daemon.paths.home)
+    found = json.loads(say("id", "--home", daemon.paths.home, "--json")[1])["data"]
+
+    (invitation,) = found["invitations"]
+    assert "--model nano --group-key FILE --peer /ip4/192.168.1.20/tcp/4001/p2p/" in invitation
+    assert f"  {invitation}\n" in out
+    assert "FILE is a copy of" in out
+
+
 def test_rounds_say_beside_the_base_and_on_how_many_tokens(daemon: Any, say: Any) -> None:
     _, out, _ = say("rounds", "--home", daemon.paths.home)
 
