@@ -60,10 +60,9 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
 
     from p2pfinetune.adapter import AdapterSpec, attach
     from p2pfinetune.batched.stack import AdapterStack
-    from p2pfinetune.learner import default_max_norm
     from p2pfinetune.models import load_base
     from p2pfinetune.privacy import epsilon, privatised
-    from p2pfinetune.update import inspect
+    from p2pfinetune.update import default_max_norm, inspect
 
     torch.set_num_threads(1)
     base = load_base(plan.model, device="cpu")

@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from p2pfinetune import guard
 from p2pfinetune.adapter import Adapter
+from p2pfinetune.evaluate import Evaluation
 from p2pfinetune.merge import MergeRule
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.neighbourhood import copies, norm_outliers
-from p2pfinetune.trust import TrustContext, TrustScheme
+from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,28 @@ def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:
     weights = {peer: part * weight for peer, weight in row.weights.items()}
     weights[me] += 1.0 - part
     return TrustRow(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round ends with, its guard loss, why it is not the merge, and whether the optimizer's moments fit it."""
+
+    personal: Adapter
+    on_guard: Evaluation
+    """Of the adapter that was judged."""
+    loss: float
+    reason: str
+    moments_fit: bool
+
+    def is_clearly_better(self, other: Outcome) -> bool:
+        """By more than the standard error of the difference, paired by window."""
+        one, two = self.on_guard, other.on_guard
+        return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
+
+
+def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule) -> TrustScheme:
+    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same."""
+    chosen = dict(options)
+    if rule.on_products and "of" in SCHEMES.options(name):
+        chosen.setdefault("of", "products")
+    return SCHEMES.make(name, chosen)

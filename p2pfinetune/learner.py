@@ -1,7 +1,8 @@
 """One peer's learning: train, share, collaborate, keep the best. What the daemon's worker and the simulator both drive.
 
 Words: *own* is the adapter after training and before this round's merge, *personal* what the round ended with and the
-next one starts from, *local* a twin that trains on the same batches and never merges, *base* no adapter.
+next one starts from, *local* a twin that trains on the same batches and never merges, *base* no adapter,
+*served* what a person is given: the personal one, and where a twin has done better, the best that there is.
 The learner counts no rounds and looks at no clock; its caller does.
 """
 
@@ -18,8 +19,9 @@ from p2pfinetune import guard
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, network_digest, write
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
+from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
-from p2pfinetune.collaborate import bounded, collaborate, held_back, merged_by
+from p2pfinetune.collaborate import Outcome, bounded, collaborate, held_back, merged_by, scheme_for
 from p2pfinetune.context import SplitContext
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
@@ -27,15 +29,15 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.generate import continuation
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
-from p2pfinetune.merge import RULES, MergeRule
+from p2pfinetune.merge import RULES
 from p2pfinetune.models import Base
-from p2pfinetune.names import PeerId, Refusal, TrustRow, Which
+from p2pfinetune.names import PeerId, Refusal, Served, TrustRow, Which
 from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.progress import Progress
 from p2pfinetune.round_result import Collaboration, TrainReport, held_out
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
-from p2pfinetune.trust import SCHEMES, TrustScheme
-from p2pfinetune.update import Hide, LoraUpdate, encode_update, inspect
+from p2pfinetune.twin import Twin, chosen
+from p2pfinetune.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.usefulness import useful_row
 
 RETURNED = "returned-to-best"
@@ -57,7 +59,7 @@ class LearnerOptions:
     merge: str = "factor-mean"
     merge_options: Mapping[str, Any] = field(default_factory=dict)
     twin: bool = False
-    """Also train a twin that never merges; it costs a second training."""
+    """Also train a twin that never merges; it costs a second training, once a merge is kept."""
     tolerance: float = 0.05
     """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
     credit: float = 0.0
@@ -86,16 +88,6 @@ class LearnerOptions:
             raise OptionError("twin_pull is zero or positive, and needs a twin")
 
 
-def default_max_norm(adapter: Adapter) -> float:
-    """Root mean square of one per entry, as a bound on the norm of an update.
-
-    An entry moves by about the learning rate in a step of AdamW, at most: at 2e-3, one is five hundred steps that all
-    point the same way, and trained adapters measure some hundredths. This is a check against absurd values, before
-    anything is computed with them; whether an update does good is for the trust scheme and the guard to find out.
-    """
-    return math.sqrt(sum(tensor.numel() for tensor in adapter.tensors.values()))
-
-
 class Learner:
     """Own training, and what comes of it when neighbours' updates are at hand."""
 
@@ -119,7 +111,7 @@ class Learner:
         self.me, self.options = me, options
         self._base, self._corpus, self._reference = base, corpus, reference
         self._rule = RULES.make(options.merge, options.merge_options)
-        self._scheme = _scheme(options, self._rule)
+        self._scheme = scheme_for(options.trust, options.trust_options, self._rule)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
         initial = self._adapted.initial
@@ -129,16 +121,16 @@ class Learner:
         context = min(options.training.context, base.max_context or options.training.context)
         self._training = replace(options.training, context=context)
         self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
-        self._twin = LocalTrainer(self._adapted, corpus.train, self._training) if options.twin else None
-        for trainer in self.trainers:
-            trainer.set_adapter(start or initial)
-        self._own = self._personal = self._best = self._twin_best = start or initial
+        self._trainer.set_adapter(start or initial)
+        self._twin = Twin(self._trainer, is_wanted=options.twin)
+        self._own = self._personal = self._best = start or initial
+        self._served: Served | None = "personal"
         self._last_row: Mapping[PeerId, float] = {}
         self._owed = math.inf
         self._looks_twice = options.guarded and options.second_look
         self._measures: dict[Split, Measure] = {}
         self._of_base: dict[Split, Evaluation] = {}
-        self.best_guard = self._best_local = self._base_on("guard").loss
+        self.best_guard = self._base_on("guard").loss
 
     @property
     def steps(self) -> int:
@@ -158,22 +150,21 @@ class Learner:
         """What the last round ended with."""
         return self._personal
 
-    def train(
-        self,
-        steps: int,
-        on_step: Callable[[StepReport], None] | None = None,
-        on_twin_step: Callable[[StepReport], None] | None = None,
-    ) -> TrainReport:
-        """Steps of own training, from what the last round ended with; then the same of the twin."""
-        reports = self._trainer.run(steps, on_step)
-        if self._twin is not None:
-            self._twin.run(steps, on_twin_step)
-        return self.trained(reports)
+    def train(self, steps: int, on_step: Callable[[StepReport], None] | None = None) -> TrainReport:
+        """Steps of own training, from what the last round ended with; the twin takes the same in the same passes."""
+        if self._twin.trainer is None:
+            return self.trained(self._trainer.run(steps, on_step))
+
+        def note(place: int, report: StepReport) -> None:
+            if on_step is not None and place == 0:
+                on_step(report)
+
+        return self.trained(train_together(self.trainers, steps, note, stack=self._stack)[0])
 
     @property
     def trainers(self) -> tuple[LocalTrainer, ...]:
-        """The own one and the twin's, for who trains several learners together and then calls `trained`."""
-        return (self._trainer,) if self._twin is None else (self._trainer, self._twin)
+        """The own one and, once it has parted, the twin's: for who trains several together and then calls `trained`."""
+        return (self._trainer,) if self._twin.trainer is None else (self._trainer, self._twin.trainer)
 
     def trained(self, reports: Sequence[StepReport]) -> TrainReport:
         """What the steps of the own trainer amount to; its adapter is the own one from now on."""
@@ -231,7 +222,7 @@ class Learner:
                 break
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
-        local = self._note_local()
+        local = self._note_local(on_guard)
         on_trust = context.evaluation(outcome.personal)
         judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
         progress.finish()
@@ -239,7 +230,7 @@ class Learner:
             row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=on_trust.loss,
             guard_base=self._base_on("guard").loss, guard_own=on_guard.loss, guard_personal=outcome.loss,
             guard_local=local.loss if local is not None else None,
-            best_guard=self.best_guard, new_best=is_best,
+            best_guard=self.best_guard, new_best=is_best, served=self._serve(outcome.loss),
             refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
             on_trust=held_out(on_trust, self._base_on("trust"), None),
             on_guard=held_out(judged, self._base_on("guard"), local),
@@ -259,7 +250,7 @@ class Learner:
             max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
         )  # fmt: skip
 
-    def export(self, folder: Path, which: Which = "personal") -> list[Path]:
+    def export(self, folder: Path, which: Which = "served") -> list[Path]:
         """One of the models' adapters as a PEFT folder."""
         adapted = self._adapted
         return export_folder(
@@ -276,33 +267,37 @@ class Learner:
         self._corpus = corpus
         self._measures.clear()
         self._of_base.clear()
-        self._trainer.reread(corpus.train)
-        if self._twin is not None:
-            self._twin.reread(corpus.train)
+        self._served = None
+        for trainer in self.trainers:
+            trainer.reread(corpus.train)
         self.best_guard = self._evaluate("guard", self._best).loss
-        self._best_local = self._evaluate("guard", self._twin_best).loss
+        self._remeasure_twin()
 
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
-        twin = self._twin.state() if self._twin is not None else None
         memory = Memory(
-            self._trainer.state(), twin, self._own, self._personal, self._twin_best, self._best_local, self._last_row,
-            self._owed, self._adapted.precision,
+            trainer=self._trainer.state(), own=self._own, personal=self._personal, last_row=self._last_row,
+            owed=self._owed, precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
+            is_alone=self._twin.is_alone, twin=self._twin.trainer.state() if self._twin.trainer is not None else None,
+            twin_best=self._twin.best, best_local=self._twin.best_loss,
         )  # fmt: skip
         save_memory(path, self.network, self._corpus.fingerprint, memory)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
-        memory, fingerprint = load_memory(path, self.network, with_twin=self._twin is not None)
+        memory, fingerprint = load_memory(path, self.network, with_twin=self._twin.is_wanted)
         self._trainer.load_state(memory.trainer)
-        if self._twin is not None and memory.twin is not None:
-            self._twin.load_state(memory.twin)
-        self._own, self._personal, self._twin_best = memory.own, memory.personal, memory.twin_best
+        self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
+        self._twin.is_alone = memory.is_alone
+        if memory.twin is not None:
+            self._twin.resume(self._corpus.train, memory.twin)
+            self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
+        self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed
-        if self._twin is not None and self.options.twin_pull:
-            self._twin.pull_towards(self._personal, self.options.twin_pull)
-        changed = fingerprint != self._corpus.fingerprint
-        self._best_local = self._evaluate("guard", self._twin_best).loss if changed else memory.best_local
+        self._pull_twin()
+        if fingerprint != self._corpus.fingerprint:
+            self._served = None
+            self._remeasure_twin()
 
     def save_best(self, path: Path) -> None:
         """The adapter with the best guard loss so far."""
@@ -316,17 +311,30 @@ class Learner:
 
     def adapter(self, which: Which) -> Adapter:
         """One of the models' adapters. OptionError for a twin's where there is none."""
-        if which in ("local", "local_best") and self._twin is None:
+        if which in ("local", "local_best") and not self._twin.is_wanted:
             raise OptionError(f"there is no {which} model here", "start with --twin to train one")
         known: dict[Which, Callable[[], Adapter]] = {
             "base": lambda: self._adapted.initial,  # B = 0: it adds nothing
             "own": lambda: self._own,
             "personal": lambda: self._personal,
-            "local": lambda: (self._twin or self._trainer).adapter,
-            "local_best": lambda: self._twin_best,
+            "local": lambda: self._twin.adapter,
+            "local_best": lambda: self._best if self._twin.trainer is None else self._twin.best,
             "best": lambda: self._best,
+            "served": lambda: self.adapter("local_best" if self.served == "local" else self.served),
         }
         return known[which]()
+
+    @property
+    def served(self) -> Served:
+        """Whose adapter `generate` and `export` give; measured anew after other text was read."""
+        if self._twin.trainer is None:
+            return "personal"
+        return self._serve(self._evaluate("guard", self._personal).loss) if self._served is None else self._served
+
+    def _serve(self, personal: float) -> Served:
+        twin = self._twin
+        self._served = "personal" if twin.trainer is None else chosen(personal, self.best_guard, twin.best_loss)
+        return self._served
 
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:
@@ -361,9 +369,9 @@ class Learner:
             row = bounded(row, self.me, self.options.max_share)
         return row, merged_by(row, self.me, own, neighbours, self._rule)
 
-    def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> _Outcome:
+    def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> Outcome:
         best, tolerance = self.best_guard, self.options.tolerance
-        outcome = _Outcome(own, on_guard, on_guard.loss, "", moments_fit=True)
+        outcome = Outcome(own, on_guard, on_guard.loss, "", moments_fit=True)
         if merged is not own:
             found = self._evaluate("guard", merged)
             judged = guard.verdict(
@@ -373,18 +381,23 @@ class Learner:
             self._owed = judged.own if judged.on_credit else self._owed
             outcome = replace(outcome, reason=judged.reason)
             if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
-                outcome = _Outcome(merged, found, judged.merged, "", moments_fit=not self._rule.resets_moments)
+                outcome = Outcome(merged, found, judged.merged, "", moments_fit=not self._rule.resets_moments)
         if self.options.guarded and guard.has_drifted(outcome.loss, best, tolerance):
-            return _Outcome(self._best, on_guard, best, RETURNED, moments_fit=False)
+            return Outcome(self._best, on_guard, best, RETURNED, moments_fit=False)
         return outcome
 
-    def _go_on_from(self, outcome: _Outcome) -> None:
+    def _go_on_from(self, outcome: Outcome) -> None:
+        if outcome.personal is not self._own or self.options.twin_pull:
+            self._twin.part(self._corpus.train, self._best, self.best_guard)
         self._personal = outcome.personal
         self._trainer.set_adapter(outcome.personal)
-        if self._twin is not None and self.options.twin_pull:
-            self._twin.pull_towards(outcome.personal, self.options.twin_pull)
+        self._pull_twin()
         if not outcome.moments_fit:
             self._trainer.reset_moments()
+
+    def _pull_twin(self) -> None:
+        if self._twin.trainer is not None and self.options.twin_pull:
+            self._twin.trainer.pull_towards(self._personal, self.options.twin_pull)
 
     def _note_best(self, adapter: Adapter, loss: float) -> bool:
         if not loss < self.best_guard:
@@ -392,34 +405,13 @@ class Learner:
         self._best, self.best_guard = adapter, loss
         return True
 
-    def _note_local(self) -> Evaluation | None:
-        if self._twin is None:
+    def _note_local(self, own: Evaluation) -> Evaluation | None:
+        if not self._twin.is_wanted:
             return None
-        found = self._evaluate("guard", self._twin.adapter)
-        if found.loss < self._best_local:
-            self._twin_best, self._best_local = self._twin.adapter, found.loss
+        found = own if self._twin.adapter is self._own else self._evaluate("guard", self._twin.adapter)
+        self._twin.note(found.loss)
         return found
 
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a round ends with, its guard loss, why it is not the merge, and whether the optimizer's moments fit it."""
-
-    personal: Adapter
-    on_guard: Evaluation
-    """Of the adapter that was judged."""
-    loss: float
-    reason: str
-    moments_fit: bool
-
-    def is_clearly_better(self, other: _Outcome) -> bool:
-        one, two = self.on_guard, other.on_guard
-        return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
-
-
-def _scheme(options: LearnerOptions, rule: MergeRule) -> TrustScheme:
-    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same."""
-    chosen = dict(options.trust_options)
-    if rule.on_products and "of" in SCHEMES.options(options.trust):
-        chosen.setdefault("of", "products")
-    return SCHEMES.make(options.trust, chosen)
+    def _remeasure_twin(self) -> None:
+        if self._twin.trainer is not None:
+            self._twin.best_loss = self._evaluate("guard", self._twin.best).loss

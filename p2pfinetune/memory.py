@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pfinetune.adapter import Adapter
 from p2pfinetune.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.names import SERVED, Digest, PeerId, Served
 from p2pfinetune.precision import PRECISIONS, Precision
 from p2pfinetune.trainer import FIRST, SECOND, TrainerState
 
@@ -22,16 +22,23 @@ LEARNER, BEST = "learner", "best"
 ANOTHER_NETWORK = "it was written for another base model, adapter or group; use another --home, or the old options"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Memory:
     """All of a learner that is not in its options, its text, or the file of its best adapter."""
 
     trainer: TrainerState
-    twin: TrainerState | None
     own: Adapter
     personal: Adapter
+    has_twin: bool
+    """Whether a twin trains, or will once the two part."""
+    is_alone: bool
+    """Whether the own training is still what training alone would be."""
+    twin: TrainerState | None
+    """Where it has parted from the own training."""
     twin_best: Adapter
     best_local: float
+    served: Served | None = None
+    """None: not measured since other text was read."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     """Where a scheme that goes on from its last row begins."""
     owed: float = math.inf
@@ -44,7 +51,9 @@ def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -
     """Write one file."""
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
     values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
-    values["precision"] = memory.precision
+    values |= {"precision": memory.precision, "has_twin": memory.has_twin, "is_alone": memory.is_alone}
+    if memory.served is not None:
+        values["served"] = memory.served
     if math.isfinite(memory.owed):
         values["owed"] = memory.owed
     _put("trainer", memory.trainer, values, groups)
@@ -59,20 +68,26 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
     """The memory and the fingerprint of its text; a twin that is not asked for is left behind."""
     values, groups = load_groups(path, LEARNER)
     _must_be_of(path, values, network)
-    if with_twin and "twin" not in groups:
-        raise CheckpointError(
-            f"{path} holds no twin, so none can be compared with", "start without --twin, or with a new --home"
-        )
     try:
-        trainer = _take("trainer", values, groups)
-        twin = _take("twin", values, groups) if with_twin else None
-        own, personal = Adapter(groups["own"]), Adapter(groups["personal"])
-        twin_best = Adapter(groups["twin_best"]) if with_twin else own
-        best_local = float(values["best_local"]) if with_twin else math.inf
-        last_row = {PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()}
-        owed = float(values.get("owed", math.inf))
-        precision = _precision(values) or "fp32"
-        memory = Memory(trainer, twin, own, personal, twin_best, best_local, last_row, owed, precision)
+        is_alone = values.get("is_alone") is True and "twin" not in groups
+        if with_twin and not is_alone and "twin" not in groups:
+            raise CheckpointError(
+                f"{path} holds no twin, and one that begins after a merge knows nothing of training alone",
+                "start with --twin auto, or with a new --home",
+            )
+        has_parted = with_twin and not is_alone
+        own = Adapter(groups["own"])
+        memory = Memory(
+            trainer=_take("trainer", values, groups), own=own, personal=Adapter(groups["personal"]),
+            has_twin=_has_twin(values), is_alone=is_alone,
+            twin=_take("twin", values, groups) if has_parted else None,
+            twin_best=Adapter(groups["twin_best"]) if has_parted else own,
+            best_local=float(values["best_local"]) if has_parted else math.inf,
+            served=next((word for word in SERVED if word == values.get("served")), None),
+            last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
+            owed=float(values.get("owed", math.inf)),
+            precision=_precision(values) or "fp32",
+        )  # fmt: skip
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
@@ -82,6 +97,14 @@ def precision_of(path: Path) -> Precision | None:
     """What a learner's file was trained in; None where it does not say, or is no such file: `load_memory` tells why."""
     try:
         return _precision(load_values(path, LEARNER))
+    except CheckpointError:
+        return None
+
+
+def twin_of(path: Path) -> bool | None:
+    """Whether a learner's file was written with a twin; None where it is no such file: `load_memory` tells why."""
+    try:
+        return _has_twin(load_values(path, LEARNER))
     except CheckpointError:
         return None
 
@@ -99,6 +122,11 @@ def load_best(path: Path, network: Digest) -> tuple[Adapter, str]:
         return Adapter(groups["best"]), str(values["fingerprint"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def _has_twin(values: Mapping[str, Any]) -> bool:
+    """Earlier versions wrote a twin or none, and no word of it."""
+    return values["has_twin"] is True if "has_twin" in values else "twin" in values
 
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:

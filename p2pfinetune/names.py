@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NewType
+from typing import Literal, NewType, get_args
 
 PeerId = NewType("PeerId", str)
 """A libp2p peer id in base58 (`12D3Koo...`); the public key is inside it."""
@@ -16,8 +16,12 @@ Round = NewType("Round", int)
 Digest = NewType("Digest", str)
 """SHA-256 in 64 lower-case hexadecimal digits."""
 
-Which = Literal["base", "own", "personal", "local", "local_best", "best"]
+Which = Literal["base", "own", "personal", "local", "local_best", "best", "served"]
 """One of a peer's models; `learner` says what each is."""
+
+Served = Literal["personal", "best", "local"]
+"""Whose adapter a person is given: the personal one, the best that merging ever reached, the twin's best."""
+SERVED: tuple[Served, ...] = get_args(Served)
 
 ROW_TOLERANCE = 1e-6  # a row is summed in float64 over at most some hundred peers
 

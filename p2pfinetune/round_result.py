@@ -9,7 +9,7 @@ import numpy as np
 
 from p2pfinetune.difference import Difference, difference
 from p2pfinetune.evaluate import Evaluation
-from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.names import PeerId, Served, TrustRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Collaboration:
     guard_local: float | None
     best_guard: float
     new_best: bool
+    served: Served
+    """Whose adapter a person is given from now on."""
     refused: Mapping[PeerId, str]
     """Updates that were left out beside the others, with the reason; see `neighbourhood`."""
     copies: tuple[tuple[PeerId, PeerId], ...]

@@ -6,6 +6,7 @@ is a value only after every check, and what fails a check is a `Refusal` with on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,3 +79,13 @@ def _check_kind(tensors: dict[str, Tensor], schema: Schema) -> Refusal | None:
 def _check_finite(tensors: dict[str, Tensor]) -> Refusal | None:
     odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     return Refusal("not-finite", f"{len(odd)} tensors, such as {odd[0]}") if odd else None
+
+
+def default_max_norm(adapter: Adapter) -> float:
+    """Root mean square of one per entry, as a bound on the norm of an update.
+
+    An entry moves by about the learning rate in a step of AdamW, at most: at 2e-3, one is five hundred steps that all
+    point the same way, and trained adapters measure some hundredths. This is a check against absurd values, before
+    anything is computed with them; whether an update does good is for the trust scheme and the guard to find out.
+    """
+    return math.sqrt(sum(tensor.numel() for tensor in adapter.tensors.values()))

@@ -34,7 +34,7 @@ from peerd.wire.messages import MAX_ADDRESSES
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_NOISE, MAX_NOISE = 1e-4, 1e4  # an epsilon of some millions for one update; of some ten-thousandths
 MAX_DELTA = 0.01  # one in a hundred: larger ones are mistaken for what they are not
-MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `learner.default_max_norm`
+MAX_DEVIATION = 0.9  # peers refuse updates with a root mean square beyond 1: `update.default_max_norm`
 ANNOUNCED = "--announce /ip4/203.0.113.7/tcp/4001"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # `gpt2` or `owner/model`
 

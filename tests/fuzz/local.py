@@ -60,7 +60,7 @@ def run_checkpoint(data: bytes) -> None:
             except CheckpointError:
                 continue
             assert isinstance(fingerprint, str)
-            assert with_twin == (memory.twin is not None)
+            assert (memory.twin is not None) == (with_twin and not memory.is_alone)
             save_memory(folder / "again", NETWORK, fingerprint, memory)
             memory, fingerprint = load_memory(folder / "again", NETWORK, with_twin=with_twin)
             save_memory(folder / "twice", NETWORK, fingerprint, memory)

@@ -1,0 +1,55 @@
+"""Whether a twin trains: `on`, `off`, or `auto`, where it costs little. Decided once, before anything is learnt.
+
+A twin that begins late knows nothing of training alone, so what was decided at the first start stays, by a rule that
+is all here and a function of values:
+
+1. What the saved training says decides: with a twin or without.
+2. Of a training that begins: a twin where a round was measured to take at most a fifth longer with one.
+   `twin_times` measures.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Choice = Literal["auto", "on", "off"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+MOST = 0.2 + 1e-9  # of a round: what a person who asked for nothing may be made to wait longer
+AS_BEGUN = "as decided at the first start"
+BEGUN_WITHOUT = "this home began without one"
+GIVEN_UP = "the one that trained so far is given up"
+NO_ROOM = "the memory of this device does not hold two trainings at once"
+
+Times = Sequence[tuple[float, float]]
+"""Seconds of a round without a twin and of the same with one; empty where the two do not fit into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Whether it trains, and why."""
+
+    trains: bool
+    why: str
+    """A phrase for people; empty where they asked for it."""
+
+
+def settled(asked: Choice, before: bool | None) -> Chosen | None:
+    """What is known without a measurement; None: it takes one. `before`: whether the saved training has a twin."""
+    if asked != "auto":
+        return Chosen(asked == "on", GIVEN_UP if before and asked == "off" else "")
+    if before is not None:
+        return Chosen(before, AS_BEGUN if before else BEGUN_WITHOUT)
+    return None
+
+
+def worth_it(times: Times) -> Chosen:
+    """By the median over the pairs, which one interruption does not move."""
+    if not times:
+        return Chosen(False, NO_ROOM)
+    longer = statistics.median(with_twin / without for without, with_twin in times) - 1.0
+    takes = "takes" if longer <= MOST else "would take"
+    return Chosen(longer <= MOST, f"a round {takes} {100 * max(0.0, longer):.0f} % longer with one")

@@ -1,0 +1,101 @@
+"""What `--twin auto` becomes: a rule over values, and a measurement that looks at no clock of its own."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfinetune import twin_times as module
+from p2pfinetune.adapter import AdapterSpec
+from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.learner import LearnerOptions
+from p2pfinetune.models import Base
+from p2pfinetune.trainer import TrainingOptions
+from p2pfinetune.twin_choice import AS_BEGUN, BEGUN_WITHOUT, GIVEN_UP, NO_ROOM, Chosen, Times, settled, worth_it
+from p2pfinetune.twin_times import PAIRS, twin_times
+
+OPTIONS = LearnerOptions(spec=AdapterSpec(rank=2), training=TrainingOptions(batch_size=4, accumulation=3, context=12))
+
+
+@pytest.fixture(scope="module")
+def text() -> Corpus:
+    dice = np.random.default_rng(0)
+    splits = [TokenSplit.of([dice.integers(1, 320, 60).astype(np.uint16) for _ in range(4)]) for _ in range(4)]
+    return Corpus(*splits, report=None, fingerprint="")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "trains", "why"),
+    [
+        ("on", None, True, ""),
+        ("on", True, True, ""),
+        ("on", False, True, ""),
+        ("off", None, False, ""),
+        ("off", False, False, ""),
+        ("off", True, False, GIVEN_UP),
+        ("auto", True, True, AS_BEGUN),
+        ("auto", False, False, BEGUN_WITHOUT),
+    ],
+)
+def test_what_was_begun_or_asked_for_decides(asked: Any, before: bool | None, trains: bool, why: str) -> None:
+    assert settled(asked, before) == Chosen(trains, why)
+
+
+def test_where_nothing_was_begun_a_measurement_decides() -> None:
+    assert settled("auto", None) is None
+
+
+@pytest.mark.parametrize(
+    ("times", "trains", "why"),
+    [
+        ([(1.0, 1.2)], True, "a round takes 20 % longer with one"),
+        ([(1.0, 1.21)], False, "a round would take 21 % longer with one"),
+        ([(1.0, 0.9)], True, "a round takes 0 % longer with one"),
+        ([(1.0, 1.1), (1.0, 9.0), (1.0, 1.1)], True, "a round takes 10 % longer with one"),
+        ([], False, NO_ROOM),
+    ],
+)
+def test_a_twin_trains_if_most_rounds_take_at_most_a_fifth_longer_with_it(times: Times, trains: bool, why: str) -> None:
+    assert worth_it(times) == Chosen(trains, why)
+
+
+class Clock:
+    """Every look is a second later."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self._seconds = 0.0, seconds
+
+    def __call__(self) -> float:
+        self.now += self._seconds
+        return self.now
+
+
+def test_a_measured_round_is_its_steps_and_what_the_guard_measures(tiny_base: Base, text: Corpus) -> None:
+    pairs = twin_times(tiny_base, text, OPTIONS, 10, Clock(0.01))
+
+    # a whole step is three batches, one of which was measured; the guard measures two adapters, or three
+    assert pairs == [pytest.approx((10 * 3 * 0.01 + 2 * 0.01, 10 * 3 * 0.01 + 3 * 0.01))] * PAIRS
+
+
+def test_of_a_large_model_one_step_of_each_is_measured(tiny_base: Base, text: Corpus) -> None:
+    assert len(twin_times(tiny_base, text, OPTIONS, 10, Clock(module.BUDGET_SECONDS))) == 1
+
+
+def test_who_has_no_memory_for_two_has_no_twin(tiny_base: Base, text: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(module, "train_together", full)
+
+    assert twin_times(tiny_base, text, OPTIONS, 10, Clock(0.01)) == []
+
+
+def test_measuring_draws_no_dice(tiny_base: Base, text: Corpus) -> None:
+    torch.manual_seed(0)
+    drawn = int(torch.randint(1_000_000, ()))
+
+    torch.manual_seed(0)
+    twin_times(tiny_base, text, OPTIONS, 1, Clock(0.01))
+
+    assert int(torch.randint(1_000_000, ())) == drawn
