@@ -142,6 +142,11 @@ class Learner:
         """Trainable numbers."""
         return sum(tensor.numel() for tensor in self._adapted.initial.tensors.values())
 
+    @property
+    def has_twin(self) -> bool:
+        """Whether there is a `local` model: of a twin that trains, or will once the two part."""
+        return self._twin.is_wanted
+
     def own(self) -> Adapter:
         """After the last training."""
         return self._own

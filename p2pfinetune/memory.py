@@ -16,6 +16,7 @@ from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import SERVED, Digest, PeerId, Served
 from p2pfinetune.precision import PRECISIONS, Precision
 from p2pfinetune.trainer import FIRST, SECOND, TrainerState
+from p2pfinetune.twin_choice import TOO_LATE, WAY_OUT, Begun
 
 LEARNER, BEST = "learner", "best"
 
@@ -71,10 +72,7 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory
     try:
         is_alone = values.get("is_alone") is True and "twin" not in groups
         if with_twin and not is_alone and "twin" not in groups:
-            raise CheckpointError(
-                f"{path} holds no twin, and one that begins after a merge knows nothing of training alone",
-                "start with --twin auto, or with a new --home",
-            )
+            raise CheckpointError(f"{path} holds no twin, {TOO_LATE}", WAY_OUT)
         has_parted = with_twin and not is_alone
         own = Adapter(groups["own"])
         memory = Memory(
@@ -101,12 +99,15 @@ def precision_of(path: Path) -> Precision | None:
         return None
 
 
-def twin_of(path: Path) -> bool | None:
-    """Whether a learner's file was written with a twin; None where it is no such file: `load_memory` tells why."""
+def begun_as(path: Path) -> Begun | None:
+    """What a learner's file knows of a twin; None where it is no such file: `load_memory` tells why."""
     try:
-        return _has_twin(load_values(path, LEARNER))
+        values = load_values(path, LEARNER)
     except CheckpointError:
         return None
+    if _has_twin(values):
+        return "with a twin"
+    return "alone so far" if values.get("is_alone") is True else "without a twin"
 
 
 def save_best(path: Path, network: Digest, fingerprint: str, best: Adapter) -> None:

@@ -15,14 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from p2pfinetune.errors import OptionError
+
 Choice = Literal["auto", "on", "off"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+Begun = Literal["with a twin", "alone so far", "without a twin"]
+"""How a saved training began: with one, or without and nothing merged yet, or without and it is too late."""
 
 MOST = 0.2 + 1e-9  # of a round: what a person who asked for nothing may be made to wait longer
 AS_BEGUN = "as decided at the first start"
 BEGUN_WITHOUT = "this home began without one"
 GIVEN_UP = "the one that trained so far is given up"
 NO_ROOM = "the memory of this device does not hold two trainings at once"
+TOO_LATE = "and one that begins after a merge knows nothing of training alone"
+WAY_OUT = "start with --twin auto, or with a new --home"
 
 Times = Sequence[tuple[float, float]]
 """Seconds of a round without a twin and of the same with one; empty where the two do not fit into memory."""
@@ -37,13 +43,15 @@ class Chosen:
     """A phrase for people; empty where they asked for it."""
 
 
-def settled(asked: Choice, before: bool | None) -> Chosen | None:
-    """What is known without a measurement; None: it takes one. `before`: whether the saved training has a twin."""
+def settled(asked: Choice, begun: Begun | None) -> Chosen | None:
+    """What is known without a measurement; None: it takes one. OptionError for a twin where it is too late for one."""
+    if asked == "on" and begun == "without a twin":
+        raise OptionError(f"no twin trained here so far, {TOO_LATE}", WAY_OUT)
     if asked != "auto":
-        return Chosen(asked == "on", GIVEN_UP if before and asked == "off" else "")
-    if before is not None:
-        return Chosen(before, AS_BEGUN if before else BEGUN_WITHOUT)
-    return None
+        return Chosen(asked == "on", GIVEN_UP if asked == "off" and begun == "with a twin" else "")
+    if begun is None:
+        return None
+    return Chosen(begun == "with a twin", BEGUN_WITHOUT if begun == "without a twin" else AS_BEGUN)
 
 
 def worth_it(times: Times) -> Chosen:

@@ -96,11 +96,11 @@ class DaemonView(Protocol):
         ...
 
     async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
-        """Continuations by `base`, `own` and `personal`. Raises WorkerError."""
+        """The fields of documents.Generated but the prompt. Raises WorkerError."""
         ...
 
-    async def export(self, folder: str, which: Which) -> list[str]:
-        """Write the adapter of one model as a PEFT folder; the files written. Raises WorkerError."""
+    async def export(self, folder: str, which: Which) -> documents.Exported:
+        """Write the adapter of one model as a PEFT folder. Raises WorkerError."""
         ...
 
     async def test_losses(self) -> dict[str, Any]:
@@ -235,9 +235,7 @@ class _Interface:
         asked = await _body(request, documents.GenerateAsked)
         with self._job(request):
             texts = await self._view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
-        return answer(
-            documents.Generated(prompt=asked.prompt, base=texts["base"], own=texts["own"], personal=texts["personal"])
-        )
+        return answer(msgspec.convert({"prompt": asked.prompt, **texts}, documents.Generated))
 
     async def export(self, request: Request) -> Response:
         asked = await _body(request, documents.ExportAsked)
@@ -246,8 +244,8 @@ class _Interface:
                 f"folder: {asked.folder[:200]!r} is not a whole path", "the daemon stands in no folder of yours"
             )
         with self._job(request):
-            files = await self._view.export(asked.folder, asked.which)
-        return answer(documents.Exported(folder=asked.folder, files=files))
+            found = await self._view.export(asked.folder, asked.which)
+        return answer(found)
 
     async def test(self, request: Request) -> Response:
         with self._job(request):

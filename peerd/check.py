@@ -21,6 +21,7 @@ from p2pfinetune.names import Refusal
 from p2pfinetune.precision import CHOICES
 from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
+from p2pfinetune.twin_choice import CHOICES as TWINS
 from peerd.config import INT64, Config
 from peerd.errors import UsageError
 from peerd.net import limits
@@ -146,6 +147,12 @@ def _precision(config: Config) -> None:
         raise UsageError(f"--precision: there is no precision {config.precision!r}", f"choose one of: {names}")
 
 
+def _twin(config: Config) -> None:
+    if config.twin not in TWINS:
+        names = ", ".join(TWINS)
+        raise UsageError(f"--twin: there is no {config.twin!r}", f"choose one of: {names}; --no-twin is --twin off")
+
+
 def _finite(config: Config) -> None:
     """A rate or a wait without end is a slip, and so is a whole number that no file of ours can hold."""
     for name in config.__struct_fields__:
@@ -203,6 +210,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _group_key,
     _device,
     _precision,
+    _twin,
     _finite,
     _privacy,
     _rates,

@@ -121,9 +121,9 @@ class Client:
         """The base, own and personal model continue a prompt."""
         return self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
-    def export(self, folder: str | os.PathLike[str], which: Which = "personal") -> list[str]:
-        """Write the adapter of one model as a PEFT folder; the files written."""
-        return self._ask(questions.export(folder, which), documents.Exported).files
+    def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
+        return self._ask(questions.export(folder, which), documents.Exported)
 
     def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""
@@ -292,9 +292,9 @@ class AsyncClient:
         """The base, own and personal model continue a prompt."""
         return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
 
-    async def export(self, folder: str | os.PathLike[str], which: Which = "personal") -> list[str]:
-        """Write the adapter of one model as a PEFT folder; the files written."""
-        return (await self._ask(questions.export(folder, which), documents.Exported)).files
+    async def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
+        return await self._ask(questions.export(folder, which), documents.Exported)
 
     async def test(self) -> documents.TestLosses:
         """Open the test split, for a report."""

@@ -53,8 +53,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Options of the merge rule."""
     codec: str = "bf16"
     """How updates are written for the network."""
-    twin: bool = False
-    """Also train a twin that never merges, to measure what collaboration brings."""
+    twin: str = "auto"
+    """A twin that never merges shows what training alone gives: on, off, or auto, where it costs little."""
     rank: Annotated[int, msgspec.Meta(ge=1, le=4_096)] = 8
     """LoRA rank; part of the network's identity."""
     alpha: Positive = 16

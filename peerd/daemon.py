@@ -365,6 +365,7 @@ class Daemon:
     async def _opened(self, opened: Opened) -> None:
         """The worker is ready: for the first time, or again. What a failure left undone is done the next time."""
         _log.info("training in %s (%s)", opened.precision, opened.precision_why or "as asked")
+        _log.info("twin: %s (%s)", opened.twin, opened.twin_why or "as asked")
         latest, self._text.now = self._performer.latest, opened.text
         latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
         if self._performer.network_digest not in {None, opened.network}:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round, Which
+from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from peerd.status import SCHEMA_VERSION, BannedNow, MergesNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
@@ -152,12 +152,16 @@ class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Generated(msgspec.Struct, frozen=True, kw_only=True):
-    """`peerd generate`: three continuations of one prompt."""
+    """`peerd generate`: continuations of one prompt."""
 
     prompt: str
     base: str
     own: str
     personal: str
+    served: str
+    """By the model that is served: of `served_by`."""
+    served_by: Served
+    """personal | best | local, as in the status."""
 
 
 class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +173,8 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
     own: float
     personal: float
     local: float | None
+    served: float
+    """Of the model that `peerd generate` and `peerd export` give."""
     documents: int
     tokens: int
 
@@ -177,7 +183,7 @@ class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """POST /v1/export; `folder` is absolute, `which` the model: a twin's is refused where none trains."""
 
     folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
-    which: Which = "personal"
+    which: Which = "served"
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +191,8 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     files: list[str]
+    which: Which
+    """The model whose adapter it is."""
 
 
 class UnbanAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -379,6 +379,7 @@ class Performer:
             steps=self.latest.steps,
             bytes_in=bytes_in - self.latest.bytes_in,
             bytes_out=bytes_out - self.latest.bytes_out,
+            served=merged.served,
             on_trust=merged.on_trust,
             on_guard=merged.on_guard,
         )

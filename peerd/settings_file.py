@@ -62,7 +62,8 @@ def read(path: Path) -> dict[str, Any]:
 def merged(remembered: Mapping[str, Any], given: Mapping[str, Any], source: Path) -> Config:
     """The configuration: what is given now over what is remembered over the defaults. Raises UsageError."""
     try:
-        msgspec.convert(dict(remembered), Config)
+        remembered = _of_today(remembered)
+        msgspec.convert(remembered, Config)
     except msgspec.ValidationError as error:
         field, told = _told(str(error), remembered)
         raise UsageError(f"{source}: {field}: {told}" if field else f"{source}: {told}", _mend(source)) from error
@@ -72,6 +73,12 @@ def merged(remembered: Mapping[str, Any], given: Mapping[str, Any], source: Path
         field, told = _told(str(error), given)
         option = f"--{field.replace('_', '-')}: " if field else ""
         raise UsageError(option + told, "see: peerd start --help") from error
+
+
+def _of_today(remembered: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version remembered, in the words of this one."""
+    twin = remembered.get("twin")
+    return {**remembered, "twin": "on" if twin else "off"} if isinstance(twin, bool) else dict(remembered)
 
 
 def read_config(path: Path) -> Config:

@@ -136,6 +136,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         privacy=privacy_now(config, parts.spending, node.withheld),
         looking=bool(config.bootstrap or config.peer or config.lan),
         text=parts.text,
+        served=parts.records[-1].served if parts.records else "personal",
         merge=merges.line(parts.records, merged, node.me),
         merges=merged,
         failures=parts.failures,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.names import Digest, PeerId, Round, Served
 
 SCHEMA_VERSION = 1
 
@@ -174,6 +174,10 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     """fp32 or bf16: in which it trains; empty before a worker has started."""
     precision_why: str = ""
     """Empty where --precision says it and nothing is to be added."""
+    twin: str = ""
+    """on | off: whether a twin trains beside, that never merges; empty before a worker has started."""
+    twin_why: str = ""
+    """Empty where --twin says it and nothing is to be added."""
     tokens_per_second: float | None = None
     restarts: int = 0
     last_error: str = ""
@@ -258,6 +262,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     looking: bool = False
     """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
     text: TextNow = TextNow()
+    served: Served = "personal"
+    """personal | best | local: what `peerd generate` and `peerd export` give since the last round, not behind the twin
+    on the guard split. Best: the personal model as it was at its best; local: the twin as it was at its best."""
     merge: str = ""
     """What became of the last merge, in words; empty before the first round."""
     failures: FailuresNow = FailuresNow()
@@ -294,6 +301,8 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     bytes_in: int
     bytes_out: int
+    served: Served = "personal"
+    """Whose adapter was used and exported from then on: personal | best | local."""
     on_trust: HeldOut | None = None
     """What `loss_trust` rests on; null where an older version recorded the round."""
     on_guard: HeldOut | None = None

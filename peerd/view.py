@@ -10,6 +10,7 @@ import msgspec
 
 from p2pfinetune.names import PeerId, Which
 from peerd.core.events import BanLifted
+from peerd.documents import Exported as ExportedFolder
 from peerd.documents import Sent
 from peerd.errors import WorkerError
 from peerd.journal import Journal
@@ -74,14 +75,16 @@ class View:
         return self._shell.changes()
 
     async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
-        """Three continuations."""
+        """Continuations by each model, and which is served."""
         job = Generate(id=0, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
         found = await self._ask(job, Generated)
-        return {"base": found.base, "own": found.own, "personal": found.personal}
+        texts = {"base": found.base, "own": found.own, "personal": found.personal}
+        return {**texts, "served": found.served, "served_by": found.served_by}
 
-    async def export(self, folder: str, which: Which) -> list[str]:
+    async def export(self, folder: str, which: Which) -> ExportedFolder:
         """One of the models' adapters as a PEFT folder."""
-        return (await self._ask(Export(id=0, folder=folder, which=which), Exported)).files
+        found = await self._ask(Export(id=0, folder=folder, which=which), Exported)
+        return ExportedFolder(folder=folder, files=found.files, which=found.which)
 
     async def test_losses(self) -> dict[str, Any]:
         """On the test split."""

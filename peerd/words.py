@@ -35,6 +35,24 @@ def verdict(status: Status) -> str:
     return f"On your own held-out text its perplexity is {' and '.join(parts)}."
 
 
+def served(status: Status) -> str:
+    """Which model `generate` and `export` give, if that is not the personal one; else empty."""
+    return {
+        "personal": "",
+        "best": "It ended behind the twin that trains alone: generate and export give what it was at its best.",
+        "local": "The twin that trains alone is ahead: generate and export give the twin, as it was at its best.",
+    }[status.served]
+
+
+def twin(status: Status) -> str:
+    """Whether one trains beside, why, and how to have one; empty while nothing is known."""
+    worker = status.worker
+    why = f" ({worker.twin_why})" if worker.twin_why else ""
+    if worker.twin == "off":
+        return f"none trains{why}, so nothing is measured against training alone; peerd start --twin on has one"
+    return f"trains beside{why}" if worker.twin else ""
+
+
 def advice(status: Status) -> list[str]:
     """What a person should do now; nothing where all is well."""
     asked = list(status.health.reasons)

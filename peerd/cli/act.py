@@ -22,6 +22,12 @@ from peerd.paths import Paths
 from peerd.peer_names import shown
 from peerd.questions import target
 
+MODELS = {
+    "personal": "the personal adapter",
+    "best": "the personal adapter as it was at its best, since it ended behind the twin that trains alone",
+    "local": "the twin that trains alone, as it was at its best, since it is ahead of all that merging gave",
+}
+"""What was served, in words."""
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
 LOOK_SECONDS = 0.05
 _GO_ON = "Stopped after {seconds:.1f} s. Go on any time with: peerd start"
@@ -81,7 +87,7 @@ def generate(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a text by the base, own and personal model, side by side."""
+    """Continue a text by the base, own and personal model, and by what is served if that is another."""
     with Client(home) as client:
         if not as_json:
             complain("generating; the worker finishes what it is doing first")
@@ -95,15 +101,14 @@ def export(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the personal adapter as a PEFT folder that any tool loads."""
+    """Write what is served, the personal adapter unless a twin is ahead, as a PEFT folder that any tool loads."""
     where = target(folder)
     with Client(home) as client:
         client.status()  # where no daemon runs, that is the thing to say first
         _check_target(where, force)
         if not as_json:
             complain("exporting; the worker finishes what it is doing first")
-        files = client.export(where)
-    data = documents.Exported(folder=str(where), files=files)
+        data = client.export(where)
     finish("export", data, as_json, lambda: _exported(data))
 
 
@@ -123,14 +128,18 @@ def _check_target(where: Path, force: bool) -> None:
 
 
 def _generated(found: documents.Generated) -> None:
-    for name, text in (("base", found.base), ("own", found.own), ("personal", found.personal)):
+    known = [("base", found.base), ("own", found.own), ("personal", found.personal)]
+    for name, text in [
+        *known,
+        *([(MODELS[found.served_by], found.served)] if found.served_by != "personal" else []),
+    ]:
         say_bold(name)
         say(text)
         say()
 
 
 def _exported(data: documents.Exported) -> None:
-    say_bold(f"The personal adapter is in {data.folder}")
+    say_bold(f"{MODELS.get(data.which, data.which).capitalize()} is in {data.folder}")
     for file in data.files:
         say(f"  {file}")
     say(f"Load it with: PeftModel.from_pretrained(base_model, {data.folder!r})")

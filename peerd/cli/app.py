@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from typing import Annotated, Any
 
@@ -77,12 +78,24 @@ def _whole(
 def run(given: list[str]) -> int:
     """Parse and do; returns the exit code. Raises PeerdError, bad usage included."""
     try:
+        given = _in_words(given) if _first(given) == "start" else given
         found: Any = typer.main.get_command(build(_first(given))).main(given, prog_name="peerd", standalone_mode=False)
     except typer.Abort:
         return INTERRUPTED
     except _ClickError as error:
         return _misused(_first(given), error)
     return found if isinstance(found, int) else 0
+
+
+def _in_words(typed: list[str]) -> list[str]:
+    """`--twin` with no word behind it and `--no-twin`, once all there was, as `--twin on` and `--twin off`."""
+    found: list[str] = []
+    for word, behind in itertools.zip_longest(typed, typed[1:]):
+        if word == "--no-twin":
+            found += ["--twin", "off"]
+        else:
+            found += [word, *(["on"] if word == "--twin" and (behind is None or behind.startswith("-")) else [])]
+    return found
 
 
 def _misused(name: str, error: Any) -> int:

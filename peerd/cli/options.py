@@ -48,6 +48,7 @@ METAVARS = {
     "peer": "MULTIADDR",
     "listen": "MULTIADDR",
     "announce": "MULTIADDR",
+    "twin": "auto|on|off",
 }
 REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml

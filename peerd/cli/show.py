@@ -13,7 +13,7 @@ from peerd.perplexity import perplexity
 from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, written
 from peerd.render import columns as columns_of
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
-from peerd.words import advice, copied, headline, note, refusals, text_used, verdict
+from peerd.words import advice, copied, headline, note, refusals, served, text_used, twin, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds
@@ -22,7 +22,7 @@ HISTORY_SHOWN = 12  # rounds
 def status(now: Status, home: Path | None = None) -> None:
     """What the daemon does, and what to do."""
     say_bold(f"{title(now.name, now.peer_id)}: {headline(now)}")
-    for sentence in (verdict(now), now.held_out.contradiction, *advice(now), *now.notices):
+    for sentence in (verdict(now), served(now), now.held_out.contradiction, *advice(now), *now.notices):
         if sentence:
             say(f"  {in_home(sentence, home)}")
     say()
@@ -30,6 +30,7 @@ def status(now: Status, home: Path | None = None) -> None:
     facts(
         [
             ("perplexity", _side_by_side(now)),
+            *([("twin", printable(twin(now)))] if now.worker.twin else []),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             *([("rests on", rests)] if (rests := _rests_on(now)) else []),
             ("peers", _peer_line(now)),

@@ -71,7 +71,7 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         bootstrap=(bootstrap,),
         listen=("/ip4/127.0.0.1/tcp/0",),
         trust=options.trust,
-        twin=True,
+        twin="on",
         rounds=options.rounds,
         warmup_rounds=1,
         steps_per_round=STEPS_PER_ROUND,

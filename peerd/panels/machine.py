@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from peerd.panels._base import Drawing, Fact, Panel, Words
 from peerd.render import duration, printable
 from peerd.status import RoundRecord, Status
-from peerd.words import refusals
+from peerd.words import refusals, twin
 
 MAX_CALLBACK_MS = 100.0  # the design's bound on CPU time of one callback
 
@@ -45,6 +45,8 @@ class Machine(Panel):
             Fact(label="trust scheme", value=status.trust_scheme, unit="text"),
         ]
         sentences = [f"Trained in {worker.precision}: {worker.precision_why}."] if worker.precision_why else []
+        if worker.twin:
+            sentences.append(f"Twin: {twin(status)}.")
         if worker.last_error:
             sentences.append(f"Last error of the worker: {worker.last_error}")
         if failed:

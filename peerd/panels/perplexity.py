@@ -16,7 +16,7 @@ class Perplexity(Panel):
     """How well each model predicts your own held-out text (guard split); lower is better.
 
     Base: no adapter. Own: after my training of the round. Personal: after mixing in trusted peers. Alone: a twin that
-    never mixes (with --twin).
+    never mixes, if one trains (--twin).
     """
 
     title = "Perplexity on my own text"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from peerd.panels._base import Drawing, Fact, Panel, Words
 from peerd.render import printable
 from peerd.status import RoundRecord, Status
-from peerd.words import advice, headline, verdict
+from peerd.words import advice, headline, served, verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,8 @@ class State(Panel):
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """The headline, whether the model gets better, what to type, and what else should be known."""
         connected = sum(neighbour.connected for neighbour in status.neighbours)
-        sentences = [
-            said for said in (verdict(status), status.held_out.contradiction, *advice(status), *status.notices) if said
-        ]
+        said = (verdict(status), served(status), status.held_out.contradiction, *advice(status), *status.notices)
+        sentences = [sentence for sentence in said if sentence]
         if status.before:
             sentences.append(f"The run before this one did not end in order: {printable(status.before)}")
         return Words(

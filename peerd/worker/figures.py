@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from p2pfinetune.names import Which
 from peerd.status import Difference, HeldOut
 
 if TYPE_CHECKING:
     from p2pfinetune import difference, round_result
+    from p2pfinetune.learner import Learner
 
 
 def held_out(found: round_result.HeldOut) -> HeldOut:
@@ -27,3 +29,8 @@ def _told(found: difference.Difference | None) -> Difference | None:
         return None
     reach = found.interval[1] - found.nats
     return Difference(nats=found.nats, within=reach if math.isfinite(reach) else None)
+
+
+def models(learner: Learner) -> tuple[Which, ...]:
+    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
+    return ("base", "own", "personal", "served", *(("local", "local_best") if learner.has_twin else ()))

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -22,7 +22,7 @@ from p2pfinetune.names import PeerId, Refusal, Which
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.faults import around
-from peerd.worker.figures import held_out
+from peerd.worker.figures import held_out, models
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -52,6 +52,7 @@ from peerd.worker.messages import (
 )
 from peerd.worker.precision import loaded, measured
 from peerd.worker.texts import read_reference, read_text, text_now, told
+from peerd.worker.twin import twin
 
 if TYPE_CHECKING:
     from p2pfinetune.data.reading_memory import ReadingMemory
@@ -157,6 +158,8 @@ class Jobs:
         corpus = read_text(config, base, cache, job.me, memory)
         if chosen is None:
             base, chosen = measured(base, corpus, options)
+        company = twin(config, job.checkpoint, base, corpus, options)
+        options = replace(options, twin=company.trains)
         learner = Learner(base, corpus, options, me=job.me, group=config.group, reference=read_reference(config, base))
         base_guard = learner.best_guard  # before anything was learnt, the base is the best there is
         restored = restore(learner, job)
@@ -186,6 +189,8 @@ class Jobs:
             steps=learner.steps,
             precision=chosen.precision,
             precision_why=chosen.why,
+            twin="on" if company.trains else "off",
+            twin_why=company.why,
         )
 
     def _train(self, job: TrainSteps) -> Stepped:
@@ -263,6 +268,7 @@ class Jobs:
             guard_own=merged.guard_own,
             guard_personal=merged.guard_personal,
             guard_local=merged.guard_local,
+            served=merged.served,
             refused=dict(merged.refused),
             copies=list(merged.copies),
             on_trust=held_out(merged.on_trust),
@@ -310,27 +316,32 @@ class Jobs:
                 job.prompt, which, max_tokens=job.max_tokens, temperature=job.temperature, seed=job.seed
             )
 
-        return Generated(id=job.id, base=text("base"), own=text("own"), personal=text("personal"))
+        base, own, personal = text("base"), text("own"), text("personal")
+        served = personal if learner.served == "personal" else text("served")
+        return Generated(id=job.id, base=base, own=own, personal=personal, served=served, served_by=learner.served)
 
     def _export(self, job: Export) -> Exported:
         folder = Path(job.folder)
         try:
-            files = self._held().learner.export(folder, job.which)
+            learner = self._held().learner
+            files = learner.export(folder, job.which)
         except OSError as error:
             raise UsageError(
                 f"{folder} cannot be written: {error.strerror or error}", "choose another folder"
             ) from error
-        return Exported(id=job.id, files=[str(file) for file in files])
+        which = learner.served if job.which == "served" else job.which
+        return Exported(id=job.id, files=[str(file) for file in files], which=which)
 
     def _evaluate_test(self, job: EvaluateTest) -> TestLosses:
         held = self._held()
-        found = {which: held.learner.evaluate("test", which) for which in models(held.config)}
+        found = {which: held.learner.evaluate("test", which) for which in models(held.learner)}
         return TestLosses(
             id=job.id,
             base=found["base"].loss,
             own=found["own"].loss,
             personal=found["personal"].loss,
             local=min(found["local"].loss, found["local_best"].loss) if "local" in found else None,
+            served=found["served"].loss,
             documents=found["base"].documents,
             tokens=found["base"].tokens,
         )
@@ -367,7 +378,6 @@ def learner_options(config: Config) -> Any:
         trust_options=config.trust_options,
         merge=config.merge,
         merge_options=config.merge_options,
-        twin=config.twin,
         tolerance=config.tolerance,
         credit=config.credit,
         max_share=config.max_share,

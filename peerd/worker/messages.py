@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round, Which
+from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from peerd.status import HeldOut, TextNow
 
 
@@ -96,7 +96,7 @@ class Export(Job, frozen=True, kw_only=True, tag=True):
     """Write one of the models' adapters as a PEFT folder."""
 
     folder: str
-    which: Which = "personal"
+    which: Which = "served"
 
 
 class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):
@@ -168,6 +168,10 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """In which it trains."""
     precision_why: str = ""
     """A phrase; empty where the user asked for it."""
+    twin: str = ""
+    """on | off: whether one trains beside."""
+    twin_why: str = ""
+    """Likewise a phrase."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):
@@ -222,6 +226,8 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
     guard_own: float
     guard_personal: float
     guard_local: float | None
+    served: Served = "personal"
+    """Whose adapter a person is given from now on."""
     refused: dict[PeerId, str] = {}
     """Updates left out, with the reason: each was fine by itself, and odd beside the others."""
     copies: list[tuple[PeerId, PeerId]] = []
@@ -231,17 +237,22 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
 
 
 class Generated(Answer, frozen=True, kw_only=True, tag=True):
-    """Three continuations of one prompt."""
+    """Continuations of one prompt, by model."""
 
     base: str
     own: str
     personal: str
+    served: str = ""
+    """By the model that is served, the same as one of the others or one of its own."""
+    served_by: Served = "personal"
 
 
 class Exported(Answer, frozen=True, kw_only=True, tag=True):
     """The folder is written."""
 
     files: list[str]
+    which: Which = "personal"
+    """The model that was exported."""
 
 
 class TestLosses(Answer, frozen=True, kw_only=True, tag=True):
@@ -253,6 +264,7 @@ class TestLosses(Answer, frozen=True, kw_only=True, tag=True):
     own: float
     personal: float
     local: float | None
+    served: float
     documents: int
     tokens: int
 

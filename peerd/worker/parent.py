@@ -185,6 +185,8 @@ class Worker:
             device=self._opened.device if self._opened else "",
             precision=self._opened.precision if self._opened else "",
             precision_why=self._opened.precision_why if self._opened else "",
+            twin=self._opened.twin if self._opened else "",
+            twin_why=self._opened.twin_why if self._opened else "",
             tokens_per_second=self._rate.tokens_per_second,
             restarts=self._restarts,
             last_error=self._last_error,

@@ -158,7 +158,7 @@ async def live(order: Order) -> None:
         collect_seconds=0.3 if order.company else 5.0,
         patience=1000,
         **(
-            {"model": order.model, "threads": 1, "precision": "fp32", "context": 32, "batch_size": 2}
+            {"model": order.model, "threads": 1, "precision": "fp32", "twin": "on", "context": 32, "batch_size": 2}
             if order.model
             else {}
         ),

@@ -229,6 +229,7 @@ class Town:
             "listen": ("/ip4/127.0.0.1/tcp/0",),
             "threads": 1,
             "precision": "fp32",
+            "twin": "off",  # what a clock says of tiny models decides nothing here
             "context": 32,
             "batch_size": 2,
             "steps_per_round": 2,

@@ -112,7 +112,7 @@ async def life(folder: Path, *, private: bool) -> list[tuple[str, Tap]]:
         options: dict[str, Any] = {"private_clip": 0.05, "private_noise": 4.0} if private else {}
         config = Config(
             name=f"peer-{number}", data=(str(data),), steps_per_round=2, batch_size=2, context=64, warmup_rounds=0,
-            collect_seconds=60.0, threads=1, device="cpu", precision="fp32", trust_tokens=256, guard_tokens=256,
+            collect_seconds=60.0, threads=1, device="cpu", precision="fp32", twin="off", trust_tokens=256, guard_tokens=256,
             patience=1000, **options,
         )  # fmt: skip
         daemons.append(Daemon(paths, config, lambda _: None, outside))

@@ -9,6 +9,7 @@ import torch
 from p2pfinetune import twin_times as module
 from p2pfinetune.adapter import AdapterSpec
 from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.errors import OptionError
 from p2pfinetune.learner import LearnerOptions
 from p2pfinetune.models import Base
 from p2pfinetune.trainer import TrainingOptions
@@ -26,20 +27,27 @@ def text() -> Corpus:
 
 
 @pytest.mark.parametrize(
-    ("asked", "before", "trains", "why"),
+    ("asked", "begun", "trains", "why"),
     [
         ("on", None, True, ""),
-        ("on", True, True, ""),
-        ("on", False, True, ""),
+        ("on", "with a twin", True, ""),
+        ("on", "alone so far", True, ""),
         ("off", None, False, ""),
-        ("off", False, False, ""),
-        ("off", True, False, GIVEN_UP),
-        ("auto", True, True, AS_BEGUN),
-        ("auto", False, False, BEGUN_WITHOUT),
+        ("off", "without a twin", False, ""),
+        ("off", "with a twin", False, GIVEN_UP),
+        ("auto", "with a twin", True, AS_BEGUN),
+        ("auto", "alone so far", False, AS_BEGUN),
+        ("auto", "without a twin", False, BEGUN_WITHOUT),
     ],
 )
-def test_what_was_begun_or_asked_for_decides(asked: Any, before: bool | None, trains: bool, why: str) -> None:
-    assert settled(asked, before) == Chosen(trains, why)
+def test_what_was_begun_or_asked_for_decides(asked: Any, begun: Any, trains: bool, why: str) -> None:
+    assert settled(asked, begun) == Chosen(trains, why)
+
+
+def test_a_twin_that_is_asked_for_too_late_is_refused_with_the_way_out() -> None:
+    with pytest.raises(OptionError, match="begins after a merge") as caught:
+        settled("on", "without a twin")
+    assert "new --home" in caught.value.hint
 
 
 def test_where_nothing_was_begun_a_measurement_decides() -> None:

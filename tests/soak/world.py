@@ -27,6 +27,7 @@ SLOW = "512kbit"
 OPTIONS: Mapping[str, object] = {
     "threads": 1,
     "precision": "fp32",
+    "twin": "off",
     "context": 32,
     "batch_size": 2,
     "steps_per_round": 10,

@@ -18,7 +18,14 @@ from tests.soak.peer import Peer
 from tests.soak.verdict import RECOVERY_SECONDS
 
 MEETING_SECONDS = 60.0  # at most, after a start, until everybody has met everybody
-OPTIONS = {"group": "fuzz", "steps_per_round": 2, "warmup_rounds": 1, "collect_seconds": 1.0, "patience": 1_000_000}
+OPTIONS = {
+    "group": "fuzz",
+    "twin": "off",
+    "steps_per_round": 2,
+    "warmup_rounds": 1,
+    "collect_seconds": 1.0,
+    "patience": 1_000_000,
+}
 
 
 @dataclass(frozen=True, slots=True)

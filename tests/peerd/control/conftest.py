@@ -13,8 +13,8 @@ from typing import Any, Self
 import msgspec
 import pytest
 
-from p2pfinetune.names import Digest, PeerId, Round
-from peerd import lock
+from p2pfinetune.names import Digest, PeerId, Round, Served
+from peerd import documents, lock
 from peerd.api import application
 from peerd.documents import Sent, SentRow, SentUpdate
 from peerd.errors import WorkerError
@@ -55,6 +55,8 @@ class FakeView:
         self.stop_reasons: list[str] = []
         self.exported: list[str] = []
         self.exported_models: list[str] = []
+        self.served_by: Served = "personal"
+        self.served_text = ""
         self.broken = ""
         self.refuses = False
         """Whether the guard refuses every merge from now on."""
@@ -205,15 +207,17 @@ class FakeView:
     async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
         if prompt == "fail":
             raise WorkerError("the worker ran out of memory", "stop other programs")
-        return {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
+        texts = {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
+        return {**texts, "served": self.served_text or texts["personal"], "served_by": self.served_by}
 
-    async def export(self, folder: str, which: str) -> list[str]:
+    async def export(self, folder: str, which: str) -> documents.Exported:
         self.exported.append(folder)
         self.exported_models.append(which)
-        return [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
+        files = [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
+        return documents.Exported(folder=folder, files=files, which=self.served_by if which == "served" else which)
 
     async def test_losses(self) -> dict[str, Any]:
-        return {"base": 4.2, "own": 3.6, "personal": 3.4, "local": None, "documents": 12, "tokens": 2048}
+        return {"base": 4.2, "own": 3.6, "personal": 3.4, "local": None, "served": 3.4, "documents": 12, "tokens": 2048}
 
     def request_stop(self, reason: str) -> None:
         self.stop_reasons.append(reason)

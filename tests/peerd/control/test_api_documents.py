@@ -89,7 +89,7 @@ def test_generating_and_exporting_reach_the_worker(daemon: Any, view: Any) -> No
 
     assert (status, found["own"], found["personal"]) == (200, "hi own 7", "hi personal 3")
     assert (exported, files["folder"], asked, view.exported) == (200, "/x", 200, ["/x", "/y"])
-    assert view.exported_models == ["personal", "local"]
+    assert view.exported_models == ["served", "local"]
 
 
 @pytest.mark.parametrize(

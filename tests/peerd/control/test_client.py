@@ -29,7 +29,7 @@ def test_a_person_asks_from_python(daemon: Any) -> None:
         assert client.health().ok
         assert client.paths()
         assert client.generate("hi", seed=3).own == "hi own 3"
-        assert client.export("/x/y")[0] == "/x/y/adapter_config.json"
+        assert client.export("/x/y").files[0] == "/x/y/adapter_config.json"
         assert client.test().documents == 12
 
 

@@ -138,7 +138,7 @@ def test_jobs_of_one_process_leave_room_for_others_and_for_questions(
     async def generate(prompt: str, *_: object) -> dict[str, str]:
         asked.append(prompt)
         await over.wait()
-        return {"base": "", "own": "", "personal": ""}
+        return {"base": "", "own": "", "personal": "", "served": "", "served_by": "personal"}
 
     monkeypatch.setattr(view, "generate", generate)
     client = Client(socket_path=daemon.paths.socket)

@@ -64,7 +64,7 @@ class Bench:
         self.text = folder / "text"
         self.write(seed)
         defaults = {"data": (str(self.text),), "model": str(model), "context": 16, "batch_size": 2, "device": "cpu"}
-        self.config = Config(**{**defaults, "threads": 1, "precision": "fp32", **options})
+        self.config = Config(**{**defaults, "threads": 1, "precision": "fp32", "twin": "off", **options})
         self.jobs = Jobs(lambda kinds: self.interrupt(self, kinds), self.notes.append)
 
     def write(self, seed, files=24):
@@ -110,7 +110,7 @@ def bench(tmp_path, tiny_model):
 
 
 def test_what_a_user_chooses_of_learning_reaches_the_learner():
-    chosen = {"tolerance": 0.1, "credit": 0.2, "max_share": 0.3, "trust_tokens": 5, "guard_tokens": 6, "twin": True}
+    chosen = {"tolerance": 0.1, "credit": 0.2, "max_share": 0.3, "trust_tokens": 5, "guard_tokens": 6}
 
     options = learner_options(Config(**chosen))
 
@@ -171,8 +171,8 @@ def test_jobs_between_two_steps_leave_the_training_the_same_to_the_bit(tmp_path,
         if messages.Generate in kinds:
             bench.generate()
 
-    plain = Bench(tmp_path / "a", tiny_model, twin=True)
-    disturbed = Bench(tmp_path / "b", tiny_model, interrupt=meddle, twin=True)
+    plain = Bench(tmp_path / "a", tiny_model, twin="on")
+    disturbed = Bench(tmp_path / "b", tiny_model, interrupt=meddle, twin="on")
     for each in (plain, disturbed):
         each.open()
 
@@ -263,7 +263,7 @@ def test_each_model_is_exported_by_its_name_and_a_twins_only_where_one_trains(be
 
 
 def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
-    bench = Bench(tmp_path / "a", tiny_model, twin=True)
+    bench = Bench(tmp_path / "a", tiny_model, twin="on")
     bench.open()
     bench.train()
 
