@@ -250,7 +250,8 @@ class _Interface:
     async def test(self, request: Request) -> Response:
         with self._job(request):
             found = await self._view.test_losses()
-        losses = {name: bounded(found[name]) for name in ("base", "own", "personal", "local")}  # JSON has no infinity
+        names = ("base", "own", "personal", "local", "served")
+        losses = {name: bounded(found[name]) for name in names}  # JSON has no infinity
         return answer(msgspec.convert({**found, **losses}, documents.TestLosses))
 
     async def unban(self, request: Request) -> Response:

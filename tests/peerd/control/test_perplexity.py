@@ -70,13 +70,15 @@ def test_the_test_losses_of_a_diverged_model_are_an_answer_that_clients_read(
     daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch, loss: float
 ) -> None:
     async def test_losses() -> dict[str, Any]:
-        return {"base": 4.2, "own": loss, "personal": loss, "local": None, "documents": 12, "tokens": 2048}
+        losses = {"base": 4.2, "own": loss, "personal": loss, "local": None, "served": loss}
+        return {**losses, "documents": 12, "tokens": 2048}
 
     monkeypatch.setattr(view, "test_losses", test_losses)
     with Client(daemon.paths.home) as client:
         found = client.test()
 
     assert (found.base, found.own, found.personal, found.local) == (4.2, MAX_LOSS, MAX_LOSS, None)
+    assert found.served == MAX_LOSS
 
 
 def test_the_page_has_the_same_bound_and_the_same_word() -> None:
