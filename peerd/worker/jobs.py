@@ -405,8 +405,3 @@ def restore(learner: Learner, job: Open) -> bool:
 def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
     """Declared category shares, for the oracle scheme in the demo."""
     return {PeerId(peer): share for peer, share in config.shares.items()}
-
-
-def models(config: Config) -> tuple[Which, ...]:
-    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
-    return ("base", "own", "personal", "local", "local_best") if config.twin else ("base", "own", "personal")
