@@ -7,15 +7,17 @@ reading (see `reading_memory`), and documents that are met twice are taken once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from types import MappingProxyType
 
-from p2pfinetune.data.encodings import decode
+from p2pfinetune.data.encodings import decoded, look, named, without_padding
 from p2pfinetune.data.files import FoundFile, Skipped, walk
+from p2pfinetune.data.guess import Evidence, settle
 from p2pfinetune.data.pieces import Document, FileContent, content_of, normalise
 from p2pfinetune.data.reading_memory import ReadingMemory
-from p2pfinetune.data.report import FileRead, ReadReport
+from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
 from p2pfinetune.names import Digest
 
 __all__ = ["Document", "normalise", "read_documents"]
@@ -24,40 +26,48 @@ MAX_TOTAL_BYTES = 1 << 30  # of all files together: the text is held in memory w
 
 
 def read_documents(
-    paths: Sequence[Path], memory: ReadingMemory | None = None, now_ns: int = 0
+    paths: Sequence[Path],
+    memory: ReadingMemory | None = None,
+    now_ns: int = 0,
+    encodings: Mapping[PurePath, str] = MappingProxyType({}),
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
 
     `memory` is that of earlier readings, and `now_ns` the time since 1970, by which it tells files at rest; without
-    them every file is opened.
+    them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder.
     """
-    reading = _Reading(memory or ReadingMemory(), now_ns)
+    reading = _Reading(memory or ReadingMemory(), now_ns, encodings)
     for found in walk(paths):
-        if isinstance(found, Skipped):
-            reading.enter(found.path, FileContent(reason=found.reason))
-        else:
-            reading.take(found)
+        reading.look(found)
+    reading.settle()
     reading.memory.turn()
     return list(reading.documents.values()), ReadReport(tuple(reading.entries))
 
 
 @dataclass(slots=True)
 class _Reading:
-    """The state of one `read_documents`."""
+    """The state of one `read_documents`. First every file is looked at, then those are read whose folder decides."""
 
     memory: ReadingMemory
     now_ns: int
+    encodings: Mapping[PurePath, str]
+    looked: list[tuple[FoundFile | Skipped, FileContent]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
     entries: list[FileRead] = field(default_factory=list)
     total_bytes: int = 0
 
-    def take(self, found: FoundFile) -> None:
+    def look(self, found: FoundFile | Skipped) -> None:
+        """What is in a file, as far as it can be said without its neighbours."""
+        self.looked.append((found, self._content(found)))
+
+    def _content(self, found: FoundFile | Skipped) -> FileContent:
+        if isinstance(found, Skipped):
+            return FileContent(reason=found.reason)
         if self.total_bytes + found.size_bytes > MAX_TOTAL_BYTES:
-            self.enter(found.path, FileContent(reason=f"beyond {MAX_TOTAL_BYTES >> 20} MiB in all"))
-            return
+            return FileContent(reason=f"beyond {MAX_TOTAL_BYTES >> 20} MiB in all")
         content = self.memory.unchanged(found) or self._read(found)
-        self.total_bytes += found.size_bytes if content.documents else 0
-        self.enter(found.path, content)
+        self.total_bytes += found.size_bytes if content.documents or content.evidence else 0
+        return content
 
     def _read(self, found: FoundFile) -> FileContent:
         try:
@@ -67,10 +77,31 @@ class _Reading:
         digest = hashlib.sha256(data).digest()
         content = self.memory.same(found, digest, self.now_ns)
         if content is None:
-            text = decode(data)
-            content = content_of(text, found.path) if text else FileContent(reason="not text")
+            content = _content_of(data, found.path, named(found.path, self.encodings))
             self.memory.learn(found, digest, content, self.now_ns)
         return content
+
+    def settle(self) -> None:
+        """Give the files that are not Unicode their encodings, and take the documents of all."""
+        weighed = {found.path: content.evidence for found, content in self.looked if content.evidence}
+        chosen = settle(weighed)
+        for found, content in self.looked:
+            self.enter(found.path, self._settled(found, content, chosen.get(found.path)))
+
+    def _settled(self, found: FoundFile | Skipped, content: FileContent, encoding: str | None) -> FileContent:
+        """The content in that encoding; as it is, if it is that already."""
+        if content.evidence is None or content.encoding == (encoding or "") or isinstance(found, Skipped):
+            return content
+        try:
+            data = found.path.read_bytes()
+        except OSError:
+            return FileContent(reason="unreadable")
+        settled = FileContent(reason=UNKNOWN, evidence=content.evidence)
+        if encoding is not None:
+            text = decoded(without_padding(data), encoding)
+            settled = replace(content_of(text, found.path), evidence=content.evidence)
+        self.memory.learn(found, hashlib.sha256(data).digest(), settled, self.now_ns)
+        return settled
 
     def enter(self, path: Path, content: FileContent) -> None:
         """Take the documents that are new, and write down what became of the file."""
@@ -85,6 +116,7 @@ class _Reading:
                 bad_rows=content.bad_rows,
                 encoding=content.encoding,
                 replaced=content.replaced,
+                guesses=content.evidence.guesses(content.encoding) if content.evidence else (),
                 left_out=content.left_out,
             )
         )
@@ -94,3 +126,11 @@ class _Reading:
             return False
         self.documents[document.id] = document
         return True
+
+
+def _content_of(data: bytes, path: Path, encoding: str) -> FileContent:
+    """What bytes hold by themselves; for text that is not Unicode, the evidence of its encoding alone."""
+    found = look(data, encoding)
+    if isinstance(found, Evidence):
+        return FileContent(reason=UNKNOWN, evidence=found)
+    return content_of(found, path) if found else FileContent(reason="not text")

@@ -100,7 +100,7 @@ def _inside(folder: Path) -> Skipped | tuple[Path, ...]:
 
 
 def read_text(path: Path) -> FileText | Skipped:
-    """The text of a file and its encoding, or why it has none."""
+    """The text of a file that has no neighbours and its encoding, or why it has none."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from p2pfinetune.data import blocks
 from p2pfinetune.data.encodings import FileText
+from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
 
@@ -49,6 +50,8 @@ class FileContent:
     encoding: str = ""
     replaced: int = 0
     left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    evidence: Evidence | None = None
+    """By which the encoding was guessed; None where the file or somebody tells it."""
 
 
 def content_of(read: FileText, path: Path) -> FileContent:

@@ -58,14 +58,20 @@ class ReadingMemory:
         self._keep(Remembered(found, is_at_rest(found, now_ns), digest, content))
 
     def _keep(self, one: Remembered) -> None:
-        size = sum(len(document.text) for document in one.content.documents)
+        size, path = _characters(one.content), one.found.path
+        if (other := self._now.pop(path, None)) is not None:
+            self._characters -= _characters(other.content)
         if self._characters + size <= MAX_CHARACTERS:
             self._characters += size
-            self._now[one.found.path] = one
+            self._now[path] = one
 
     def turn(self) -> None:
         """A reading is over; the next one is compared with it."""
         self.files, self._now, self._characters = self._now, {}, 0
+
+
+def _characters(content: FileContent) -> int:
+    return sum(len(document.text) for document in content.documents)
 
 
 def is_at_rest(found: FoundFile, now_ns: int) -> bool:

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 TEXT_FIELDS = ("text", "content", "body", "message", "sentence")  # the first one that holds a string is a row's text
 NAMED_PATHS = 3  # so many examples of each reason stand in a report for people
+UNKNOWN = "unknown encoding"  # why a file is left out that looks like text
+HINTS = {UNKNOWN: "; name it: --encoding FOLDER=NAME"}
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -31,6 +33,8 @@ class FileRead:
     """As Python calls it; empty where the file was not opened."""
     replaced: int = 0
     """Characters that stand for bytes which mean nothing in that encoding."""
+    guesses: tuple[str, ...] = ()
+    """Encodings that it may be in, the best first, where it was guessed: the first is taken, or it is left out."""
     left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     """Characters of it that are no text of a person's, by reason; see `machine_text`."""
 
@@ -76,6 +80,11 @@ class ReadReport:
         return _summed([{entry.encoding: 1} for entry in self.entries if entry.encoding and not entry.reason])
 
     @property
+    def guessed(self) -> Counter[str]:
+        """Files by encoding, of those that are used and whose encoding was guessed."""
+        return Counter(entry.encoding for entry in self.entries if entry.guesses and not entry.reason)
+
+    @property
     def repeated(self) -> int:
         """Documents equal to an earlier one."""
         return sum(entry.repeated for entry in self.entries)
@@ -96,7 +105,15 @@ class ReadReport:
         for reason, paths in sorted(self.skipped.items()):
             rest = len(paths) - NAMED_PATHS
             named = ", ".join(paths[:NAMED_PATHS]) + (f" and {rest} more" if rest > 0 else "")
-            lines.append(f"{_count(len(paths), 'path')} skipped ({reason}): {named}")
+            lines.append(f"{_count(len(paths), 'path')} skipped ({reason}{HINTS.get(reason, '')}): {named}")
+        if guessed := self.guessed:
+            files = (
+                "1 file is not Unicode, and its encoding was"
+                if guessed.total() == 1
+                else (f"{guessed.total():,} files are not Unicode, and their encodings were")
+            )
+            each = ", ".join(f"{encoding} ({count:,})" for encoding, count in sorted(guessed.items()))
+            lines.append(f"{files} guessed: {each}; --encoding FOLDER=NAME overrules a guess")
         for reason, characters in sorted(self.left_out.items(), key=lambda item: -item[1]):
             lines.append(f"{_count(characters, 'character')} left out of files ({reason})")
         if self.repeated:
