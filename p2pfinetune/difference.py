@@ -13,11 +13,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from p2pfinetune.evaluate import Evaluation
 from p2pfinetune.guard import token_mean
+
+if TYPE_CHECKING:
+    from p2pfinetune.evaluate import Evaluation
 
 NORMAL_975 = 1.959963984540054  # of a standard normal distribution, 2.5 % lie above
 SURE_LIMIT = 700.0  # nats: just below where an exponential overflows
@@ -111,4 +112,4 @@ def worst_tenth(changes: Sequence[float]) -> float:
     if not changes:
         raise ValueError("of nobody there is no worst tenth")
     count = math.ceil(len(changes) / 10)
-    return float(np.mean(sorted(changes)[-count:]))
+    return math.fsum(sorted(changes)[-count:]) / count

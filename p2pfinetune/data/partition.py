@@ -15,6 +15,15 @@ from pathlib import Path
 from p2pfinetune.data.documents import Document
 from p2pfinetune.data.near_duplicates import representatives
 from p2pfinetune.errors import TextError
+from p2pfinetune.names import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What one peer gets to learn from, and what is kept back to measure its models on."""
+
+    given: tuple[Document, ...]
+    test: tuple[Document, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,38 @@ def deal(
     mixtures = [{"text": 1.0}] * shares
     dealt = mix({"text": documents}, mixtures, share_bytes=share_bytes, seed=seed, whole_sources=whole_sources)
     return [share.documents for share in dealt]
+
+
+def deal_with_test(
+    documents: Sequence[Document], *, shares: int, share_bytes: int, test_bytes: int, seed: int
+) -> list[HeldOut]:
+    """As `deal`, document by document, and `test_bytes` of others for each peer; less for all where there is less.
+
+    Without near-duplicates among the documents there are none between what is given and any test, nor between tests.
+    Raises TextError where there is too little text for the shares themselves.
+    """
+    order = _one_by_one(documents, seed)
+    given = _fill(order, [share_bytes] * shares, "text")
+    taken = {document.id for share in given for document in share}
+    left = [stack for stack in order if stack[0].id not in taken]
+    sizes = [_bytes(stack[0]) for stack in left]
+    there = sum(sizes) / shares - max(sizes, default=0)  # a share is overfilled by up to a document
+    tests = _fill(left, [min(float(test_bytes), max(there, 0.0))] * shares, "test text")
+    return [HeldOut(tuple(mine), tuple(test)) for mine, test in zip(given, tests, strict=True)]
+
+
+def hold_out(documents: Sequence[Document], *, test_bytes: int, most: float, seed: int) -> HeldOut:
+    """One peer's documents divided: `test_bytes` to measure on, but at most the part `most` of all of them."""
+    quota = min(float(test_bytes), most * sum(map(_bytes, documents)))
+    order, taken = [stack[0] for stack in _one_by_one(documents, seed)], set[Digest]()
+    for document in order:
+        if quota - _bytes(document) >= 0:
+            quota -= _bytes(document)
+            taken.add(document.id)
+    return HeldOut(
+        tuple(document for document in documents if document.id not in taken),
+        tuple(document for document in documents if document.id in taken),
+    )
 
 
 def mix(

@@ -5,6 +5,7 @@ The one file of the simulation, beside engines on other machines, that looks at 
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -200,7 +201,7 @@ class _Run:
 
 def _entry(found: Tested) -> dict[str, Any]:
     entry: dict[str, Any] = {"tokens": found.tokens, "loss": dict(found.loss)}
-    if (seen := found.against_alone) is not None:
+    if (seen := found.against_alone) is not None and math.isfinite(seen.standard_error + seen.nats):
         low, high = seen.interval
         entry["against_alone"] = {"nats": seen.nats, "low": low, "high": high, "texts": seen.texts}
     return entry | ({"target": dict(found.target)} if found.target else {})

@@ -54,7 +54,10 @@ def demo(
         typer.Option("--rounds", min=1, max=documents.MAX_ROUNDS, help="Rounds each.", show_default="8"),
     ] = None,
     trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer, of which some is held out."),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=documents.MAX_SEED, help="Of the text dealt and of training.")
     ] = 0,

@@ -1,21 +1,40 @@
-"""Text for the demo's peers: dealt from what every installation has on disk, or a folder per peer of the user's own."""
+"""Text for the demo's peers, and text to measure their models on, which lies in no peer's folder.
+
+Both are dealt from what every installation has on disk, or from a folder per peer of the user's own. Of near copies,
+whoever's they are, one alone is kept before anything is dealt, so no text that a model is measured on has a copy in
+what any peer reads, nor in what another is measured on. Documents are dealt at random, as the clients of one category
+were in arXiv 2404.09753: what is measured on is of the kind that a peer holds, from the same modules and files.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peerd.demo.plan import MAX_PEERS, MIN_PEERS, SHARE_BYTES, kinds_of
+from peerd.demo.plan import MAX_PEERS, MIN_PEERS, OWN_TEST_BYTES, SHARE_BYTES, TEST_BYTES, kinds_of, names_of
 from peerd.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pfinetune.data.documents import Document
 
 PIECE_CHARACTERS = 600  # about 200 tokens: a share of 30 kB makes some fifty documents
+MOST_OWN_TEST = 0.3  # of the text of a folder of the user's: the rest is what its peer learns from
 
 
-def own_folders(data: Path) -> list[tuple[str, Path]]:
-    """(domain, folder) for each sub-folder of `data`. Raises UsageError where there are too few or too many."""
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What one peer starts with, and what its models are measured on at the end."""
+
+    name: str
+    domain: str
+    folder: Path
+    test: tuple[Document, ...]
+
+
+def own_folders(data: Path) -> list[Path]:
+    """Each sub-folder of `data`. Raises UsageError where there are too few or too many."""
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder", "give --data a folder with one sub-folder per peer")
     folders = sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -24,31 +43,54 @@ def own_folders(data: Path) -> list[tuple[str, Path]]:
             f"{data} has {len(folders)} sub-folders; the demo takes {MIN_PEERS} to {MAX_PEERS} peers",
             "make one sub-folder per peer, each with some text files",
         )
-    return [(folder.name, folder) for folder in folders]
+    return folders
 
 
-def deal_installed(peers: int, into: Path, seed: int) -> list[tuple[str, Path]]:
-    """(kind, folder) a peer, disjoint shares of prose, Python and C++ found in the installed packages."""
+def deal_own(data: Path, into: Path, seed: int) -> list[Dealt]:
+    """The user's folders, each with a part held out; a copy of the rest is what its peer reads."""
     from p2pfinetune.data import partition
+    from p2pfinetune.data.documents import read_documents
 
-    kinds = kinds_of(peers)
-    dealt: list[tuple[str, Path]] = []
-    for kind in dict.fromkeys(kinds):
-        shares = partition.deal(
-            short_documents(kind), shares=kinds.count(kind), share_bytes=SHARE_BYTES, seed=seed, whole_sources=False
-        )
-        for number, share in enumerate(shares, start=1):
-            folder = into / f"{kind}-{number}"
-            partition.write_folder(folder, share)
-            dealt.append((kind, folder))
+    read = {folder.name: read_documents([folder])[0] for folder in own_folders(data)}
+    dealt = []
+    for name, documents in without_near_copies(read).items():
+        held = partition.hold_out(documents, test_bytes=OWN_TEST_BYTES, most=MOST_OWN_TEST, seed=seed)
+        partition.write_folder(into / name, held.given)
+        dealt.append(Dealt(name, name, into / name, held.test))
     return dealt
 
 
-def short_documents(kind: str) -> list[Document]:
-    """Text of one kind in short documents, so that the four splits of a small share come out near their sizes.
+def deal_installed(peers: int, into: Path, seed: int) -> list[Dealt]:
+    """Disjoint shares of prose, Python and C++ found in the installed packages."""
+    from p2pfinetune.data import partition
 
-    They are dealt at random, as the clients of one category were in arXiv 2404.09753.
-    """
+    kinds = kinds_of(peers)
+    kept = without_near_copies({kind: short_documents(kind) for kind in dict.fromkeys(kinds)})
+    shares = [
+        (kind, share)
+        for kind, documents in kept.items()
+        for share in partition.deal_with_test(
+            documents, shares=kinds.count(kind), share_bytes=SHARE_BYTES, test_bytes=TEST_BYTES[kind], seed=seed
+        )
+    ]
+    dealt = []
+    for name, (kind, held) in zip(names_of([kind for kind, _ in shares]), shares, strict=True):
+        partition.write_folder(into / name, held.given)
+        dealt.append(Dealt(name, kind, into / name, held.test))
+    return dealt
+
+
+def without_near_copies(holdings: Mapping[str, Sequence[Document]]) -> dict[str, list[Document]]:
+    """Of each group of nearly equal documents one, wherever they stand."""
+    from p2pfinetune.data.near_duplicates import representatives
+
+    pool = [(name, document) for name, documents in holdings.items() for document in documents]
+    kept = [pool[i] for i in representatives([document.text for _, document in pool])]
+    return {name: [document for holder, document in kept if holder == name] for name in holdings}
+
+
+def short_documents(kind: str) -> list[Document]:
+    """Text of one kind in short documents, so that the four splits of a small share come out near their sizes."""
     from p2pfinetune.data.documents import Document
     from p2pfinetune.data.installed import documents_of
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from p2pfinetune.names import PeerId
 from peerd.config import Config, Seed
 
+if TYPE_CHECKING:
+    from p2pfinetune.data.documents import Document
+
 KINDS = ("prose", "python", "cpp")
 MIN_PEERS, MAX_PEERS = 2, 12  # a pair is the least that can collaborate; more than a dozen only wait for each other
 STEPS_PER_ROUND = 8
 MAX_ROUNDS = 10_000  # some days
 SHARE_BYTES = 30_000  # of text a peer: too little to fine-tune on alone, which is the point
+TEST_TOKENS = 20_000  # on fewer, a difference of one or two per cent cannot be told from none
+TEST_BYTES = {"prose": 71_000, "python": 62_000, "cpp": 51_000}  # a little above TEST_TOKENS of each kind
+OWN_TEST_BYTES = 75_000  # of a folder of the user's
+CONTEXT = 128  # tokens
+MODEL = "nano"
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +38,8 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: Seed = 0
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
     """One peer of the demo, before it starts."""
 
     name: str
@@ -37,6 +47,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     text: Path
     home: Path
     peer_id: PeerId
+    test: tuple[Document, ...] = ()
+    """What its models are measured on; its daemon never sees it."""
 
 
 def kinds_of(peers: int) -> list[str]:
@@ -66,7 +78,7 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
     return Config(
         name=member.name,
         data=(str(member.text),),
-        model="nano",
+        model=MODEL,
         group=group,
         bootstrap=(bootstrap,),
         listen=("/ip4/127.0.0.1/tcp/0",),
@@ -76,7 +88,7 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         warmup_rounds=1,
         steps_per_round=STEPS_PER_ROUND,
         batch_size=4,
-        context=128,
+        context=CONTEXT,
         rank=8,
         alpha=16,
         lr=6e-3,  # all steps together are few

@@ -93,6 +93,11 @@ async def stopping(children: list[Child], *, keep: list[bool]) -> AsyncIterator[
         yield
     finally:
         if not keep[0]:
-            async with asyncio.TaskGroup() as tasks:
-                for child in children:
-                    tasks.create_task(stop(child), name=f"stop {child.name}")
+            await end(children)
+
+
+async def end(children: list[Child]) -> None:
+    """All of them, side by side; those that have ended already are left."""
+    async with asyncio.TaskGroup() as tasks:
+        for child in children:
+            tasks.create_task(stop(child), name=f"stop {child.name}")

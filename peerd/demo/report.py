@@ -11,9 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peerd.demo.result import DemoResult, verdict
+from peerd.demo.result import MANY, Change, DemoResult, verdict
 from peerd.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.status import RoundRecord
+
+COLUMNS = (
+    "peer", "domain", "base", "local", "personal", "against_alone", "low", "high", "test_tokens",
+    "bytes_in", "bytes_out",
+)  # fmt: skip
 
 
 def show(result: DemoResult, console: Console) -> None:
@@ -33,17 +38,25 @@ def show(result: DemoResult, console: Console) -> None:
 
 
 def perplexity_table(result: DemoResult) -> Table:
-    """Per peer: base, local-only twin, own, personal."""
-    grid = Table(title="Perplexity on each peer's own unseen text (lower is better)", title_justify="left")
+    """Per peer: base, twin that trained alone, personal, and what can be said of the last two."""
+    grid = Table(title="Perplexity on text that no peer has (lower is better)", title_justify="left")
     grid.add_column("peer")
-    for column in ("base", "alone", "own", "personal", "personal vs alone", "kB sent"):
+    for column in ("base", "alone", "personal", "vs alone", "95 % interval", "tokens"):
         grid.add_column(column, justify="right")
     for peer in result.peers:
         p = peer.perplexity
-        change = "" if p.local is None else f"{p.personal / p.local - 1:+.1%}"
-        figures = ("-" if value is None else cell(value) for value in (p.base, p.local, p.own, p.personal))
-        grid.add_row(peer.name, *figures, change, f"{peer.bytes_out / 1e3:,.0f}")
+        figures = (cell(value) for value in (p.base, p.local, p.personal))
+        grid.add_row(peer.name, *figures, *change_cells(peer.against_alone), f"{peer.test_tokens:,}")
     return grid
+
+
+def change_cells(change: Change) -> tuple[str, str]:
+    """The change and its interval; no figure where none can be seen."""
+    if change.low is None or change.high is None:
+        return "not seen", "-"
+    if max(change.mean, change.high) > MANY:
+        return "HIGHER", "-"
+    return f"{change.mean:+.1%}" if change.is_seen else "not seen", f"{100 * change.low:+.1f} to {change.high:+.1%}"
 
 
 def cell(perplexity: float) -> str:
@@ -53,7 +66,11 @@ def cell(perplexity: float) -> str:
 
 def heat_map(result: DemoResult) -> Table:
     """Row: who trusts. Column: whom. Darker is more."""
-    grid = Table(title="Who trusts whom (rows sum to 1)", title_justify="left", padding=(0, 0))
+    grid = Table(
+        title="Who listens to whom (last merge kept)",
+        title_justify="left",
+        padding=(0, 0),
+    )
     grid.add_column("")
     for peer in result.peers:
         grid.add_column(peer.name, justify="center")
@@ -76,10 +93,11 @@ def write(result: DemoResult, rounds: dict[str, list[RoundRecord]], folder: Path
     (folder / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
     with (folder / "perplexity.csv").open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["peer", "domain", "base", "local", "own", "personal", "bytes_in", "bytes_out"])
+        out.writerow(COLUMNS)
         for peer in result.peers:
-            p = peer.perplexity
-            out.writerow([peer.name, peer.domain, p.base, p.local, p.own, p.personal, peer.bytes_in, peer.bytes_out])
+            p, c = peer.perplexity, peer.against_alone
+            figures = (p.base, p.local, p.personal, c.mean, c.low, c.high, peer.test_tokens)
+            out.writerow([peer.name, peer.domain, *figures, peer.bytes_in, peer.bytes_out])
     with (folder / "trust.csv").open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["", *(peer.name for peer in result.peers)])

@@ -1,21 +1,49 @@
-"""What came out of the demo, as values: the document of `peerd demo --json` and the figures drawn from it. Pure."""
+"""What came out of the demo, as values: the document of `peerd demo --json` and the sentences drawn from it. Pure.
+
+A sentence says no more than its figures carry: of a difference whose 95 % interval holds zero it says that none can be
+seen, and the headline is the mean over peers with its interval. Both are of the text that was drawn to measure on;
+another run, seed or machine moves the figures, too, and the report says so.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from statistics import fmean
 
 import msgspec
 
+from p2pfinetune.difference import Difference, as_change
 from p2pfinetune.names import PeerId
+from peerd.demo.plan import TEST_TOKENS
+
+MANY = 10.0  # times: more is told in words
 
 
 class DemoPerplexity(msgspec.Struct, frozen=True, kw_only=True):
-    """On the test split, which nothing else has seen."""
+    """On text that nothing else has seen."""
 
     base: float
-    local: float | None
-    own: float
+    local: float
+    """Trained alone: to the end, or stopped at its best, whichever is better on this very text."""
     personal: float
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Of perplexity, personal against alone: -0.08 is 8 % lower. `low` to `high` is the 95 % interval."""
+
+    mean: float
+    low: float | None
+    """None where too few texts were measured on to say anything."""
+    high: float | None
+    is_seen: bool
+    """The interval leaves out zero."""
+
+    @classmethod
+    def of(cls, found: Difference) -> Change:
+        """In terms of perplexity."""
+        low, high = (as_change(nats) if math.isfinite(nats) else None for nats in found.interval)
+        return cls(mean=as_change(found.nats), low=low, high=high, is_seen=found.is_seen)
 
 
 class DemoPeer(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +52,14 @@ class DemoPeer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     peer_id: PeerId
     domain: str
+    test_tokens: int
+    """What its perplexities and its change are measured on."""
+    test_texts: int
+    """How many sources those tokens are of: what the interval counts."""
     perplexity: DemoPerplexity
+    against_alone: Change
     trust: dict[PeerId, float]
-    """Its last row, own id included."""
+    """The row of the last merge that its guard let pass, own id included; all its own where there was none."""
     rounds: int
     accepted: int
     """Merges that its guard let pass."""
@@ -41,14 +74,17 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     peers: list[DemoPeer]
     seconds: float
     report: str
+    seed: int
     trust_scheme: str
     same_kind_share: float | None
     """Of the weight that peers give to others, the part that goes to peers with the same kind of text."""
-    gain_over_local: float | None
-    """1 - mean personal perplexity / mean local-only perplexity; positive where collaboration helped."""
+    against_alone: Change
+    """Mean over peers, in nats a token, each peer counting alike."""
+    worst_tenth: float
+    """Mean change of the tenth of the peers that came off worst, of at least one."""
 
 
-def same_kind_share(peers: list[DemoPeer]) -> float | None:
+def same_kind_share(peers: Sequence[DemoPeer]) -> float | None:
     """Mean over peers that give any weight away; None where nobody does."""
     domain = {peer.peer_id: peer.domain for peer in peers}
     shares = []
@@ -59,35 +95,80 @@ def same_kind_share(peers: list[DemoPeer]) -> float | None:
     return fmean(shares) if shares else None
 
 
-def gain_over_local(peers: list[DemoPeer]) -> float | None:
-    """How much lower the mean personal perplexity is than the mean local-only one, as a share of the latter."""
-    pairs = [(p.perplexity.personal, p.perplexity.local) for p in peers if p.perplexity.local is not None]
-    if not pairs:
-        return None
-    return 1.0 - fmean(personal for personal, _ in pairs) / fmean(local for _, local in pairs if local is not None)
-
-
 def verdict(result: DemoResult) -> list[str]:
     """What the figures say, in sentences."""
-    sentences = []
-    if result.same_kind_share is not None:
-        chance = expected_by_chance(result.peers)
-        sentences.append(
-            f"Of the weight that peers gave to others, {result.same_kind_share:.0%} went to the same kind of text "
-            f"({chance:.0%} if they had trusted everybody alike)."
-        )
-    if result.gain_over_local is not None:
-        local = fmean(p.perplexity.local for p in result.peers if p.perplexity.local is not None)
-        personal = fmean(p.perplexity.personal for p in result.peers)
-        word = "lower" if result.gain_over_local >= 0 else "HIGHER"
-        sentences.append(
-            f"Mean perplexity on unseen text: {personal:.2f} with collaboration, {local:.2f} trained alone: "
-            f"{abs(result.gain_over_local):.1%} {word}."
-        )
-    return sentences
+    return [*of_trust(result), headline(result), *by_peer(result.peers), *of_little_text(result.peers)]
 
 
-def expected_by_chance(peers: list[DemoPeer]) -> float:
+def of_trust(result: DemoResult) -> list[str]:
+    """Whether peers found those who are like them."""
+    if result.same_kind_share is None:
+        return []
+    chance = expected_by_chance(result.peers)
+    weight = f"Of the weight that peers gave to others, {result.same_kind_share:.0%} went to the same kind of text"
+    return [f"{weight} ({chance:.0%} if they had trusted everybody alike)."]
+
+
+def headline(result: DemoResult) -> str:
+    """The mean with its interval."""
+    who = f"Perplexity of the personal models against training alone, mean of {len(result.peers)} peers"
+    return f"{who}: {said(result.against_alone)}."
+
+
+def by_peer(peers: Sequence[DemoPeer]) -> list[str]:
+    """For whom it was lower, higher or neither; and who came off worst."""
+    lower = [peer.name for peer in peers if peer.against_alone.is_seen and peer.against_alone.mean < 0]
+    higher = [peer.name for peer in peers if peer.against_alone.is_seen and peer.against_alone.mean > 0]
+    unseen = [peer.name for peer in peers if not peer.against_alone.is_seen]
+    parts = [
+        f"lower for {len(lower)}",
+        f"HIGHER for {named(higher)}",
+        f"no difference that can be seen for {named(unseen)}",
+    ]
+    worst = max(peers, key=lambda peer: peer.against_alone.mean)
+    return [
+        f"Peer by peer: {', '.join(parts)}.",
+        f"Worst off is {worst.name}: {said(worst.against_alone)}.",
+        "The intervals say how far other text of the kind would move a figure; another run or seed moves it, too.",
+    ]
+
+
+def of_little_text(peers: Sequence[DemoPeer]) -> list[str]:
+    """Who is measured on less than was meant, and why."""
+    few = [f"{peer.name} {peer.test_tokens:,}" for peer in peers if peer.test_tokens < TEST_TOKENS]
+    if not few:
+        return []
+    return [f"Measured on fewer than {TEST_TOKENS:,} tokens, since there is no more such text here: {', '.join(few)}."]
+
+
+def named(names: Sequence[str]) -> str:
+    """How many, and who."""
+    return f"{len(names)} ({', '.join(names)})" if names else "none"
+
+
+def said(change: Change) -> str:
+    """A change in words, with its interval."""
+    if change.low is None or change.high is None:
+        return "no difference that can be seen, since there is too little text to measure on"
+    span = f"95 % interval: {span_words(change.low, change.high)}"
+    return f"{words(change.mean)} ({span})" if change.is_seen else f"no difference that can be seen ({span})"
+
+
+def words(change: float) -> str:
+    """`8.1 % lower`, `0.8 % HIGHER`."""
+    if change > MANY:
+        return f"over {MANY:.0f} times HIGHER"
+    return f"{abs(change):.1%} {'lower' if change <= 0 else 'HIGHER'}".replace("%", " %")
+
+
+def span_words(low: float, high: float) -> str:
+    """`9.5 to 6.7 % lower`, `1.2 % lower to 0.9 % higher`."""
+    if low * high > 0 and abs(high) <= MANY:
+        return f"{abs(low):.1%} to {abs(high):.1%} {'lower' if high < 0 else 'higher'}".replace("%", " %")
+    return f"{words(low)} to {words(high)}".replace("HIGHER", "higher")
+
+
+def expected_by_chance(peers: Sequence[DemoPeer]) -> float:
     """The same-kind share of a peer that trusts all others alike, averaged."""
     if len(peers) < 2:
         return 0.0

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from p2pfinetune.difference import mean_difference, worst_tenth
+from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
 from peerd.client import AsyncClient
 from peerd.demo import report
-from peerd.demo.deal import deal_installed, own_folders
-from peerd.demo.plan import DemoOptions, Member, config_of, names_of
-from peerd.demo.processes import Child, bootstrap_address, spawn, stopping
-from peerd.demo.result import DemoPeer, DemoPerplexity, DemoResult, gain_over_local, same_kind_share
+from peerd.demo.deal import Dealt, deal_installed, deal_own
+from peerd.demo.measure import MEASURED, Measured, measure_all
+from peerd.demo.plan import DemoOptions, Member, config_of
+from peerd.demo.processes import Child, bootstrap_address, end, spawn, stopping
+from peerd.demo.result import Change, DemoPeer, DemoPerplexity, DemoResult, same_kind_share
 from peerd.demo.watch import View, watch
+from peerd.merges import took_from_others
 from peerd.orphans import bury_strangers
 from peerd.paths import Paths
 from peerd.perplexity import perplexity
 from peerd.settings_file import write_config
+from peerd.status import RoundRecord, TrafficNow
 from peerd.wire.keys import PeerKey
 
+ADAPTERS = "adapters"  # a folder of the report, until they are measured
 SECONDS_PER_ROUND = 240.0  # give up long after a slow machine would have finished
 
 
@@ -46,26 +54,44 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
     async with stopping(children, keep=keep):
         views = await start(options, members, folder, children, console)
         await watch(views, options.rounds, console, SECONDS_PER_ROUND * options.rounds)
-        console.print("measuring every model on its peer's unseen test text")
-        peers = [await measure(view) for view in views]
-        rounds = {view.member.name: view.rounds for view in views}
+        ends = [await end_of(view, folder / ADAPTERS) for view in views]
+        if not options.keep:
+            await end(children)  # they rest, and measuring wants the processor
+        result = result_of(options, folder, ends, await measured(members, folder, console), begun)
         keep[0] = options.keep
-    result = DemoResult(
-        peers=peers,
-        seconds=round(time.monotonic() - begun, 1),
-        report=str(folder),
-        trust_scheme=options.trust,
-        same_kind_share=same_kind_share(peers),
-        gain_over_local=gain_over_local(peers),
-    )
-    report.write(result, rounds, folder)
+    report.write(result, {view.member.name: view.rounds for view in views}, folder)
     report.show(result, console)
     if options.keep:
         say_what_goes_on(members, children, console)
     else:
-        shutil.rmtree(folder / "homes", ignore_errors=True)
-        shutil.rmtree(folder / "text", ignore_errors=True)
+        for scratch in ("homes", "text", ADAPTERS):
+            shutil.rmtree(folder / scratch, ignore_errors=True)
     return result
+
+
+async def measured(members: list[Member], folder: Path, console: Console) -> dict[str, Measured]:
+    """Every model on text that no peer has."""
+    console.print("measuring every model on text that no peer has", soft_wrap=True)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.life
+    tests = {member.name: member.test for member in members}
+    return await asyncio.to_thread(measure_all, tests, {name: folder / ADAPTERS / name for name in tests})
+
+
+def result_of(
+    options: DemoOptions, folder: Path, ends: list[End], found: dict[str, Measured], begun: float
+) -> DemoResult:
+    """The document."""
+    peers = [peer_of(one, found[one.member.name]) for one in ends]
+    return DemoResult(
+        peers=peers,
+        seconds=round(time.monotonic() - begun, 1),
+        report=str(folder),
+        seed=options.seed,
+        trust_scheme=options.trust,
+        same_kind_share=same_kind_share(peers),
+        against_alone=Change.of(mean_difference([found[peer.name].against_alone for peer in peers])),
+        worst_tenth=worst_tenth([peer.against_alone.mean for peer in peers]),
+    )
 
 
 def say_what_goes_on(members: list[Member], children: list[Child], console: Console) -> None:
@@ -82,21 +108,32 @@ def say_what_goes_on(members: list[Member], children: list[Child], console: Cons
 
 
 def prepare(options: DemoOptions, folder: Path, console: Console) -> list[Member]:
-    """Text folders, homes and identities."""
-    if options.data is not None:
-        dealt = own_folders(options.data)
-        names = [domain for domain, _ in dealt]
-    else:
-        console.print(f"dealing text from this installation to {options.peers} peers (prose, Python, C++)")
-        dealt = deal_installed(options.peers, folder / "text", options.seed)
-        names = names_of([domain for domain, _ in dealt])
+    """Text, homes and identities."""
     members = []
-    for name, (domain, text) in zip(names, dealt, strict=True):
-        home = folder / "homes" / name
+    for share in deal(options, folder / "text", console):
+        home = folder / "homes" / share.name
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = PeerKey.load_or_create(Paths.of(home).identity)
-        members.append(Member(name=name, domain=domain, text=text, home=home, peer_id=key.peer_id))
+        members.append(
+            Member(
+                name=share.name,
+                domain=share.domain,
+                text=share.folder,
+                home=home,
+                peer_id=key.peer_id,
+                test=share.test,
+            )
+        )
     return members
+
+
+def deal(options: DemoOptions, into: Path, console: Console) -> list[Dealt]:
+    """What each peer reads, and what it is measured on."""
+    into.mkdir(mode=0o700, exist_ok=True)  # it may be a copy of the user's own
+    if options.data is not None:
+        return deal_own(options.data, into, options.seed)
+    console.print(f"dealing text from this installation to {options.peers} peers (prose, Python, C++)")
+    return deal_installed(options.peers, into, options.seed)
 
 
 async def start(
@@ -121,25 +158,43 @@ async def start(
     return views
 
 
-async def measure(view: View) -> DemoPeer:
-    """The final figures of one daemon, asked of itself."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """What one daemon says of itself at the end."""
+
+    member: Member
+    rounds: list[RoundRecord]
+    taken: dict[PeerId, float]
+    """The row of the last merge that is in its personal model; empty where there is none."""
+    traffic: TrafficNow
+    refused: dict[str, int]
+
+
+async def end_of(view: View, adapters: Path) -> End:
+    """Asked of it, with its models' adapters exported."""
     async with AsyncClient(home=view.member.home) as client:
-        status, losses, rounds = await client.status(), await client.test(), await client.rounds()
-    merged = [record for record in rounds if len(record.row) > 1]
+        for which in MEASURED:
+            await client.export(adapters / view.member.name / which, which)
+        status, rounds = await client.status(), await client.rounds()
+    return End(view.member, rounds, status.merges.row, status.traffic, status.refused)
+
+
+def peer_of(ended: End, found: Measured) -> DemoPeer:
+    """One peer's part of the document."""
     return DemoPeer(
-        name=view.member.name,
-        peer_id=view.member.peer_id,
-        domain=view.member.domain,
+        name=ended.member.name,
+        peer_id=ended.member.peer_id,
+        domain=ended.member.domain,
+        test_tokens=found.tokens,
+        test_texts=found.against_alone.texts,
         perplexity=DemoPerplexity(
-            base=perplexity(losses.base),
-            local=perplexity(losses.local),
-            own=perplexity(losses.own),
-            personal=perplexity(losses.personal),
+            base=perplexity(found.base), local=perplexity(found.alone), personal=perplexity(found.personal)
         ),
-        trust=dict(rounds[-1].row),
-        rounds=len(rounds),
-        accepted=sum(record.accepted for record in merged),
-        bytes_in=status.traffic.bytes_in,
-        bytes_out=status.traffic.bytes_out,
-        refused=status.refused,
+        against_alone=Change.of(found.against_alone),
+        trust=ended.taken or {ended.member.peer_id: 1.0},
+        rounds=len(ended.rounds),
+        accepted=sum(took_from_others(record, ended.member.peer_id) for record in ended.rounds),
+        bytes_in=ended.traffic.bytes_in,
+        bytes_out=ended.traffic.bytes_out,
+        refused=ended.refused,
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.near_duplicates import MOST_SHARED, sequences
-from p2pfinetune.data.partition import deal, mix, write_folder
+from p2pfinetune.data.partition import deal, deal_with_test, hold_out, mix, write_folder
 from p2pfinetune.errors import TextError
 
 
@@ -36,6 +36,36 @@ def test_shares_are_disjoint_and_of_the_size_asked_for(shares, seed):
     assert len(ids) == len(set(ids))
     assert len(dealt) == shares
     assert all(3000 <= size(share) <= 3000 + 500 for share in dealt)
+
+
+def test_text_to_measure_on_is_dealt_beside_the_shares_and_nobody_has_it():
+    dealt = deal_with_test(documents("a", 300), shares=3, share_bytes=3000, test_bytes=6000, seed=1)
+    ids = [document.id for held in dealt for part in (held.given, held.test) for document in part]
+
+    assert len(ids) == len(set(ids))
+    assert all(3000 <= size(held.given) <= 3500 and 6000 <= size(held.test) <= 6500 for held in dealt)
+
+
+def test_where_text_is_scarce_all_are_measured_on_as_much_less_and_nobody_fails():
+    dealt = deal_with_test(documents("a", 60), shares=2, share_bytes=5000, test_bytes=6000, seed=1)
+    tests = [size(held.test) for held in dealt]
+
+    assert all(size(held.given) >= 5000 for held in dealt)
+    assert 1000 < min(tests) <= max(tests) < 6000
+    assert max(tests) - min(tests) < 500
+    with pytest.raises(TextError, match="too little text"):
+        deal_with_test(documents("a", 10), shares=2, share_bytes=5000, test_bytes=6000, seed=1)
+
+
+def test_of_a_folder_at_most_a_part_is_held_out():
+    mine = documents("a", 100)
+
+    few, many = hold_out(mine, test_bytes=2000, most=0.3, seed=2), hold_out(mine, test_bytes=10**6, most=0.3, seed=2)
+
+    assert 1500 < size(few.test) <= 2000
+    assert 0.28 * size(mine) < size(many.test) <= 0.3 * size(mine)
+    assert {d.id for d in many.given} | {d.id for d in many.test} == {d.id for d in mine}
+    assert not {d.id for d in many.given} & {d.id for d in many.test}
 
 
 def test_a_source_goes_to_one_peer():

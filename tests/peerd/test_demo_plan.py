@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from pathlib import Path
 
@@ -10,17 +11,21 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from p2pfinetune.data.documents import Document, read_documents
+from p2pfinetune.data.near_duplicates import MOST_SHARED, sequences
+from p2pfinetune.difference import Difference
 from p2pfinetune.names import PeerId
-from peerd.demo.deal import own_folders
-from peerd.demo.plan import DemoOptions, Member, config_of, kinds_of, names_of, shares_of
+from peerd.demo import deal
+from peerd.demo.deal import deal_installed, deal_own, own_folders
+from peerd.demo.plan import TEST_TOKENS, DemoOptions, Member, config_of, kinds_of, names_of, shares_of
 from peerd.demo.processes import Child
 from peerd.demo.report import perplexity_table
 from peerd.demo.result import (
+    Change,
     DemoPeer,
     DemoPerplexity,
     DemoResult,
     expected_by_chance,
-    gain_over_local,
     same_kind_share,
     verdict,
 )
@@ -33,14 +38,20 @@ def member(name: str, domain: str) -> Member:
     return Member(name=name, domain=domain, text=Path("t"), home=Path("h"), peer_id=PeerId(f"id-{name}"))
 
 
-def peer(
-    name: str, domain: str, trust: dict[str, float], personal: float = 8.0, local: float | None = 10.0
-) -> DemoPeer:
+UNSEEN = Change(mean=0.004, low=-0.02, high=0.03, is_seen=False)
+LOWER = Change(mean=-0.08, low=-0.1, high=-0.06, is_seen=True)
+HIGHER = Change(mean=0.05, low=0.03, high=0.07, is_seen=True)
+
+
+def peer(name: str, domain: str, trust: dict[str, float], change: Change = LOWER, tokens: int = 20_500) -> DemoPeer:
     return DemoPeer(
         name=name,
         peer_id=PeerId(f"id-{name}"),
         domain=domain,
-        perplexity=DemoPerplexity(base=20.0, local=local, own=9.0, personal=personal),
+        test_tokens=tokens,
+        test_texts=60,
+        perplexity=DemoPerplexity(base=20.0, local=10.0, personal=10.0 * (1 + change.mean)),
+        against_alone=change,
         trust={PeerId(f"id-{other}"): weight for other, weight in trust.items()},
         rounds=3,
         accepted=2,
@@ -48,6 +59,25 @@ def peer(
         bytes_out=1,
         refused={},
     )
+
+
+def result(peers: list[DemoPeer], mean: Change) -> DemoResult:
+    return DemoResult(
+        peers=peers,
+        seconds=1.0,
+        report="r",
+        seed=0,
+        trust_scheme="validation",
+        same_kind_share=None,
+        against_alone=mean,
+        worst_tenth=max(peer.against_alone.mean for peer in peers),
+    )
+
+
+def table_of(result: DemoResult) -> str:
+    console = Console(width=120, record=True)
+    console.print(perplexity_table(result))
+    return console.export_text()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +124,59 @@ def test_own_folders_name_the_domains(tmp_path: Path) -> None:
     for name in ("b", "a", ".git"):
         (tmp_path / name).mkdir()
 
-    assert own_folders(tmp_path) == [("a", tmp_path / "a"), ("b", tmp_path / "b")]
+    assert own_folders(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+
+
+def texts_of(kind: str, count: int) -> list[Document]:
+    """Documents of 60 words, 6 a source; every tenth has a near copy under another source."""
+    found = []
+    for i in range(count):
+        words = [
+            f"{kind}{random.Random(f'{kind}{i // 10 * 10 if i % 10 == 1 else i} {w}').randrange(10**6)}"
+            for w in range(60)
+        ]
+        found.append(Document.of(" ".join(words[:-1] if i % 10 == 1 else words), f"{kind}-{i // 6}"))
+    return found
+
+
+def assert_apart(dealt: list[deal.Dealt]) -> None:
+    """No text that anybody is measured on has a near copy in what anybody reads, or in what another is measured on."""
+    read = [d.text for share in dealt for d in read_documents([share.folder])[0]]
+    for share in dealt:
+        elsewhere = set[int]().union(
+            *map(sequences, read), *(sequences(d.text) for other in dealt if other is not share for d in other.test)
+        )
+        for found in (sequences(d.text) for d in share.test):
+            assert len(found & elsewhere) <= MOST_SHARED * len(found)
+
+
+def test_what_a_peer_is_measured_on_lies_in_no_peers_folder_and_has_no_near_copy_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deal, "short_documents", lambda kind: texts_of(kind, 100))
+    monkeypatch.setattr(deal, "SHARE_BYTES", 4000)
+    monkeypatch.setattr(deal, "TEST_BYTES", {"prose": 8000, "python": 8000})
+    dealt = deal_installed(4, tmp_path, seed=3)
+
+    assert [share.name for share in dealt] == ["prose-1", "prose-2", "python-1", "python-2"]
+    assert all(sum(len(d.text) for d in share.test) >= 8000 for share in dealt)
+    assert_apart(dealt)
+
+
+def test_of_ones_own_folders_a_part_is_held_out_and_the_folders_stay_as_they_are(tmp_path: Path) -> None:
+    for kind in ("anna", "ben"):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+        for i, document in enumerate(texts_of(kind, 40)):
+            (tmp_path / "own" / kind / f"{i}.txt").write_text(document.text)
+    before = sorted(path for path in (tmp_path / "own").rglob("*"))
+    dealt = deal_own(tmp_path / "own", tmp_path / "text", seed=3)
+
+    assert sorted(path for path in (tmp_path / "own").rglob("*")) == before
+    for share in dealt:
+        held, given = len(share.test), len(read_documents([share.folder])[0])
+        assert held + given == 36  # of 40, four were near copies
+        assert 9 <= held <= 0.3 * 36
+    assert_apart(dealt)
 
 
 def test_the_share_for_ones_own_kind_counts_only_weight_given_away() -> None:
@@ -117,47 +199,52 @@ def test_chance_is_the_share_of_ones_kind_among_the_others() -> None:
     assert expected_by_chance(peers) == pytest.approx(1 / 5)
 
 
-def test_the_gain_compares_with_training_alone() -> None:
-    peers = [peer("a", "x", {"a": 1.0}, personal=9.0, local=10.0), peer("b", "x", {"b": 1.0}, personal=7.0, local=10.0)]
+def test_the_headline_is_the_mean_with_its_interval() -> None:
+    headline = verdict(result([peer("a", "x", {"a": 1.0}), peer("b", "x", {"b": 1.0})], LOWER))[0]
 
-    assert gain_over_local(peers) == pytest.approx(0.2)
+    assert headline == (
+        "Perplexity of the personal models against training alone, mean of 2 peers: "
+        "8.0 % lower (95 % interval: 10.0 % to 6.0 % lower)."
+    )
 
 
 def test_a_loss_is_said_in_words_and_not_hidden() -> None:
-    peers = [peer("a", "x", {"a": 1.0}, personal=12.0, local=10.0)]
-    result = DemoResult(
-        peers=peers,
-        seconds=1.0,
-        report="r",
-        trust_scheme="validation",
-        same_kind_share=None,
-        gain_over_local=gain_over_local(peers),
-    )
+    sentences = verdict(result([peer("a", "x", {"a": 1.0}, HIGHER), peer("b", "x", {"b": 1.0})], HIGHER))
 
-    assert verdict(result) == [
-        "Mean perplexity on unseen text: 12.00 with collaboration, 10.00 trained alone: 20.0% HIGHER."
-    ]
+    assert "5.0 % HIGHER (95 % interval: 3.0 % to 7.0 % higher)" in sentences[0]
+    assert sentences[1] == "Peer by peer: lower for 1, HIGHER for 1 (a), no difference that can be seen for none."
+    assert sentences[2].startswith("Worst off is a: 5.0 % HIGHER")
 
 
-def test_without_a_twin_nothing_is_claimed() -> None:
-    assert gain_over_local([peer("a", "x", {"a": 1.0}, local=None)]) is None
+def test_of_a_difference_that_cannot_be_seen_no_figure_is_claimed() -> None:
+    shown = result([peer("a", "x", {"a": 1.0}, UNSEEN)], UNSEEN)
+
+    assert verdict(shown)[0].endswith("no difference that can be seen (95 % interval: 2.0 % lower to 3.0 % higher).")
+    assert verdict(shown)[1].endswith("no difference that can be seen for 1 (a).")
+    assert "not seen" in table_of(shown)
+    assert "+0.4%" not in table_of(shown)
+
+
+def test_a_peer_with_too_little_text_to_measure_on_is_named_with_its_tokens() -> None:
+    nothing = Change.of(Difference(-0.3, 900, {"only": 0.0}))
+    shown = result([peer("a", "x", {"a": 1.0}, nothing, tokens=900), peer("b", "x", {"b": 1.0})], LOWER)
+
+    assert (nothing.low, nothing.high, nothing.is_seen) == (None, None, False)
+    assert f"fewer than {TEST_TOKENS:,} tokens" in verdict(shown)[-1]
+    assert verdict(shown)[-1].endswith("here: a 900.")
+    assert msgspec.json.decode(msgspec.json.encode(shown), type=DemoResult) == shown
 
 
 def test_a_diverged_peer_is_told_in_a_word_and_keeps_nobody_from_the_report() -> None:
-    worst = msgspec.structs.replace(peer("a", "x", {"a": 1.0}, personal=MAX_PERPLEXITY), bytes_out=0)
-    result = DemoResult(
-        peers=[worst, peer("b", "x", {"b": 1.0})],
-        seconds=1.0,
-        report="r",
-        trust_scheme="validation",
-        same_kind_share=None,
-        gain_over_local=None,
+    lost = Change.of(Difference(45.0, 20_000, {"a": 1.0, "b": -1.0}))
+    worst = msgspec.structs.replace(
+        peer("a", "x", {"a": 1.0}, lost), perplexity=DemoPerplexity(base=20.0, local=10.0, personal=MAX_PERPLEXITY)
     )
-    console = Console(width=120, record=True)
-    console.print(perplexity_table(result))
+    shown = result([worst, peer("b", "x", {"b": 1.0})], lost)
 
-    assert console.export_text().count(DIVERGED) == 1
-    assert msgspec.json.decode(msgspec.json.encode(result), type=DemoResult) == result
+    assert table_of(shown).count(DIVERGED) == 1
+    assert "over 10 times HIGHER" in verdict(shown)[0]
+    assert msgspec.json.decode(msgspec.json.encode(shown), type=DemoResult) == shown
 
 
 def test_a_daemon_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
