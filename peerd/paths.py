@@ -33,6 +33,8 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     blobs: Path
     scratch: Path
     """On the file system of `blobs`, so that a finished file is moved there and not copied."""
+    splits: Path
+    """The record of which documents are held out."""
     cache: Path
     log: Path
     """Standard error of a daemon started with --detach."""
@@ -98,6 +100,7 @@ def _in_one_folder(home: Path) -> Paths:
         database=home / "state.db",
         blobs=home / "blobs",
         scratch=home / "scratch",
+        splits=home / "splits.record",
         cache=home / "cache",
         log=home / "peerd.log",
         lock=home / "peerd.lock",
@@ -121,6 +124,7 @@ def _of_this_user() -> Paths:
         database=home / "state.db",
         blobs=home / "blobs",
         scratch=home / "scratch",
+        splits=home / "splits.record",
         cache=cache,
         log=logs / "peerd.log",
         lock=home / "peerd.lock",

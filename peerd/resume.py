@@ -103,6 +103,7 @@ async def open_job(config: Config, paths: Paths, journal: Journal, me: PeerId) -
         config=msgspec.to_builtins(config),
         cache=str(paths.cache),
         scratch=str(paths.scratch),
+        splits=str(paths.splits),
         me=me,
         checkpoint=str(checkpoint[1]) if checkpoint is not None else None,
         best=str(best[1]) if best is not None else None,

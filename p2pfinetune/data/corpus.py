@@ -1,25 +1,26 @@
 """A user's text as four token splits: read, encoded, dealt, and cached by content.
 
-The cache holds a folder for each corpus (see `token_cache`) and, for each salt, `moved-SALT.json`: the documents that
-had to leave the split of their hash because too little text was there, so that they stay where they are when text is
-added. Neither holds anything that cannot be made again. Nothing here trains or scores.
+The cache holds a folder for each corpus (see `token_cache`), and nothing that cannot be made again. Which document is
+in which split is no cache but state, and the business of a `Dealer`. Nothing here trains or scores.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from p2pfinetune.data import token_cache
+from p2pfinetune.data.dealer import Dealer, owner_of
+from p2pfinetune.data.dealt import Dealt
 from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
-from p2pfinetune.data.report import ReadReport
-from p2pfinetune.data.splits import SPLITS, Split, deal, exceptions, tokens_by_split
+from p2pfinetune.data.report import Copies, ReadReport
+from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, TokenSplit
 from p2pfinetune.data.tokens import TokenArray, encode, token_type
 from p2pfinetune.errors import TextError, TooLittleText
@@ -33,6 +34,8 @@ __all__ = ["Corpus", "TokenSplit", "glance", "minimum_tokens", "prepare", "read_
 WINDOW = 256  # tokens: with a longer context the minima do not grow, since a document fills few long windows anyway
 LEAST_TRAIN = 8  # windows: one batch of the default size
 LEAST_MEASURE = 2  # windows: below some 500 tokens a loss says next to nothing
+NEVER_DIVIDED = "documents are never divided between splits, and near copies stay together"
+NEVER_MOVED = "what was trained on is never held out later, nor the other way round, so it has to be new text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +70,76 @@ def prepare(
     cache: Path,
     context: int,
     salt: str,
+    dealer: Dealer | None = None,
     memory: ReadingMemory | None = None,
     now_ns: int = 0,
 ) -> Corpus:
     """Read the paths into a corpus. Raises TextError, or TooLittleText saying how much there is and is needed.
 
-    `salt` belongs to one user and never changes: it decides which documents are held out. With the `memory` of earlier
+    `salt` belongs to one user and never changes: it decides which documents are held out. `dealer` is the user's, and
+    knows what was dealt before; without one everything is dealt as if for the first time. With the `memory` of earlier
     readings and the time `now_ns` since 1970, files that have not changed are not opened again.
     """
     documents, report = read_documents(paths, memory, now_ns)
-    owner = hashlib.sha256(salt.encode()).hexdigest()[:12]
-    minimum = minimum_tokens(context)
-    content = sorted(document.id for document in documents)
-    folder = cache / f"{owner}-{_digest(token_cache.FORMAT, tokenizer_digest, minimum, content)[:32]}"
+    dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
+    tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt))
+    rows = _dealt(documents, dealer, tokens, minimum, report)
+    documents = [document for document in documents if rows[document.id].split is not None]
+    placed = {document.id: split for document in documents if (split := rows[document.id].split) is not None}
+    folder = tokens.folder(placed)
     stored = token_cache.load(folder)
     if stored is None:
-        tokens = _encoded(documents, tokenizer, token_cache.tokens_by_document(cache, owner, tokenizer_digest))
-        placed = _place(tokens, salt, minimum, cache / f"moved-{owner}.json", report)
-        token_cache.write(
-            folder, _by_split(documents, tokens, placed), token_type(tokenizer).__name__, tokenizer_digest
-        )
+        by_split = _by_split(documents, tokens.of(documents), placed)
+        token_cache.write(folder, by_split, token_type(tokenizer).__name__, tokenizer_digest)
         stored = token_cache.load(folder)
     if stored is None:
         raise TextError(f"the token files written to {folder} cannot be read back", "check the disk")
     token_cache.prune(folder)
+    report = replace(report, copies=_copies(rows.values()))
+    _require({split: len(stored.splits[split].tokens) for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
+
+
+def _copies(rows: Iterable[Dealt]) -> Copies:
+    every = list(rows)
+    return Copies(sum(row.is_near and row.split is not None for row in every), sum(row.split is None for row in every))
+
+
+def _dealt(
+    documents: Sequence[Document], dealer: Dealer, tokens: _Tokens, minimum: Mapping[Split, int], report: ReadReport
+) -> dict[Digest, Dealt]:
+    """What became of each document, recorded. Where there is too little text nothing is recorded."""
+    sizes: dict[Digest, int] = {}
+    if any(dealer.is_new(document.id) for document in documents):
+        sizes = {document: len(ids) for document, ids in tokens.of(documents).items()}
+    rows = dealer.deal(documents, sizes, minimum)
+    if sizes or not documents:
+        placed = {document: row.split for document, row in rows.items() if row.split is not None}
+        report = replace(report, copies=_copies(rows.values()))
+        _require(tokens_by_split(sizes, placed), minimum, report, dealer)
+    dealer.keep(rows)
+    return rows
+
+
+class _Tokens:
+    """What one tokenizer makes of one user's documents, and where that is kept."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str) -> None:
+        self._tokenizer, self._digest, self._cache, self._owner = tokenizer, digest, cache, owner
+        self._made: dict[Digest, TokenArray] = {}
+
+    def of(self, documents: Sequence[Document]) -> dict[Digest, TokenArray]:
+        """Of each document; only those that are not known yet are encoded."""
+        if not self._made.keys() >= {document.id for document in documents}:
+            known = token_cache.tokens_by_document(self._cache, self._owner, self._digest)
+            self._made = _encoded(documents, self._tokenizer, known)
+        return self._made
+
+    def folder(self, placed: Mapping[Digest, Split]) -> Path:
+        """For the corpus in which documents are placed so."""
+        content = _digest(token_cache.FORMAT, self._digest, sorted(placed.items()))
+        return self._cache / f"{self._owner}-{content[:32]}"
 
 
 def _encoded(
@@ -100,21 +147,8 @@ def _encoded(
 ) -> dict[Digest, TokenArray]:
     """The tokens of each document; only those not known yet are encoded."""
     fresh = [document for document in documents if document.id not in known]
-    made = dict(zip((d.id for d in fresh), encode([d.text for d in fresh], tokenizer), strict=True))
+    made = dict(zip((d.id for d in fresh), encode([d.text for d in fresh], tokenizer), strict=True)) if fresh else {}
     return {d.id: made[d.id] if d.id in made else known[d.id] for d in documents}
-
-
-def _place(
-    tokens: Mapping[Digest, TokenArray], salt: str, minimum: Mapping[Split, int], record: Path, report: ReadReport
-) -> dict[Digest, Split]:
-    """Deal the documents, remembering those that had to move."""
-    sizes = {document: len(ids) for document, ids in tokens.items()}
-    moved = _read_moved(record)
-    placed = deal(sizes, salt, minimum, moved)
-    _require(tokens_by_split(sizes, placed), minimum, report)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    _write_moved(record, moved | exceptions(placed, salt))
-    return placed
 
 
 def _by_split(
@@ -128,7 +162,7 @@ def _by_split(
     return by_split
 
 
-def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: ReadReport) -> None:
+def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: ReadReport, dealer: Dealer) -> None:
     lacking = [split for split in SPLITS if tokens[split] < minimum[split]]
     if not lacking:
         return
@@ -139,7 +173,7 @@ def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: 
     raise TooLittleText(
         f"too little text: {there:,} tokens in {found}; at least {needed:,} tokens are needed ({each}){because}",
         f"add text (about {4 * max(needed - there, minimum[lacking[0]]):,} more characters), in several documents or "
-        "as one long one; documents are never divided between splits",
+        f"as one long one; {NEVER_MOVED if dealer.rows else NEVER_DIVIDED}",
     )
 
 
@@ -173,22 +207,6 @@ def glance(paths: Sequence[Path], now_ns: int = 0) -> str:
         except TextError:
             found.append((str(path), "missing"))
     return _digest(found)
-
-
-def _read_moved(path: Path) -> dict[Digest, Split]:
-    """Nothing where the file is absent or damaged: then the hash decides again."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {Digest(document): split for document, split in stored.items() if split in get_args(Split)}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return {}
-
-
-def _write_moved(path: Path, moved: Mapping[Digest, Split]) -> None:
-    if moved:
-        scratch = path.with_suffix(".part")
-        scratch.write_text(json.dumps(moved, sort_keys=True), encoding="utf-8")
-        scratch.replace(path)
 
 
 def _digest(*parts: object) -> str:

@@ -40,10 +40,21 @@ class FileRead:
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """What became of near copies: versions of one text, replies that quote, a text under two names."""
+
+    together: int = 0
+    """Documents that stay in the split of those that they are near copies of."""
+    left_out: int = 0
+    """Documents in no split, since they are near copies of documents in several."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadReport:
     """What was read and what was not, in the order in which it was found."""
 
     entries: tuple[FileRead, ...]
+    copies: Copies = Copies()
 
     @property
     def files(self) -> int:
@@ -118,6 +129,13 @@ class ReadReport:
             lines.append(f"{_count(characters, 'character')} left out of files ({reason})")
         if self.repeated:
             lines.append(f"{_count(self.repeated, 'document')} skipped because an equal one was read before")
+        if self.copies.together:
+            kept = _count(self.copies.together, "document")
+            lines.append(f"{kept} kept in one split with near copies, replies that quote or versions of the same text")
+        if self.copies.left_out:
+            lines.append(
+                f"{_count(self.copies.left_out, 'document')} left out: near copies of others in several splits"
+            )
         if self.bad_rows:
             lines.append(
                 f"{_count(self.bad_rows, 'row')} skipped: no JSON, or none of the fields {', '.join(TEXT_FIELDS)}"

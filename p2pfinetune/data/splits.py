@@ -1,20 +1,22 @@
 """Which document serves for what: train, trust, guard or test. Pure; knows neither files nor tokens.
 
 A document goes where the salted hash of its id says, so adding or removing text never moves another document. Only
-where that would leave a split of a small collection too small are single documents moved into it, and `deal` returns
-these exceptions so that the caller can record them and give them back the next time.
+where that would leave a split of a small collection too small do single documents go elsewhere. Which documents are
+near copies and therefore go together, and what was dealt before and stays, is decided in `dealing`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from p2pfinetune.names import Digest
 
 Split = Literal["train", "trust", "guard", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+NOTHING: Mapping[Split, int] = MappingProxyType(dict.fromkeys(SPLITS, 0))
 
 # Each measuring split gets a tenth: with the demo's 60 to 120 KB that is some two to four thousand tokens, the least on
 # which losses a few hundredths of a nat apart can be told from one another; more would be taken from training.
@@ -38,36 +40,35 @@ def split_of(document: Digest, salt: str, shares: Mapping[Split, float] = SHARES
 
 
 def deal(
-    sizes: Mapping[Digest, int], salt: str, minimum: Mapping[Split, int], moved: Mapping[Digest, Split]
+    sizes: Mapping[Digest, int],
+    salt: str,
+    minimum: Mapping[Split, int],
+    there: Mapping[Split, int] = NOTHING,
+    *,
+    to_train: Collection[Digest] = (),
+    rather_train: Collection[Digest] = (),
 ) -> dict[Digest, Split]:
-    """A split for every document, of the given sizes in tokens.
+    """A split for every new document, or group of documents under one id, of the given sizes in tokens.
 
-    Where a split lacks its minimum, documents move into it in the order of their hash, out of train first and never out
-    of a split that would then be too small itself; it stays too small only where there is no such document. `moved`
-    holds the exceptions of earlier times.
+    Where a split lacks its minimum, some move into it in the order of their hash, out of train first and never out of a
+    split that would then be too small itself; it stays too small only where there are none. `there` is what each split
+    holds already and keeps. Those in `to_train` are never held out, those in `rather_train` only where no others are.
     """
-    placed = {document: moved.get(document, split_of(document, salt)) for document in sizes}
+    kept = {*to_train, *rather_train}
+    placed: dict[Digest, Split] = {d: "train" if d in kept else split_of(d, salt) for d in sizes}
     tokens = tokens_by_split(sizes, placed)
+    tokens = {split: count + there[split] for split, count in tokens.items()}
     for split in SPLITS:
         if tokens[split] >= minimum[split]:
             continue
-        for document in _candidates(placed, split, salt):
+        elsewhere = [d for d, place in placed.items() if place != split and d not in to_train]
+        for document in sorted(elsewhere, key=lambda d: (d in rather_train, placed[d] != "train", position(d, salt))):
             donor = placed[document]
             if tokens[split] < minimum[split] and tokens[donor] - sizes[document] >= minimum[donor]:
                 tokens[donor] -= sizes[document]
                 tokens[split] += sizes[document]
                 placed[document] = split
     return placed
-
-
-def _candidates(placed: Mapping[Digest, Split], split: Split, salt: str) -> list[Digest]:
-    elsewhere = (document for document, place in placed.items() if place != split)
-    return sorted(elsewhere, key=lambda document: (placed[document] != "train", position(document, salt)))
-
-
-def exceptions(placed: Mapping[Digest, Split], salt: str) -> dict[Digest, Split]:
-    """The documents that are not where their hash says."""
-    return {document: split for document, split in placed.items() if split != split_of(document, salt)}
 
 
 def tokens_by_split(sizes: Mapping[Digest, int], placed: Mapping[Digest, Split]) -> dict[Split, int]:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.tokens import TokenArray
+from p2pfinetune.names import Digest
 
-FORMAT = 2  # raise it when reading, cutting or dealing changes what a corpus holds
+FORMAT = 3  # raise it when reading, cutting or dealing changes what a corpus holds
 KEPT = 4  # corpora of one user: the one in use, and those of the last edits in case they are undone
 TYPES: dict[str, np.dtype[np.unsignedinteger[Any]]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 
@@ -143,6 +144,20 @@ def tokens_by_document(parent: Path, owner: str, tokenizer: str) -> dict[str, To
                 for i, document in enumerate(stored.ids[split])
             }
     return {}
+
+
+def splits_by_document(parent: Path, owner: str) -> dict[Digest, Split]:
+    """Where the documents of a user's corpora were, by id, whatever wrote them; of two sayings the later one."""
+    found: dict[Digest, Split] = {}
+    for folder in reversed(_by_age(parent, owner)):
+        try:
+            stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            if _digest(stored["index"]) == stored["sha256"]:
+                splits = stored["index"]["splits"]
+                found |= {Digest(str(entry[0])): split for split in SPLITS for entry in splits[split]}
+        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+            continue
+    return found
 
 
 def _by_age(parent: Path, owner: str) -> list[Path]:

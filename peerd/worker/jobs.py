@@ -51,10 +51,11 @@ from peerd.worker.messages import (
     Withheld,
 )
 from peerd.worker.precision import loaded, measured
-from peerd.worker.texts import read_reference, read_text, text_now, told
+from peerd.worker.texts import dealer_of, read_reference, read_text, text_now, told
 from peerd.worker.twin import twin
 
 if TYPE_CHECKING:
+    from p2pfinetune.data.dealer import Dealer
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.learner import Learner
     from p2pfinetune.models import Base
@@ -84,6 +85,7 @@ class Held:
     base: Base
     learner: Learner
     fingerprint: str
+    dealer: Dealer
     memory: ReadingMemory
     """Of the text as it was read the last time."""
     files: int = 0
@@ -154,8 +156,8 @@ class Jobs:
 
         cache, options = Path(job.cache), learner_options(config)
         base, chosen = loaded(config, job.checkpoint, cache)
-        memory = ReadingMemory()
-        corpus = read_text(config, base, cache, job.me, memory)
+        memory, dealer = ReadingMemory(), dealer_of(job)
+        corpus = read_text(config, base, cache, dealer, memory)
         if chosen is None:
             base, chosen = measured(base, corpus, options)
         company = twin(config, job.checkpoint, base, corpus, options)
@@ -171,6 +173,7 @@ class Jobs:
             base=base,
             learner=learner,
             fingerprint=corpus.fingerprint,
+            dealer=dealer,
             memory=memory,
         )
         return Opened(
@@ -348,7 +351,7 @@ class Jobs:
 
     def _reread(self, job: Reread) -> ReadAgain:
         held = self._held()
-        corpus = read_text(held.config, held.base, held.cache, held.me, held.memory)
+        corpus = read_text(held.config, held.base, held.cache, held.dealer, held.memory)
         if corpus.fingerprint == held.fingerprint:
             return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint, text=text_now(corpus.report))
         held.learner.reread(corpus)

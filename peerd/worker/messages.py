@@ -28,6 +28,8 @@ class Open(Job, frozen=True, kw_only=True, tag=True):
     cache: str
     scratch: str
     """Folder, on the shelf's file system, for files that the daemon then adopts."""
+    splits: str
+    """Of the record of which documents are held out."""
     me: PeerId
     checkpoint: str | None
     best: str | None

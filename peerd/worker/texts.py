@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from p2pfinetune.names import PeerId
 from peerd.config import Config
 from peerd.status import TextNow
+from peerd.worker.messages import Open
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
+    from p2pfinetune.data.dealer import Dealer
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.data.report import ReadReport
     from p2pfinetune.models import Base
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
 NAMES: Final[tuple[Literal["train", "trust", "guard", "test"], ...]] = ("train", "trust", "guard", "test")
 
 
-def read_text(config: Config, base: Base, cache: Path, me: PeerId, memory: ReadingMemory) -> Corpus:
-    """The user's documents, dealt into splits by a salt that is the peer's own."""
+def dealer_of(job: Open) -> Dealer:
+    """Who deals this peer's documents, by a salt that is its own, with the record of what was dealt before."""
+    from p2pfinetune.data.dealer import Dealer
+
+    has_learnt = job.checkpoint is not None or job.best is not None
+    return Dealer.open(job.me, Path(job.splits), Path(job.cache) / "tokens", has_learnt=has_learnt)
+
+
+def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: ReadingMemory) -> Corpus:
+    """The user's documents, dealt into splits."""
     from p2pfinetune.data.corpus import prepare
 
     return prepare(
@@ -29,7 +38,8 @@ def read_text(config: Config, base: Base, cache: Path, me: PeerId, memory: Readi
         tokenizer_digest=base.tokenizer_digest,
         cache=cache / "tokens",
         context=config.context,
-        salt=me,
+        salt=dealer.salt,
+        dealer=dealer,
         memory=memory,
         now_ns=time.time_ns(),
     )

@@ -20,7 +20,7 @@ import torch
 from p2pfinetune import fingerprints
 from p2pfinetune.adapter import Adapter, AdapterSpec
 from p2pfinetune.checkpoint import KEY
-from p2pfinetune.data import corpus, token_cache
+from p2pfinetune.data import dealer, token_cache
 from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import CheckpointError, ModelError
@@ -322,7 +322,7 @@ def run_small_files(data: bytes) -> None:
             case 1:
                 assert isinstance(fingerprints._remembered(path), tuple | None)
             case _:
-                assert all(split in SPLITS for split in corpus._read_moved(path).values())
+                assert all(split in SPLITS for split in dealer._moved(path).values())
 
 
 def small_seeds() -> Iterator[bytes]:

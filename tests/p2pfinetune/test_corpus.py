@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from p2pfinetune.data import token_cache
 from p2pfinetune.data.corpus import glance, minimum_tokens, prepare, read_whole
+from p2pfinetune.data.dealer import Dealer
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.splits import SPLITS, split_of
 from p2pfinetune.data.token_cache import TokenSplit
@@ -56,8 +57,9 @@ def notes(tmp_path):
     return tmp_path / "notes"
 
 
-def made(notes, tokenizer, tmp_path, *, salt="me", context=64, cache="cache"):
-    return prepare([notes], tokenizer, tokenizer_digest=DIGEST, cache=tmp_path / cache, context=context, salt=salt)
+def made(notes, tokenizer, tmp_path, *, salt="me", context=64, cache="cache", dealer=None):
+    where = {"tokenizer_digest": DIGEST, "cache": tmp_path / cache, "context": context, "salt": salt}
+    return prepare([notes], tokenizer, **where, dealer=dealer)
 
 
 def decoded(corpus, tokenizer):
@@ -275,10 +277,11 @@ def test_the_index_says_which_document_went_where(notes, tokenizer, tmp_path):
 
 def test_adding_and_removing_files_moves_no_other_document(tokenizer, tmp_path):
     write_notes(tmp_path / "notes", 12, length=150)
-    before = decoded(made(tmp_path / "notes", tokenizer, tmp_path), tokenizer)
+    dealer = Dealer("me")
+    before = decoded(made(tmp_path / "notes", tokenizer, tmp_path, dealer=dealer), tokenizer)
     write_notes(tmp_path / "notes", 25, start=100)
     (tmp_path / "notes" / "note-3.txt").unlink()
-    after = decoded(made(tmp_path / "notes", tokenizer, tmp_path), tokenizer)
+    after = decoded(made(tmp_path / "notes", tokenizer, tmp_path, dealer=dealer), tokenizer)
     gone = {text for texts in before.values() for text in texts} - {t for texts in after.values() for t in texts}
 
     assert len(gone) == 1
@@ -315,17 +318,6 @@ def test_too_little_text_says_what_was_left_out_and_why(tokenizer, tmp_path):
 
     with pytest.raises(TooLittleText, match=r"1 path skipped \(not text\): .*scan\.pdf"):
         made(tmp_path / "notes", tokenizer, tmp_path)
-
-
-def test_a_damaged_record_of_moves_is_ignored(tokenizer, tmp_path):
-    write_notes(tmp_path / "notes", 10, length=2000)
-    first = made(tmp_path / "notes", tokenizer, tmp_path, salt="user-1", context=256)
-    (tmp_path / "cache").joinpath("moved-x.json").write_text("[")
-    for path in (tmp_path / "cache").glob("moved-*"):
-        path.write_text("[1, 2")
-    (tmp_path / "notes" / "new.txt").write_text("more")
-
-    assert made(tmp_path / "notes", tokenizer, tmp_path, salt="user-1", context=256).fingerprint != first.fingerprint
 
 
 def test_long_contexts_do_not_ask_for_more_than_one_window_of_training():

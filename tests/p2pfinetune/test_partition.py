@@ -88,7 +88,7 @@ def test_no_near_duplicate_stands_in_two_shares():
     originals = documents("a", 40)
     copies = [Document.of(d.text.replace(" ", "  ") + " edited", d.source + " copy") for d in originals]
     dealt = deal([*originals, *copies], shares=3, share_bytes=3000, seed=0)
-    held = [sequences(document.text) for share in dealt for document in share]
+    held = [set(sequences(document.text).tolist()) for share in dealt for document in share]
 
     assert all(len(a & b) <= MOST_SHARED * min(len(a), len(b)) for i, a in enumerate(held) for b in held[:i])
 

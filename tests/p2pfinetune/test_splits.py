@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.data.splits import SHARES, SPLITS, deal, exceptions, split_of, tokens_by_split
+from p2pfinetune.data.splits import NOTHING, SHARES, SPLITS, deal, split_of, tokens_by_split
 from p2pfinetune.names import Digest
 
-NOTHING = dict.fromkeys(SPLITS, 0)
 MINIMUM = {"train": 800, "trust": 200, "guard": 200, "test": 200}
 
 
 def digests(count, start=0):
     return [Digest(hashlib.sha256(str(i).encode()).hexdigest()) for i in range(start, start + count)]
+
+
+def moved(sizes, salt):
+    """Documents that are not where their hash says."""
+    return [document for document, split in deal(sizes, salt, MINIMUM).items() if split != split_of(document, salt)]
 
 
 def test_the_shares_sum_to_one():
@@ -41,7 +45,7 @@ def test_adding_and_removing_documents_never_moves_another(removed, added, salt)
     before = dict.fromkeys(digests(20), 10)
     kept = [document for i, document in enumerate(before) if i not in removed]
     after = dict.fromkeys([*kept, *digests(added, start=1000)], 10)
-    first, second = deal(before, salt, NOTHING, {}), deal(after, salt, NOTHING, {})
+    first, second = deal(before, salt, NOTHING), deal(after, salt, NOTHING)
 
     assert all(first[document] == second[document] for document in kept)
 
@@ -50,34 +54,45 @@ def test_adding_and_removing_documents_never_moves_another(removed, added, salt)
 def test_a_small_collection_still_fills_every_split(count, salt):
     sizes = {document: 200 + 5 * i for i, document in enumerate(digests(count))}
 
-    tokens = tokens_by_split(sizes, deal(sizes, salt, MINIMUM, {}))
+    tokens = tokens_by_split(sizes, deal(sizes, salt, MINIMUM))
 
     assert all(tokens[split] >= MINIMUM[split] for split in SPLITS)
 
 
 @given(count=st.integers(12, 40), added=st.integers(1, 40), salt=st.text(max_size=8))
-def test_remembered_exceptions_stay_when_text_is_added(count, added, salt):
-    sizes = dict.fromkeys(digests(count), 200)
-    first = deal(sizes, salt, MINIMUM, {})
-    more = sizes | dict.fromkeys(digests(added, start=1000), 200)
-    second = deal(more, salt, MINIMUM, exceptions(first, salt))
+def test_what_is_there_counts_and_stays(count, added, salt):
+    first = dict.fromkeys(digests(count), 200)
+    there = tokens_by_split(first, deal(first, salt, MINIMUM))
+    more = dict.fromkeys(digests(added, start=1000), 200)
 
-    assert all(first[document] == second[document] for document in sizes)
+    assert deal(more, salt, MINIMUM, there) == {document: split_of(document, salt) for document in more}
+
+
+@given(count=st.integers(20, 40), salt=st.text(max_size=8))
+def test_who_is_bound_to_train_is_never_held_out_and_who_rather_goes_there_is_held_out_last(count, salt):
+    sizes = dict.fromkeys(digests(count), 200)
+    bound, rather = set(digests(4)), set(digests(12, start=4))
+    placed = deal(sizes, salt, MINIMUM, to_train=bound, rather_train=rather)
+
+    assert {placed[document] for document in bound} == {"train"}
+    assert all(tokens >= 200 for tokens in tokens_by_split(sizes, placed).values())
+    held_out = {document for document, split in placed.items() if split != "train"}
+    assert not held_out & rather or held_out >= set(sizes) - bound - rather
 
 
 def test_only_as_many_documents_move_as_must():
     sizes = dict.fromkeys(digests(12), 200)
-    by_hash = tokens_by_split(sizes, deal(sizes, "x", NOTHING, {}))
+    by_hash = tokens_by_split(sizes, deal(sizes, "x", NOTHING))
     lacking = sum(max(0, MINIMUM[split] - by_hash[split]) for split in SPLITS if split != "train")
 
-    assert len(exceptions(deal(sizes, "x", MINIMUM, {}), "x")) == -(-lacking // 200)
+    assert len(moved(sizes, "x")) == -(-lacking // 200)
 
 
 @given(count=st.integers(1, 30), salt=st.text(max_size=8))
 def test_a_split_is_never_starved_to_feed_another(count, salt):
     sizes = dict.fromkeys(digests(count), 200)
-    before = tokens_by_split(sizes, deal(sizes, salt, NOTHING, {}))
-    after = tokens_by_split(sizes, deal(sizes, salt, MINIMUM, {}))
+    before = tokens_by_split(sizes, deal(sizes, salt, NOTHING))
+    after = tokens_by_split(sizes, deal(sizes, salt, MINIMUM))
 
     assert all(after[split] >= min(before[split], MINIMUM[split]) for split in SPLITS)
     assert sum(after.values()) == 200 * count
@@ -86,14 +101,5 @@ def test_a_split_is_never_starved_to_feed_another(count, salt):
 @given(count=st.integers(30, 60), salt=st.text(max_size=8))
 def test_where_train_has_enough_everything_that_moves_comes_from_it(count, salt):
     sizes = dict.fromkeys(digests(count), 200)
-    moved = exceptions(deal(sizes, salt, MINIMUM, {}), salt)
 
-    assert all(split_of(document, salt) == "train" for document in moved)
-
-
-def test_exceptions_are_exactly_what_the_hash_does_not_say():
-    sizes = dict.fromkeys(digests(14), 200)
-    placed = deal(sizes, "y", MINIMUM, {})
-    moved = exceptions(placed, "y")
-
-    assert {d: moved.get(d, split_of(d, "y")) for d in sizes} == placed
+    assert all(split_of(document, salt) == "train" for document in moved(sizes, salt))

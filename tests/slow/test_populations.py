@@ -71,9 +71,11 @@ def test_every_peer_has_the_size_asked_for(case, dealt):
 def test_test_text_shares_next_to_no_phrases_with_any_other_text(case, dealt, base):
     population = dealt(case)
     places = {(peer, split): population.texts[peer].split(split) for peer in population.peers for split in SPLITS}
-    phrases = {place: [sequences(text) for text in decoded(split, base)] for place, split in places.items()}
+    phrases = {
+        place: [set(sequences(text).tolist()) for text in decoded(split, base)] for place, split in places.items()
+    }
     elsewhere = set().union(*(found for (_, split), texts in phrases.items() if split != "test" for found in texts))
-    elsewhere |= set().union(*map(sequences, decoded(population.reference, base)))
+    elsewhere |= set().union(*(sequences(text).tolist() for text in decoded(population.reference, base)))
 
     shared = [len(found & elsewhere) / len(found) for (_, split), texts in phrases.items() if split == "test" for found in texts]  # fmt: skip
 

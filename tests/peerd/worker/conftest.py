@@ -23,6 +23,7 @@ def open_job(**config):
         config=config,
         cache="",
         scratch="",
+        splits="",
         me=PeerId("me"),
         checkpoint=None,
         best=None,

@@ -82,6 +82,7 @@ class Bench:
             config=msgspec.to_builtins(self.config),
             cache=str(self.folder / "cache"),
             scratch=str(self.folder / "scratch"),
+            splits=str(self.folder / "splits.record"),
             me=ME,
             checkpoint=checkpoint,
             best=best,

@@ -61,7 +61,15 @@ def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_a
             config = msgspec.to_builtins(Config(worker_memory=100, threads=1))
             folder = str(tmp_path)
             return Open(
-                id=0, config=config, cache=folder, scratch=folder, me="me", checkpoint=None, best=None, best_guard=None
+                id=0,
+                config=config,
+                cache=folder,
+                scratch=folder,
+                splits=f"{folder}/splits",
+                me="me",
+                checkpoint=None,
+                best=None,
+                best_guard=None,
             )
 
         worker = Worker(
