@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from p2pfinetune.data import blocks
 from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
+from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
 
@@ -56,31 +58,47 @@ class FileContent:
 
 def content_of(read: FileText, path: Path) -> FileContent:
     """The documents of a file, and what is to be said of it."""
-    pieces, bad_rows = _rows(read.text, path) if is_rows(path, read.text) else (_file(read.text, path), 0)
+    found = _Pieces()
+    if is_rows(path, read.text):
+        found.take_rows(read.text, path)
+    else:
+        found.take(cleaned_file(read.text, path.name), str(path))
     return FileContent(
-        documents=tuple(pieces),
-        reason="" if pieces else "no text in it" if bad_rows else "empty",
-        bad_rows=bad_rows,
+        documents=tuple(found.documents),
+        reason=found.reason(),
+        bad_rows=found.bad_rows,
         encoding=read.encoding,
         replaced=read.replaced,
+        left_out=found.left_out or NOTHING,
     )
 
 
-def _file(text: str, path: Path) -> list[Document]:
-    return [Document.of(block, str(path)) for block in blocks.cut(normalise(text))]
+@dataclass(slots=True)
+class _Pieces:
+    """What has been found in one file."""
 
+    documents: list[Document] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    bad_rows: int = 0
 
-def _rows(text: str, path: Path) -> tuple[list[Document], int]:
-    """The documents of the rows, and how many rows gave none."""
-    pieces: list[Document] = []
-    bad_rows = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        content = row_text(line)
-        bad_rows += content is None
-        pieces += [Document.of(block, f"{path}:{number}") for block in blocks.cut(normalise(content or ""))]
-    return pieces, bad_rows
+    def take(self, text: Cleaned, source: str) -> None:
+        self.left_out.update(text.left_out)
+        self.documents += [Document.of(block, source) for block in blocks.cut(normalise(text.text))]
+
+    def take_rows(self, text: str, path: Path) -> None:
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                content = row_text(line)
+                self.bad_rows += content is None
+                self.take(cleaned(content or ""), f"{path}:{number}")
+
+    def reason(self) -> str:
+        """Why there are no documents: what most of the text was, where something was left out of it."""
+        if self.documents:
+            return ""
+        if self.left_out:
+            return self.left_out.most_common(1)[0][0]
+        return "no text in it" if self.bad_rows else "empty"
 
 
 def normalise(text: str) -> str:

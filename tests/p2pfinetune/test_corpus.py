@@ -128,7 +128,7 @@ def encoded(monkeypatch):
 def test_in_a_file_that_has_grown_only_new_blocks_are_encoded(tokenizer, tmp_path, encoded):
     write_notes(tmp_path / "notes", 12, length=3000)
     log = tmp_path / "notes" / "log.txt"
-    log.write_text("".join(f"{i} {random.Random(i).random()}\n" for i in range(2000)))
+    log.write_text("".join(f"info: step {i} took {random.Random(i).random()}\n" for i in range(1500)))
     made(tmp_path / "notes", tokenizer, tmp_path)
     before = len(encoded)
     with log.open("a") as file:
