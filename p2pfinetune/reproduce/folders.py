@@ -69,6 +69,8 @@ class SplitLosses(msgspec.Struct, frozen=True, kw_only=True):
     """The last adapter."""
     best: float | None = None
     """The checkpoint with the best guard loss."""
+    served: float | None = None
+    """What the peer would be given: of the two and the twin, by guard loss."""
     local: float | None = None
     local_best: float | None = None
 

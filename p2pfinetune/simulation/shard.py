@@ -40,7 +40,8 @@ from p2pfinetune.update import LoraUpdate
 
 NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 
-REPORTED: tuple[Which, ...] = ("base", "personal", "best")
+PROBED: tuple[Which, ...] = ("base", "personal", "best")
+REPORTED: tuple[Which, ...] = (*PROBED, "served")
 OF_THE_TWIN: tuple[Which, ...] = ("local", "local_best")
 
 
@@ -51,7 +52,7 @@ class Tested:
     tokens: int
     loss: Mapping[str, float | None]
     against_alone: Difference | None
-    """Personal less alone, which is the better of the twin at its end and at its best; none without a twin."""
+    """Served less alone, which is the better of the twin at its end and at its best; none without a twin."""
     target: Mapping[str, float]
     """Likewise of a backdoor's target behind its trigger; of no model where nothing is planted."""
 
@@ -172,7 +173,7 @@ class Shard:
             which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)
         }
         alone = min((found[which] for which in OF_THE_TWIN if which in found), key=lambda f: f.loss, default=None)
-        against = None if alone is None else difference(found["personal"], alone)
+        against = None if alone is None else difference(found["served"], alone)
         return Tested(found["personal"].tokens, losses, against, self._probed(learner))
 
     def _probed(self, learner: Learner) -> dict[str, float]:
@@ -185,7 +186,7 @@ class Shard:
             measure_of(split, context=context, vocabulary=vocabulary)
             for split in probes(text, self._population.backdoor)
         ]
-        asked = REPORTED
+        asked = PROBED
         adapters = [learner.adapter(which) for which in asked]
         whole, triggered = (
             evaluate_together(self._adapted, adapters, measure, self._stack.device, stack=self._stack)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2pfinetune.evaluate import Evaluation
     from p2pfinetune.models import Base
 
-MEASURED: tuple[Which, ...] = ("personal", "local", "local_best")
+MEASURED: tuple[Which, ...] = ("served", "local", "local_best")
 """What is exported; the base is an adapter that adds nothing."""
 
 
@@ -33,11 +33,11 @@ class Measured:
 
     tokens: int
     base: float
-    personal: float
+    served: float
     alone: float
     """Of training alone to the end or stopped at its best, whichever is better on this very text: in its favour."""
     against_alone: Difference
-    """Personal less alone."""
+    """Served less alone."""
 
 
 def measure_all(tests: Mapping[str, Sequence[Document]], exports: Mapping[str, Path]) -> dict[str, Measured]:
@@ -57,19 +57,19 @@ def measured(base: Base, test: Sequence[Document], exports: Path) -> Measured:
     from p2pfinetune.peft_folder import import_folder
 
     read = {which: import_folder(exports / which) for which in MEASURED}
-    adapted = attach(base, read["personal"][0])
+    adapted = attach(base, read["served"][0])
     split, names = by_source(base, test)
     measure = measure_of(split, context=CONTEXT, vocabulary=int(adapted.model.config.get_text_config().vocab_size))
     adapters = [adapted.initial, *(adapter for _, adapter in read.values())]
     found = evaluate_together(adapted, adapters, measure, base.device)
-    untrained, personal, local, local_best = (finite(evaluation) for evaluation in found)
+    untrained, served, local, local_best = (finite(evaluation) for evaluation in found)
     alone = min(local, local_best, key=lambda evaluation: evaluation.loss)
     return Measured(
         tokens=measure.tokens,
         base=untrained.loss,
-        personal=personal.loss,
+        served=served.loss,
         alone=alone.loss,
-        against_alone=difference(personal, alone, names),
+        against_alone=difference(served, alone, names),
     )
 
 

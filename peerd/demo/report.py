@@ -16,7 +16,7 @@ from peerd.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.status import RoundRecord
 
 COLUMNS = (
-    "peer", "domain", "base", "local", "personal", "against_alone", "low", "high", "test_tokens",
+    "peer", "domain", "base", "local", "served", "against_alone", "low", "high", "test_tokens",
     "bytes_in", "bytes_out",
 )  # fmt: skip
 
@@ -38,14 +38,14 @@ def show(result: DemoResult, console: Console) -> None:
 
 
 def perplexity_table(result: DemoResult) -> Table:
-    """Per peer: base, twin that trained alone, personal, and what can be said of the last two."""
+    """Per peer: base, twin that trained alone, what is served, and what can be said of the last two."""
     grid = Table(title="Perplexity on text that no peer has (lower is better)", title_justify="left")
     grid.add_column("peer")
-    for column in ("base", "alone", "personal", "vs alone", "95 % interval", "tokens"):
+    for column in ("base", "alone", "served", "vs alone", "95 % interval", "tokens"):
         grid.add_column(column, justify="right")
     for peer in result.peers:
         p = peer.perplexity
-        figures = (cell(value) for value in (p.base, p.local, p.personal))
+        figures = (cell(value) for value in (p.base, p.local, p.served))
         grid.add_row(peer.name, *figures, *change_cells(peer.against_alone), f"{peer.test_tokens:,}")
     return grid
 
@@ -96,7 +96,7 @@ def write(result: DemoResult, rounds: dict[str, list[RoundRecord]], folder: Path
         out.writerow(COLUMNS)
         for peer in result.peers:
             p, c = peer.perplexity, peer.against_alone
-            figures = (p.base, p.local, p.personal, c.mean, c.low, c.high, peer.test_tokens)
+            figures = (p.base, p.local, p.served, c.mean, c.low, c.high, peer.test_tokens)
             out.writerow([peer.name, peer.domain, *figures, peer.bytes_in, peer.bytes_out])
     with (folder / "trust.csv").open("w", newline="") as file:
         out = csv.writer(file)

@@ -14,10 +14,11 @@ from statistics import fmean
 import msgspec
 
 from p2pfinetune.difference import Difference, as_change
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Served
 from peerd.demo.plan import TEST_TOKENS
 
 MANY = 10.0  # times: more is told in words
+SERVED = {"personal": "the personal one", "best": "the best so far", "local": "the one that trained alone"}
 
 
 class DemoPerplexity(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,11 +27,12 @@ class DemoPerplexity(msgspec.Struct, frozen=True, kw_only=True):
     base: float
     local: float
     """Trained alone: to the end, or stopped at its best, whichever is better on this very text."""
-    personal: float
+    served: float
+    """What `generate` and `export` give; see `DemoPeer.served`."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Of perplexity, personal against alone: -0.08 is 8 % lower. `low` to `high` is the 95 % interval."""
+    """Of perplexity, served against alone: -0.08 is 8 % lower. `low` to `high` is the 95 % interval."""
 
     mean: float
     low: float | None
@@ -56,6 +58,8 @@ class DemoPeer(msgspec.Struct, frozen=True, kw_only=True):
     """What its perplexities and its change are measured on."""
     test_texts: int
     """How many sources those tokens are of: what the interval counts."""
+    served: Served
+    """Which of its models that is: a peer whose twin did better on its guard split is served the best that it has."""
     perplexity: DemoPerplexity
     against_alone: Change
     trust: dict[PeerId, float]
@@ -97,7 +101,8 @@ def same_kind_share(peers: Sequence[DemoPeer]) -> float | None:
 
 def verdict(result: DemoResult) -> list[str]:
     """What the figures say, in sentences."""
-    return [*of_trust(result), headline(result), *by_peer(result.peers), *of_little_text(result.peers)]
+    peers = result.peers
+    return [*of_trust(result), headline(result), *by_peer(peers), *of_others_served(peers), *of_little_text(peers)]
 
 
 def of_trust(result: DemoResult) -> list[str]:
@@ -111,7 +116,7 @@ def of_trust(result: DemoResult) -> list[str]:
 
 def headline(result: DemoResult) -> str:
     """The mean with its interval."""
-    who = f"Perplexity of the personal models against training alone, mean of {len(result.peers)} peers"
+    who = f"Perplexity of what peers are served against training alone, mean of {len(result.peers)} peers"
     return f"{who}: {said(result.against_alone)}."
 
 
@@ -131,6 +136,14 @@ def by_peer(peers: Sequence[DemoPeer]) -> list[str]:
         f"Worst off is {worst.name}: {said(worst.against_alone)}.",
         "The intervals say how far other text of the kind would move a figure; another run or seed moves it, too.",
     ]
+
+
+def of_others_served(peers: Sequence[DemoPeer]) -> list[str]:
+    """Who is not served the personal model, and what instead."""
+    instead = [f"{peer.name} ({SERVED[peer.served]})" for peer in peers if peer.served != "personal"]
+    if not instead:
+        return []
+    return [f"Served another model than the personal one, since it is behind the twin on guard: {', '.join(instead)}."]
 
 
 def of_little_text(peers: Sequence[DemoPeer]) -> list[str]:

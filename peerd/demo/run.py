@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from p2pfinetune.difference import mean_difference, worst_tenth
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Served
 from p2pfinetune.trust import SCHEMES
 from peerd.client import AsyncClient
 from peerd.demo import report
@@ -166,6 +166,7 @@ class End:
     rounds: list[RoundRecord]
     taken: dict[PeerId, float]
     """The row of the last merge that is in its personal model; empty where there is none."""
+    served: Served
     traffic: TrafficNow
     refused: dict[str, int]
 
@@ -176,7 +177,7 @@ async def end_of(view: View, adapters: Path) -> End:
         for which in MEASURED:
             await client.export(adapters / view.member.name / which, which)
         status, rounds = await client.status(), await client.rounds()
-    return End(view.member, rounds, status.merges.row, status.traffic, status.refused)
+    return End(view.member, rounds, status.merges.row, status.served, status.traffic, status.refused)
 
 
 def peer_of(ended: End, found: Measured) -> DemoPeer:
@@ -188,8 +189,9 @@ def peer_of(ended: End, found: Measured) -> DemoPeer:
         test_tokens=found.tokens,
         test_texts=found.against_alone.texts,
         perplexity=DemoPerplexity(
-            base=perplexity(found.base), local=perplexity(found.alone), personal=perplexity(found.personal)
+            base=perplexity(found.base), local=perplexity(found.alone), served=perplexity(found.served)
         ),
+        served=ended.served,
         against_alone=Change.of(found.against_alone),
         trust=ended.taken or {ended.member.peer_id: 1.0},
         rounds=len(ended.rounds),

@@ -60,7 +60,7 @@ def test_what_is_measured_is_the_exported_adapter_on_the_text_given(tmp_path: Pa
                 parameter.fill_(0.01)
     changed = read(adapted)
     for which in MEASURED:
-        adapter = changed if which == "personal" else adapted.initial
+        adapter = changed if which == "served" else adapted.initial
         export_folder(tmp_path / which, adapter, spec, base.name, adapted.targets)
     test = [Document.of(f"The {name} went to the river, and came back. " * 4, name) for name in ("fox", "dog", "cat")]
     split, _ = by_source(base, test)
@@ -70,7 +70,7 @@ def test_what_is_measured_is_the_exported_adapter_on_the_text_given(tmp_path: Pa
 
     found = measured(base, test, tmp_path)
 
-    assert found.personal == pytest.approx(expected.loss, abs=1e-4)
+    assert found.served == pytest.approx(expected.loss, abs=1e-4)
     assert found.alone == pytest.approx(found.base, abs=1e-6)
-    assert found.against_alone.nats == pytest.approx(found.personal - found.alone, abs=1e-6)
+    assert found.against_alone.nats == pytest.approx(found.served - found.alone, abs=1e-6)
     assert (found.tokens, found.against_alone.texts) == (expected.tokens, 3)
