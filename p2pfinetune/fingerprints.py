@@ -135,7 +135,8 @@ def _remembered(kept: Path) -> tuple[StoredTensor, ...] | None:
 
 
 def _remember(kept: Path, found: tuple[StoredTensor, ...]) -> None:
-    kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = kept.with_name(f"{kept.name}.{os.getpid()}")  # several workers may start at once
-    fresh.write_bytes(msgspec.json.encode(found))
-    fresh.replace(kept)
+    with contextlib.suppress(OSError):  # nor is one that cannot be written
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(msgspec.json.encode(found))
+        fresh.replace(kept)

@@ -57,7 +57,23 @@ class Patient(logging.Handler):
 
 
 class ToFile(Patient, RotatingFileHandler):
-    """The log file."""
+    """The log file; made again where somebody removed it, or moved it away."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line that nobody can read any more would be lost."""
+        stream = self.stream
+        if stream is not None and not _stands_for(Path(self.baseFilename), stream):
+            self.stream = None  # as its parent does: it is opened when it is needed
+            with contextlib.suppress(OSError):
+                stream.close()
+        super().emit(record)
+
+
+def _stands_for(path: Path, stream: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 class ToStderr(Patient, logging.StreamHandler[TextIO]):

@@ -55,9 +55,9 @@ def disk_of(folder: Path) -> int:
 
 
 def low_disk(folder: Path) -> str:
-    """A warning where little is free on the disk of a folder."""
+    """A warning where little is free on the disk of a folder; where it is gone, of that which it was in."""
     try:
-        disk = shutil.disk_usage(folder)
+        disk = shutil.disk_usage(next((there for there in (folder, *folder.parents) if there.exists()), folder))
     except OSError as error:
         return f"The folder {folder} cannot be looked at: {error.strerror}"
     if disk.free >= min(LOW_SHARE * disk.total, LOW_BYTES):

@@ -155,6 +155,10 @@ class TextNow(msgspec.Struct, frozen=True, kw_only=True):
     """Files that are used, by encoding."""
     replaced: int = 0
     """Characters that stand for bytes which mean nothing in their file's encoding."""
+    copies_together: int = 0
+    """Documents kept in one split with near copies of theirs, replies that quote, other versions of the text."""
+    copies_left_out: int = 0
+    """Documents in no split, since near copies of them stand in several."""
 
 
 class HealthNow(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,6 +85,9 @@ def text_not_used(now: TextNow) -> list[str]:
         said.append(f"{some(now.repeated, 'document')} read before, {some(now.bad_rows, 'row')} without text.")
     if now.replaced:
         said.append(f"{some(now.replaced, 'character')} could not be read in the encoding of their file.")
+    if now.copies_left_out:
+        copies = some(now.copies_left_out, "document")
+        said.append(f"{copies} left out: near copies of some that are trained on and of some that are held out.")
     return said
 
 

@@ -6,6 +6,7 @@ in which split is no cache but state, and the business of a `Dealer`. Nothing he
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import Copies, ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
-from p2pfinetune.data.token_cache import Entry, TokenSplit
+from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
 from p2pfinetune.data.tokens import TokenArray, encode, token_type
 from p2pfinetune.errors import TextError, TooLittleText
 from p2pfinetune.names import Digest
@@ -86,15 +87,7 @@ def prepare(
     rows = _dealt(documents, dealer, tokens, minimum, report)
     documents = [document for document in documents if rows[document.id].split is not None]
     placed = {document.id: split for document in documents if (split := rows[document.id].split) is not None}
-    folder = tokens.folder(placed)
-    stored = token_cache.load(folder)
-    if stored is None:
-        by_split = _by_split(documents, tokens.of(documents), placed)
-        token_cache.write(folder, by_split, token_type(tokenizer).__name__, tokenizer_digest)
-        stored = token_cache.load(folder)
-    if stored is None:
-        raise TextError(f"the token files written to {folder} cannot be read back", "check the disk")
-    token_cache.prune(folder)
+    stored = tokens.stored(documents, placed)
     report = replace(report, copies=_copies(rows.values()))
     _require({split: len(stored.splits[split].tokens) for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
@@ -128,6 +121,7 @@ class _Tokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str) -> None:
         self._tokenizer, self._digest, self._cache, self._owner = tokenizer, digest, cache, owner
         self._made: dict[Digest, TokenArray] = {}
+        self._width = token_type(tokenizer).__name__
 
     def of(self, documents: Sequence[Document]) -> dict[Digest, TokenArray]:
         """Of each document; only those that are not known yet are encoded."""
@@ -136,10 +130,21 @@ class _Tokens:
             self._made = _encoded(documents, self._tokenizer, known)
         return self._made
 
-    def folder(self, placed: Mapping[Digest, Split]) -> Path:
-        """For the corpus in which documents are placed so."""
+    def stored(self, documents: Sequence[Document], placed: Mapping[Digest, Split]) -> Stored:
+        """The corpus in which documents are placed so: from the cache, or made and kept there.
+
+        In memory where the disk of the cache refuses: it is a cache, and nothing that cannot be done without.
+        """
         content = _digest(token_cache.FORMAT, self._digest, sorted(placed.items()))
-        return self._cache / f"{self._owner}-{content[:32]}"
+        folder = self._cache / f"{self._owner}-{content[:32]}"
+        stored = token_cache.load(folder)
+        with contextlib.suppress(OSError):
+            if stored is None:
+                by_split = _by_split(documents, self.of(documents), placed)
+                token_cache.write(folder, by_split, self._width, self._digest)
+                stored = token_cache.load(folder)
+            token_cache.prune(folder)
+        return stored or token_cache.held(_by_split(documents, self.of(documents), placed), self._width, self._digest)
 
 
 def _encoded(

@@ -96,6 +96,18 @@ def write(folder: Path, placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]
     scratch.rename(folder)
 
 
+def held(placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]]], width: str, tokenizer: str) -> Stored:
+    """The same corpus, with the same fingerprint, in memory."""
+    content = hashlib.sha256()
+    for split in SPLITS:
+        for _, tokens in placed[split]:
+            content.update(tokens.astype(TYPES[width]).tobytes())
+    index = {split: [[entry.id, entry.tokens] for entry, _ in placed[split]] for split in SPLITS}
+    splits = {split: TokenSplit.of([tokens for _, tokens in placed[split]]) for split in SPLITS}
+    ids = {split: [entry.id for entry, _ in placed[split]] for split in SPLITS}
+    return Stored(splits, _digest([content.hexdigest(), index]), tokenizer, ids)
+
+
 def load(folder: Path) -> Stored | None:
     """The corpus in a folder, memory-mapped; None where there is no such folder or it is not as it was written."""
     try:

@@ -108,7 +108,10 @@ class FileBlobs:
 
     def adopt(self, path: Path) -> Digest:
         with self._writing():
-            digest = _digest_of(path)
+            try:
+                digest = _digest_of(path)
+            except FileNotFoundError as error:
+                raise LostError(f"{path} vanished before it could be kept") from error
             if not self._is_whole(digest):
                 try:
                     self._settle(path, digest)

@@ -197,6 +197,8 @@ class MemoryBlobs:
         return digest
 
     def adopt(self, path: Path) -> Digest:
+        if not path.exists():
+            raise LostError(f"{path} vanished before it could be kept")
         digest = self.put(path.read_bytes())
         path.unlink()
         return digest

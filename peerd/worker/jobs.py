@@ -286,6 +286,7 @@ class Jobs:
         while True:
             path = held.new_file(kind)
             try:
+                held.scratch.mkdir(mode=0o700, exist_ok=True)  # somebody may have tidied it away meanwhile
                 write(path)
             except (OSError, SafetensorError) as error:
                 with contextlib.suppress(OSError):

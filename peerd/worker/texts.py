@@ -57,6 +57,8 @@ def text_now(report: ReadReport) -> TextNow:
         bad_rows=report.bad_rows,
         encodings=dict(report.encodings),
         replaced=report.replaced,
+        copies_together=report.copies.together,
+        copies_left_out=report.copies.left_out,
     )
 
 

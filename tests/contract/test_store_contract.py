@@ -247,6 +247,11 @@ def test_an_absent_blob_has_no_size_no_bytes_and_no_path(blobs: Blobs) -> None:
         blobs.path(HELLO)
 
 
+def test_a_file_that_vanished_before_it_was_kept_is_lost_and_not_waited_for(blobs: Blobs, tmp_path: Path) -> None:
+    with pytest.raises(LostError, match="vanished"):
+        blobs.adopt(tmp_path / "tidied away")
+
+
 def test_a_finished_file_is_moved_in(blobs: Blobs, tmp_path: Path) -> None:
     for _ in range(2):  # a second time the blob is there already
         source = tmp_path / "checkpoint"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -393,3 +394,21 @@ def test_a_glance_opens_nothing(notes, monkeypatch):
 def test_a_missing_path_is_named(tokenizer, tmp_path):
     with pytest.raises(TextError, match="nowhere"):
         made(tmp_path / "nowhere", tokenizer, tmp_path)
+
+
+def test_the_cache_may_vanish_under_a_corpus_and_between_two_readings(notes, tokenizer, tmp_path):
+    first = made(notes, tokenizer, tmp_path)
+    before = np.array(first.train.tokens)
+    shutil.rmtree(tmp_path / "cache")
+
+    assert np.array_equal(first.train.tokens, before)  # mapped files live as long as they are mapped
+    assert made(notes, tokenizer, tmp_path).fingerprint == first.fingerprint
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(notes, tokenizer, tmp_path):
+    first = made(notes, tokenizer, tmp_path)
+    (tmp_path / "in the way").touch()
+    second = made(notes, tokenizer, tmp_path, cache="in the way/cache")
+
+    assert second.fingerprint == first.fingerprint
+    assert all(np.array_equal(second.split(s).tokens, first.split(s).tokens) for s in SPLITS)

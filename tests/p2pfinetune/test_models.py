@@ -154,6 +154,15 @@ def test_a_digest_is_taken_once_and_again_when_the_file_changes(copy_of: Folders
     assert {t.name for t in changed} == {t.name for t in first}
 
 
+def test_a_cache_that_vanishes_or_cannot_be_written_costs_time_alone(copy_of: Folders, tmp_path: Path) -> None:
+    folder, cache = copy_of("kept"), tmp_path / "cache"
+    first = stored_tensors(folder, cache)
+    shutil.rmtree(cache)
+
+    assert stored_tensors(folder, cache) == first
+    assert stored_tensors(folder, folder / "model.safetensors" / "in the way") == first
+
+
 def test_a_damaged_cache_is_no_cache(copy_of: Folders, tmp_path: Path) -> None:
     folder, cache = copy_of("kept"), tmp_path / "cache"
     first = stored_tensors(folder, cache)

@@ -91,3 +91,11 @@ def test_a_log_on_a_full_disk_is_closed_without_hiding_why_the_daemon_ends(capsy
     logs.take_down(handlers)
 
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [Path.unlink, lambda path: path.rename(path.with_suffix(".old"))])
+def test_a_log_that_is_removed_or_moved_while_it_is_written_is_made_again(written, tmp_path, how):
+    written("before")
+    how(tmp_path / "peerd.log")
+
+    assert "after" in written("after")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
 
 import pytest
 
 from peerd.errors import UsageError
-from peerd.machine_watch import GOOD_DESCRIPTORS, MIN_DESCRIPTORS, grant_descriptors
+from peerd.machine_watch import GOOD_DESCRIPTORS, MIN_DESCRIPTORS, grant_descriptors, low_disk
 
 NO_LIMIT = resource.RLIM_INFINITY
 
@@ -42,3 +43,7 @@ def test_a_system_that_refuses_more_is_lived_with() -> None:
         raise ValueError("not allowed to raise maximum limit")
 
     grant_descriptors((256, 1024), refuse)
+
+
+def test_a_folder_that_is_gone_is_no_trouble_of_its_disk(tmp_path: Path) -> None:
+    assert low_disk(tmp_path / "cache" / "gone") == low_disk(tmp_path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from p2pfinetune.errors import CheckpointError, OptionError, TooLittleText
+from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
 from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import messages
@@ -372,3 +373,48 @@ def test_who_waits_for_the_disk_can_be_asked_to_leave(bench, no_pause):
 
     with pytest.raises(Left):
         bench.train()
+
+
+def test_a_scratch_folder_that_is_tidied_away_is_made_again(bench, tmp_path, tiny_model, no_pause):
+    twin = Bench(tmp_path / "twin", tiny_model)
+    for one in (bench, twin):
+        one.open()
+    shutil.rmtree(bench.folder / "scratch")
+
+    assert digest(bench.train().checkpoint) == digest(twin.train().checkpoint)
+    assert (bench.folder / "scratch").stat().st_mode & 0o777 == 0o700
+    assert not [note.trouble for note in bench.notes if note.trouble]
+
+
+def test_the_cache_may_vanish_while_the_worker_trains_and_reads_again(bench):
+    bench.open()
+    shutil.rmtree(bench.folder / "cache")
+    bench.train()
+    same = bench.do(messages.Reread)
+    bench.write(seed=3)
+
+    assert not same.changed
+    assert bench.do(messages.Reread).changed
+    bench.train()
+
+
+def test_held_out_text_stays_so_when_the_cache_vanishes_between_two_starts(bench):
+    bench.open()
+    checkpoint = bench.train().checkpoint
+    held_out = {
+        name: bench.jobs._now.learner._corpus.split(name).tokens.tolist() for name in ("trust", "guard", "test")
+    }
+    shutil.rmtree(bench.folder / "cache")
+    bench.open(checkpoint)
+
+    assert held_out == {name: bench.jobs._now.learner._corpus.split(name).tokens.tolist() for name in held_out}
+
+
+def test_a_lost_record_of_what_is_held_out_ends_the_start_with_what_to_do(bench):
+    bench.open()
+    checkpoint = bench.train().checkpoint
+    shutil.rmtree(bench.folder / "cache")
+    (bench.folder / "splits.record").unlink()
+
+    with pytest.raises(TextError, match=r"splits\.record, cannot be used: it is gone"):
+        bench.open(checkpoint)

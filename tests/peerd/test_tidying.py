@@ -1,0 +1,17 @@
+"""Files of the moment."""
+
+from pathlib import Path
+
+from peerd.paths import Paths
+from peerd.tidying import clear
+
+
+def test_a_scratch_folder_that_is_gone_keeps_nothing_else_from_being_tidied(tmp_path: Path) -> None:
+    paths = Paths.of(tmp_path / "home")
+    paths.prepare()
+    paths.scratch.rmdir()
+    left = paths.config.with_name(".config-x.toml")
+    left.touch()
+    clear(paths)
+
+    assert not left.exists()
