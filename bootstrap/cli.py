@@ -48,7 +48,10 @@ def _commands() -> None:
 def start(
     listen: Annotated[list[str] | None, typer.Option(metavar="MULTIADDR", help="Where to listen; repeatable.")] = None,
     group_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Pre-shared key of a closed group, 64 hexadecimal digits.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Pre-shared key of a closed group, 64 hexadecimal digits; the same as of its peers."
+        ),
     ] = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the identity key is kept.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout once it listens.")] = False,
@@ -71,7 +74,7 @@ def start(
         def announce(addresses: tuple[str, ...]) -> None:
             _announce(key.peer_id, addresses, NEW_IDENTITY.format(identity) if is_new else "", as_json=as_json)
 
-        counts = trio.run(service.run, key, tuple(listen or DEFAULT_LISTEN), psk, announce, dice)
+        counts = trio.run(service.run, key, tuple(listen or DEFAULT_LISTEN), psk, announce, dice, _warn)
     except PeerdError as error:
         _fail(error.code, str(error), error.hint, as_json=as_json)
         raise typer.Exit(error.exit_code) from error
@@ -123,6 +126,11 @@ def _announce(peer_id: str, addresses: tuple[str, ...], new_identity: str, *, as
         typer.echo(f"  {address}")
     typer.echo("Ctrl-C stops it.")
     sys.stdout.flush()
+
+
+def _warn(words: str) -> None:
+    """Of something that its owner can mend while it serves."""
+    typer.echo(f"peerd-bootstrap: {words}", err=True)
 
 
 def _fail(code: str, message: str, hint: str, *, as_json: bool) -> None:

@@ -15,7 +15,8 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.wire.addresses import dialable
-from peerd.wire.messages import PeerRecord, Register, Sample
+from peerd.wire.messages import PeerRecord, Register, Sample, Why
+from peerd.wire.traits import differences
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,7 @@ class Registration(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     host: str
     expires_at: float
+    why: Why | None = None
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -76,10 +78,11 @@ def register(
     if (refusal := _refusal(state, key, host)) is not None:
         return state, Sample(status=refusal)
     addresses = tuple(str(address) for address in dialable(message.addresses, peer))
-    lasting = Registration(addresses, host, now + state.quotas.lifetime_seconds)
+    lasting = Registration(addresses, host, now + state.quotas.lifetime_seconds, message.why)
     state = msgspec.structs.replace(state, registrations={**state.registrations, key: lasting})
     peers = sample(state, message.network, peer, message.want, dice)
-    return state, Sample(status="ok", peers=peers, expires_seconds=state.quotas.lifetime_seconds)
+    others = () if peers else nearest_others(state, peer, message)
+    return state, Sample(status="ok", peers=peers, expires_seconds=state.quotas.lifetime_seconds, others=others)
 
 
 def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random.Random) -> tuple[PeerRecord, ...]:
@@ -100,6 +103,18 @@ def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random
         told[registration.host] += 1
     ranked.sort(key=itemgetter(0))  # those of one rank stay as they were shuffled
     return tuple(record for _, record in ranked[:want])
+
+
+def nearest_others(state: State, asker: PeerId, message: Register) -> tuple[str, ...]:
+    """In what the network differs that has most in common with the asker's; nothing where no other told of itself."""
+    if message.why is None:
+        return ()
+    found = {
+        differences(message.why, registration.why)
+        for (where, peer), registration in state.registrations.items()
+        if where != message.network and peer != asker and registration.why is not None
+    }
+    return min(found, key=lambda kinds: (len(kinds), kinds), default=())
 
 
 def expired(state: State, now: float) -> State:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
 from peerd.ending import asked_by
+from peerd.net.libp2p.dialling import keep_what_is_heard
 from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
@@ -21,15 +23,30 @@ from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 
 MAX_CONNECTIONS = 256
+WARN_SECONDS = 3600.0  # between two warnings of one kind: strangers decide how often there is a reason
+WORDS = {
+    "key": "somebody came who has a group key that this node lacks, or is no peerd, and could not be served. If it is "
+    "of your group, start this node with the same key: peerd-bootstrap start --group-key FILE",
+    "no-key": "somebody came without a group key, which this node has, and could not be served. If it is of your "
+    "group, it needs the same key: peerd start --group-key FILE",
+}
 IDLE_SECONDS = 30.0  # a peer that came to register leaves again, or is shown out
 
 
 class Rendezvous:
     """Answers Register with Sample. The state is replaced at each step and never shared."""
 
-    def __init__(self, state: State, now: Callable[[], float], dice: random.Random) -> None:
+    def __init__(
+        self,
+        state: State,
+        now: Callable[[], float],
+        dice: random.Random,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`warn` is told in words of those who cannot be understood."""
         self.state, self.counts = state, Counter[str]()
-        self._now, self._dice = now, dice
+        self._now, self._dice, self._warn = now, dice, warn
+        self._warned: dict[str, float] = {}
 
     def answer(self, peer: PeerId, host: str, message: Register | Refusal) -> Sample:
         """One step."""
@@ -43,6 +60,14 @@ class Rendezvous:
     def count(self, what: str) -> None:
         """For the log at the end."""
         self.counts[what] += 1
+
+    def met(self, kinds: Iterable[str]) -> None:
+        """Somebody came whose connection failed for a group key; said of each kind once an hour, whoever it was."""
+        for kind in kinds:
+            self.count(f"met-{kind}")
+            if self._now() >= self._warned.get(kind, -math.inf) + WARN_SECONDS:
+                self._warned[kind] = self._now()
+                self._warn(WORDS[kind])
 
     async def serve(self, stream: Any) -> None:
         """One exchange on one stream; who sends something else is told so once."""
@@ -59,13 +84,15 @@ async def run(
     psk: str | None,
     ready: Callable[[tuple[str, ...]], None],
     dice: random.Random,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Serve until it is asked to end; returns what happened, counted. Raises TransportError when it cannot listen."""
     addresses = parse_listen(listen)
     bury_strangers(list)  # it has no children of its own
-    rendezvous = Rendezvous(State(), trio.current_time, dice)
+    rendezvous = Rendezvous(State(), trio.current_time, dice, warn)
     guard = Guard(rendezvous.count)
     host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, guard=guard)
+    keep_what_is_heard(host, rendezvous.met)
     host.set_stream_handler(PROTOCOL, rendezvous.serve)
     with trio.open_signal_receiver(*asked_by()) as signals:
         async with running(host, addresses) as told, trio.open_nursery() as nursery:

@@ -36,6 +36,7 @@ from p2pfinetune.peft_folder import export_folder
 from p2pfinetune.progress import Progress
 from p2pfinetune.round_result import Collaboration, TrainReport, held_out
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
+from p2pfinetune.traits import network_traits
 from p2pfinetune.twin import Twin, chosen
 from p2pfinetune.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.usefulness import useful_row
@@ -116,6 +117,7 @@ class Learner:
         self._stack = stack or AdapterStack(self._adapted)
         initial = self._adapted.initial
         self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
+        self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
         self._max_norm = options.max_norm or default_max_norm(initial)
         context = min(options.training.context, base.max_context or options.training.context)

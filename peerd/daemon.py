@@ -53,8 +53,9 @@ from peerd.store._port import Store
 from peerd.text_watch import TextWatch
 from peerd.tidying import clear, clear_folder
 from peerd.view import View
-from peerd.wire.addresses import Address, parse_address
+from peerd.wire.addresses import addresses_of
 from peerd.wire.keys import PeerKey, load_group_key
+from peerd.wire.traits import Traits
 from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
 from peerd.worker.parent import Worker
@@ -287,6 +288,8 @@ class Daemon:
             lonely=self._introductions.lonely(),
             mistaken=self._introductions.mistaken(self._network.connected()),
             registered=self._introductions.registered(),
+            met=self._network.met(),
+            others=self._introductions.others(),
             spending=self._journal.spending,
             sent_bytes=self._journal.sent_bytes,
             sent_peers=self._journal.sent_peers,
@@ -385,6 +388,7 @@ class Daemon:
             _log.info("text: %s", sentence)
         with faults.around("start.network"):
             if self._performer.network_digest is None:
+                self._network.traits = msgspec.convert({"group": self._config.group, **opened.traits}, Traits)
                 self._tasks.lasting(
                     "network",
                     lambda: self._network.run(self._listening.set),
@@ -423,6 +427,7 @@ class Daemon:
             remembered=self._remembered,
             register=self._network.register,
             asked=self._introductions.asked,
+            others=self._introductions.knows_others,
             random=random.Random(),
             sleep=self._network.rest,
         )
@@ -431,16 +436,3 @@ class Daemon:
         """Told again and again by the methods, so one that finds the inbox full may be lost."""
         event = PeerFound(at=self._clock(), peer=found.peer, addresses=found.addresses, how=found.how)
         self._shell.tell_soon(event)
-
-
-def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:
-    """Multiaddrs of the configuration; `peerd start` has looked at them already. Raises UsageError."""
-    found = []
-    for text in texts:
-        address = parse_address(text)
-        if not isinstance(address, Address):
-            raise UsageError(
-                f"{text!r} is no address: {address.detail}", "for example: /ip4/192.168.1.20/tcp/4001/p2p/ID"
-            )
-        found.append(address)
-    return tuple(found)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from p2pfinetune.names import PeerId
+from peerd import misfits
 from peerd.net.transport import Connected, Failed, FailureReason
 from peerd.render import printable
 from peerd.wire.addresses import Address
@@ -40,11 +41,22 @@ class Introductions:
         self._given = given
         self._troubles: dict[tuple[str, Address], Failed] = {}
         self._registered: set[Address] = set()
+        self._others: dict[Address, tuple[str, ...]] = {}
 
     def asked(self, node: Address, failed: Failed | None) -> None:
         """A bootstrap node was asked; None: it answered."""
         (self._registered.discard if failed else self._registered.add)(node)
         self._note("--bootstrap", node, failed)
+
+    def knows_others(self, node: Address, kinds: tuple[str, ...]) -> None:
+        """A bootstrap node that knows nobody else of this network says in what the nearest other differs."""
+        if kinds and kinds != self._others.get(node):
+            _log.warning("%s", misfits.registered_elsewhere(node.transport, kinds))
+        self._others[node] = kinds
+
+    def others(self) -> list[str]:
+        """What to say of that where nobody is connected."""
+        return [misfits.registered_elsewhere(node.transport, kinds) for node, kinds in self._others.items() if kinds]
 
     def dialled(self, peer: PeerId, outcome: Connected | Failed) -> None:
         """A peer was dialled, perhaps one that a person named."""
@@ -79,14 +91,17 @@ class Introductions:
                 _log.info("%s at %s answers again", WHO[option], address.transport)
             return
         self._troubles[option, address] = failed
-        if before is None or (before.reason, before.found) != (failed.reason, failed.found):
+        if before is None or _kind(before) != _kind(failed):
             _log.warning("%s", self._sentence(option, address, failed))
 
     def _sentence(self, option: str, address: Address, failed: Failed) -> str:
-        what = printable(failed.detail, MAX_DETAIL) or failed.reason
+        what = misfits.said_of(failed.differs) if failed.differs else printable(failed.detail, MAX_DETAIL)
+        what = what or failed.reason
         return f"{WHO[option]} at {address.transport} {_said_of(what)}. {self._advice(option, address, failed)}"
 
     def _advice(self, option: str, address: Address, failed: Failed) -> str:
+        if failed.differs:
+            return misfits.advice(failed.differs)
         if failed.found is None:
             return _WHAT_TO_DO.get(failed.reason, _ELSE)
         others = [address.of(failed.found) if one == address else one for one in self._given[option]]
@@ -95,6 +110,10 @@ class Introductions:
             f"Not {address.peer}, which you named: ask its owner if that is its id now. "
             f"If it is, type: peerd stop; {command}"
         )
+
+
+def _kind(failed: Failed) -> tuple[object, ...]:
+    return failed.reason, failed.found, failed.differs
 
 
 def _said_of(what: str) -> str:

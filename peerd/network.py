@@ -35,6 +35,7 @@ from peerd.net.transport import (
     Found,
     Happening,
     Heard,
+    Met,
     Moved,
     PeerTraffic,
     Transport,
@@ -43,6 +44,7 @@ from peerd.pauses import Pauses
 from peerd.wire.addresses import Address
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Register, Sample
+from peerd.wire.traits import Traits
 
 Tell = Callable[[AnyEvent], Awaitable[None]]
 Clock = Callable[[], float]
@@ -86,6 +88,8 @@ class Network:
         self._listening: tuple[str, ...] = ()
         self._moved = asyncio.Event()
         self._has_started, self._announce = False, announce
+        self.traits = Traits()
+        """What is told to peers of other networks; set before it runs."""
         self.addresses: tuple[str, ...] = ()
         """Where others can reach this peer now; none where the machine has no address."""
         self.trouble = ""
@@ -173,9 +177,14 @@ class Network:
         counts = {} if self._transport is None else self._transport.counts()
         return dict(sorted((self._turned_away + Counter(counts)).items()))
 
+    def met(self) -> dict[str, Met]:
+        """Who was met and could not be joined, by kind; of this back end."""
+        return {} if self._transport is None else self._transport.met()
+
     async def _live(self, started: Callable[[], None]) -> Down:
         """One back end from start to death; returns why it died."""
         transport, is_first = self._make(self._listening), not self._has_started
+        transport.traits = self.traits
         try:
             addresses = await transport.start()
         except TransportError as error:

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd import __version__, figures, merges, reach
+from peerd import __version__, figures, merges, misfits, reach
 from peerd.config import Config
 from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
-from peerd.net.transport import PeerTraffic
+from peerd.net.transport import Met, PeerTraffic
 from peerd.peer_names import clean
 from peerd.perplexity import bounded, perplexity
 from peerd.privacy import privacy_now
+from peerd.render import some
 from peerd.sent import Spending
 from peerd.status import (
     BannedNow,
@@ -46,6 +47,10 @@ _NO_PEER = (
     "No peer of this network answers at the addresses given with --peer. Check that one runs there, with the same "
     "--group, --group-key and --model, and that the port is right: without --listen it changes with every start"
 )
+_OTHER_VERSION = (
+    "{count} in another version of the protocol could not be read. Compare the versions, and update the older one: "
+    "peerd --version"
+)
 LONELY_SECONDS = 60.0  # dialling takes up to 15 s an address, and the first pauses are short
 
 
@@ -73,6 +78,10 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with each bootstrap node and peer that a person named; matters where no peer is connected."""
     mistaken: Sequence[str] = ()
     """Of that, what does not pass by itself."""
+    met: Mapping[str, Met] = {}
+    """Who was met and could not be joined, by kind; matters where no peer is connected."""
+    others: Sequence[str] = ()
+    """What bootstrap nodes say of other networks; likewise."""
     registered: Sequence[Address] = ()
     """Bootstrap nodes that answered."""
     spending: Spending = Spending(since_unix=0.0)
@@ -283,7 +292,22 @@ def notices(node: Node, parts: Parts) -> list[str]:
     said = clocks.opinion(node)
     strange = [] if said is None or said.is_trusted else [_clocks_in_words(said)]
     unannounced = reach.unannounced(parts.registered, parts.addresses)
-    return [*parts.notices, *_restored(node), *strange, *([unannounced] if unannounced else [])]
+    return [
+        *parts.notices,
+        *_restored(node),
+        *strange,
+        *([unannounced] if unannounced else []),
+        *_strangers(node, parts),
+    ]
+
+
+def _strangers(node: Node, parts: Parts) -> list[str]:
+    """Whom it could not join. In company it matters to nobody here, and strangers are given no page to write on."""
+    older = node.refused.get("version", 0)
+    said = [_OTHER_VERSION.format(count=some(older, "announcement"))] if older else []
+    if any(known.connected for known in node.neighbours.values()):
+        return said
+    return [*said, *misfits.notices(parts.met), *parts.others]
 
 
 def _clocks_in_words(said: clocks.Opinion) -> str:

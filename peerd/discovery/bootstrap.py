@@ -39,6 +39,7 @@ class Bootstrap(DiscoveryMethod):
             answer = await surroundings.register(node, message)
             surroundings.asked(node, _trouble(answer))
             if isinstance(answer, Sample):
+                surroundings.others(node, () if answer.peers else answer.others)
                 _tell_all(answer, tell, self.want)
             has_moved = message.addresses != surroundings.addresses()[:MAX_ADDRESSES]  # while it was asked
             rested = not has_moved and await surroundings.sleep(self._jittered(pause, answer, surroundings))

@@ -17,6 +17,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.errors import StoreError
 from peerd.net import limits
 from peerd.net.attempts import Plan
+from peerd.net.meetings import Meetings
 from peerd.net.transport import (
     BlobShelf,
     Connected,
@@ -26,9 +27,11 @@ from peerd.net.transport import (
     Fetched,
     Happening,
     Heard,
+    Met,
     PeerTraffic,
 )
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
+from peerd.wire.traits import Traits, differences
 
 _MAX_REMEMBERED = 4096  # message ids a node has seen
 _STOPPED = Failed("unreachable", "the network is stopped")
@@ -104,7 +107,8 @@ class MemoryTransport:
 
     def __init__(self, wires: MemoryNetwork, me: PeerId, shelf: BlobShelf, network: Digest) -> None:
         self.shelf, self.network = shelf, network
-        self.inbox = limits.Happenings()
+        self.inbox, self.meetings = limits.Happenings(), Meetings()
+        self.traits = Traits()
         self.links: dict[PeerId, str] = {}
         self.uploads: set[PeerId] = set()
         self.max_uploads = limits.MAX_UPLOADS
@@ -150,7 +154,11 @@ class MemoryTransport:
 
     def counts(self) -> dict[str, int]:
         """What was dropped."""
-        return {"heard-dropped": self.inbox.dropped}
+        return {**self.meetings.counts(), "heard-dropped": self.inbox.dropped}
+
+    def met(self) -> dict[str, Met]:
+        """Who was met and could not be joined, by kind."""
+        return self.meetings.now()
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
         """Connect to a node that listens at one of the addresses."""
@@ -164,7 +172,10 @@ class MemoryTransport:
         if other is None or not any(address.startswith(f"/memory/{peer}") for address in addresses):
             return Failed("unreachable", "no address answers")
         if other.network != self.network:
-            return Failed("other-network", "is a peer of another network")
+            differs = differences(self.traits.told_by(peer), other.traits.told_by(peer))
+            for one in (self, other):
+                one.meetings.note(differs)
+            return Failed("other-network", "is a peer of another network", differs=differs)
         self.link(peer, other.address)
         other.link(self._me, self.address)
         return Connected(peer, other.address)

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
+from peerd.wire.traits import Traits
 
 FailureReason = Literal[
     "unreachable",  # no address answers, or the connection broke
@@ -98,6 +99,16 @@ class Failed(msgspec.Struct, frozen=True):
     """Of a dial: the address that this is about."""
     found: PeerId | None = None
     """Of a dial: who answers there instead."""
+    differs: tuple[str, ...] = ()
+    """Of a peer that cannot be joined: in what it differs, as far as that is known. Kinds of `peerd.misfits`."""
+
+
+class Met(msgspec.Struct, frozen=True):
+    """Somebody came or was dialled that cannot be joined."""
+
+    times: int
+    seconds: float
+    """Since the last time."""
 
 
 class PeerTraffic(msgspec.Struct, frozen=True):
@@ -142,6 +153,9 @@ class BlobShelf(Protocol):
 class Transport(Protocol):
     """A started network node of one identity."""
 
+    traits: Traits
+    """What is told to whoever is connected and is of another network; set before the start."""
+
     @property
     def me(self) -> PeerId:
         """My own id."""
@@ -176,6 +190,10 @@ class Transport(Protocol):
 
     def counts(self) -> dict[str, int]:
         """What strangers tried that came to nothing, by kind, since the start."""
+        ...
+
+    def met(self) -> dict[str, Met]:
+        """Who was met and could not be joined, by kind: the words of `peerd.misfits` and no others."""
         ...
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:

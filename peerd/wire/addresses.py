@@ -150,3 +150,16 @@ def given_addresses(texts: Iterable[str], option: str) -> tuple[Address, ...]:
             raise UsageError(f"{option} {text!r}: it lacks {missing}", f"the right form is {EXAMPLE}")
         found.append(address)
     return tuple(found)
+
+
+def addresses_of(texts: tuple[str, ...]) -> tuple[Address, ...]:
+    """Multiaddrs of the configuration; `peerd start` has looked at them already. Raises UsageError."""
+    found = []
+    for text in texts:
+        address = parse_address(text)
+        if not isinstance(address, Address):
+            raise UsageError(
+                f"{text!r} is no address: {address.detail}", "for example: /ip4/192.168.1.20/tcp/4001/p2p/ID"
+            )
+        found.append(address)
+    return tuple(found)

@@ -25,6 +25,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Hex = Annotated[Digest, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """A digest: 64 hexadecimal digits, small ones, and not a byte more."""
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS)]
+Tag = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{2}\Z")]
+"""Eight bits of something; see `traits`."""
+Kind = Annotated[str, msgspec.Meta(pattern=r"\A(version|group|model|adapter|network)\Z")]
+"""In what one network differs from another."""
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement", forbid_unknown_fields=True):
@@ -79,12 +83,24 @@ class PeerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
 
 
+class Why(msgspec.Struct, frozen=True, kw_only=True, tag="why", forbid_unknown_fields=True):
+    """What a peer tells of its own network to one that is of another."""
+
+    version: Count
+    """Of the messages of peers."""
+    group: Tag
+    model: Tag
+    adapter: Tag
+
+
 class Register(msgspec.Struct, frozen=True, kw_only=True, tag="register", forbid_unknown_fields=True):
     """To a bootstrap node: remember me under this network, and hand me some others (the sample is the reply)."""
 
     network: Hex
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
     want: Annotated[int, msgspec.Meta(ge=0, le=64)] = 16
+    why: Why | None = None
+    """Under the id of the bootstrap node, so that it can compare those of several networks."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", forbid_unknown_fields=True):
@@ -94,3 +110,5 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", forbid_unk
     peers: Annotated[tuple[PeerRecord, ...], msgspec.Meta(max_length=64)] = ()
     expires_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
     """Register again before this much time has passed."""
+    others: Annotated[tuple[Kind, ...], msgspec.Meta(max_length=5)] = ()
+    """In what the network differs that is nearest to the asker's own; empty where no other is registered."""

@@ -179,6 +179,7 @@ class Jobs:
         return Opened(
             id=job.id,
             network=learner.network,
+            traits=dict(learner.traits),
             device=str(base.device),
             max_blob_bytes=dict(learner.max_blob_bytes),
             restored=restored,

@@ -168,6 +168,8 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Own optimizer steps so far, in all rounds."""
     precision: str = "fp32"
     """In which it trains."""
+    traits: dict[str, Digest] = {}
+    """`model` and `adapter` of `p2pfinetune.traits`."""
     precision_why: str = ""
     """A phrase; empty where the user asked for it."""
     twin: str = ""

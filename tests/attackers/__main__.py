@@ -17,7 +17,7 @@ from tests.attackers.line import Target
 ATTACKS: dict[str, Callable[..., Awaitable[Counter[str]]]] = {
     "slow-loris": slow.slow_loris,
     "slow-streams": slow.slow_streams,
-    "slow-register": partial(slow.slow_streams, protocols=("/peerd/rendezvous/1",)),
+    "slow-register": partial(slow.slow_streams, protocols=("/peerd/rendezvous/2",)),
     "slow-reader": slow.slow_reader,
     "connection-flood": floods.connection_flood,
     "identity-flood": floods.identity_flood,

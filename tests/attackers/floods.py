@@ -203,7 +203,7 @@ async def register_flood(target: Target, seconds: float, count: int = 16) -> Cou
     async def attack() -> None:
         async with line(target) as connection:
             for network in (target.network, os.urandom(32).hex()):
-                stream = await connection.stream("/peerd/rendezvous/1")
+                stream = await connection.stream("/peerd/rendezvous/2")
                 ask = Register(network=Digest(network), addresses=("/ip4/127.0.0.1/tcp/1",), want=64)
                 await stream.write(frame(pack(ask), max_bytes=4096))
                 await stream.read(4096)

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bootstrap.registry import Quotas, State, expired, register
 from peerd.wire.keys import PeerKey
-from peerd.wire.messages import Register
+from peerd.wire.messages import Register, Why
 
 NETWORK, OTHER = "a" * 64, "b" * 64
 PEERS = [PeerKey(bytes([n]) * 32).peer_id for n in range(12)]
@@ -46,6 +47,33 @@ def test_peers_of_another_network_are_never_handed_out():
     _, sample = register(registered(5), 1.0, PEERS[6], HOST, message(OTHER), random.Random(0))
 
     assert sample.peers == ()
+
+
+WHY = Why(version=2, group="aa", model="bb", adapter="cc")
+
+
+def test_who_is_alone_in_its_network_hears_in_what_the_nearest_other_one_differs():
+    state = registered(1, network="c" * 64)  # of an older version, which says nothing of itself
+    for n, why in ((1, replace(WHY, group="00", model="00")), (2, replace(WHY, group="00"))):
+        question = msgspec.structs.replace(message(OTHER[n:] + "c" * n), why=why)
+        state, _ = register(state, 0.0, PEERS[n], f"192.0.2.{n}", question, random.Random(0))
+    mine = msgspec.structs.replace(message(), why=WHY)
+
+    alone, sample = register(state, 1.0, PEERS[6], HOST, mine, random.Random(0))
+    _, in_company = register(alone, 1.0, PEERS[7], HOST, mine, random.Random(0))
+    _, silent = register(state, 1.0, PEERS[8], HOST, message(), random.Random(0))
+
+    assert (sample.peers, sample.others) == ((), ("group",))
+    assert (len(in_company.peers), in_company.others) == (1, ())
+    assert silent.others == ()
+
+
+def test_what_one_was_registered_under_before_is_no_other_network():
+    before = msgspec.structs.replace(message(OTHER), why=replace(WHY, group="00"))
+    state, _ = register(State(), 0.0, PEERS[0], HOST, before, random.Random(0))
+    _, sample = register(state, 1.0, PEERS[0], HOST, msgspec.structs.replace(message(), why=WHY), random.Random(0))
+
+    assert sample.others == ()
 
 
 def test_a_registration_expires_and_can_be_renewed():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.registry import State
-from bootstrap.service import Rendezvous
+from bootstrap.service import WORDS, Rendezvous
 from p2pfinetune.names import Refusal
 from peerd.net import limits
 from peerd.net.libp2p.transport import Libp2pTransport
@@ -23,6 +23,7 @@ from peerd.net.transport import Failed
 from peerd.wire.addresses import given_addresses, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
+from peerd.wire.traits import Traits
 
 NETWORK, OTHER = "a" * 64, "b" * 64
 
@@ -47,15 +48,16 @@ def node(tmp_path):
         process.communicate()
 
 
-def ask(address: str, *questions: tuple[int, Register]) -> list[Sample | Failed]:
+def ask(address: str, *questions: tuple[int, Register], psk: str | None = None) -> list[Sample | Failed]:
     """Each question by a peer of its own, which is the seed's."""
 
     async def main() -> list[Sample | Failed]:
         answers = []
         for seed, question in questions:
             transport = Libp2pTransport(
-                PeerKey(bytes([seed]) * 32), question.network, EmptyShelf(), listen=["/ip4/127.0.0.1/tcp/0"]
+                PeerKey(bytes([seed]) * 32), question.network, EmptyShelf(), listen=["/ip4/127.0.0.1/tcp/0"], psk=psk
             )
+            transport.traits = Traits(group=question.network)
             await transport.start()
             answers.append(await transport.register(parse_address(address), question))
             assert transport.connected() == frozenset()
@@ -72,6 +74,7 @@ def test_peers_meet_at_the_node_and_a_signal_stops_it_though_somebody_says_nothi
     stranger = Register(network=OTHER, addresses=("/ip4/127.0.0.1/tcp/4002",))
 
     first, foreign, second = ask(address, (1, question), (2, stranger), (3, question))
+    (keyed,) = ask(address, (4, question), psk="ab" * 32)
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", given_addresses([address], "")[0].port)):  # says nothing for ever
         process.send_signal(signal.SIGTERM)
@@ -80,7 +83,9 @@ def test_peers_meet_at_the_node_and_a_signal_stops_it_though_somebody_says_nothi
     assert document["command"] == "start"
     assert document["data"]["peer_id"] in address
     assert (first.status, first.peers) == ("ok", ())
-    assert foreign.peers == ()
+    assert (foreign.peers, foreign.others) == ((), ("group",))
+    assert (keyed.reason, keyed.differs) == ("other-key", ("no-key",))
+    assert "came who has a group key that this node lacks" in told
     assert [record.peer for record in second.peers] == [PeerKey(b"\1" * 32).peer_id]
     assert process.returncode == 0
     assert time.monotonic() - began < limits.UPGRADE_SECONDS  # the silent one is not waited for
@@ -108,6 +113,18 @@ def test_a_bad_address_is_bad_usage(tmp_path):
     assert process.returncode == 2
     assert "'0.0.0.0:4001'" in told
     assert "/ip4/0.0.0.0/tcp/4001" in told
+
+
+def test_of_those_who_cannot_be_understood_each_kind_is_said_once_an_hour_however_many_come():
+    now, said = [0.0], []
+    rendezvous = Rendezvous(State(), lambda: now[0], random.Random(0), said.append)
+    for now[0] in (0.0, 1.0, 3599.0, 3601.0):
+        rendezvous.met(("key",))
+        rendezvous.met(())
+    rendezvous.met(("no-key",))
+
+    assert said == [WORDS["key"], WORDS["key"], WORDS["no-key"]]
+    assert rendezvous.counts == {"met-key": 4, "met-no-key": 1}
 
 
 def test_nonsense_is_answered_and_counted():

@@ -119,7 +119,7 @@ class World:
 
     async def peer(self, network: str = NETWORK, **options: Any) -> Peer:
         key = options.pop("key", None) or PeerKey(bytes([len(self.peers) + 1]) * 32)
-        shelf = options.pop("shelf", None) or DictShelf()
+        shelf, traits = options.pop("shelf", None) or DictShelf(), options.pop("traits", None)
         if self.kind == "memory":
             transport: Any = self.wires.node(key.peer_id, shelf, Digest(network))
         else:
@@ -127,6 +127,8 @@ class World:
 
             listen = options.pop("listen", ("/ip4/127.0.0.1/tcp/0",))
             transport = Libp2pTransport(key, Digest(network), shelf, listen=listen, **options)
+        if traits is not None:
+            transport.traits = traits
         peer = Peer(key, transport, shelf)
         self.peers.append(peer)
         peer.addresses = await transport.start()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peerd.net.libp2p import host
-from peerd.net.libp2p.dialling import IN_THE_CLEAR
+from peerd.net.libp2p.dialling import IN_THE_CLEAR, caller
 from peerd.net.transport import Connected, Failed
 from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
@@ -92,14 +92,16 @@ def test_another_service_is_told_apart_from_a_peer(play_libp2p, monkeypatch, gre
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "words"),
+    ("mine", "theirs", "words", "met_here", "met_there"),
     [
-        ("ab" * 32, None, "has no group key, and this peer has one"),
-        (None, "ab" * 32, "has a group key, and this peer has none"),
-        ("ab" * 32, "cd" * 32, "has another group key"),
+        ("ab" * 32, None, "has no group key, and this peer has one", "no-key", "key"),
+        (None, "ab" * 32, "has a group key, and this peer has none", "key", "no-key"),
+        ("ab" * 32, "cd" * 32, "has another group key", "key", "key"),
     ],
 )
-def test_another_group_key_is_told_by_which_side_has_one(play_libp2p, monkeypatch, mine, theirs, words):
+def test_another_group_key_is_told_on_both_sides_by_which_has_one(
+    play_libp2p, monkeypatch, mine, theirs, words, met_here, met_there
+):
     async def scenario(world):
         monkeypatch.setattr(host, "DIAL_SECONDS", 1.0)
         other = await world.peer(psk=theirs)
@@ -107,10 +109,35 @@ def test_another_group_key_is_told_by_which_side_has_one(play_libp2p, monkeypatc
 
         outcome = await failed(one, other.addresses[0], other.id)
 
-        assert outcome.reason == "other-key", outcome
+        assert (outcome.reason, outcome.differs) == ("other-key", (met_here,)), outcome
         assert words in outcome.detail
+        assert set(one.transport.met()) == {met_here}
+        async with asyncio.timeout(30):
+            while set(other.transport.met()) != {met_there}:  # noqa: ASYNC110  # counted in the network's thread
+                await asyncio.sleep(0.01)
 
     play_libp2p(scenario)
+
+
+@pytest.mark.parametrize(
+    ("heard", "is_keyed", "kinds"),
+    [
+        (IN_THE_CLEAR, True, ("no-key",)),
+        (IN_THE_CLEAR[:7], True, ()),
+        (IN_THE_CLEAR + bytes(range(130, 170)), False, ()),
+        (bytes(range(130, 154)), False, ("key",)),
+        (bytes(range(130, 154)), True, ("key",)),
+        (bytes(range(130, 153)), False, ()),
+        (b"\x16\x03\x01\x02\x00\x01" + bytes(range(130, 170)), False, ()),
+        (b"GET / HTTP/1.1\r\nHost: somewhere\r\n\r\n", False, ()),
+        (b"\xaa" * 48, True, ()),
+        (b"", True, ()),
+    ],
+)
+def test_one_that_came_and_could_not_be_understood_is_taken_for_a_peer_only_where_it_begins_as_one(
+    heard, is_keyed, kinds
+):
+    assert caller(heard, is_keyed=is_keyed) == kinds
 
 
 def test_a_name_of_the_hosts_file_is_dialled_where_a_person_gave_it_and_by_nobody_else(play_libp2p):

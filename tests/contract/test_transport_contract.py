@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from msgspec.structs import replace
+
 from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
+from peerd.wire.traits import Traits
 
 OTHER_NETWORK = "b" * 64
 BLOB = bytes(range(256)) * 4000  # about a megabyte
@@ -86,6 +90,36 @@ def test_a_peer_of_another_network_is_refused_by_both(play):
         assert one.transport.connected() == stranger.transport.connected() == frozenset()
         assert not one.saw(Connected)
         assert not stranger.saw(Connected)
+
+    play(scenario)
+
+
+MINE = Traits(group="writers", model="a" * 64, adapter="b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "kinds"),
+    [
+        (replace(MINE, group="painters"), ("group",)),
+        (replace(MINE, model="c" * 64, adapter="d" * 64), ("model",)),
+        (replace(MINE, adapter="d" * 64), ("adapter",)),
+        (replace(MINE, group="painters", version=9), ("version", "group")),
+        (MINE, ("network",)),
+    ],
+)
+def test_both_of_two_that_cannot_be_joined_know_in_what_they_differ(play, theirs, kinds):
+    async def scenario(world):
+        one, other = await world.peer(traits=MINE), await world.peer(OTHER_NETWORK, traits=theirs)
+
+        outcome = await one.connect(other)
+
+        assert (outcome.reason, outcome.differs) == ("other-network", kinds)
+        for peer in (one, other):
+            async with asyncio.timeout(60):
+                while set(peer.transport.met()) != set(kinds):  # noqa: ASYNC110  # counted in the network's thread
+                    await asyncio.sleep(0.01)
+            assert {f"met-{kind}" for kind in kinds} <= set(peer.transport.counts())
+            assert all(met.times >= 1 and met.seconds < 60 for met in peer.transport.met().values())
 
     play(scenario)
 

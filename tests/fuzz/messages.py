@@ -26,6 +26,7 @@ from peerd.wire.messages import (
     PeerRecord,
     Register,
     Sample,
+    Why,
 )
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
@@ -33,7 +34,7 @@ from tests.fuzz.target import Target
 KEY, OTHER_KEY = PeerKey(b"\1" * 32), PeerKey(b"\2" * 32)
 SIGNED = KEY.sign(DOMAIN) + DOMAIN
 NETWORK, BLOB = "a" * 64, "b" * 64
-KINDS = (Announcement, BlobRequest, BlobReply, Register, Sample)
+KINDS = (Announcement, BlobRequest, BlobReply, Register, Sample, Why)
 NAMES = sorted({name for kind in (*KINDS, PeerRecord) for name in kind.__struct_fields__} | {"type"})
 WORDS = [name.encode() for name in (*NAMES, "announcement", "blob-request", "blob-reply", "register", "sample", "ok")]
 ADDRESS_WORDS = [b"/ip4/", b"/ip6/", b"/dns/", b"/dns4/", b"/dns6/", b"/tcp/", b"/p2p/", b"127.0.0.1", b"::", b"0.0.0.0",
@@ -64,9 +65,11 @@ def messages() -> list[Any]:
         BlobReply(status="busy"),
         BlobReply(status="bad-offset", size=9),
         Register(network=NETWORK, addresses=("/ip4/192.168.1.20/tcp/4001",)),
-        Register(network=NETWORK, addresses=(), want=64),
+        Register(network=NETWORK, addresses=(), want=64, why=Why(version=2, group="0a", model="ff", adapter="00")),
         Sample(status="ok", peers=(record, record), expires_seconds=600),
         Sample(status="quota"),
+        Sample(status="ok", expires_seconds=600, others=("group", "model")),
+        Why(version=2, group="0a", model="ff", adapter="00"),
     ]
 
 

@@ -109,6 +109,23 @@ def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
     assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
 
 
+def test_a_bootstrap_node_that_knows_others_of_other_networks_alone_is_told_of_with_what_they_differ_in():
+    kept = []
+    record = PeerRecord(peer=ADA, addresses=("/ip4/192.0.2.2/tcp/1",))
+    for sample in (
+        Sample(status="ok", others=("group",)),
+        Sample(status="ok", peers=(record,), others=("group",)),  # it lies, or both: in company it does not matter
+        Sample(status="quota"),
+    ):
+        _, register = answering(sample)
+        around = surroundings(
+            Clock(1), bootstrap=NODES, register=register, others=lambda node, kinds: kept.append((node, kinds))
+        )
+        found("bootstrap", around)
+
+    assert kept == [(NODES[0], ("group",)), (NODES[0], ()), (NODES[0], ())]
+
+
 def test_announced_addresses_are_registered_first_and_with_the_others_are_no_more_than_a_message_holds():
     asked, register = answering(Sample(status="ok"))
     public, own = "/ip4/1.1.1.1/tcp/1", tuple(f"/ip4/192.0.2.{n}/tcp/1" for n in range(12))

@@ -57,6 +57,44 @@ def test_only_what_does_not_pass_by_itself_is_said_in_company_and_not_of_one_tha
         assert told.mistaken({ADA}) == []
 
 
+def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_command():
+    for kinds, words, command in (
+        (("group",), "The peer at /ip4/192.0.2.2/tcp/4002 is in another group", "peerd start --group NAME"),
+        (("model",), "has another base model", "peerd start --model NAME"),
+        (("adapter",), "adapts it otherwise", "--rank, --alpha and --targets"),
+        (("version",), "another version of the protocol", "peerd --version"),
+        (("no-key",), "has no group key, while this peer has one", "peerd start --group-key FILE"),
+        (
+            ("group", "model"),
+            "is in another group and has another base model",
+            "--group NAME. Give both the same model",
+        ),
+    ):
+        told = introductions()
+        told.dialled(ADA, Failed("other-network", "\x1b of a stranger", address=str(PEER), differs=kinds))
+        (sentence,) = told.mistaken(())
+
+        assert words in sentence
+        assert command in sentence
+        assert "stranger" not in sentence
+
+
+def test_a_bootstrap_node_that_knows_other_networks_alone_says_in_what_the_nearest_differs(
+    caplog: pytest.LogCaptureFixture,
+):
+    told = introductions()
+    with caplog.at_level(logging.WARNING, "peerd.introductions"):
+        for _ in range(3):
+            told.knows_others(NODE, ("group",))
+
+    assert len(caplog.records) == 1
+    (said,) = told.others()
+    assert "knows nobody else of this network, and peers of others; the nearest of those is in another group" in said
+    assert "peerd start --group NAME" in said
+    told.knows_others(NODE, ())
+    assert told.others() == []
+
+
 def test_a_machine_is_registered_with_the_nodes_that_answered_when_they_were_asked_last():
     told = introductions()
     told.asked(NODE, None)

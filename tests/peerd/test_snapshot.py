@@ -15,7 +15,7 @@ from peerd.core.node import begin
 from peerd.core.offences import Standing
 from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
-from peerd.net.transport import PeerTraffic
+from peerd.net.transport import Met, PeerTraffic
 from peerd.snapshot import Parts, snapshot
 from peerd.status import Difference, HeldOut, LoopNow, RoundRecord, WorkerNow
 from peerd.wire.addresses import Address
@@ -270,3 +270,27 @@ def test_an_invitation_is_made_of_what_this_daemon_was_started_with():
 
     assert now.invitations == [f"peerd start --data THEIR-FOLDER {now.joining} --peer /ip4/1.1.1.2/tcp/4001"]
     assert now.joining == "--model nano --group writers --group-key FILE"
+
+
+def test_whom_it_met_and_could_not_join_is_said_while_it_is_alone_and_harms_no_health():
+    met = {"group": Met(2, 5.0), "no-key": Met(1, 5.0)}
+    others = ["The bootstrap node at X knows nobody else of this network"]
+    friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
+    alone, in_company = (snapshot(node(**more), parts(met=met, others=others)) for more in ({}, {"neighbours": friend}))
+
+    assert [("another group" in said, "no group key" in said) for said in alone.notices] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert alone.notices[2] == others[0]
+    assert alone.health.ok
+    assert in_company.notices == []
+
+
+def test_announcements_of_another_version_are_told_in_company_too():
+    friend = {BOB: Neighbour(peer=BOB, lot=0.5, connected=True)}
+    (said,) = snapshot(node(neighbours=friend, refused={"version": 3}), parts()).notices
+
+    assert said.startswith("3 announcements in another version of the protocol")
+    assert "peerd --version" in said

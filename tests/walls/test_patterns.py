@@ -175,6 +175,9 @@ def test_every_kind_of_message_that_names_a_digest_or_a_status_has_a_pattern_the
 
     assert fields == {
         ("Announcement", "network"),
+        ("Why", "group"),
+        ("Why", "model"),
+        ("Why", "adapter"),
         ("Announcement", "blob"),
         ("BlobRequest", "blob"),
         ("BlobReply", "status"),

@@ -37,8 +37,12 @@ LISTEN_SECONDS = 1.0  # to what somebody says first who broke a connection off
 MAX_RESOLVED = 4  # addresses of one name that are tried
 MAX_RESOLVING = 4  # threads in which a name server may hang
 MAX_CHAIN = 64  # exceptions of one failure that are looked at
+REST_SECONDS = 0.2  # for what has arrived already of one that came in and failed
+NONCE_BYTES = 24  # with which one begins who has a group key
 MAX_HEARD = 48  # bytes of what is said first
 IN_THE_CLEAR = b"\x13/multistream/1.0.0\n"
+_OF_OTHERS = (b"\x16\x03", b"\x03\x00", b"\x00")
+"""Of TLS, of remote desktops and of Windows shares, for which ports are looked through."""
 _FOUND_ID = re.compile(r"remote_peer_id_from_pubkey=(\w{1,128})")  # of PeerIDMismatchesPubkey, 0.8.1
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 _TELLING: tuple[FailureReason, ...] = (
@@ -71,23 +75,42 @@ class Ear:
         self._read = raw.read
         raw.read = self._listening
 
+    async def rest(self) -> None:
+        """What waits already of the first words."""
+        while len(self.heard) < NONCE_BYTES and await self._listening(MAX_HEARD):
+            pass
+
     async def _listening(self, size: int | None = None) -> bytes:
         data: bytes = await self._read(size)
         self.heard += data[: MAX_HEARD - len(self.heard)]
         return data
 
 
-def keep_what_is_heard(host: Any) -> None:
-    """From now on, of every connection that is dialled."""
+def keep_what_is_heard(host: Any, met: Callable[[Iterable[str]], None]) -> None:
+    """From now on, of every connection that is dialled; of those that come in and fail, `met` is told what they are."""
     network = host.get_network()
     ears: dict[ID, Ear] = {}
     network.peerd_ears = ears
     upgrade = network.upgrader.upgrade_security
 
     async def upgrade_security(connection: Any, is_initiator: bool, peer: ID | None = None) -> Any:
-        if is_initiator and peer is not None:
-            ears[peer] = Ear(connection)
-        return await upgrade(connection, is_initiator, peer)
+        ear = Ear(connection)
+        if is_initiator:
+            if peer is not None:
+                ears[peer] = ear
+            return await upgrade(connection, is_initiator, peer)
+        found: list[Any] = []
+        try:
+            with contained() as held:
+                found.append(await upgrade(connection, is_initiator, peer))
+            if held.failure is None:
+                return found[0]
+            with trio.move_on_after(REST_SECONDS), contained():
+                await ear.rest()
+            raise held.failure
+        finally:  # given up for its slowness too: whoever lacks the key waits for an answer
+            if not found:
+                met(caller(ear.heard, is_keyed=getattr(network, "psk", None) is not None))
 
     network.upgrader.upgrade_security = upgrade_security
 
@@ -244,15 +267,33 @@ def _misheard(heard: bytes, chain: Sequence[BaseException], *, is_keyed: bool) -
         return Failed("unreachable", "takes the connection and ends it without a word: it is full, or is no peerd")
     if heard.startswith(IN_THE_CLEAR) or IN_THE_CLEAR.startswith(heard):
         if is_keyed:
-            return Failed("other-key", "has no group key, and this peer has one")
+            return Failed("other-key", "has no group key, and this peer has one", differs=("no-key",))
         what = type(chain[-1]).__name__  # its words repeat what was said there
         return Failed("unreachable", f"breaks the handshake off ({what})")
-    if len(heard) >= 4 and all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in heard[:8]):
+    if _is_readable(heard):
         shown = heard[:24].split(b"\n")[0].decode("ascii", "replace").strip()
         return Failed("refused", f"is no peerd: it says {shown!r}")
     if is_keyed:
-        return Failed("other-key", "has another group key than this peer, or is no peerd")
-    return Failed("other-key", "has a group key, and this peer has none; or it is no peerd")
+        return Failed("other-key", "has another group key than this peer, or is no peerd", differs=("key",))
+    return Failed("other-key", "has a group key, and this peer has none; or it is no peerd", differs=("key",))
+
+
+def caller(heard: bytes, *, is_keyed: bool) -> tuple[str, ...]:
+    """What one is that came and with whom no connection came up, by its first words; empty where that tells nothing.
+
+    Whoever has a group key begins with 24 random bytes, which some other programs could do, too. Who looks for open
+    ports says something readable, the hello of TLS, or nothing.
+    """
+    if is_keyed and heard.startswith(IN_THE_CLEAR):
+        return ("no-key",)
+    is_known = heard.startswith((*_OF_OTHERS, IN_THE_CLEAR[:1])) or _is_readable(heard)
+    if len(heard) < NONCE_BYTES or is_known or len(set(heard[:NONCE_BYTES])) < NONCE_BYTES * 2 // 3:
+        return ()
+    return ("key",)
+
+
+def _is_readable(heard: bytes) -> bool:
+    return len(heard) >= 4 and all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in heard[:8])
 
 
 def says_no(error: BaseException) -> bool:

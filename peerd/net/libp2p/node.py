@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,21 +17,24 @@ from libp2p.host.exceptions import StreamFailure
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 
-from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.net import limits
 from peerd.net.libp2p import mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.dialling import dial, keep_what_is_heard, says_no
 from peerd.net.libp2p.echo import Echo
-from peerd.net.libp2p.frames import opened
+from peerd.net.libp2p.frames import opened, read_message, write_message
 from peerd.net.libp2p.gossip import GuardedPubsub
 from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
 from peerd.net.libp2p.host import bound, close, is_connected, local_host, make_host, reachable_at, running
 from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
+from peerd.net.meetings import Meetings
 from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard, Moved
+from peerd.wire import traits
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
-from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample, Why
+from peerd.wire.traits import Traits
 
 GREETING_SECONDS = 10.0
 MOVES_APART_SECONDS = 3.0  # those who are told of each must be able to follow; bootstrap nodes answer ten times in 30 s
@@ -51,6 +55,14 @@ def blob_protocol(network: Digest) -> str:
 def gossip_topic(network: Digest) -> str:
     """Of one network."""
     return f"peerd/{network}/announcements/2"
+
+
+@dataclass(slots=True)
+class _Greeting:
+    """Of one connection, asked once and waited for by all who want it."""
+
+    over: trio.Event
+    failed: Failed = NOT_OURS
 
 
 class Node:
@@ -77,6 +89,7 @@ class Node:
         self._guard = Guard(self._count)
         self.accepted: frozenset[PeerId] = frozenset()
         """Connected and of our network. Replaced, never changed, so that another thread may read it."""
+        self.traits, self.meetings = Traits(), Meetings()
         self.listening: tuple[str, ...] = ()
         """Where it really listens, so that another thread may read it."""
         self._key, self._network, self._shelf = key, network, shelf
@@ -86,7 +99,7 @@ class Node:
         self._given, self._inbox, self._ledger = frozenset(given), inbox, ledger
         self._max_upload, self._max_download = max_upload, max_download
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
-        self._greeted: dict[PeerId, trio.Event] = {}
+        self._greeted: dict[PeerId, _Greeting] = {}
         self._guests: Counter[PeerId] = Counter()
 
     async def run(self, stopping: trio.Event, *, task_status: Any) -> None:
@@ -98,11 +111,12 @@ class Node:
             psk=self._psk,
             guard=self._guard,
         )
-        keep_what_is_heard(self._host)
+        keep_what_is_heard(self._host, self.meetings.note)
         self._make_gossip()
         self._make_blobs()
         self._echo = Echo(self._host, f"/peerd/{self._network}/echo/1", self._network, self._inbox.put)
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
+        self._host.set_stream_handler(traits.PROTOCOL, self._answer_why)
         self._host.get_network().register_notifee(_Notifee(self._on_connected, self._on_disconnected))
         async with (
             running(self._host, self._listen, self._interfaces) as self._addresses,
@@ -190,7 +204,8 @@ class Node:
         try:
             if node.peer is not None:
                 self._pubsub.blacklisted_peers.add(ID.from_string(peer))  # it speaks no gossip: do not keep asking
-            return await rendezvous.ask(self._host, node, message)
+            told = msgspec.structs.replace(message, why=self.traits.told_by(peer))
+            return await rendezvous.ask(self._host, node, told)
         finally:
             with trio.CancelScope(shield=True):
                 await self.disconnect(peer)
@@ -208,6 +223,7 @@ class Node:
         if not is_connected(self._host, peer):
             outcome = await dial(self._host, peer, addresses, self._given)
             if isinstance(outcome, Failed):
+                self.meetings.note(outcome.differs)
                 return outcome
             answered = outcome
             self._remember(peer, (answered,))
@@ -272,21 +288,23 @@ class Node:
 
     async def _greeting(self, peer: PeerId) -> Failed | None:
         """None where a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
-        if (done := self._greeted.get(peer)) is not None:
-            await done.wait()
-            return None if peer in self.accepted else NOT_OURS
-        done = self._greeted[peer] = trio.Event()
-        failed = Failed("timeout", f"connects, and does not say within {GREETING_SECONDS:g} s of which network it is")
+        if (asked := self._greeted.get(peer)) is not None:
+            await asked.over.wait()
+            return None if peer in self.accepted else asked.failed
+        asked = self._greeted[peer] = _Greeting(trio.Event())
+        asked.failed = Failed(
+            "timeout", f"connects, and does not say within {GREETING_SECONDS:g} s of which network it is"
+        )
         try:
             with trio.move_on_after(GREETING_SECONDS):
-                failed = await self._greet(peer)
+                asked.failed = await self._greet(peer)
             if peer in self.accepted:
                 return None
             await self.disconnect(peer)  # before anybody hears of it, and dials again what would be closed with it
             self._greeted.pop(peer, None)
-            return failed
+            return asked.failed
         finally:
-            done.set()
+            asked.over.set()
 
     async def _greet(self, peer: PeerId) -> Failed:
         """Why it is none of ours, if it is not accepted by the end."""
@@ -296,11 +314,29 @@ class Node:
         except StreamFailure as error:
             self._count("peers-of-another-network" if says_no(error) else "greetings-broken")
             if says_no(error):
+                differs = await self._ask_why(peer)
+                self.meetings.note(differs)
                 await trio.sleep(FAREWELL_SECONDS)
-                return NOT_OURS
+                return msgspec.structs.replace(NOT_OURS, differs=differs)
         except NETWORK_ERRORS:
             self._count("greetings-broken")
         return Failed("unreachable", "connects, and breaks off the greeting")
+
+    async def _ask_why(self, peer: PeerId) -> tuple[str, ...]:
+        """In what a peer of another network differs, by what it says itself."""
+        try:
+            async with opened(self._host, peer, traits.PROTOCOL) as stream:
+                told = await read_message(stream, Why, max_bytes=traits.MAX_WHY_BYTES)
+        except StreamFailure as error:
+            return ("version",) if says_no(error) else ("network",)
+        except NETWORK_ERRORS:
+            return ("network",)
+        return ("version",) if isinstance(told, Refusal) else traits.differences(self.traits.told_by(peer), told)
+
+    async def _answer_why(self, stream: Any) -> None:
+        """The same few bytes for whoever asks."""
+        await write_message(stream, self.traits.told_by(self.me), max_bytes=traits.MAX_WHY_BYTES)
+        await stream.close()
 
     async def _answer_hello(self, stream: Any) -> None:
         """Whoever knows the network's digest is of it; opening this stream says so."""

@@ -1,7 +1,7 @@
 """The rendezvous protocol over libp2p: its name, its limits, and the asking side.
 
-asks:     length, Register{network, addresses, want}
-answers:  length, Sample{status, peers, expires_seconds}
+asks:     length, Register{network, addresses, want, why}
+answers:  length, Sample{status, peers, expires_seconds, others}
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peerd.net.transport import Failed
 from peerd.wire.addresses import Address
 from peerd.wire.messages import Register, Sample
 
-PROTOCOL = "/peerd/rendezvous/1"
+PROTOCOL = "/peerd/rendezvous/2"  # 2: others of other networks
 MAX_REQUEST_BYTES = 4096
 MAX_SAMPLE_BYTES = 192 * 1024  # 64 records of 8 addresses of 256 bytes and a little
 
@@ -39,7 +39,7 @@ async def ask(host: Any, node: Address, message: Register) -> Sample | Failed:
                 answer = await read_message(stream, Sample, max_bytes=MAX_SAMPLE_BYTES)
     except StreamFailure as error:
         if says_no(error):
-            return Failed("refused", "is no bootstrap node", address=str(node))
+            return Failed("refused", "is no bootstrap node, or one of another version of peerd", address=str(node))
         return Failed("unreachable", "connects, and breaks off when it is asked", address=str(node))
     except trio.TooSlowError:
         return Failed("timeout", f"does not answer within {limits.CONNECT_SECONDS:g} s", address=str(node))

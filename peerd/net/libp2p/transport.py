@@ -14,10 +14,11 @@ from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.interfaces import Interfaces
 from peerd.net.libp2p.node import Node
-from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, PeerTraffic
+from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, Met, PeerTraffic
 from peerd.wire.addresses import Address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+from peerd.wire.traits import Traits
 
 Answer = TypeVar("Answer")
 STOP_SECONDS = 4.5  # of the five that a caller waits at most
@@ -75,6 +76,15 @@ class Libp2pTransport:
         """As `listen`, with the ports that were got: what the next one listens on if this one dies."""
         return self._node.listening
 
+    @property
+    def traits(self) -> Traits:
+        """What is told to whoever is connected and is of another network."""
+        return self._node.traits
+
+    @traits.setter
+    def traits(self, traits: Traits) -> None:
+        self._node.traits = traits
+
     async def start(self) -> tuple[str, ...]:
         """Listen; returns the addresses others can paste."""
         try:
@@ -109,7 +119,11 @@ class Libp2pTransport:
 
     def counts(self) -> dict[str, int]:
         """What strangers did that came to nothing: peers of other networks, malformed frames, messages dropped."""
-        return {**self._node.counts, "heard-dropped": self._inbox.dropped}
+        return {**self._node.counts, **self._node.meetings.counts(), "heard-dropped": self._inbox.dropped}
+
+    def met(self) -> dict[str, Met]:
+        """Who was met and could not be joined, by kind."""
+        return self._node.meetings.now()
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
         """Dial every address in turn."""

@@ -39,7 +39,7 @@ WORKERS = 3
 REST_SECONDS = 0.1
 STAGE_SECONDS = 6.0  # for one visit
 CONTENTS = (b"8.0", b"9.5", b"1e999", b"not an update", b"[1]", b"7.25" + b" " * 900)
-RENDEZVOUS = "/peerd/rendezvous/1"
+RENDEZVOUS = "/peerd/rendezvous/2"
 
 
 class Stranger:
