@@ -10,6 +10,7 @@ python -m benchmarks.rows --data DIR                  rows of validation trust, 
 python -m benchmarks.validation_row                   what scoring the candidate adapters of a peer costs
 python -m benchmarks.row_sampling --data DIR          how much text a validation row needs for the same final perplexity
 python -m benchmarks.attacks --data DIR               what attackers do to honest peers, by scheme and defence
+python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m p2pfinetune.nano.report --data DIR          bits per byte of the embedded model
 """
