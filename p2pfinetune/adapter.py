@@ -168,9 +168,7 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     """A model with the seeded adapter in it. The base is left as it is and its tensors are shared, not copied."""
     targets = resolve_targets(base.model, spec)
     transposed = is_transposed(base.model, targets)
-    # every parameter and buffer maps to itself: the module tree is copied and the tensors are not
-    shared: dict[int, Any] = {id(t): t for t in (*base.model.parameters(), *base.model.buffers())}
-    model = copy.deepcopy(base.model, shared)
+    model = tree_of(base.model)
     _inject(model, spec, targets, is_transposed=transposed)
     check_injected(model, targets)
     parameters, shapes = {}, {}
@@ -185,6 +183,16 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     write(adapted, initial)
     model.eval()
     return adapted
+
+
+def tree_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The module tree copied and its tensors not: every parameter and buffer maps to itself.
+
+    So does a state that a recurrent model kept of its last pass, and writes anew in the next.
+    """
+    states = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers(), *states)}
+    return copy.deepcopy(model, shared)
 
 
 def _inject(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str], *, is_transposed: bool) -> None:

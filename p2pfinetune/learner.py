@@ -30,11 +30,13 @@ from p2pfinetune.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.generate import continuation
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
 from p2pfinetune.merge import RULES
-from p2pfinetune.models import Base
+from p2pfinetune.models import Base, public_name
 from p2pfinetune.names import PeerId, Refusal, Served, TrustRow, Which
-from p2pfinetune.peft_folder import export_folder
+from p2pfinetune.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.progress import Progress
 from p2pfinetune.round_result import Collaboration, TrainReport, held_out
+from p2pfinetune.soundness import check_loss
+from p2pfinetune.targets import said_of
 from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
 from p2pfinetune.traits import network_traits
 from p2pfinetune.twin import Twin, chosen
@@ -133,11 +135,17 @@ class Learner:
         self._measures: dict[Split, Measure] = {}
         self._of_base: dict[Split, Evaluation] = {}
         self.best_guard = self._base_on("guard").loss
+        check_loss(base.name, self.best_guard)
 
     @property
     def steps(self) -> int:
         """Optimizer steps of own training since it began."""
         return self._trainer.steps
+
+    @property
+    def said(self) -> str:
+        """What the user did not choose and should know of the layers without an adapter; empty where there is none."""
+        return "" if self.options.spec.targets else said_of(self._base.model, self._adapted.targets)
 
     @property
     def adapter_parameters(self) -> int:
@@ -258,15 +266,16 @@ class Learner:
         )  # fmt: skip
 
     def export(self, folder: Path, which: Which = "served") -> list[Path]:
-        """One of the models' adapters as a PEFT folder."""
+        """One of the models' adapters as a PEFT folder, with the tokenizer."""
         adapted = self._adapted
         return export_folder(
             folder,
             self.adapter(which),
             adapted.spec,
-            self._base.name,
+            public_name(self._base),
             adapted.targets,
             is_transposed=adapted.is_transposed,
+            beside=tokenizer_files(self._base.tokenizer),
         )
 
     def reread(self, corpus: Corpus) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 NANO = "nano"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HUB_CACHE = re.compile(r"/models--([\w.-]+?)/snapshots/[^/]+/?\Z")
+OF_A_MODEL = re.compile(r"config\.json|(model|pytorch_model|consolidated)\b.*|.*\.gguf")
+ADAPTER_CONFIG = "adapter_config.json"
+CONVERTERS = (("sentencepiece", "sentencepiece<0.2.1"), ("tiktoken", "tiktoken"))
+"""Package and what to install, of each format; a later sentencepiece needs a protobuf that libp2p does not bear."""
 HALF_PRECISION = frozenset({"BF16", "F16"})
 
 
@@ -60,6 +68,23 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def public_name(base: Base) -> str:
+    """What others know it by: the hub's name, or that of its folder with a digest, which is no name of a hub's."""
+    resolved = resolve_model(base.name)
+    if not Path(resolved).is_dir():
+        return resolved
+    if cached := HUB_CACHE.search(str(Path(resolved).absolute())):
+        return cached[1].replace("--", "/")
+    called = base.name if base.name == NANO else Path(resolved).absolute().name
+    return f"{called} sha256:{base.tensors_digest[:16]}"
+
+
+def model_file(folder: Path) -> str:
+    """The name of a file that makes this the folder of a model, and not of an adapter; empty where there is none."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return next((name for name in names if OF_A_MODEL.fullmatch(name)), "")
+
+
 def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
     """The model, frozen, in fp32; in 16 bits where it is stored so and is to be run in bf16 on CUDA.
 
@@ -67,10 +92,15 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
     """
     resolved = resolve_model(name)
     folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
+    must_be_a_model(folder)
     stored = stored_tensors(folder, cache)
     chosen = choose_device(device)
+    from p2pfinetune.soundness import check_passes, check_tokens  # torch, which names are checked without
+
     model, tokenizer = _load(folder, _dtype_on(chosen, stored, precision))
     model.requires_grad_(False).eval().to(chosen)
+    check_tokens(name, model, tokenizer)
+    check_passes(name, model)
     return Base(
         name=name,
         model=model,
@@ -106,9 +136,21 @@ def _fetch(name: str, resolved: str) -> Path:
         ) from error
 
 
+def must_be_a_model(folder: Path) -> None:
+    """ModelError where an adapter's configuration lies in the folder: libraries then take it for the adapter's base."""
+    if not (beside := folder / ADAPTER_CONFIG).is_file():
+        return
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter beside its model ({beside.name})",
+            f"move {beside.name} and adapter_model.safetensors to a folder of their own, then start again",
+        )
+    raise ModelError(f"{folder} holds an adapter and no model", f"give the base model that {beside} names")
+
+
 def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # whoever drives the library shows progress
@@ -117,15 +159,47 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrained
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
-            "it needs config.json, model.safetensors and a tokenizer of an architecture that transformers knows",
+            "it needs a config.json and a model.safetensors of an architecture that transformers knows",
         ) from error
     if absent := sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"])):
         raise ModelError(f"{folder} does not fit its config.json: {absent[0]}", "fetch the model again")
-    return model, tokenizer
+    return model, _tokenizer(folder, local)
+
+
+def _tokenizer(folder: Path, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """What is stored in the form of sentencepiece or tiktoken alone is converted by those packages, if installed."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **local)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
+        raise _no_tokenizer(folder, error) from error
+    return tokenizer
+
+
+def _no_tokenizer(folder: Path, error: Exception) -> ModelError:
+    old = next(iter(sorted(folder.glob("*.model"))), None)
+    if old is None or (folder / "tokenizer.json").is_file():
+        return ModelError(
+            f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}", "it needs tokenizer.json"
+        )
+    package, version = CONVERTERS[_is_text(old)]
+    is_here = find_spec(package) is not None
+    return ModelError(
+        f"the tokenizer in {folder} is stored as {old.name} alone, which has to be converted, and "
+        + (f"{package} as installed here cannot: {_first_line(error)}" if is_here else f"{package} is not installed"),
+        f"install it beside peerd: pip install {shlex.quote(version)}; or take a copy of the model that has a "
+        "tokenizer.json",
+    )
+
+
+def _is_text(file: Path) -> bool:
+    """Whether it is tiktoken's format, lines of base64, and not sentencepiece's, which begins with a control byte."""
+    with file.open("rb") as opened:
+        return opened.read(1).isalnum()
 
 
 def _canonical_names(model: PreTrainedModel, stored: tuple[StoredTensor, ...]) -> dict[str, str]:

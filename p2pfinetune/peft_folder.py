@@ -1,7 +1,9 @@
 """Standard PEFT folders: `adapter_config.json` and `adapter_model.safetensors`, which any tool of that world loads.
 
-The folder holds the whole adapter (seeded start included), so that no tool needs to know about peers. Refuses kinds of
-LoRA that an `Adapter` cannot express (DoRA, rsLoRA, biases, ranks that differ by layer).
+The folder holds the whole adapter (seeded start included), so that no tool needs to know about peers, and the tokenizer
+that it was trained with. It says nothing of this machine: a base that is no hub's is named, with its digest, and not by
+its path. Refuses kinds of LoRA that an `Adapter` cannot express (DoRA, rsLoRA, biases, ranks that differ by layer), and
+folders that hold a model: libraries would take the two for one.
 """
 
 from __future__ import annotations
@@ -9,15 +11,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from p2pfinetune.adapter import Adapter, AdapterSpec
 from p2pfinetune.errors import ModelError, OptionError
-from p2pfinetune.models import resolve_model
+from p2pfinetune.models import model_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+OF_THIS_MACHINE = frozenset({"name_or_path", "is_local", "local_files_only", "vocab_file", "merges_file"})
 PREFIX = "base_model.model."
 SUFFIX = ".weight"
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
@@ -35,17 +41,24 @@ def export_folder(
     targets: Sequence[str],
     *,
     is_transposed: bool = False,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Path]:
     """Write the folder and return its files. `is_transposed` is `AdaptedModel.is_transposed` (GPT-2's Conv1D).
 
-    A new folder appears whole or not at all; in one that exists each of the two files is replaced whole. What is
-    written is its owner's alone: an adapter betrays something of the text it was trained on.
+    `base_name` is what others know the base by (`models.public_name`), `beside` are further files by name. A new folder
+    appears whole or not at all; in one that exists each file is replaced whole. What is written is its owner's alone:
+    an adapter betrays something of the text it was trained on. ModelError where a model lies in the folder.
     """
     from safetensors.torch import save
 
+    if found := model_file(folder):
+        raise ModelError(
+            f"{folder} holds a model ({found})", "an adapter beside it would spoil it: name another folder"
+        )
+
     weights = {f"{PREFIX}{name}{SUFFIX}": tensor.clone() for name, tensor in adapter.tensors.items()}
     config = json.dumps(_config(spec, base_name, targets, is_transposed=is_transposed), indent=2, sort_keys=True)
-    contents = {WEIGHTS: save(weights, metadata={"format": "pt"}), CONFIG: f"{config}\n".encode()}
+    contents = {**beside, WEIGHTS: save(weights, metadata={"format": "pt"}), CONFIG: f"{config}\n".encode()}
     if folder.is_dir():
         for name, content in contents.items():
             fresh = folder / f".{name}.{os.getpid()}.part"
@@ -64,7 +77,18 @@ def export_folder(
             whole.rename(folder)
         finally:
             shutil.rmtree(whole, ignore_errors=True)
-    return [folder / CONFIG, folder / WEIGHTS]
+    return [folder / CONFIG, folder / WEIGHTS, *(folder / name for name in sorted(beside))]
+
+
+def tokenizer_files(tokenizer: Any) -> dict[str, bytes]:
+    """What `AutoTokenizer.from_pretrained` needs, by name; without the path that it was loaded from."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        found = {file.name: file.read_bytes() for file in Path(scratch).rglob("*") if file.is_file()}
+    if (told := found.get(TOKENIZER_CONFIG)) is not None:
+        config = {key: value for key, value in json.loads(told).items() if key not in OF_THIS_MACHINE}
+        found[TOKENIZER_CONFIG] = f"{json.dumps(config, indent=2, sort_keys=True)}\n".encode()
+    return found
 
 
 def import_folder(folder: Path) -> tuple[AdapterSpec, Adapter]:
@@ -102,7 +126,7 @@ def _config(spec: AdapterSpec, base_name: str, targets: Sequence[str], *, is_tra
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": resolve_model(base_name),
+        "base_model_name_or_path": base_name,
         "r": spec.rank,
         "lora_alpha": spec.alpha,
         "lora_dropout": spec.dropout,

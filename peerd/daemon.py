@@ -386,6 +386,9 @@ class Daemon:
         """The network's name is known now: listen, and look for peers."""
         for sentence in opened.report:
             _log.info("text: %s", sentence)
+        for sentence in opened.notices:
+            _log.warning("%s", sentence)
+            self._journal.notices.append(sentence)
         with faults.around("start.network"):
             if self._performer.network_digest is None:
                 self._network.traits = msgspec.convert({"group": self._config.group, **opened.traits}, Traits)

@@ -16,7 +16,7 @@ from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.net.transport import Met, PeerTraffic
 from peerd.peer_names import clean
-from peerd.perplexity import bounded, perplexity
+from peerd.perplexity import MAX_LOSS, bounded, perplexity
 from peerd.privacy import privacy_now
 from peerd.render import some
 from peerd.sent import Spending
@@ -221,6 +221,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
     reasons = [
         *_worker_trouble(parts),
         *parts.troubles,
+        *_no_numbers(parts.losses),
         *_failures(parts.failures),
         *_stuck(node, parts),
         *_doubles(node, parts),
@@ -236,6 +237,19 @@ def _worker_trouble(parts: Parts) -> list[str]:
     if worker.state == "restarting" or (worker.state == "starting" and worker.restarts):
         return [f"The worker died ({worker.last_error}) and is being started again. The log says why: peerd paths"]
     return []
+
+
+def _no_numbers(losses: Losses) -> list[str]:
+    """A base that overflows on some text: steps on it have no effect, and measures of it tell nothing."""
+    told = {"the base model on held-out text": losses.guard_base, "the training of this round": losses.train}
+    lost = [what for what, loss in told.items() if loss is not None and not loss < MAX_LOSS]
+    if not lost:
+        return []
+    said = (
+        f"The loss of {' and of '.join(lost)} is no number that means anything (diverged), so nothing is learnt "
+        "from it. Start again with --precision fp32 or a smaller --lr, or with another --model and --home"
+    )
+    return [said]
 
 
 def _failures(found: FailuresNow) -> list[str]:

@@ -29,7 +29,7 @@ class Output:
         head = model.get_output_embeddings()
         self._head = head if isinstance(head, nn.Linear) and _is_last(model, head) else None
         if self._head is not None:
-            model.set_output_embeddings(nn.Identity())
+            model.set_output_embeddings(_Through())
 
     def logits(self, returned_nd: Tensor) -> Tensor:
         """(n, v) of positions that were chosen from what the model returned; no gradient."""
@@ -98,8 +98,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (d_hidden_nd * gradients[0].unsqueeze(1).to(d_hidden_nd.dtype), None, None, None)
 
 
+class _Through(nn.Identity):
+    """In the place of the output layer; some families look at its bias when it is set."""
+
+    bias = None
+
+
 class _Constant(nn.Module):
     """An output layer that gives the same numbers whatever comes in."""
+
+    bias = None
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -111,13 +119,18 @@ class _Constant(nn.Module):
 
 
 def _is_last(model: Any, head: nn.Linear) -> bool:
-    """Whether what the output layer gives is returned as it is, without scaling or capping."""
+    """Whether what the output layer gives is returned as it is, without scaling or capping.
+
+    Not so where the model reads the layer's weight, as Mamba does: it then keeps its layer.
+    """
     constant = _Constant(head.out_features)
     inputs = torch.zeros((1, 2), dtype=torch.int64, device=head.weight.device)
     model.set_output_embeddings(constant)
     try:
         with torch.no_grad():
             returned = model(input_ids=inputs, use_cache=False).logits
+    except AttributeError:
+        return False
     finally:
         model.set_output_embeddings(head)
     expected = constant(torch.zeros((1, 2, 1), dtype=returned.dtype, device=inputs.device))

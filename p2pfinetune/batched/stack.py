@@ -8,7 +8,6 @@ Shapes: k peers, p numbers of an adapter.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pfinetune.adapter import AdaptedModel
+from p2pfinetune.adapter import AdaptedModel, tree_of
 from p2pfinetune.batched.layers import Factors, StackedLinear
 from p2pfinetune.batched.output import Output
 from p2pfinetune.batched.packing import can_pack
@@ -113,8 +112,7 @@ def tensors_of(schema: Schema, row_p: Tensor) -> dict[str, Tensor]:
 
 def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLinear]]:
     """The modules are copied and the tensors are not, as in `attach`."""
-    shared: dict[int, Any] = {id(t): t for t in (*adapted.model.parameters(), *adapted.model.buffers())}
-    model = copy.deepcopy(adapted.model, shared).eval()
+    model: Any = tree_of(adapted.model).eval()
     layers = {}
     for path in adapted.targets:
         peft_layer: Any = model.get_submodule(path)

@@ -17,8 +17,8 @@ TEXTS_AT_ONCE = 256  # enough for the tokenizer's own threads, and little to hol
 
 
 def token_type(tokenizer: PreTrainedTokenizerBase) -> type[np.uint16 | np.uint32]:
-    """The narrowest type that holds every id."""
-    return np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
+    """The narrowest type that holds every id; ids may have gaps, so that the largest is more than their number."""
+    return np.uint16 if max(tokenizer.get_vocab().values(), default=0) < 1 << 16 else np.uint32
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[TokenArray]:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from p2pfinetune.models import model_file
 from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
@@ -115,6 +116,10 @@ def export(
 def _check_target(where: Path, force: bool) -> None:
     """Before the worker is asked, which may be busy for a while."""
     try:
+        if found := model_file(where):
+            raise UsageError(
+                f"{where} holds a model ({found})", "an adapter beside it would spoil it: name a new folder"
+            )
         if not force and where.is_dir() and any(where.iterdir()):
             again = f"peerd export {shlex.quote(str(where))} --force"
             raise UsageError(f"{where} is not empty", f"name a new folder, or: {again}")

@@ -176,6 +176,8 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """on | off: whether one trains beside."""
     twin_why: str = ""
     """Likewise a phrase."""
+    notices: list[str] = []
+    """What a person should know of the model, in whole sentences."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):

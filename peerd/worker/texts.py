@@ -31,8 +31,9 @@ def dealer_of(job: Open) -> Dealer:
 def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: ReadingMemory) -> Corpus:
     """The user's documents, dealt into splits."""
     from p2pfinetune.data.corpus import prepare
+    from p2pfinetune.soundness import check_text
 
-    return prepare(
+    corpus = prepare(
         [Path(path) for path in config.data],
         base.tokenizer,
         tokenizer_digest=base.tokenizer_digest,
@@ -43,6 +44,8 @@ def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: R
         memory=memory,
         now_ns=time.time_ns(),
     )
+    check_text(base.name, base.model, corpus)
+    return corpus
 
 
 def text_now(report: ReadReport) -> TextNow:

@@ -205,6 +205,36 @@ def test_a_folder_without_config_or_tokenizer_is_an_error(copy_of: Folders, lost
         load_base(str(folder), device="cpu")
 
 
+@pytest.mark.parametrize(("kept", "what"), [(True, "an adapter beside its model"), (False, "an adapter and no model")])
+def test_a_model_folder_with_an_adapter_in_it_is_refused_by_name(copy_of: Folders, kept: bool, what: str) -> None:
+    folder = copy_of("both")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}')
+    if not kept:
+        (folder / "config.json").unlink()
+
+    with pytest.raises(ModelError, match=what) as caught:
+        load_base(str(folder), device="cpu")
+    assert "adapter_config.json" in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("content", "package"),
+    [(b"\x0a\x0e\x0a\x05<unk>", "sentencepiece"), (b"IQ== 0\nIg== 1\n", "tiktoken")],
+    ids=["sentencepiece", "tiktoken"],
+)
+def test_a_tokenizer_that_has_to_be_converted_is_refused_with_what_to_install(
+    copy_of: Folders, content: bytes, package: str
+) -> None:
+    folder = copy_of("old")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (folder / "tokenizer.model").write_bytes(content)
+
+    with pytest.raises(ModelError, match=rf"stored as tokenizer\.model alone, .* {package} ") as caught:
+        load_base(str(folder), device="cpu")
+    assert f"pip install {package}" in caught.value.hint.replace("'", "")
+
+
 def test_an_unknown_device_is_an_error_with_advice(tiny_folder: Folders) -> None:
     with pytest.raises(ModelError, match="no device") as caught:
         load_base(str(tiny_folder("llama")), device="abacus")

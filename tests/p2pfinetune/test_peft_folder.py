@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
 from p2pfinetune.errors import ModelError
-from p2pfinetune.models import Base
-from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
+from p2pfinetune.fingerprints import tokenizer_digest
+from p2pfinetune.models import Base, public_name
+from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder, tokenizer_files
 
 SPEC = AdapterSpec(rank=4, alpha=12)
 
@@ -39,7 +42,8 @@ def trained(base: Base, spec: AdapterSpec = SPEC) -> AdaptedModel:
 
 
 def export(live: AdaptedModel, base: Base, folder: Path) -> list[Path]:
-    return export_folder(folder, read(live), live.spec, base.name, live.targets, is_transposed=live.is_transposed)
+    name = public_name(base)
+    return export_folder(folder, read(live), live.spec, name, live.targets, is_transposed=live.is_transposed)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -74,9 +78,53 @@ def test_peft_loads_the_folder_and_gives_the_same_logits(
 
 
 def test_a_peft_model_merges_the_folder_into_plain_weights(tiny_base: Base, folder: Path) -> None:
-    merged = AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().eval()
+    base = AutoModelForCausalLM.from_pretrained(tiny_base.name)
+    merged = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
 
     assert torch.allclose(merged(tokens()).logits, trained(tiny_base).model(tokens()).logits, atol=1e-4)
+
+
+def test_an_export_names_its_base_and_no_path_of_this_machine_and_brings_the_tokenizer(
+    tiny_base: Base, tmp_path: Path
+) -> None:
+    live, beside = trained(tiny_base), tokenizer_files(tiny_base.tokenizer)
+
+    files = export_folder(tmp_path / "out", read(live), live.spec, public_name(tiny_base), live.targets, beside=beside)
+
+    told = json.loads((tmp_path / "out" / CONFIG).read_text())["base_model_name_or_path"]
+    assert told == f"llama sha256:{tiny_base.tensors_digest[:16]}"
+    private = str(Path(tiny_base.name).parent).encode()
+    assert [file.name for file in files if private in file.read_bytes()] == []
+    assert sorted(names_in(tmp_path / "out")) == sorted(file.name for file in files)
+    again = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer_digest(again) == tiny_base.tokenizer_digest
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M"),
+        ("nano", "nano sha256:0123456789abcdef"),
+        ("{}/models--gpt--two/snapshots/abc", "gpt/two"),
+        ("{}/mine", "mine sha256:0123456789abcdef"),
+    ],
+)
+def test_a_base_is_named_as_others_know_it(tmp_path: Path, asked: str, told: str) -> None:
+    if asked.startswith("{"):
+        Path(asked.format(tmp_path)).mkdir(parents=True)
+    base = SimpleNamespace(name=asked.format(tmp_path), tensors_digest="0123456789abcdef" * 4)
+
+    assert public_name(base) == told  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "q4.gguf"])
+def test_a_folder_that_holds_a_model_is_no_place_for_an_export(tiny_base: Base, tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("{}")
+
+    with pytest.raises(ModelError, match=re.escape(f"holds a model ({file})")) as caught:
+        export(attach(tiny_base, SPEC), tiny_base, tmp_path)
+    assert "another folder" in caught.value.hint
+    assert names_in(tmp_path) == [file]
 
 
 def test_what_is_exported_is_imported(tiny_base: Base, folder: Path) -> None:

@@ -138,6 +138,17 @@ def test_a_dead_worker_is_unhealthy_with_why():
     assert "out of memory" in now.health.reasons[0]
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 50.0])
+def test_losses_that_are_no_numbers_are_unhealthy_with_what_to_try(loss):
+    base = snapshot(node(), parts(losses=Losses(train=1.0, guard_base=loss))).health
+    own = snapshot(node(), parts(losses=Losses(train=loss, guard_base=3.0))).health
+
+    assert not base.ok
+    assert "the base model on held-out text is no number" in base.reasons[0]
+    assert "the training of this round is no number" in own.reasons[0]
+    assert "--precision fp32" in own.reasons[0]
+
+
 def test_a_round_that_never_ends_is_unhealthy_but_rest_is_not():
     stuck = snapshot(node(round_began_at=0.0), parts(at=4000.0))
     resting = snapshot(node(round_began_at=0.0, phase=Resting(round=Round(4), reason="done")), parts(at=4000.0))

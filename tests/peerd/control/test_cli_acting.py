@@ -166,6 +166,11 @@ def test_export_never_writes_over_what_is_there_unless_told(daemon: Any, view: A
 
     assert (refused, file, forced) == (2, 2, 0)
     assert "--force" in err
+    (tmp_path / "config.json").write_text("{}")
+    model, _, told = say("export", tmp_path, "--force", "--home", daemon.paths.home)
+
+    assert model == 2
+    assert "holds a model (config.json)" in told
     assert view.exported == [str(tmp_path)]
 
 

@@ -65,6 +65,7 @@ class FakeLearning:
             restored=job.checkpoint is not None,
             base_guard=GOAL,
             report=["1 document"],
+            notices=["This fake model is adapted in part"],
             fingerprint="f",
             parameters=1,
             adapter_parameters=1,

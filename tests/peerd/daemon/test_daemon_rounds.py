@@ -37,6 +37,7 @@ def test_a_daemon_alone_trains_its_rounds_and_rests(world):
             assert status.perplexity.personal < status.perplexity.base
             assert status.health.ok
             assert status.addresses
+            assert status.notices == ["This fake model is adapted in part"]
 
     asyncio.run(scenario())
 

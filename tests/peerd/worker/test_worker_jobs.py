@@ -16,6 +16,7 @@ from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import messages
 from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs, learner_options
+from tests.families.tiny import write_model
 
 ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")
 WORDS = [
@@ -128,6 +129,13 @@ def test_opening_reports_the_network_the_text_and_the_base(bench):
     assert not opened.restored
     assert any("24 files" in sentence for sentence in opened.report)
     assert 0 < opened.adapter_parameters < opened.parameters
+    assert opened.notices == []
+
+
+def test_layers_that_cannot_be_adapted_are_told_when_a_model_is_opened(tmp_path):
+    bench = Bench(tmp_path / "a", write_model("mixtral", tmp_path / "model"))
+
+    assert "mixtral model is adapted in its attention alone: its experts" in bench.open().notices[0]
 
 
 def test_a_round_trains_shares_scores_and_merges(bench, tmp_path, tiny_model):
