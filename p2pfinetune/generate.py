@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.compute import measuring_precision, without_dropout
-from p2pfinetune.data.tokens import beginning, end_of_text
+from p2pfinetune.data.tokens import beginning, end_of_text, plain_ids
 from p2pfinetune.errors import OptionError
 from p2pfinetune.models import Base
 
@@ -38,9 +38,7 @@ def continuation(
 
 def _prompt(base: Base, prompt: str, max_tokens: int) -> list[int]:
     """Ids of the prompt as documents begin in training; the end of a prompt that leaves no room for the answer."""
-    tokenizer: Any = base.tokenizer
-    first = beginning(base.tokenizer)
-    ids = [*first, *tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]]
+    ids = [*beginning(base.tokenizer), *plain_ids([prompt], base.tokenizer)[0]]
     ids = ids or end_of_text(base.tokenizer) or [0]
     keep = max(1, base.max_context - max_tokens) if base.max_context else len(ids)
     return ids[-keep:]

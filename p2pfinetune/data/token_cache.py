@@ -22,7 +22,7 @@ from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.tokens import TokenArray
 from p2pfinetune.names import Digest
 
-FORMAT = 3  # raise it when reading, cutting or dealing changes what a corpus holds
+FORMAT = 4  # raise it when reading, cutting or dealing changes what a corpus holds
 KEPT = 4  # corpora of one user: the one in use, and those of the last edits in case they are undone
 TYPES: dict[str, np.dtype[np.unsignedinteger[Any]]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 
