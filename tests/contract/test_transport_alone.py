@@ -229,3 +229,27 @@ def test_peers_of_the_local_network_find_one_another(play_libp2p):
         assert not other.saw(Connected)
 
     play_libp2p(scenario)
+
+
+@pytest.mark.skipif(not hears_multicast(), reason="this machine has no multicast, so mDNS cannot be tried here")
+def test_peers_of_another_network_on_the_local_one_are_met_though_nobody_is_told_where_they_are(play_libp2p):
+    async def scenario(world):
+        one = await world.peer(lan=True, listen=("/ip4/0.0.0.0/tcp/0",))
+        other = await world.peer("b" * 64, lan=True, listen=("/ip4/0.0.0.0/tcp/0",))
+        async with asyncio.timeout(60):
+            while not all("lan" in peer.transport.met() for peer in (one, other)):  # noqa: ASYNC110  # another thread
+                await asyncio.sleep(0.05)
+
+        assert not one.saw(Found)
+        assert not other.saw(Found)
+
+    play_libp2p(scenario)
+
+
+def test_of_the_services_of_a_local_network_only_those_of_other_networks_of_ours_are_met():
+    met: list[str] = []
+    others = mdns._Others(mdns.service_of(NETWORK), met.extend, Guard(lambda _: None))
+    for name in ("_p2p-aaaaaaaa", "_p2p-bbbbbbbb", "_p2p-discovery", "_ipp", "_p2p-bbbbbbbb\x1b", "x._p2p-bbbbbbbb"):
+        others.add_service(None, mdns.ALL_SERVICES, f"{name}._udp.local.")
+
+    assert met == ["lan"]

@@ -5,6 +5,7 @@ py-libp2p's own switch dials whatever answers; so its parts are used without its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,11 +13,15 @@ import trio
 from libp2p.discovery.mdns import mdns
 from libp2p.discovery.mdns.listener import PeerListener
 from libp2p.peer.id import ID
+from zeroconf import ServiceBrowser, ServiceListener
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.libp2p.guard import Guard
 from peerd.net.transport import Found
 from peerd.wire.addresses import Address, dialable
+
+ALL_SERVICES = "_services._dns-sd._udp.local."  # RFC 6763, section 9
+_OF_PEERS = re.compile(r"_p2p-[0-9a-f]{8}\._udp\.local\.")
 
 
 def service_of(network: Digest) -> str:
@@ -25,15 +30,25 @@ def service_of(network: Digest) -> str:
 
 
 async def announce_and_listen(
-    me: PeerId, network: Digest, addresses: Sequence[Address], tell: Callable[[Found], None], guard: Guard
+    me: PeerId,
+    network: Digest,
+    addresses: Sequence[Address],
+    tell: Callable[[Found], None],
+    guard: Guard,
+    met: Callable[[Iterable[str]], None] = lambda _: None,
 ) -> None:
-    """Until cancelled. Where the machine has no multicast, there is nobody to find, and that is all."""
+    """Until cancelled. Where the machine has no multicast, there is nobody to find, and that is all.
+
+    `met` is told when peers of another network are there, by the names of the services that are offered.
+    """
     rumours = _Rumours(me, tell, guard)
     spoken = [address for address in addresses if not address.host.startswith("127.") and address.host != "::1"]
     discovery: Any = None
     try:
         discovery = await trio.to_thread.run_sync(_open, rumours, service_of(network), spoken or list(addresses))
         await trio.to_thread.run_sync(discovery.broadcaster.register)
+        others = _Others(service_of(network), met, guard)
+        await trio.to_thread.run_sync(ServiceBrowser, discovery.zeroconf, ALL_SERVICES, None, others)
         await trio.sleep_forever()
     except OSError:
         return
@@ -79,6 +94,27 @@ class _Listener(PeerListener):  # type: ignore[misc]  # libp2p is untyped here
     def remove_service(self, *news: Any) -> None:
         """As the original."""
         self.peerstore.guard.call("rumour", super().remove_service, *news)
+
+
+class _Others(ServiceListener):
+    """Hears which kinds of service the local network has; called in zeroconf's thread."""
+
+    def __init__(self, own: str, met: Callable[[Iterable[str]], None], guard: Guard) -> None:
+        self._own, self._met, self._guard = own, met, guard
+
+    def add_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """One more, named by whoever offers it."""
+        self._guard.call("rumour", self._heard, name)
+
+    def update_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """Said again."""
+
+    def remove_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """Gone."""
+
+    def _heard(self, name: str) -> None:
+        if name != self._own and _OF_PEERS.fullmatch(name):
+            self._met(("lan",))
 
 
 def _open(rumours: _Rumours, service: str, addresses: Sequence[Address]) -> Any:

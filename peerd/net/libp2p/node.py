@@ -164,7 +164,7 @@ class Node:
             moved = self._moved
             found = [address for address in map(parse_address, self._addresses) if isinstance(address, Address)]
             async with trio.open_nursery() as here:
-                arguments = (self.me, self._network, found, self._inbox.put, self._guard)
+                arguments = (self.me, self._network, found, self._inbox.put, self._guard, self.meetings.note)
                 here.start_soon(self._guard.keep, "mdns", mdns.announce_and_listen, *arguments)
                 await moved.wait()
                 here.cancel_scope.cancel()

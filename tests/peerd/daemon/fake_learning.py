@@ -3,6 +3,7 @@
 Guard loss is the distance to 10. The data path decides special behaviour, by its last part.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
+from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.worker import child
 from peerd.worker.messages import (
@@ -41,6 +43,18 @@ from peerd.worker.messages import (
 GOAL = 10.0
 
 
+def digest(*values: object) -> Digest:
+    return Digest(hashlib.sha256(repr(values).encode()).hexdigest())
+
+
+def network_of(config: dict) -> Digest:
+    """Readable where only the group was chosen."""
+    usual = Config()
+    if (config["model"], config["rank"]) == (usual.model, usual.rank):
+        return Digest((config["group"].encode().hex() + "0" * 64)[:64])
+    return digest(config["group"], config["model"], config["rank"])
+
+
 class FakeLearning:
     def __init__(self, between, progress):
         self.between, self.progress = between, progress
@@ -59,7 +73,8 @@ class FakeLearning:
             self.best = job.best_guard if job.best_guard is not None else GOAL
         return Opened(
             id=job.id,
-            network=Digest((job.config["group"].encode().hex() + "0" * 64)[:64]),
+            network=network_of(job.config),
+            traits={"model": digest(job.config["model"]), "adapter": digest(job.config["rank"])},
             device="cpu",
             max_blob_bytes={"bf16": 1000},
             restored=job.checkpoint is not None,
