@@ -46,18 +46,22 @@ def own_folders(data: Path) -> list[Path]:
     return folders
 
 
-def deal_own(data: Path, into: Path, seed: int) -> list[Dealt]:
-    """The user's folders, each with a part held out; a copy of the rest is what its peer reads."""
+def deal_own(data: Path, into: Path, seed: int) -> tuple[list[Dealt], int]:
+    """The user's folders, each with a part held out; a copy of the rest is what its peer reads.
+
+    And how many documents were left out as near copies of others, of whoever's.
+    """
     from p2pfinetune.data import partition
     from p2pfinetune.data.documents import read_documents
 
     read = {folder.name: read_documents([folder])[0] for folder in own_folders(data)}
+    kept = without_near_copies(read)
     dealt = []
-    for name, documents in without_near_copies(read).items():
+    for name, documents in kept.items():
         held = partition.hold_out(documents, test_bytes=OWN_TEST_BYTES, most=MOST_OWN_TEST, seed=seed)
         partition.write_folder(into / name, held.given)
         dealt.append(Dealt(name, name, into / name, held.test))
-    return dealt
+    return dealt, sum(map(len, read.values())) - sum(map(len, kept.values()))
 
 
 def deal_installed(peers: int, into: Path, seed: int) -> list[Dealt]:

@@ -131,7 +131,9 @@ def deal(options: DemoOptions, into: Path, console: Console) -> list[Dealt]:
     """What each peer reads, and what it is measured on."""
     into.mkdir(mode=0o700, exist_ok=True)  # it may be a copy of the user's own
     if options.data is not None:
-        return deal_own(options.data, into, options.seed)
+        dealt, copies = deal_own(options.data, into, options.seed)
+        console.print(f"holding some text of each folder out to measure on; near copies left out: {copies}")
+        return dealt
     console.print(f"dealing text from this installation to {options.peers} peers (prose, Python, C++)")
     return deal_installed(options.peers, into, options.seed)
 

@@ -175,9 +175,10 @@ def test_of_ones_own_folders_a_part_is_held_out_and_the_folders_stay_as_they_are
         for i, document in enumerate(texts_of(kind, 40)):
             (tmp_path / "own" / kind / f"{i}.txt").write_text(document.text)
     before = sorted(path for path in (tmp_path / "own").rglob("*"))
-    dealt = deal_own(tmp_path / "own", tmp_path / "text", seed=3)
+    dealt, copies = deal_own(tmp_path / "own", tmp_path / "text", seed=3)
 
     assert sorted(path for path in (tmp_path / "own").rglob("*")) == before
+    assert copies == 8
     for share in dealt:
         held, given = len(share.test), len(read_documents([share.folder])[0])
         assert held + given == 36  # of 40, four were near copies
