@@ -49,7 +49,8 @@ def twin(status: Status) -> str:
     worker = status.worker
     why = f" ({worker.twin_why})" if worker.twin_why else ""
     if worker.twin == "off":
-        return f"none trains{why}, so nothing is measured against training alone; peerd start --twin on has one"
+        how = "to have one, before the first merge is kept or in a new home: peerd stop && peerd start --twin on"
+        return f"none trains{why}, so nothing is measured against training alone; {how}"
     return f"trains beside{why}" if worker.twin else ""
 
 

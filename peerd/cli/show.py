@@ -30,7 +30,7 @@ def status(now: Status, home: Path | None = None) -> None:
     facts(
         [
             ("perplexity", _side_by_side(now)),
-            *([("twin", printable(twin(now)))] if now.worker.twin else []),
+            *([("twin", in_home(printable(twin(now)), home))] if now.worker.twin else []),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             *([("rests on", rests)] if (rests := _rests_on(now)) else []),
             ("peers", _peer_line(now)),

@@ -99,6 +99,7 @@ class FakeView:
             merges=merges,
             merge=line(self._rounds, merges, ME),
             held_out=held_out(self._rounds),
+            served=self.served_by,
             traffic=TrafficNow(bytes_in=3_400_000, bytes_out=1_250_000),
             health=HealthNow(ok=not self.broken, reasons=[self.broken] if self.broken else []),
             worker=WorkerNow(
@@ -106,6 +107,8 @@ class FakeView:
                 device="cpu",
                 precision="bf16",
                 precision_why="as it was trained so far",
+                twin="off",
+                twin_why="a round would take 53 % longer with one",
                 tokens_per_second=1834.2,
             ),
             loop=LoopNow(max_callback_cpu_ms=7.25, max_lag_ms=31.0),

@@ -133,6 +133,40 @@ def test_generate_shows_three_models(daemon: Any, say: Any) -> None:
     assert out.split("\n")[:6] == ["base", "the the", "", "own", "Dear all, own 5", ""]
 
 
+@pytest.mark.parametrize(
+    ("served_by", "named", "said"),
+    [
+        ("local", "twin that trains alone", "The twin that trains alone is ahead"),
+        ("best", "as it was at its best", "It ended behind the twin"),
+    ],
+)
+def test_what_is_served_in_place_of_the_personal_model_is_named_wherever_it_is_used(
+    daemon: Any, view: Any, say: Any, tmp_path: Path, served_by: Any, named: str, said: str
+) -> None:
+    view.served_by, view.served_text = served_by, "the better one"
+    _, generated, _ = say("generate", "Hi", "--home", daemon.paths.home)
+    _, exported, _ = say("export", tmp_path / "adapter", "--home", daemon.paths.home)
+    _, status, _ = say("status", "--home", daemon.paths.home)
+    _, document, _ = say("export", tmp_path / "other", "--home", daemon.paths.home, "--json")
+
+    assert named in generated.split("personal\n")[1]
+    assert "the better one" in generated
+    assert f"{named}" in exported.splitlines()[0]
+    assert said in status
+    assert json.loads(document)["data"]["which"] == served_by
+
+
+def test_while_the_personal_model_is_served_it_is_called_that(daemon: Any, say: Any, tmp_path: Path) -> None:
+    _, exported, _ = say("export", tmp_path / "adapter", "--home", daemon.paths.home)
+    _, status, _ = say("status", "--home", daemon.paths.home)
+
+    assert exported.startswith("The personal adapter is in")
+    assert "generate and export" not in status
+    how = f"peerd stop --home {daemon.paths.home} && peerd start --home {daemon.paths.home} --twin on"
+    assert "none trains (a round would take 53 % longer with one), so nothing is measured against" in status
+    assert how in status
+
+
 def test_generate_as_a_document(daemon: Any, say: Any) -> None:
     code, out, err = say("generate", "Hi", "--max-tokens", 9, "--home", daemon.paths.home, "--json")
 
@@ -291,6 +325,50 @@ def test_options_given_once_are_remembered(home: Path, text: Path, say: Any, sta
     assert "is open" in err
     assert f"peerd start --home {home} --group-key group.key" in err  # for whoever pastes it
     assert "is open" not in quiet
+
+
+@pytest.mark.parametrize(
+    ("typed", "twin"),
+    [
+        ([], "auto"),
+        (["--twin"], "on"),
+        (["--twin", "--lan"], "on"),
+        (["--no-twin"], "off"),
+        (["--twin", "auto"], "auto"),
+        (["--twin=off"], "off"),
+    ],
+)
+def test_a_twin_is_chosen_by_a_word_and_by_the_switches_that_were(
+    home: Path, text: Path, say: Any, started: Started, typed: list[str], twin: str
+) -> None:
+    code, _, err = say("start", "--home", home, "--data", text, *typed)
+
+    assert code == 0, err
+    assert started.configs[0].twin == twin
+
+
+def test_a_word_for_the_twin_that_there_is_not_is_refused_with_those_there_are(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    code, _, err = say("start", "--home", home, "--data", text, "--twin", "maybe")
+
+    assert (code, started.configs) == (2, [])
+    assert "choose one of: auto, on, off" in err
+
+
+@pytest.mark.parametrize(("written", "twin"), [("true", "on"), ("false", "off")])
+def test_a_home_that_remembers_the_twin_as_a_switch_goes_on(
+    home: Path, text: Path, say: Any, started: Started, written: str, twin: str
+) -> None:
+    say("start", "--home", home, "--data", text)
+    with (home / "config.toml").open("a") as file:
+        file.write(f"twin = {written}\n")
+
+    code, _, err = say("start", "--home", home, "--lan")
+
+    assert code == 0, err
+    assert started.configs[1].twin == twin
+    assert tomllib.loads((home / "config.toml").read_text())["twin"] == twin
 
 
 def test_a_robust_merge_rule_is_chosen_with_its_options(home: Path, text: Path, say: Any, started: Started) -> None:

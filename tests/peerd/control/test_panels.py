@@ -161,6 +161,16 @@ def test_refused_merges_are_marked_with_the_reason(make_view: Any) -> None:
     assert [(mark.x, mark.label) for mark in drawing.marks] == [(7, "merge refused: worse on the guard split")]
 
 
+def test_the_page_says_which_model_is_served_and_whether_a_twin_trains(make_view: Any) -> None:
+    view = make_view(rounds=3)
+    view.served_by = "local"
+
+    state, machine = (PANELS.make(name, {}).draw(view.status(), []) for name in ("state", "machine"))
+
+    assert any("generate and export give the twin" in said for said in state.sentences)
+    assert any("none trains" in said and "peerd start --twin on" in said for said in machine.sentences)
+
+
 def test_the_twin_has_a_line_only_where_there_is_one(make_view: Any) -> None:
     view = make_view(rounds=4)
     with_twin = [msgspec.structs.replace(record, guard_local=3.6) for record in view.rounds(10)]
