@@ -60,4 +60,4 @@ def worth_it(times: Times) -> Chosen:
         return Chosen(False, NO_ROOM)
     longer = statistics.median(with_twin / without for without, with_twin in times) - 1.0
     takes = "takes" if longer <= MOST else "would take"
-    return Chosen(longer <= MOST, f"a round {takes} {100 * max(0.0, longer):.0f} % longer with one")
+    return Chosen(longer <= MOST, f"a round with one neighbour {takes} {100 * max(0.0, longer):.0f} % longer")

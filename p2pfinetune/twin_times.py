@@ -1,7 +1,8 @@
 """How much longer a round takes with a twin, on this text and model and by the clock that a caller brings.
 
-A round here is its training steps and what the guard measures at least: the own adapter and one merge; with a twin,
-that one too. Scoring neighbours only makes it longer. Nothing that is learnt here is kept.
+A round here is its training steps and what is measured of one neighbour: on the trust split the two, half of each, and
+what the round ends with; on the guard split the own adapter and the merge, and with a twin that one too. Every further
+neighbour makes the part of the twin smaller. Nothing that is learnt here is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from p2pfinetune.adapter import attach
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
-from p2pfinetune.data.corpus import Corpus
+from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.evaluate import measure_of
 from p2pfinetune.learner import LearnerOptions
 from p2pfinetune.models import Base
@@ -24,7 +25,7 @@ from p2pfinetune.trainer import LocalTrainer
 POSITIONS = {"cpu": 256}  # of a measured step: there, time goes with positions; elsewhere a step is taken as it is
 PAIRS = 3
 BUDGET_SECONDS = 5.0  # by the clock that is given, after which no further pair is begun
-GUARDED = 2  # adapters that the guard measures in a round with a merge
+GUARDED, TRUSTED = 2, 4  # adapters that are measured on the two splits in a round with one neighbour
 
 
 def twin_times(
@@ -59,21 +60,24 @@ def _times(
         act()
         return clock() - start
 
-    def guard_seconds() -> float:
+    def tokens(split: TokenSplit, limit: int) -> int:
+        return min(limit or len(split.tokens), len(split.tokens))
+
+    def seconds_a_token() -> float:
         vocabulary = int(adapted.model.config.get_text_config().vocab_size)
-        whole, few = (
-            measure_of(corpus.guard, context=context, vocabulary=vocabulary, max_tokens=limit)
-            for limit in (options.guard_tokens, min(options.guard_tokens or most, most))
-        )
+        few = measure_of(corpus.guard, context=context, vocabulary=vocabulary, max_tokens=most)
         took = seconds(lambda: evaluate_together(adapted, [adapted.initial], few, base.device, stack=stack))
-        return took * whole.tokens / few.tokens
+        return took / few.tokens
 
     def pair() -> tuple[float, float]:
         one, two = seconds(alone.step), seconds(lambda: train_together(both, 1, stack=stack))
-        return steps * part * one + GUARDED * guard, steps * part * two + (GUARDED + 1) * guard
+        measured = GUARDED * guard + TRUSTED * trust
+        return steps * part * one + measured, steps * part * two + measured + guard
 
     began = clock()
-    guard = guard_seconds()
+    each = seconds_a_token()
+    guard = each * tokens(corpus.guard, options.guard_tokens)
+    trust = each * tokens(corpus.trust, options.trust_tokens)
     warm = pair()
     pairs: list[tuple[float, float]] = []
     while len(pairs) < PAIRS and clock() - began < BUDGET_SECONDS:
