@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pfinetune.data import own_files
 from p2pfinetune.data.encodings import FileText, decode
 from p2pfinetune.errors import TextError
 
@@ -56,9 +57,12 @@ def walk(paths: Sequence[Path]) -> Iterator[FoundFile | Skipped]:
 
 
 def _below(root: Path, seen: set[tuple[int, int]]) -> Iterator[FoundFile | Skipped]:
-    waiting = [root]  # not recursive: folders can nest deeper than Python calls
+    waiting: list[Path | Skipped] = [root]  # not recursive: folders can nest deeper than Python calls
     while waiting:
         path = waiting.pop()
+        if isinstance(path, Skipped):
+            yield path
+            continue
         if path != root and path.name.startswith("."):
             yield Skipped(path, "hidden")
             continue
@@ -69,7 +73,7 @@ def _below(root: Path, seen: set[tuple[int, int]]) -> Iterator[FoundFile | Skipp
             yield found
 
 
-def _look(path: Path, seen: set[tuple[int, int]]) -> FoundFile | Skipped | tuple[Path, ...]:
+def _look(path: Path, seen: set[tuple[int, int]]) -> FoundFile | Skipped | tuple[Path | Skipped, ...]:
     """What a path is; for a folder, what is inside."""
     try:
         about = path.stat()
@@ -92,11 +96,14 @@ def _regular(path: Path, about: os.stat_result) -> FoundFile | Skipped:
     return FoundFile(path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, (about.st_dev, about.st_ino))
 
 
-def _inside(folder: Path) -> Skipped | tuple[Path, ...]:
+def _inside(folder: Path) -> Skipped | tuple[Path | Skipped, ...]:
     inside = sorted(folder.iterdir())
     if folder.name in SKIPPED_FOLDERS or any(path.name == VIRTUAL_ENVIRONMENT for path in inside):
         return Skipped(folder, "installed packages")
-    return tuple(inside)
+    reasons = own_files.left_out([path.name for path in inside])
+    if inside and len(reasons) == len(inside):
+        return Skipped(folder, reasons[inside[0].name])
+    return tuple(Skipped(path, reasons[path.name]) if path.name in reasons else path for path in inside)
 
 
 def read_text(path: Path) -> FileText | Skipped:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pfinetune.data import blocks
+from p2pfinetune.data import blocks, own_files
 from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
@@ -58,6 +58,8 @@ class FileContent:
 
 def content_of(read: FileText, path: Path) -> FileContent:
     """The documents of a file, and what is to be said of it."""
+    if own_files.is_log(read.text):
+        return FileContent(reason=own_files.OWN, encoding=read.encoding, replaced=read.replaced)
     found = _Pieces()
     if is_rows(path, read.text):
         found.take_rows(read.text, path)
