@@ -289,6 +289,7 @@ class Daemon:
             mistaken=self._introductions.mistaken(self._network.connected()),
             registered=self._introductions.registered(),
             met=self._network.met(),
+            differs=self._introductions.differs(),
             others=self._introductions.others(),
             spending=self._journal.spending,
             sent_bytes=self._journal.sent_bytes,

@@ -84,6 +84,10 @@ class Introductions:
             if failed.reason in NEVER_BY_ITSELF and address.peer not in connected
         ]
 
+    def differs(self) -> set[str]:
+        """In what those that a person named and cannot be joined differ: it is said of them, with their address."""
+        return {kind for failed in self._troubles.values() for kind in failed.differs}
+
     def _note(self, option: str, address: Address, failed: Failed | None) -> None:
         before = self._troubles.get((option, address))
         if failed is None:

@@ -7,7 +7,7 @@ could fill the screen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from peerd.net.transport import Met
@@ -16,14 +16,26 @@ from peerd.render import duration, some
 FRESH_SECONDS: Final = 3600.0
 """How long one that was met is spoken of."""
 SAID: Final[Mapping[str, tuple[str, str]]] = {
-    "group": ("is in another group", "Give both the same group: peerd start --group NAME"),
+    "group": (
+        "is in another group",
+        (
+            "Both need the same --group, and as training belongs to its group, whoever changes begins in a new home: "
+            "peerd start --home ANOTHER-FOLDER --group NAME"
+        ),
+    ),
     "model": (
         "has another base model, or another tokenizer or configuration of it",
-        "Give both the same model: peerd start --model NAME; peerd id prints the whole line for others",
+        (
+            "Both need the same --model, and whoever changes begins in a new home: "
+            "peerd start --home ANOTHER-FOLDER --model NAME; peerd id prints the whole line for others"
+        ),
     ),
     "adapter": (
         "has the same model and adapts it otherwise",
-        "Give both the same --rank, --alpha and --targets; peerd id prints the whole line for others",
+        (
+            "Both need the same --rank, --alpha and --targets, and whoever changes begins in a new home: "
+            "peerd start --home ANOTHER-FOLDER --rank N; peerd id prints the whole line for others"
+        ),
     ),
     "version": (
         "speaks another version of the protocol, or is no peerd",
@@ -32,11 +44,14 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
     "network": ("is of another network", "Compare the line that peerd id prints for others on both sides"),
     "no-key": (
         "has no group key, while this peer has one",
-        "Give it a copy of your key file: peerd start --group-key FILE, peerd-bootstrap start --group-key FILE",
+        (
+            "It needs a copy of your key file, given with --group-key FILE (a bootstrap node too: "
+            "peerd-bootstrap start --group-key FILE)"
+        ),
     ),
     "key": (
         "has a group key that this peer lacks, or is no peerd",
-        "If it is of your group, give both the same file: peerd start --group-key FILE",
+        "If it is of your group, start this one with the same file: peerd stop; peerd start --group-key FILE",
     ),
     "lan": (
         "is on the local network, in another group or with another model or options",
@@ -56,9 +71,10 @@ def advice(kinds: tuple[str, ...]) -> str:
     return ". ".join(dict.fromkeys(SAID[kind][1] for kind in kinds if kind in SAID)) or SAID["network"][1]
 
 
-def notices(met: Mapping[str, Met]) -> list[str]:
-    """A sentence for each kind that was met lately, in the order of `SAID`."""
-    return [_sentence(kind, met[kind]) for kind in SAID if kind in met and met[kind].seconds <= FRESH_SECONDS]
+def notices(met: Mapping[str, Met], told: Collection[str] = ()) -> list[str]:
+    """A sentence for each kind that was met lately, in the order of `SAID`; not of those that are `told` already."""
+    fresh = {kind for kind, found in met.items() if found.seconds <= FRESH_SECONDS}
+    return [_sentence(kind, met[kind]) for kind in SAID if kind in fresh and kind not in told]
 
 
 def _sentence(kind: str, found: Met) -> str:

@@ -80,7 +80,11 @@ def invitation_notes(config: Config, addresses: Sequence[str]) -> list[str]:
             "Nobody on another machine can reach me: this daemon has only addresses of this machine itself "
             f"({', '.join(addresses[:MOST_SHOWN])}). To be reached: peerd stop; peerd start --listen "
             "/ip4/0.0.0.0/tcp/4001"
-        )
+        ),
+        (
+            "On this machine another daemon joins with: peerd start --home ANOTHER-FOLDER --data FOLDER "
+            f"{joining(config)} --peer {addresses[0]}"
+        ),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -80,6 +80,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Of that, what does not pass by itself."""
     met: Mapping[str, Met] = {}
     """Who was met and could not be joined, by kind; matters where no peer is connected."""
+    differs: Collection[str] = ()
+    """Kinds of those that a person named, of whom it is said already."""
     others: Sequence[str] = ()
     """What bootstrap nodes say of other networks; likewise."""
     registered: Sequence[Address] = ()
@@ -321,7 +323,7 @@ def _strangers(node: Node, parts: Parts) -> list[str]:
     said = [_OTHER_VERSION.format(count=some(older, "announcement"))] if older else []
     if any(known.connected for known in node.neighbours.values()):
         return said
-    return [*said, *misfits.notices(parts.met), *parts.others]
+    return [*said, *misfits.notices(parts.met, parts.differs), *parts.others]
 
 
 def _clocks_in_words(said: clocks.Opinion) -> str:

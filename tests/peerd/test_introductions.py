@@ -59,15 +59,19 @@ def test_only_what_does_not_pass_by_itself_is_said_in_company_and_not_of_one_tha
 
 def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_command():
     for kinds, words, command in (
-        (("group",), "The peer at /ip4/192.0.2.2/tcp/4002 is in another group", "peerd start --group NAME"),
-        (("model",), "has another base model", "peerd start --model NAME"),
+        (
+            ("group",),
+            "The peer at /ip4/192.0.2.2/tcp/4002 is in another group",
+            "peerd start --home ANOTHER-FOLDER --group NAME",
+        ),
+        (("model",), "has another base model", "--model NAME"),
         (("adapter",), "adapts it otherwise", "--rank, --alpha and --targets"),
         (("version",), "another version of the protocol", "peerd --version"),
-        (("no-key",), "has no group key, while this peer has one", "peerd start --group-key FILE"),
+        (("no-key",), "has no group key, while this peer has one", "given with --group-key FILE"),
         (
             ("group", "model"),
             "is in another group and has another base model",
-            "--group NAME. Give both the same model",
+            "--group NAME. Both need the same --model",
         ),
     ):
         told = introductions()
@@ -77,6 +81,7 @@ def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_comm
         assert words in sentence
         assert command in sentence
         assert "stranger" not in sentence
+        assert told.differs() == set(kinds)
 
 
 def test_a_bootstrap_node_that_knows_other_networks_alone_says_in_what_the_nearest_differs(
@@ -90,7 +95,7 @@ def test_a_bootstrap_node_that_knows_other_networks_alone_says_in_what_the_neare
     assert len(caplog.records) == 1
     (said,) = told.others()
     assert "knows nobody else of this network, and peers of others; the nearest of those is in another group" in said
-    assert "peerd start --group NAME" in said
+    assert "--home ANOTHER-FOLDER --group NAME" in said
     told.knows_others(NODE, ())
     assert told.others() == []
 

@@ -24,13 +24,15 @@ def test_a_crowd_of_strangers_makes_one_sentence_of_each_kind_and_chooses_none_o
     assert len(said) == 2
     assert said[0] == (
         "Somebody was met that cannot be joined (10,000 times, last 1 min 30 s ago): it is in another group. "
-        "Give both the same group: peerd start --group NAME"
+        "Both need the same --group, and as training belongs to its group, whoever changes begins in a new home: "
+        "peerd start --home ANOTHER-FOLDER --group NAME"
     )
     assert met.counts() == {"met-group": 10_000, "met-version": 10_000}
 
 
 def test_who_was_met_long_ago_is_not_spoken_of_any_more_and_an_unknown_kind_never():
     assert notices({"group": Met(1, FRESH_SECONDS + 1.0)}) == []
+    assert notices({"group": Met(1, 0.0)}, told={"group"}) == []
     assert notices({"a word\x1b of a stranger": Met(1, 0.0)}) == []
     assert said_of(("nonsense",)) == SAID["network"][0]
 

@@ -36,9 +36,10 @@ def test_only_addresses_that_others_can_use_are_offered():
 
 def test_where_there_is_only_loopback_it_is_said_that_nobody_elsewhere_can_come_and_what_to_type():
     assert invitations(Config(), [LOOPBACK]) == []
-    (said,) = invitation_notes(Config(), [LOOPBACK])
+    said, here = invitation_notes(Config(), [LOOPBACK])
     assert said.startswith("Nobody on another machine can reach me")
     assert "--listen /ip4/0.0.0.0/tcp/4001" in said
+    assert here.endswith(f"peerd start --home ANOTHER-FOLDER --data FOLDER --model nano --peer {LOOPBACK}")
     assert invitation_notes(Config(), []) == ["No address yet: nobody can join me."]
 
 
