@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import torch
 from p2pfinetune.adapter import AdapterSpec, attach, read
 from p2pfinetune.data.documents import Document
 from p2pfinetune.evaluate import Evaluation, evaluate, measure_of
-from p2pfinetune.models import load_base
+from p2pfinetune.models import Base, load_base
 from p2pfinetune.peft_folder import export_folder
 from peerd.demo.measure import MEASURED, by_source, finite, measured
 from peerd.perplexity import MAX_LOSS
@@ -21,26 +19,19 @@ from peerd.perplexity import MAX_LOSS
 torch.set_num_threads(1)
 
 
-class Letters:
-    """A tokenizer that knows the codes of letters, and 0 behind a text."""
-
-    eos_token_id = 0
-
-    def __len__(self) -> int:
-        return 256
-
-    def __call__(self, texts: Any, **_: Any) -> dict[str, Any]:
-        ids = [[ord(letter) for letter in text] for text in ([texts] if isinstance(texts, str) else texts)]
-        return {"input_ids": ids[0] if isinstance(texts, str) else ids}
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base("nano", device="cpu")
 
 
-def test_pieces_of_one_source_are_one_text() -> None:
+def test_pieces_of_one_source_are_one_text(base: Base) -> None:
     pieces = [Document.of(text, source) for text, source in (("ab", "x"), ("c", "y"), ("de", "x"))]
 
-    split, names = by_source(SimpleNamespace(tokenizer=Letters()), pieces)  # type: ignore[arg-type]
+    split, names = by_source(base, pieces)
 
+    end = base.tokenizer.eos_token
     assert names == ["x", "y"]
-    assert [bytes(split.document(i).tolist()) for i in range(2)] == [b"ab\0de\0", b"c\0"]
+    assert [base.tokenizer.decode(split.document(i)) for i in range(2)] == [f"ab{end}de{end}", f"c{end}"]
 
 
 def test_losses_that_are_no_numbers_are_told_as_diverged() -> None:
@@ -50,8 +41,7 @@ def test_losses_that_are_no_numbers_are_told_as_diverged() -> None:
     assert finite(lost).loss == pytest.approx((2 * MAX_LOSS + 4.0) / 4)
 
 
-def test_what_is_measured_is_the_exported_adapter_on_the_text_given(tmp_path: Path) -> None:
-    base = load_base("nano", device="cpu")
+def test_what_is_measured_is_the_exported_adapter_on_the_text_given(base: Base, tmp_path: Path) -> None:
     spec = AdapterSpec(rank=2, alpha=4)
     adapted = attach(base, spec)
     with torch.no_grad():
