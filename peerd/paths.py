@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from p2pfinetune.path_names import is_plain, shown
 from peerd.errors import UsageError
 from peerd.unfit import lacks
 
@@ -73,14 +74,20 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
 def absolute(given: str | Path) -> Path:
     """What a path means where it is typed: the daemon, which stands elsewhere, and the next start are told that.
 
-    Raises UsageError where it means nothing.
+    Raises UsageError where it means nothing, or cannot be remembered: the options are kept as UTF-8.
     """
     try:
-        return expanded(given).absolute()
+        found = expanded(given).absolute()
     except FileNotFoundError as error:
         raise UsageError(
             f"{given} lies in the current folder, which was deleted", "give the whole path, or go elsewhere: cd"
         ) from error
+    if not is_plain(found):
+        raise UsageError(
+            f"{shown(found)}: this name holds bytes that are no UTF-8, so it cannot be remembered",
+            "name the folder around it, or make a link with a plain name: ln -s",
+        )
+    return found
 
 
 def expanded(path: str | Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from p2pfinetune.data import own_files
 from p2pfinetune.data.encodings import FileText, decode
 from p2pfinetune.errors import TextError
+from p2pfinetune.path_names import shown
 
 MAX_FILE_BYTES = 256 << 20  # a larger file is a data base or a dump, and would be held in memory several times over
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})  # other people's text, or none
@@ -50,7 +51,7 @@ def walk(paths: Sequence[Path]) -> Iterator[FoundFile | Skipped]:
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise TextError(f"there is no file or folder {path}", "check the path given with --data") from error
+            raise TextError(f"there is no file or folder {shown(path)}", "check the path given with --data") from error
         except OSError:
             pass  # it is there; `_look` says why it is of no use
         yield from _below(path, seen)

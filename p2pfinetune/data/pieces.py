@@ -21,6 +21,7 @@ from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
+from p2pfinetune.path_names import shown
 
 ROW_SUFFIXES = (".jsonl", ".ndjson")
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
@@ -54,6 +55,8 @@ class FileContent:
     left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     evidence: Evidence | None = None
     """By which the encoding was guessed; None where the file or somebody tells it."""
+    second: str | None = None
+    """What another guesser takes it for, where ours stays open; None where it was not asked."""
 
 
 def content_of(read: FileText, path: Path) -> FileContent:
@@ -64,7 +67,7 @@ def content_of(read: FileText, path: Path) -> FileContent:
     if is_rows(path, read.text):
         found.take_rows(read.text, path)
     else:
-        found.take(cleaned_file(read.text, path.name), str(path))
+        found.take(cleaned_file(read.text, path.name), shown(path))
     return FileContent(
         documents=tuple(found.documents),
         reason=found.reason(),
@@ -88,11 +91,12 @@ class _Pieces:
         self.documents += [Document.of(block, source) for block in blocks.cut(normalise(text.text))]
 
     def take_rows(self, text: str, path: Path) -> None:
+        name = shown(path)
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 content = row_text(line)
                 self.bad_rows += content is None
-                self.take(cleaned(content or ""), f"{path}:{number}")
+                self.take(cleaned(content or ""), f"{name}:{number}")
 
     def reason(self) -> str:
         """Why there are no documents: what most of the text was, where something was left out of it."""

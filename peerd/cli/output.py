@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfinetune import streams
+from p2pfinetune.path_names import shown
 from peerd import documents
 from peerd.errors import PeerdError
 from peerd.render import columns as width_of
@@ -21,7 +22,7 @@ from peerd.render import line, padded, written
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 GAP = 2  # columns of a terminal between those of a table
-OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|read|metrics|unban|generate|export|dashboard"
+OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|generate|export|dashboard"
 _COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 
 
@@ -54,7 +55,7 @@ def in_home(text: str, home: Path | None) -> str:
 
 def fail(command: str, error: PeerdError, as_json: bool, home: Path | None = None) -> int:
     """Tell what went wrong and what to do; returns the exit code."""
-    message, hint = in_home(str(error), home), in_home(error.hint, home)
+    message, hint = (_encodable(in_home(text, home)) for text in (str(error), error.hint))
     if as_json:
         problem = documents.Problem(code=error.code, message=message, hint=hint)
         write_document(documents.failure(command, problem))
@@ -62,6 +63,11 @@ def fail(command: str, error: PeerdError, as_json: bool, home: Path | None = Non
     if hint:
         complain(f"{INDENT}{hint}")
     return error.exit_code
+
+
+def _encodable(text: str) -> str:
+    """Names of files may hold bytes that are no text; lines stay lines."""
+    return "\n".join(shown(one) for one in text.split("\n"))
 
 
 def complain(text: str) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 180.0  # loading torch and a small model on a busy machine takes half a minute; a big one takes longer
 LOOK_SECONDS = 0.1
+DEATHS = 2  # of a worker that has not been ready yet, after which nobody should wait for it
 LAST_LINES = 12
 MAX_SAID = 64 * 1024  # bytes at the end of a log in which the last words stand
 
@@ -143,9 +144,10 @@ def _until_ready(process: subprocess.Popen[bytes], paths: Paths, as_json: bool, 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise _Ended(process.returncode, paths.log, begun)
-        if (now := _ready(paths)) is not None:
+        if (now := _now(paths)) is not None and now.state != "starting":
             _started(paths, now, as_json, log=paths.log)
             return 0
+        _require_life(now)
         time.sleep(LOOK_SECONDS)
     return _still_starting(paths, as_json)
 
@@ -166,19 +168,29 @@ def _given_home(paths: Paths) -> Path | None:
     return paths.home if _is_own_home(paths) else None
 
 
-def _ready(paths: Paths) -> Status | None:
-    """The status, once the worker has loaded model and text."""
+def _now(paths: Paths) -> Status | None:
+    """The status; None while nobody answers. The state is no longer `starting` once the worker has model and text."""
     try:
         with Client(_given_home(paths), socket_path=paths.socket) as client:
-            now = client.status()
+            return client.status()
     except (NotRunning, NotHealthy):
         return None
-    return None if now.state == "starting" else now
+
+
+def _require_life(now: Status | None) -> None:
+    """Raises NotHealthy where the worker has died again and again before it was ready: it will not be soon."""
+    if now is not None and now.state == "starting" and now.worker.restarts >= DEATHS:
+        raise NotHealthy(
+            f"the daemon runs, but its worker died {now.worker.restarts} times while it was starting "
+            f"({now.worker.last_error}); it is started again and again",
+            "the log says more: peerd paths   to end it: peerd stop",
+        )
 
 
 def _still_starting(paths: Paths, as_json: bool) -> int:
     with Client(_given_home(paths), socket_path=paths.socket) as client:
         now = client.status()
+    _require_life(now)
     complain(f"The daemon still loads after {READY_SECONDS:.0f} s; it goes on in the background.")
     _started(paths, now, as_json, log=paths.log)
     return 0

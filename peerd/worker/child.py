@@ -20,6 +20,7 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 
 from p2pfinetune import streams
 from p2pfinetune.errors import LearningError
+from p2pfinetune.path_names import shown
 from peerd import faults
 from peerd.errors import PeerdError
 from peerd.orphans import die_with_parent
@@ -107,19 +108,19 @@ class Child:
         try:
             return self._jobs.perform(job)
         except (LearningError, PeerdError) as error:
-            return JobFailed(id=job.id, code=type(error).__name__, message=str(error), hint=error.hint)
+            return JobFailed(id=job.id, code=type(error).__name__, message=_lines(error), hint=shown(error.hint))
         except Exception as error:
             if memory.is_lack_of(error):
                 give_up(self._allowed if type(error).__name__ != "OutOfMemoryError" else f": {error}"[:200])
             if isinstance(error, OSError):  # no mistake of ours, so without a traceback
-                hint = f"look at the disk of {error.filename}"
-                return JobFailed(id=job.id, code="disk", message=str(error), hint=hint)
+                hint = f"look at the disk of {shown(str(error.filename))}"
+                return JobFailed(id=job.id, code="disk", message=shown(str(error)), hint=hint)
             traceback.print_exc()
             sys.stderr.flush()
             return JobFailed(
                 id=job.id,
                 code="bug",
-                message=f"{type(error).__name__}: {error}"[:2000],
+                message=_lines(f"{type(error).__name__}: {error}")[:2000],
                 hint="the log says more: peerd paths",
             )
 
@@ -151,10 +152,26 @@ class Child:
 
     def _say(self, answer: AnyAnswer) -> None:
         try:
-            self._outgoing.write(self._wire.pack(answer))
+            self._outgoing.write(framed(self._wire, answer))
             self._outgoing.flush()
         except BrokenPipeError:
             os._exit(EXIT_PARENT_GONE)
+
+
+def framed(wire: pipes.Wire[AnyJob], answer: AnyAnswer) -> bytes:
+    """The frame of an answer; of one that cannot be sent, that its job failed. A note of progress is left out then."""
+    try:
+        return wire.pack(answer)
+    except (ValueError, TypeError) as error:  # text that is no UTF-8, a number out of range, too long
+        if isinstance(answer, Progress):
+            return b""
+        said = f"the answer cannot be sent: {type(answer).__name__}: {error}"
+        return wire.pack(JobFailed(id=answer.id, code="bug", message=shown(said)[:2000], hint="report it, please"))
+
+
+def _lines(told: object) -> str:
+    """What names files, encodable; lines stay lines."""
+    return "\n".join(map(shown, str(told).split("\n")))
 
 
 def give_up(allowed: str) -> NoReturn:

@@ -6,7 +6,8 @@ import io
 import pytest
 
 from peerd.worker import pipes
-from peerd.worker.messages import Close, Encode, Reread
+from peerd.worker.child import framed
+from peerd.worker.messages import Close, Encode, JobFailed, Progress, ReadAgain, Reread
 
 
 def test_messages_come_out_as_they_went_in_and_in_order():
@@ -51,3 +52,16 @@ def test_bytes_that_are_no_message_are_not_believed(received):
 def test_a_message_over_the_limit_is_not_sent():
     with pytest.raises(ValueError, match="over the limit"):
         pipes.jobs().pack(Encode(id=1, codec="x" * pipes.MAX_FRAME_BYTES))
+
+
+@pytest.mark.parametrize("told", ["/home/caf\udce9.txt", "x" * pipes.MAX_FRAME_BYTES])
+def test_an_answer_that_cannot_be_sent_is_a_failed_job(told):
+    answer = ReadAgain(id=7, changed=True, fingerprint="f", report=[told])
+    note = Progress(id=7, activity="waiting", done=0, total=0, trouble=told)
+
+    failed = pipes.answers().read(io.BytesIO(framed(pipes.jobs(), answer)))
+
+    assert isinstance(failed, JobFailed)
+    assert (failed.id, failed.code) == (7, "bug")
+    assert "the answer cannot be sent: ReadAgain" in failed.message
+    assert framed(pipes.jobs(), note) == b""
