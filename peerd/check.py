@@ -5,6 +5,8 @@ It also makes paths absolute, because options are remembered and the next start 
 
 from __future__ import annotations
 
+import codecs
+import json
 import math
 import re
 from collections.abc import Callable
@@ -14,10 +16,12 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.codec import CODECS
+from p2pfinetune.data.encodings import is_encoding
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
 from p2pfinetune.models import NANO
 from p2pfinetune.names import Refusal
+from p2pfinetune.path_names import is_plain, shown
 from p2pfinetune.precision import CHOICES
 from p2pfinetune.registry import Registry
 from p2pfinetune.trust import SCHEMES
@@ -48,10 +52,19 @@ def checked(config: Config) -> Config:
         reference=_existing("--reference", config.reference) if config.reference else "",
         group_key=_existing("--group-key", config.group_key) if config.group_key else "",
         model=_model(config.model),
+        encoding={_place(path): _encoding(name) for path, name in config.encoding.items()},
     )
     for check in _CHECKS:
         check(found)
     return found
+
+
+def _text(config: Config) -> None:
+    """What is remembered is UTF-8."""
+    for name, value in msgspec.to_builtins(config).items():
+        if not is_plain(json.dumps(value, ensure_ascii=False)):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: {shown(str(value))} holds bytes that are no UTF-8", "write it in UTF-8")
 
 
 def _data(config: Config) -> None:
@@ -202,6 +215,7 @@ def _rates(config: Config) -> None:
 
 
 _CHECKS: tuple[Callable[[Config], None], ...] = (
+    _text,
     _data,
     _names,
     _plugins,
@@ -224,6 +238,19 @@ def _existing(option: str, text: str) -> str:
     except OSError as error:
         raise UsageError(f"{option}: cannot find {path}: {error.strerror}", "is it spelt right?") from error
     return str(path)
+
+
+def _place(path: str) -> str:
+    return _existing("--encoding", path) if path else ""
+
+
+def _encoding(name: str) -> str:
+    if not is_encoding(name):
+        raise UsageError(
+            f"--encoding: Python knows no encoding {printable(name)!r}",
+            "for example: --encoding cp1250, or for one folder: --encoding ~/old-mail=koi8-r",
+        )
+    return codecs.lookup(name).name
 
 
 def _model(text: str) -> str:

@@ -25,6 +25,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Display name shown to other peers."""
     data: tuple[str, ...] = ()
     """Files and folders with your text; it never leaves this device."""
+    encoding: dict[str, str] = {}
+    """What text of old files is in that is not Unicode, by folder or file; guessed where nothing is said."""
     model: str = "nano"
     """Base model: `nano` (embedded), a folder, or a Hugging Face name."""
     group: Annotated[str, msgspec.Meta(max_length=64)] = "default"

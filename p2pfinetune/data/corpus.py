@@ -11,13 +11,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from p2pfinetune.data import token_cache
 from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.dealt import Dealt
 from p2pfinetune.data.documents import Document, read_documents
+from p2pfinetune.data.encodings import NO_NAMES
 from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import Copies, ReadReport
@@ -74,14 +75,16 @@ def prepare(
     dealer: Dealer | None = None,
     memory: ReadingMemory | None = None,
     now_ns: int = 0,
+    encodings: Mapping[PurePath, str] = NO_NAMES,
 ) -> Corpus:
     """Read the paths into a corpus. Raises TextError, or TooLittleText saying how much there is and is needed.
 
     `salt` belongs to one user and never changes: it decides which documents are held out. `dealer` is the user's, and
     knows what was dealt before; without one everything is dealt as if for the first time. With the `memory` of earlier
-    readings and the time `now_ns` since 1970, files that have not changed are not opened again.
+    readings and the time `now_ns` since 1970, files that have not changed are not opened again. For `encodings`
+    see `read_documents`.
     """
-    documents, report = read_documents(paths, memory, now_ns)
+    documents, report = read_documents(paths, memory, now_ns, encodings)
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
     tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt))
     rows = _dealt(documents, dealer, tokens, minimum, report)
@@ -182,9 +185,15 @@ def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: 
     )
 
 
-def read_whole(paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, *, context: int) -> TokenSplit:
+def read_whole(
+    paths: Sequence[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context: int,
+    encodings: Mapping[PurePath, str] = NO_NAMES,
+) -> TokenSplit:
     """All documents as one split, for a public reference set. Raises TextError, or TooLittleText below one window."""
-    documents, report = read_documents(paths)
+    documents, report = read_documents(paths, encodings=encodings)
     documents.sort(key=lambda document: document.id)
     split = TokenSplit.of(list(encode([document.text for document in documents], tokenizer)))
     if len(split.tokens) <= context:

@@ -10,15 +10,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from types import MappingProxyType
 
-from p2pfinetune.data.encodings import decoded, look, named, without_padding
+from p2pfinetune.data.encodings import NO_NAMES, decoded, look, named, without_padding
 from p2pfinetune.data.files import FoundFile, Skipped, walk
 from p2pfinetune.data.guess import Evidence, settle
 from p2pfinetune.data.pieces import Document, FileContent, content_of, normalise
 from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
+from p2pfinetune.data.second_opinion import second_opinion
 from p2pfinetune.names import Digest
+from p2pfinetune.path_names import shown
 
 __all__ = ["Document", "normalise", "read_documents"]
 
@@ -29,7 +30,7 @@ def read_documents(
     paths: Sequence[Path],
     memory: ReadingMemory | None = None,
     now_ns: int = 0,
-    encodings: Mapping[PurePath, str] = MappingProxyType({}),
+    encodings: Mapping[PurePath, str] = NO_NAMES,
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
 
@@ -90,14 +91,17 @@ class _Reading:
 
     def _settled(self, found: FoundFile | Skipped, content: FileContent, encoding: str | None) -> FileContent:
         """The content in that encoding; as it is, if it is that already."""
-        if content.evidence is None or content.encoding == (encoding or "") or isinstance(found, Skipped):
+        if content.evidence is None or isinstance(found, Skipped):
+            return content
+        if content.encoding == encoding or (encoding is None and content.second is not None):
             return content
         try:
             data = found.path.read_bytes()
         except OSError:
             return FileContent(reason="unreadable")
-        settled = FileContent(reason=UNKNOWN, evidence=content.evidence)
-        if encoding is not None:
+        if encoding is None:
+            settled = FileContent(reason=UNKNOWN, evidence=content.evidence, second=second_opinion(data))
+        else:
             text = decoded(without_padding(data), encoding)
             settled = replace(content_of(text, found.path), evidence=content.evidence)
         self.memory.learn(found, hashlib.sha256(data).digest(), settled, self.now_ns)
@@ -108,16 +112,15 @@ class _Reading:
         fresh = [document for document in content.documents if self._keep(document)]
         self.entries.append(
             FileRead(
-                path=str(path),
+                path=shown(path),
                 reason=content.reason or ("" if fresh else "duplicate"),
                 documents=len(fresh),
-                ids=tuple(document.id for document in fresh),
                 characters=sum(len(document.text) for document in fresh),
                 repeated=len(content.documents) - len(fresh),
                 bad_rows=content.bad_rows,
                 encoding=content.encoding,
                 replaced=content.replaced,
-                guesses=content.evidence.guesses(content.encoding) if content.evidence else (),
+                guesses=_guesses(content),
                 left_out=content.left_out,
             )
         )
@@ -135,3 +138,10 @@ def _content_of(data: bytes, path: Path, encoding: str) -> FileContent:
     if isinstance(found, Evidence):
         return FileContent(reason=UNKNOWN, evidence=found)
     return content_of(found, path) if found else FileContent(reason="not text")
+
+
+def _guesses(content: FileContent) -> tuple[str, ...]:
+    if content.evidence is None:
+        return ()
+    second = (content.second,) if content.second else ()
+    return tuple(dict.fromkeys((*content.evidence.guesses(content.encoding), *second)))

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from types import MappingProxyType
 
 from p2pfinetune.data.guess import Evidence, alone, weigh
 from p2pfinetune.data.letters import SHAPED
@@ -35,6 +36,8 @@ ESCAPES = (
 )
 STRANGE = frozenset({"Cc", "Cn", "Co", "Cs"})  # controls, and what is no character
 TAIL = 3  # bytes of an unfinished UTF-8 character, at most
+NO_NAMES: Mapping[PurePath, str] = MappingProxyType({})
+EVERYWHERE = PurePath()  # stands for all files where encodings are named
 MARKS = (  # UTF-32's little-endian mark begins with UTF-16's, so it is asked first
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -93,8 +96,8 @@ def _named(data: bytes, whole: bytes, encoding: str) -> FileText | None:
 
 
 def named(path: PurePath, encodings: Mapping[PurePath, str]) -> str:
-    """What is said of a file: by its own path, or by the nearest folder around it; empty where nothing is."""
-    return next((encodings[one] for one in (path, *path.parents) if one in encodings), "")
+    """What is said of a file: by its own path, by the nearest folder around it, of all; empty where nothing is."""
+    return next((encodings[one] for one in (path, *path.parents, EVERYWHERE) if one in encodings), "")
 
 
 def is_encoding(name: str) -> bool:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ ERROR, ASCII, CAPITAL, RUN, SINGLE = -12.0, -3.0, -2.5, 4.0, -4.0
 SIGN, USUAL_SIGN = -5.5, -3.6  # of any that stands between words, and of a usual one in Latin script
 RARER = -3.0  # nats before anything is read: encodings of machines of long ago, and of few
 COMMON = frozenset(
-    {"cp1252", "cp1250", "iso8859-2", "cp1254", "cp1251", "koi8_r", "cp1253"}
+    {"cp1252", "cp1250", "iso8859-2", "cp1254", "cp1251", "koi8-r", "cp1253"}
     | {"cp932", "euc_jp", "gb18030", "big5hkscs", "cp949"}
 )
 HOME = {"cp1252": 2.0}  # what most of the text that is not Unicode is in
@@ -78,6 +78,8 @@ class Candidate:
     """By the text alone, behind the best of this file: zero or less, in sixteenths, so that sums know no order."""
     text: int
     """Which text it gives, as a number among this file's: equal where hardly a character differs."""
+    fits: bool = True
+    """Whether some language has these letters. One that does not fit is never chosen, but still a rival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Evidence:
         """What people are shown: the encoding that was chosen, then the first of each text that is nearly as likely."""
         texts: dict[int, str] = {}
         for candidate in self.candidates:
-            if candidate.nats + prior(candidate.encoding) > -WITNESS:
+            if candidate.fits and candidate.nats + prior(candidate.encoding) > -WITNESS:
                 texts.setdefault(candidate.text, candidate.encoding)
         return tuple(dict.fromkeys([*([chosen] if chosen else []), *list(texts.values())[:SHOWN]]))
 
@@ -99,10 +101,13 @@ def weigh(data: bytes) -> Evidence:
     """The evidence of bytes that are no Unicode; takes milliseconds however many they are."""
     sample = sample_of(data)
     scores = {**_by_letters(sample), **_by_characters(sample)}
-    best = max(scores.values(), default=0.0)
-    behind = {name: -round((best - nats) * 16) / 16 for name, nats in scores.items()}
+    best = max((score.nats for score in scores.values()), default=0.0)
+    behind = {name: -round((best - score.nats) * 16) / 16 for name, score in scores.items()}
     ranked = sorted(behind, key=lambda name: (-behind[name] - prior(name), PREFERENCE[name]))[:KEPT]
-    return Evidence(tuple(map(Candidate, ranked, [behind[name] for name in ranked], _texts(ranked, sample))))
+    texts = _texts(ranked, sample)
+    return Evidence(
+        tuple(Candidate(name, behind[name], text, scores[name].fits) for name, text in zip(ranked, texts, strict=True))
+    )
 
 
 def sample_of(data: bytes) -> bytes:
@@ -164,8 +169,13 @@ class _Rows:
     """Rows in which a token is a common word, and what that weighs."""
 
 
-def _by_letters(sample: bytes) -> dict[str, float]:
-    """The likelihood of each encoding in its best language, where the text could be one at all."""
+class _Score(NamedTuple):
+    nats: float
+    fits: bool
+
+
+def _by_letters(sample: bytes) -> dict[str, _Score]:
+    """The likelihood of each encoding in its best language."""
     rows = _rows()
     bytes_ = np.frombuffer(sample, np.uint8)
     counts = np.bincount(bytes_, minlength=256)[128:].astype(np.float64)
@@ -173,12 +183,12 @@ def _by_letters(sample: bytes) -> dict[str, float]:
     nats = rows.nats @ counts + rows.before + _words(sample, rows)
     bad = rows.bad @ counts
     steps, bad_steps = _steps(bytes_, rows)
-    found: dict[str, float] = {}
+    found: dict[str, _Score] = {}
     for row, encoding in enumerate(rows.of):
         place = rows.encodings.index(encoding)
-        if bad[row] + bad_steps[place] <= MAX_BAD * total:
-            score = float(nats[row] + steps[place])
-            found[encoding] = max(score, found.get(encoding, -math.inf))
+        fits = bool(bad[row] + bad_steps[place] <= MAX_BAD * total)
+        score = _Score(float(nats[row] + steps[place]), fits)
+        found[encoding] = max(score, found.get(encoding, score))
     return found
 
 
@@ -220,6 +230,7 @@ def _steps_table() -> Floats:
     for first in AFAR:
         table[first, ODD] = table[ODD, first] = -3.0
         table[first, AFAR] = -0.2
+    table[MARK, FAR_LOW] = -2.0  # a capital stands at the beginning, where other encodings have signs
     for first, second in ((LOW, LOW), (LOW, UP), (UP, LOW), (UP, UP)):
         table[first, second] = -1.5  # in Latin script most letters are ASCII
     for low, up in ((ASCII_LOW, UP), (LOW, ASCII_UP), (LOW, UP), (FAR_LOW, FAR_UP)):
@@ -287,8 +298,8 @@ def _class(sign: str) -> int:
 # Encodings of several bytes a character
 
 
-def _by_characters(sample: bytes) -> dict[str, float]:
-    found = {}
+def _by_characters(sample: bytes) -> dict[str, _Score]:
+    found: dict[str, _Score] = {}
     for encoding, languages in EAST_ASIAN.items():
         text = sample.decode(encoding, errors="replace")
         counts = Counter(sign for sign in text if not sign.isascii())
@@ -299,10 +310,10 @@ def _by_characters(sample: bytes) -> dict[str, float]:
         for language in languages.values():
             each = {sign: _nats_of(sign, language) for sign in counts}
             bad = wrong + sum(count for sign, count in counts.items() if each[sign] < -10.0)
-            if bad <= MAX_BAD * total:
-                signs = sum(each[sign] * count for sign, count in counts.items())
-                singles = len(SINGLES.findall(text))
-                found[encoding] = signs + wrong * ERROR + singles * SINGLE - taken * ASCII
+            signs = sum(each[sign] * count for sign, count in counts.items())
+            singles = len(SINGLES.findall(text))
+            nats = signs + wrong * ERROR + singles * SINGLE - taken * ASCII
+            found[encoding] = _Score(nats, bad <= MAX_BAD * total)
     return found
 
 
@@ -370,7 +381,7 @@ def _decided(evidence: Evidence, others: Mapping[str, int]) -> str | None:
         evidence.candidates,
         key=lambda one: (-_total(one, others, most), PREFERENCE[one.encoding]),
     )
-    if not ranked:
+    if not ranked or not ranked[0].fits:
         return None
     best = ranked[0]
     rival = next((one for one in ranked if one.text != best.text), None)

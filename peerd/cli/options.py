@@ -23,6 +23,7 @@ from peerd.errors import UsageError
 
 FIRST = (
     "data",
+    "encoding",
     "model",
     "trust",
     "reference",
@@ -40,6 +41,7 @@ FIRST = (
 
 METAVARS = {
     "data": "PATH",
+    "encoding": "[PATH=]NAME",
     "model": "NAME|PATH",
     "trust": "SCHEME",
     "reference": "FILE",
@@ -55,6 +57,7 @@ FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml
 PAIRS = {
     "trust_options": ("--trust-option", "top_k=3"),
     "merge_options": ("--merge-option", "trimmed=0.3"),
+    "encoding": ("--encoding", "old-mail=koi8-r"),
 }
 """Fields that are given as SWITCH KEY=VALUE, the switch and an example."""
 
@@ -86,7 +89,7 @@ def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Paramet
     option = typer.Option(
         switch,
         help=text + _choices(name) + _shown(default),
-        metavar="KEY=VALUE" if name in PAIRS else METAVARS.get(name),
+        metavar=METAVARS.get(name, "KEY=VALUE" if name in PAIRS else None),
         show_default=False,
         rich_help_panel="Options" if name in FIRST else "More options, all remembered too",
     )
@@ -116,13 +119,21 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if value is None or value == []:
             continue
-        if name in PAIRS:
+        if name == "encoding":
+            found[name] = dict(_encoding(text) for text in value if text)
+        elif name in PAIRS:
             found[name] = dict(_pair(text, *PAIRS[name]) for text in value)
         elif isinstance(value, list):
             found[name] = [text for text in value if text]
         else:
             found[name] = value
     return found
+
+
+def _encoding(text: str) -> tuple[str, str]:
+    """A path and what its text is in; an empty path where that is said of all."""
+    path, _, name = text.rpartition("=")
+    return path, name
 
 
 def _pair(text: str, switch: str, example: str) -> tuple[str, Any]:

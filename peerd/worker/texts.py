@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from peerd.config import Config
@@ -43,9 +43,15 @@ def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: R
         dealer=dealer,
         memory=memory,
         now_ns=time.time_ns(),
+        encodings=encodings(config),
     )
     check_text(base.name, base.model, corpus)
     return corpus
+
+
+def encodings(config: Config) -> dict[PurePath, str]:
+    """What the user said of text that is not Unicode."""
+    return {PurePath(path): name for path, name in config.encoding.items()}
 
 
 def text_now(report: ReadReport) -> TextNow:
@@ -71,7 +77,7 @@ def read_reference(config: Config, base: Base) -> Any:
         return None
     from p2pfinetune.data.corpus import read_whole
 
-    return read_whole([Path(config.reference)], base.tokenizer, context=config.context)
+    return read_whole([Path(config.reference)], base.tokenizer, context=config.context, encodings=encodings(config))
 
 
 def told(corpus: Corpus) -> list[str]:

@@ -104,7 +104,7 @@ def test_the_files_of_a_folder_settle_what_a_line_leaves_open():
 
     assert alone(lone) is None
     assert {settled[path] for path in weighed} == {"cp1250"}
-    assert settled[PurePath("/notes/russian.txt")] == "koi8_r"
+    assert settled[PurePath("/notes/russian.txt")] == "koi8-r"
 
 
 def test_the_order_of_reading_settles_nothing():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from p2pfinetune.data import documents
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.reading_memory import ReadingMemory
+from p2pfinetune.data.second_opinion import second_opinion
 from tests.p2pfinetune.foreign_texts import TEXTS, page, sentences
 
 NOW = 4_000_000_000_000_000_000
@@ -62,6 +64,20 @@ def test_what_somebody_says_of_a_folder_or_a_file_overrules_every_guess_but_unic
         "wide.txt": "utf-16-le",
     }
     assert told(tmp_path / "c", encodings={**said, tmp_path: "cp1253"})["guessed.txt"] == "cp1253"
+
+
+def test_a_second_opinion_is_shown_where_a_file_stays_open_and_asked_for_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(documents, "second_opinion", lambda data: asked.append(data) or "cp1258")
+    (tmp_path / "open.txt").write_bytes("već".encode("cp1250"))
+    (tmp_path / "sure.txt").write_bytes(page("Greek").encode("cp1253"))
+    memory = ReadingMemory()
+
+    reports = [read_documents([tmp_path], memory, NOW)[1] for _ in range(2)]
+
+    assert asked == ["već".encode("cp1250")]
+    assert {report.entries[0].guesses[-1] for report in reports} == {"cp1258"}
+    assert second_opinion(page("Russian").encode("koi8_r")) == "koi8-r"
 
 
 def test_the_report_names_every_guess_and_what_else_it_might_be(tmp_path):

@@ -80,6 +80,12 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
         ({"name": "bob\x1b[2J"}, "--name"),
         ({"group": "a\u202eb"}, "--group"),
         ({"group": ""}, "--group"),
+        ({"encoding": {"": "cp125"}}, "--encoding: Python knows no encoding 'cp125'"),
+        ({"encoding": {"": "rot13"}}, "--encoding: Python knows no encoding 'rot13'"),
+        ({"encoding": {"nowhere": "cp1250"}}, "--encoding: cannot find .*nowhere"),
+        ({"data": ("caf\udce9",)}, r"caf\\xe9: this name holds bytes that are no UTF-8"),
+        ({"reference": "caf\udce9"}, "no UTF-8"),
+        ({"name": "caf\udce9"}, "--name: caf.*xe9 holds bytes that are no UTF-8"),
     ],
 )
 def test_a_mistake_names_its_option(text: str, options: dict[str, object], says: str) -> None:
@@ -88,6 +94,14 @@ def test_a_mistake_names_its_option(text: str, options: dict[str, object], says:
 
     assert caught.value.hint
     assert "\x1b" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
+def test_encodings_are_named_for_all_and_for_folders(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(text).parent)
+    config = checked(Config(data=(text,), encoding={"": "cp1250", "notes": "KOI8_R"}))
+
+    assert config.encoding == {"": "cp1250", text: "koi8-r"}
 
 
 def test_an_unknown_scheme_is_answered_with_those_there_are(text: str) -> None:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import msgspec
@@ -15,9 +16,9 @@ from peerd import documents, lock
 from peerd.cli import main
 from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
-from peerd.cli.start import LAST_LINES, _still_starting, last_words
+from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config
-from peerd.errors import StoreError, TransportError, UsageError
+from peerd.errors import NotHealthy, StoreError, TransportError, UsageError
 from peerd.paths import Paths
 from peerd.status import BannedNow
 
@@ -371,6 +372,32 @@ def test_a_home_that_remembers_the_twin_as_a_switch_goes_on(
     assert tomllib.loads((home / "config.toml").read_text())["twin"] == twin
 
 
+def test_encodings_are_given_for_all_or_for_a_folder_remembered_and_forgotten(
+    home: Path, text: Path, say: Any, started: Started
+) -> None:
+    codes = [
+        say("start", "--home", home, "--data", text, "--encoding", "cp1250", "--encoding", f"{text}=866")[0],
+        say("start", "--home", home)[0],
+        say("start", "--home", home, "--encoding", "")[0],
+    ]
+
+    assert codes == [0, 0, 0]
+    assert [config.encoding for config in started.configs] == [{"": "cp1250", str(text): "cp866"}] * 2 + [{}]
+
+
+def test_names_that_are_no_utf_8_are_refused_by_name_and_not_by_a_traceback(home: Path, text: Path, say: Any) -> None:
+    for words in (
+        ("start", "--home", home, "--data", f"{text}/caf\udce9"),
+        ("start", "--home", home, "--data", text, "--group-key", "caf\udce9"),
+        ("status", "--home", "caf\udce9"),
+    ):
+        code, out, err = say(*words, "--json")
+
+        assert code == 2
+        assert r"caf\xe9" in err
+        assert r"caf\xe9" in json.loads(out)["error"]["message"]
+
+
 def test_a_robust_merge_rule_is_chosen_with_its_options(home: Path, text: Path, say: Any, started: Started) -> None:
     chosen = ("--merge", "trimmed-mean", "--merge-option", "trimmed=0.3")
 
@@ -577,6 +604,20 @@ def test_what_a_daemon_said_at_its_end_is_told_whole_however_much_it_had_logged_
     assert last_words(log) == error
     assert last_words("a\nb\n") == ["a", "b"]
     assert last_words("\n".join(map(str, range(99)))) == [str(i) for i in range(99 - LAST_LINES, 99)]
+
+
+def test_nobody_waits_in_the_background_for_a_worker_that_dies_again_and_again(
+    daemon: Any, view: Any, text: Path, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = msgspec.structs.replace(view.status(), state="starting")
+    dying = msgspec.structs.replace(now.worker, restarts=2, last_error="exit code 1")
+    monkeypatch.setattr(view, "status", lambda: msgspec.structs.replace(now, worker=dying))
+    process = SimpleNamespace(poll=lambda: None, returncode=None)
+
+    with pytest.raises(NotHealthy, match=r"its worker died 2 times while it was starting \(exit code 1\)"):
+        _until_ready(process, daemon.paths, as_json=False, begun=0)
+    with pytest.raises(NotHealthy):
+        _still_starting(daemon.paths, as_json=False)
 
 
 @pytest.mark.parametrize(("state", "said"), [("starting", "runs, and is not ready yet"), ("training", "is ready")])
