@@ -26,6 +26,8 @@ from p2pfinetune.data.near_duplicates import MOST_SHARED, Sequences
 COMMON = 10  # groups; more hold a sequence only if it is boilerplate or a turn of phrase
 LEAST_OWN = 0.3  # of a document's sequences: with less it is told from others by next to nothing
 
+AT_ONCE = 1 << 20  # sequences that are looked up together
+
 Numbers = NDArray[np.int64]
 Marks = NDArray[np.bool_]
 
@@ -54,10 +56,11 @@ class Shared:
         ordered = np.sort(every)
         values = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         del ordered
-        numbered = [_numbered(values, some) for some in found]
-        sequence = np.concatenate([*numbered, np.empty(0, np.int64)])
-        edges = np.cumsum([0, *map(len, numbered)])
-        return Shared(sequence, np.repeat(np.arange(len(found)), np.diff(edges)), edges, values, sizes)
+        parts = [_numbered(values, every, begin) for begin in range(0, len(every), AT_ONCE)]
+        sequence, places = np.column_stack([*parts, np.empty((2, 0), np.int64)])
+        document = np.searchsorted(np.cumsum(sizes), places, "right")
+        edges = np.searchsorted(document, np.arange(len(found) + 1))
+        return Shared(sequence, document, edges, values, sizes)
 
     def rows(self, document: int) -> slice:
         """Those of one document."""
@@ -90,24 +93,29 @@ def _grouped(shared: Shared, counted: Marks, own: Numbers) -> Numbers:
     """By the counted rows alone; `own` is what each document's share is taken of."""
     labels = np.arange(len(shared.sizes))
     owners = np.full(len(shared.values), -1)  # the group that had each sequence first
-    for document in np.lexsort([labels, -shared.sizes]).tolist():
-        rows = shared.rows(document)
-        mine = shared.sequence[rows][counted[rows]]
+    sequence, document = shared.sequence[counted], shared.document[counted]
+    edges = np.searchsorted(document, np.arange(len(labels) + 1))
+    some = np.flatnonzero(np.diff(edges))
+    for one in some[np.lexsort([some, -shared.sizes[some]])].tolist():
+        mine = sequence[edges[one] : edges[one + 1]]
         held = owners[mine]
         known = held >= 0
         if known.any():
             groups, counts = np.unique(held[known], return_counts=True)
             best = int(counts.argmax())
-            if counts[best] > MOST_SHARED * own[document]:
-                labels[document] = groups[best]
-        owners[mine[~known]] = labels[document]
+            if counts[best] > MOST_SHARED * own[one]:
+                labels[one] = groups[best]
+        owners[mine[~known]] = labels[one]
     return labels
 
 
-def _numbered(values: Sequences, some: Sequences) -> Numbers:
-    """Where those of `some` that are among the values stand there."""
-    places = np.searchsorted(values, some)
-    return places[np.append(values, np.uint64(0))[places] == some] if len(values) else places[:0]
+def _numbered(values: Sequences, every: Sequences, begin: int) -> Numbers:
+    """Which of the values some of every sequence are, and where those stand that are one: (2, so many)."""
+    some = every[begin : begin + AT_ONCE]
+    numbers = np.searchsorted(values, some)
+    hits = np.flatnonzero(np.append(values, np.uint64(0))[numbers] == some)
+    hits = hits[numbers[hits] < len(values)]
+    return np.stack([numbers[hits], begin + hits])
 
 
 def _packed(high: Numbers, low: Numbers) -> NDArray[np.uint64]:

@@ -195,7 +195,7 @@ class Jobs:
             precision_why=chosen.why,
             twin="on" if company.trains else "off",
             twin_why=company.why,
-            notices=[learner.said] if learner.said else [],
+            notices=[said for said in (learner.said, dealer.notice) if said],
         )
 
     def _train(self, job: TrainSteps) -> Stepped:

@@ -227,6 +227,17 @@ def test_what_was_trained_on_is_not_held_out_when_the_held_out_text_is_deleted(h
     assert "has to be new text" in caught.value.hint
 
 
+def test_a_collection_of_versions_of_one_text_is_refused_with_the_reason(home):
+    original = " ".join(f"word{i}" for i in range(600))
+    for path in home.notes.iterdir():
+        path.write_text(original.replace("word30", path.stem))
+
+    with pytest.raises(TooLittleText, match="10 documents kept in one split with near copies") as caught:
+        home.read(has_learnt=False)
+    assert "near copies stay together" in caught.value.hint
+    assert not home.splits.exists()
+
+
 def test_near_copies_are_told_in_the_report(home):
     original = (home.notes / "note-0.txt").read_text()
     (home.notes / "copy of note.txt").write_text(original + " and more")

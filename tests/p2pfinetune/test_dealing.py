@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfinetune.data import dealing, groups
+from p2pfinetune.data.blocks import cut
 from p2pfinetune.data.dealer import Dealer
 from p2pfinetune.data.documents import Document
 from p2pfinetune.data.near_duplicates import MOST_SHARED, sequences
@@ -137,6 +138,17 @@ def test_who_joins_a_group_later_goes_where_the_group_is():
     later = dealt([text(i) for i in range(40)] + [edited(text(i), 7) for i in range(40)], dealer)
 
     assert later == [first[i] for i in range(40)] * 2
+
+
+def test_the_blocks_of_two_versions_of_one_file_stand_in_the_same_splits():
+    lines = [text(i, 25).capitalize() + "." for i in range(400)]
+    changed = [*lines[:100], text(900, 25), *lines[105:250], *lines[260:], text(901, 200)]
+    old, new = cut("\n".join(lines)), cut("\n".join(changed))
+    places = dealt(list(dict.fromkeys([*old, *new])))
+
+    assert len(old) > 15
+    assert set(places) >= {"train", "test"}
+    assert max(shares(list(dict.fromkeys([*old, *new])), places).values()) <= MOST_SHARED
 
 
 def test_an_edited_text_stays_where_it_was_though_the_old_one_is_gone():
