@@ -12,6 +12,7 @@ import trio
 
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
+from peerd import known_types
 from peerd.ending import asked_by
 from peerd.net.libp2p.dialling import keep_what_is_heard
 from peerd.net.libp2p.frames import place_of, read_message, write_message
@@ -87,6 +88,7 @@ async def run(
     warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Serve until it is asked to end; returns what happened, counted. Raises TransportError when it cannot listen."""
+    known_types.work_out()
     addresses = parse_listen(listen)
     bury_strangers(list)  # it has no children of its own
     rendezvous = Rendezvous(State(), trio.current_time, dice, warn)

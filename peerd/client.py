@@ -27,7 +27,7 @@ import msgspec
 
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import Which
-from peerd import documents, questions
+from peerd import documents, known_types, questions
 from peerd.credentials import peer_uid
 from peerd.errors import (
     Busy,
@@ -48,6 +48,8 @@ from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 HOST = "peerd"  # the only host that the daemon answers to
 QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+known_types.work_out()  # here, since a program may have a client in each of its threads
 
 Answer = TypeVar("Answer")
 _ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}

@@ -23,7 +23,7 @@ import msgspec
 
 from p2pfinetune.data.corpus import glance
 from p2pfinetune.names import Digest
-from peerd import __version__, faults, logs
+from peerd import __version__, faults, known_types, logs
 from peerd.apart import apart
 from peerd.api import application
 from peerd.boundary import Failures, Guarded, Tasks, once, ours
@@ -114,6 +114,7 @@ async def run(
 
     Raises PeerdError: AlreadyRunning, UsageError (text, model or options cannot be used), StoreError, TransportError.
     """
+    known_types.work_out()
     paths.prepare()
     sys.setswitchinterval(SWITCH_SECONDS)
     with hold(paths.lock, version=__version__, socket=paths.socket) as held:
