@@ -59,7 +59,7 @@ def base_named(name: str) -> Base:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)).eval().requires_grad_(False)
     nothing = Digest("")
-    return Base(name, model, None, nothing, nothing, torch.device("cpu"))  # type: ignore[arg-type]
+    return Base(name, model, None, nothing, nothing, nothing, torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def text(vocabulary: int) -> TokenSplit:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.fingerprints import canonical_json
+from p2pfinetune.fingerprints import bare_tokenizer_digest, canonical_json
 from p2pfinetune.names import Digest
 from p2pfinetune.precision import Precision
 from p2pfinetune.targets import check_injected, find_targets, is_transposed
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from p2pfinetune.models import Base
 
 __all__ = [
-    "AdaptedModel", "Adapter", "AdapterSpec", "attach", "disabled", "initial_adapter", "network_digest", "read",
-    "resolve_targets", "write",
+    "AdaptedModel", "Adapter", "AdapterSpec", "attach", "disabled", "first_network_digest", "initial_adapter",
+    "network_digest", "read", "resolve_targets", "tree_of", "write",
 ]  # fmt: skip
 
 MAX_RANK = 1024
@@ -245,9 +245,32 @@ def disabled(adapted: AdaptedModel) -> Iterator[PreTrainedModel]:
 def network_digest(base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str) -> Digest:
     """What two peers must agree on to mix (design, section 3 'Networks'); see docs/protocol.md for the encoding."""
     meaning = {
-        "kind": "peerd network 1",
-        "base_tensors": base.tensors_digest,
+        "kind": "peerd network 2",
         "tokenizer": base.tokenizer_digest,
+        "config": base.config_digest,
+        **_what_is_adapted(base, spec, targets, initial, group),
+    }
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def first_network_digest(base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str) -> Digest:
+    """What the same network was called while neither configuration nor special tokens were part of it.
+
+    What was trained then goes on; whether it was with this configuration, nobody wrote down.
+    """
+    meaning = {
+        "kind": "peerd network 1",
+        "tokenizer": bare_tokenizer_digest(base.tokenizer),
+        **_what_is_adapted(base, spec, targets, initial, group),
+    }
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def _what_is_adapted(
+    base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str
+) -> dict[str, Any]:
+    return {
+        "base_tensors": base.tensors_digest,
         "targets": sorted(targets),
         "rank": spec.rank,
         "alpha": spec.alpha,
@@ -255,7 +278,6 @@ def network_digest(base: Base, spec: AdapterSpec, targets: Sequence[str], initia
         "initial": _start_digest(initial),
         "group": group,
     }
-    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
 
 
 def _start_digest(initial: Adapter) -> str:

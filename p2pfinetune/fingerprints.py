@@ -1,7 +1,8 @@
-"""Digests of what a base model is: its tensors as stored, and its tokenizer. Never of where it lies or its name.
+"""Digests of what a base model is: its tensors as stored, its configuration, and its tokenizer.
 
-Two peers that hold the same weights in different folders, shards or caches get the same digest. Tensors are hashed as
-bytes straight from the safetensors files: nothing is converted, and nothing but safetensors is read.
+Never of where it lies or its name: two peers that hold the same weights in different folders, shards or caches get the
+same digest. Tensors are hashed as bytes straight from the safetensors files: nothing is converted, and nothing but
+safetensors is read. Of the configuration, what changes the function that is computed counts (`meaning_of`, ADR 0022).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,16 @@ from p2pfinetune.names import Digest
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 CHUNK_BYTES = 1 << 20
+
+
+BOOKKEEPING = frozenset({
+    "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "problem_type",
+    "return_dict", "use_cache", "tokenizer_class", "use_mamba_kernels", "chunk_size_feed_forward", "pretraining_tp",
+})  # fmt: skip
+"""Of a configuration, with ways to compute the same."""
+NOT_COMPUTED_BEFORE = ("_", "output_", "initializer", "init_", "summary_")
+NOT_COMPUTED_WITHIN = ("dropout", "pdrop", "layerdrop", "aux_loss", "z_loss", "jitter")  # in training alone
+NOT_COMPUTED_AFTER = ("_token_id",)  # special tokens are the tokenizer's
 
 
 class StoredTensor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -72,8 +84,63 @@ def tensors_digest(stored: Sequence[StoredTensor], same: Mapping[str, str]) -> D
     return Digest(hashlib.sha256(canonical_json(sorted(entries))).hexdigest())
 
 
+def config_digest(config: Any) -> Digest:
+    """Digest over what the configuration of a model changes of the function that it computes."""
+    return Digest(hashlib.sha256(canonical_json(meaning_of(config))).hexdigest())
+
+
+def meaning_of(config: Any) -> dict[str, Any]:
+    """The configuration without its defaults, bookkeeping, and what matters in training alone; in one spelling.
+
+    To leave a default out is to fill it in, for all who have the same library; and where a later one knows more fields,
+    which its defaults leave as they were, nothing changes. What a family does not know changes nothing either.
+    """
+    text = config.get_text_config()
+    try:
+        default = type(text)().to_dict()
+    except (TypeError, ValueError, AttributeError, KeyError):  # a family without defaults
+        default = None
+    chosen = {
+        name: _spelled(value)
+        for name, value in text.to_dict().items()
+        if _is_part(name) and (default is None or (name in default and _spelled(default[name]) != _spelled(value)))
+    }
+    return {**chosen, "model_type": str(text.model_type)}
+
+
+def _is_part(name: str) -> bool:
+    return not (
+        name in BOOKKEEPING
+        or name.startswith(NOT_COMPUTED_BEFORE)
+        or name.endswith(NOT_COMPUTED_AFTER)
+        or any(word in name for word in NOT_COMPUTED_WITHIN)
+    )
+
+
+def _spelled(value: Any) -> Any:
+    """1e6, 1000000 and 1000000.0 are one number; JSON has no infinity and no tuples."""
+    if isinstance(value, Mapping):
+        return {str(key): _spelled(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(inner) for inner in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
 def tokenizer_digest(tokenizer: Any) -> Digest:
-    """Digest over what turns text into ids: the backend's own JSON without the state of the last call."""
+    """Digest over what turns a text into ids: the vocabulary and its rules, and the special tokens put around it."""
+    meaning = {
+        "text": bare_tokenizer_digest(tokenizer),
+        "around": [int(i) for i in tokenizer("a")["input_ids"]],
+        "end": tokenizer.eos_token_id,
+        "begin": tokenizer.bos_token_id,
+    }
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def bare_tokenizer_digest(tokenizer: Any) -> Digest:
+    """Over the backend's own JSON without the state of the last call: all that `peerd network 1` knew of it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # a tokenizer written in Python: its vocabulary and kind are what there is to compare
         meaning: Any = {"kind": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from p2pfinetune import guard
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, network_digest, write
+from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, first_network_digest, network_digest, write
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
@@ -31,7 +31,7 @@ from p2pfinetune.generate import continuation
 from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
 from p2pfinetune.merge import RULES
 from p2pfinetune.models import Base, public_name
-from p2pfinetune.names import PeerId, Refusal, Served, TrustRow, Which
+from p2pfinetune.names import Digest, PeerId, Refusal, Served, TrustRow, Which
 from p2pfinetune.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.progress import Progress
 from p2pfinetune.round_result import Collaboration, TrainReport, held_out
@@ -118,6 +118,7 @@ class Learner:
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
         initial = self._adapted.initial
+        self._group = group
         self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
@@ -301,7 +302,8 @@ class Learner:
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
-        memory, fingerprint = load_memory(path, self.network, with_twin=self._twin.is_wanted)
+        with_twin, formerly = self._twin.is_wanted, self._formerly()
+        memory, fingerprint = load_memory(path, self.network, with_twin=with_twin, formerly=formerly)
         self._trainer.load_state(memory.trainer)
         self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
         self._twin.is_alone = memory.is_alone
@@ -321,7 +323,7 @@ class Learner:
 
     def restore_best(self, path: Path, loss: float) -> None:
         """The other half of `restore`; `loss` is measured again where the text has changed since."""
-        self._best, fingerprint = load_best(path, self.network)
+        self._best, fingerprint = load_best(path, self.network, self._formerly())
         changed = fingerprint != self._corpus.fingerprint
         self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
 
@@ -351,6 +353,11 @@ class Learner:
         twin = self._twin
         self._served = "personal" if twin.trainer is None else chosen(personal, self.best_guard, twin.best_loss)
         return self._served
+
+    def _formerly(self) -> Digest:
+        """What this network was called by the first version."""
+        adapted = self._adapted
+        return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.initial, self._group)
 
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:

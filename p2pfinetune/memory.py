@@ -20,7 +20,10 @@ from p2pfinetune.twin_choice import TOO_LATE, WAY_OUT, Begun
 
 LEARNER, BEST = "learner", "best"
 
-ANOTHER_NETWORK = "it was written for another base model, adapter or group; use another --home, or the old options"
+ANOTHER_NETWORK = (
+    "it was written for another base model (its tensors, config.json or tokenizer), adapter or group; use another "
+    "--home, or the old model and options"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,10 +68,13 @@ def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -
     save_groups(path, LEARNER, values, groups)
 
 
-def load_memory(path: Path, network: Digest, *, with_twin: bool) -> tuple[Memory, str]:
-    """The memory and the fingerprint of its text; a twin that is not asked for is left behind."""
+def load_memory(path: Path, network: Digest, *, with_twin: bool, formerly: Digest | None = None) -> tuple[Memory, str]:
+    """The memory and the fingerprint of its text; a twin that is not asked for is left behind.
+
+    `formerly`: what an earlier version called the same network, where this one calls it otherwise.
+    """
     values, groups = load_groups(path, LEARNER)
-    _must_be_of(path, values, network)
+    _must_be_of(path, values, network, formerly)
     try:
         is_alone = values.get("is_alone") is True and "twin" not in groups
         if with_twin and not is_alone and "twin" not in groups:
@@ -115,10 +121,10 @@ def save_best(path: Path, network: Digest, fingerprint: str, best: Adapter) -> N
     save_groups(path, BEST, {"network": network, "fingerprint": fingerprint}, {"best": best.tensors})
 
 
-def load_best(path: Path, network: Digest) -> tuple[Adapter, str]:
+def load_best(path: Path, network: Digest, formerly: Digest | None = None) -> tuple[Adapter, str]:
     """The adapter and the fingerprint of the text that it was best on."""
     values, groups = load_groups(path, BEST)
-    _must_be_of(path, values, network)
+    _must_be_of(path, values, network, formerly)
     try:
         return Adapter(groups["best"]), str(values["fingerprint"])
     except (KeyError, ValueError) as error:
@@ -134,8 +140,8 @@ def _precision(values: Mapping[str, Any]) -> Precision | None:
     return next((precision for precision in PRECISIONS if precision == values.get("precision")), None)
 
 
-def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest) -> None:
-    if values.get("network") != network:
+def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly: Digest | None) -> None:
+    if values.get("network") not in {network, formerly or network}:
         raise CheckpointError(f"{path} belongs to another network", ANOTHER_NETWORK)
 
 

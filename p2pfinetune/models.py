@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pfinetune import nano
 from p2pfinetune.errors import ModelError
-from p2pfinetune.fingerprints import StoredTensor, stored_tensors, tensors_digest, tokenizer_digest
+from p2pfinetune.fingerprints import StoredTensor, config_digest, stored_tensors, tensors_digest, tokenizer_digest
 from p2pfinetune.names import Digest
 from p2pfinetune.precision import Precision
 
@@ -46,6 +46,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     tensors_digest: Digest
     tokenizer_digest: Digest
+    config_digest: Digest
     device: torch.device
     precision: Precision = "fp32"
 
@@ -107,6 +108,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
         tokenizer=tokenizer,
         tensors_digest=tensors_digest(stored, _canonical_names(model, stored)),
         tokenizer_digest=tokenizer_digest(tokenizer),
+        config_digest=config_digest(model.config),
         device=chosen,
         precision=precision,
     )

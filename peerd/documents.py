@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
-from peerd.status import SCHEMA_VERSION, BannedNow, MergesNow, NeighbourNow, PrivacyNow, RoundRecord, SentNow, Status
+from peerd.status import (
+    SCHEMA_VERSION,
+    BannedNow,
+    MergesNow,
+    NeighbourNow,
+    PrivacyNow,
+    RoundRecord,
+    SentNow,
+    Status,
+    TextNow,
+)
 
 MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
@@ -243,6 +253,45 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Where a detached daemon writes; None in the foreground."""
 
 
+class FileFate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one file, or of a folder that was left out whole."""
+
+    path: str
+    reason: str
+    """Why nothing of it is used; empty where something is."""
+    documents: int
+    """That no earlier file gave."""
+    characters: int
+    """Of these documents."""
+    repeated: int
+    """Documents equal to an earlier one."""
+    bad_rows: int
+    """Rows of a .jsonl file that are no JSON or have no text."""
+    encoding: str
+    """Empty where it was not opened."""
+    guesses: list[str]
+    """Encodings that it may be in, the best first, where it was guessed."""
+    replaced: int
+    """Characters that stand for bytes which mean nothing in that encoding."""
+    left_out: dict[str, int]
+    """Characters that are no text of a person's, by reason."""
+    near_copies: int
+    """Documents that are near copies of others, here or in another file."""
+    splits: dict[str, int]
+    """Documents by the split that they were dealt to: train, trust, guard, test; `no split` for near copies of
+    documents in several; `new` for those that no daemon of this home has read yet."""
+
+
+class TextRead(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd read`."""
+
+    data: list[str]
+    text: TextNow
+    """All files together."""
+    files: list[FileFate]
+    """In the order in which they were found."""
+
+
 class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd dashboard`; the address works once, for one browser."""
 
@@ -291,6 +340,7 @@ DATA: dict[str, Any] = {
     "sent": Sent,
     "id": Identity,
     "paths": dict[str, str],
+    "read": TextRead,
     "metrics": Metrics,
     "generate": Generated,
     "export": Exported,

@@ -71,7 +71,7 @@ def contradiction(trust: HeldOut | None, guard: HeldOut | None) -> str:
         f"Two parts of your text that were held out contradict one another: beside the base model's, the perplexity "
         f"fell on the {fell} split ({_signed(min(one.nats, other.nats))}) and rose on the {rose} split "
         f"({_signed(max(one.nats, other.nats))}), each by more than its interval. Do not rely on either figure: the "
-        "text may be of very different kinds, or hold near copies; more text settles it"
+        "text may be of very different kinds, or hold near copies; more text settles it."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from p2pfinetune.names import PeerId
 from peerd import figures
+from peerd.documents import FileFate
 from peerd.peer_names import title
 from peerd.perplexity import MAX_PERPLEXITY
 from peerd.render import printable, share, some
@@ -73,6 +74,24 @@ def refusals(counts: Mapping[str, int]) -> str:
 def text_used(now: TextNow) -> str:
     """How much of the data is trained on."""
     return f"{some(now.documents, 'document')} from {some(now.files, 'file')}, {some(now.characters, 'character')}"
+
+
+def fate(file: FileFate) -> str:
+    """What became of one file, in one line."""
+    left_out = f"left out of it: {refusals(file.left_out)}" if file.left_out else ""
+    if file.reason:
+        return f"left out  {printable(file.path)}: {printable(file.reason)}"
+    guessed = " (guessed)" if file.guesses else ""
+    parts = [
+        f"{some(file.documents, 'document')}, {some(file.characters, 'character')}, {file.encoding}{guessed}",
+        f"{some(file.replaced, 'character')} unreadable" if file.replaced else "",
+        f"{some(file.near_copies, 'document')} near copies of others" if file.near_copies else "",
+        f"{some(file.repeated, 'document')} read before" if file.repeated else "",
+        f"{some(file.bad_rows, 'row')} without text" if file.bad_rows else "",
+        left_out,
+        refusals(file.splits),
+    ]
+    return f"used      {printable(file.path)}: " + "; ".join(part for part in parts if part)
 
 
 def text_not_used(now: TextNow) -> list[str]:

@@ -115,6 +115,7 @@ class _Reading:
                 path=shown(path),
                 reason=content.reason or ("" if fresh else "duplicate"),
                 documents=len(fresh),
+                ids=tuple(document.id for document in fresh),
                 characters=sum(len(document.text) for document in fresh),
                 repeated=len(content.documents) - len(fresh),
                 bad_rows=content.bad_rows,

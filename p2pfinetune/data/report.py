@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from p2pfinetune.names import Digest
+
 TEXT_FIELDS = ("text", "content", "body", "message", "sentence")  # the first one that holds a string is a row's text
 NAMED_PATHS = 3  # so many examples of each reason stand in a report for people
 UNKNOWN = "unknown encoding"  # why a file is left out that looks like text
@@ -23,6 +25,8 @@ class FileRead:
     """Why nothing of it is used, a short fixed phrase; empty where at least one document is."""
     documents: int = 0
     """That no earlier file gave."""
+    ids: tuple[Digest, ...] = ()
+    """Of these documents, in their order."""
     characters: int = 0
     """Of these documents."""
     repeated: int = 0

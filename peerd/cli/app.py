@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("sent", "ask", "sent", "peerd sent --last 5"),
     ("id", "ask", "identity", "peerd id"),
     ("paths", "ask", "paths", "peerd paths --home ~/second-peer"),
+    ("read", "reading", "read", "peerd read --data ~/notes"),
     ("metrics", "ask", "metrics", "peerd metrics | grep peerd_refusals_total"),
     ("unban", "act", "unban", "peerd unban alice"),
     ("generate", "act", "generate", 'peerd generate "Dear all," --max-tokens 40'),

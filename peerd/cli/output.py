@@ -22,7 +22,7 @@ from peerd.render import line, padded, written
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 GAP = 2  # columns of a terminal between those of a table
-OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|metrics|unban|generate|export|dashboard"
+OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|read|metrics|unban|generate|export|dashboard"
 _COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 
 

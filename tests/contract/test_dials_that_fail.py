@@ -119,6 +119,23 @@ def test_another_group_key_is_told_on_both_sides_by_which_has_one(
     play_libp2p(scenario)
 
 
+def test_who_has_the_key_and_goes_wrong_otherwise_is_not_said_to_lack_it(play_libp2p):
+    async def scenario(world):
+        other = await world.peer(psk="ab" * 32)
+        one = await world.peer(psk="ab" * 32)
+
+        wrong_name = await failed(one, other.addresses[0].partition("/p2p/")[0])
+        async with asyncio.timeout(30):
+            while not any("failed" in what for what in other.transport.counts()):  # noqa: ASYNC110  # another thread
+                await asyncio.sleep(0.01)
+
+        assert (wrong_name.reason, wrong_name.differs) == ("other-identity", ())
+        assert one.transport.met() == other.transport.met() == {}
+        assert isinstance(await one.transport.connect(other.id, other.addresses), Connected)
+
+    play_libp2p(scenario)
+
+
 @pytest.mark.parametrize(
     ("heard", "is_keyed", "kinds"),
     [

@@ -290,6 +290,7 @@ def test_all_that_peers_must_agree_on_is_part_of_the_network(tiny_base: Base, ad
         digest(tiny_base, adapted, alpha=9),
         digest(dataclasses.replace(tiny_base, tensors_digest="0" * 64), adapted),
         digest(dataclasses.replace(tiny_base, tokenizer_digest="0" * 64), adapted),
+        digest(dataclasses.replace(tiny_base, config_digest="0" * 64), adapted),
         digest(tiny_base, reseeded),
         network_digest(tiny_base, SPEC, adapted.targets[1:], adapted.initial, "lab"),
         network_digest(tiny_base, other_sharing, adapted.targets, adapted.initial, "lab"),  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def test_every_dropout_is_off_while_measuring() -> None:
     config = AutoConfig.for_model("gpt2", vocab_size=320, n_embd=32, n_layer=2, n_head=2, n_positions=64, **rates)
     with seeded(0, CPU):
         model = AutoModelForCausalLM.from_config(config)
-    base = Base("tiny", model, None, "", "", CPU)  # type: ignore[arg-type]
+    base = Base("tiny", model, None, "", "", "", CPU)  # type: ignore[arg-type]
     adapted = attach(base, AdapterSpec(rank=2, dropout=0.5))
     generator = torch.Generator().manual_seed(1)
     moved = {name: torch.randn(t.shape, generator=generator) for name, t in adapted.initial.tensors.items()}

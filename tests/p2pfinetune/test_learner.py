@@ -583,6 +583,27 @@ def test_three_models_continue_a_prompt(make: Callable[..., Learner]) -> None:
     assert texts["personal"] == texts["base"] != texts["own"]
 
 
+def test_what_was_trained_before_the_configuration_was_part_of_the_network_goes_on(
+    make: Callable[..., Learner], tmp_path: Path
+) -> None:
+    old, new, other = make(), make(), make()
+    old.train(4)
+    old.collaborate({})
+    old.network = old._formerly()
+    old.save(tmp_path / "saved")
+    old.save_best(tmp_path / "best")
+
+    new.restore(tmp_path / "saved")
+    new.restore_best(tmp_path / "best", old.best_guard)
+    assert new.network != old.network
+    assert new.personal().equals(old.personal())
+    other._group = "another"
+    for restore in (lambda: other.restore(tmp_path / "saved"), lambda: other.restore_best(tmp_path / "best", 1.0)):
+        with pytest.raises(CheckpointError, match="another network") as caught:
+            restore()
+        assert "config.json" in caught.value.hint
+
+
 def test_the_personal_adapter_is_exported(make: Callable[..., Learner], tmp_path: Path) -> None:
     from p2pfinetune.peft_folder import import_folder
 

@@ -131,6 +131,59 @@ def test_another_tokenizer_has_another_digest(tiny_base: Base, copy_of: Folders)
     assert load_base(str(folder), device="cpu").tokenizer_digest != tiny_base.tokenizer_digest
 
 
+def edited(folder: Path, file: str, **changes: object) -> Path:
+    """Fields of a JSON file changed; None: taken out."""
+    content = {**json.loads((folder / file).read_text()), **changes}
+    (folder / file).write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        {"rms_norm_eps": 1e-5},
+        {"hidden_act": "gelu"},
+        {"max_position_embeddings": 128},
+    ],
+    ids=str,
+)
+def test_what_the_configuration_changes_of_the_function_is_part_of_the_digest(
+    tiny_base: Base, copy_of: Folders, changes: dict[str, object]
+) -> None:
+    base = load_base(str(edited(copy_of("other"), "config.json", **changes)), device="cpu")
+
+    assert base.tensors_digest == tiny_base.tensors_digest
+    assert base.config_digest != tiny_base.config_digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rms_norm_eps": None, "hidden_act": None, "rope_parameters": None, "initializer_range": None},
+        {"rms_norm_eps": 1e-6, "hidden_act": "silu", "attention_bias": False},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000}},
+        {"dtype": "bfloat16", "transformers_version": "5.0.0", "architectures": ["Other"], "_name_or_path": "/home/me"},
+        {"attention_dropout": 0.1, "use_cache": False, "eos_token_id": 7, "unsloth_fixed": True},
+    ],
+    ids=["defaults left out", "defaults spelled out", "a number spelled otherwise", "bookkeeping", "of training alone"],
+)
+def test_what_it_says_of_the_same_function_is_not(
+    tiny_base: Base, copy_of: Folders, changes: dict[str, object]
+) -> None:
+    base = load_base(str(edited(copy_of("same"), "config.json", **changes)), device="cpu")
+
+    assert base.config_digest == tiny_base.config_digest
+
+
+@pytest.mark.parametrize("name", ["eos_token", "bos_token"])
+def test_another_special_token_is_another_tokenizer(tiny_base: Base, copy_of: Folders, name: str) -> None:
+    base = load_base(str(edited(copy_of("ends"), "tokenizer_config.json", **{name: "the"})), device="cpu")
+
+    assert base.tokenizer_digest != tiny_base.tokenizer_digest
+
+
 def test_the_tokenizer_digest_does_not_move_with_its_use(tiny_folder: Folders, tiny_base: Base) -> None:
     tokenizer = load_base(str(tiny_folder("llama")), device="cpu").tokenizer
     tokenizer("some words here", truncation=True, max_length=2)

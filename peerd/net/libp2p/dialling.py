@@ -67,13 +67,21 @@ class Tried(msgspec.Struct, frozen=True):
 
 
 class Ear:
-    """What the other end of a connection says first, before it has proved who it is."""
+    """What the other end of a connection says first, before it has proved who it is: as it comes, and in the clear."""
 
     def __init__(self, connection: Any) -> None:
-        self.heard = b""
-        raw = getattr(connection, "_conn", connection)  # beneath the group key
-        self._read = raw.read
-        raw.read = self._listening
+        self.heard = self._clear = b""
+        below = getattr(connection, "_conn", None)  # there is one beneath a group key
+        self._read = (below or connection).read
+        (below or connection).read = self._listening
+        if below is not None:
+            self._deciphered = connection.read
+            connection.read = self._reading
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether it has the group key that this peer has, or neither has one."""
+        return (self._clear or self.heard).startswith(IN_THE_CLEAR)
 
     async def rest(self) -> None:
         """What waits already of the first words."""
@@ -83,6 +91,11 @@ class Ear:
     async def _listening(self, size: int | None = None) -> bytes:
         data: bytes = await self._read(size)
         self.heard += data[: MAX_HEARD - len(self.heard)]
+        return data
+
+    async def _reading(self, size: int | None = None) -> bytes:
+        data: bytes = await self._deciphered(size)
+        self._clear += data[: MAX_HEARD - len(self._clear)]
         return data
 
 
@@ -109,7 +122,7 @@ def keep_what_is_heard(host: Any, met: Callable[[Iterable[str]], None]) -> None:
                 await ear.rest()
             raise held.failure
         finally:  # given up for its slowness too: whoever lacks the key waits for an answer
-            if not found:
+            if not found and not ear.is_understood:
                 met(caller(ear.heard, is_keyed=getattr(network, "psk", None) is not None))
 
     network.upgrader.upgrade_security = upgrade_security
@@ -180,9 +193,12 @@ async def _dial_one(host: Any, name: ID, place: Address, *, is_asked: bool) -> F
             return None
         ear = ears.get(name)
         heard = ear.heard if ear is not None else None
+        if ear is not None and ear.is_understood:
+            heard = IN_THE_CLEAR  # under a key that both have, it was more than noise
         if heard == b"" and is_asked and not isinstance(held.failure, trio.TooSlowError):
             heard = await _first_words(place)  # a connection that is reset loses what was said on it
-        return why(held.failure, place, heard, is_keyed=getattr(network, "psk", None) is not None)
+        is_keyed = getattr(network, "psk", None) is not None and not (ear is not None and ear.is_understood)
+        return why(held.failure, place, heard, is_keyed=is_keyed)
     finally:
         ears.pop(name, None)
 

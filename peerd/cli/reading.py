@@ -1,0 +1,47 @@
+"""`peerd read`: what a reading of the data finds, file by file. Needs no daemon and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from peerd import settings_file
+from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.output import finish, say, say_bold
+from peerd.documents import TextRead
+from peerd.errors import UsageError
+from peerd.paths import Paths, absolute
+from peerd.words import fate, text_not_used, text_used
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A file or folder to read; what `peerd start` was given, if absent.",
+        show_default=False,
+    ),
+]
+
+
+def read(data: Data = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Show what becomes of every file of the data: used and how, or left out and why. Needs no daemon."""
+    from peerd import reading
+
+    paths = Paths.of(home)
+    given = [text for text in data or [] if text] or list(settings_file.read(paths.config).get("data", []))
+    if not given:
+        raise UsageError("there is nothing to read: name a file or folder", "for example: peerd read --data ~/notes")
+    found = reading.read([absolute(text) for text in given], paths)
+    finish("read", found, as_json, lambda: show(found))
+
+
+def show(found: TextRead) -> None:
+    """A line a file, then the sum."""
+    for file in found.files:
+        say(fate(file))
+    say()
+    say_bold(text_used(found.text))
+    for sentence in text_not_used(found.text):
+        say(sentence)

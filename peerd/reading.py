@@ -1,0 +1,76 @@
+"""What a reading of somebody's data would find, file by file: without a daemon, a model or a change to anything.
+
+The splits are those of the home's record; what was never dealt is new, whatever it would become, since that depends on
+the tokens of all. Which documents are near copies is told of these too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from p2pfinetune.data import dealt as record
+from p2pfinetune.data.dealer import Dealer, owner_of
+from p2pfinetune.data.dealt import Dealt, NoRecordError
+from p2pfinetune.data.documents import Document, read_documents
+from p2pfinetune.data.report import Copies, FileRead, ReadReport
+from p2pfinetune.data.splits import SPLITS
+from p2pfinetune.names import Digest
+from peerd.documents import FileFate, TextRead
+from peerd.paths import Paths
+from peerd.wire.keys import PeerKey
+from peerd.worker.texts import text_now
+
+NEW, NOWHERE = "new", "no split"
+CHARACTERS_A_TOKEN = 4  # where nothing is tokenised
+
+
+def read(data: Sequence[Path], paths: Paths) -> TextRead:
+    """What became of every file. Raises TextError, or PeerdError where the home's key or record cannot be used."""
+    documents, report = read_documents(data)
+    rows = recorded(paths)
+    found = _with_new(documents, rows)
+    copies = Copies(
+        sum(row.is_near and row.split is not None for row in found.values()),
+        sum(row.split is None for row in found.values()),
+    )
+    return TextRead(
+        data=[str(path) for path in data],
+        text=text_now(ReadReport(report.entries, copies)),
+        files=[_fate(entry, rows, found) for entry in report.entries],
+    )
+
+
+def recorded(paths: Paths) -> Mapping[Digest, Dealt]:
+    """What the home's daemon dealt so far; nothing where it never started, or the record cannot be read."""
+    if not (paths.identity.exists() and paths.splits.exists()):
+        return {}
+    salt = PeerKey.load_or_create(paths.identity, used=True).peer_id
+    try:
+        return record.read(paths.splits, owner_of(salt))
+    except NoRecordError:
+        return {}
+
+
+def _with_new(documents: Sequence[Document], rows: Mapping[Digest, Dealt]) -> Mapping[Digest, Dealt]:
+    sizes = {document.id: 1 + len(document.text) // CHARACTERS_A_TOKEN for document in documents}
+    return Dealer("", rows=dict(rows)).deal(documents, sizes, dict.fromkeys(SPLITS, 0))
+
+
+def _fate(entry: FileRead, rows: Mapping[Digest, Dealt], found: Mapping[Digest, Dealt]) -> FileFate:
+    places = Counter((rows[one].split or NOWHERE) if one in rows else NEW for one in entry.ids)
+    return FileFate(
+        path=entry.path,
+        reason=entry.reason,
+        documents=entry.documents,
+        characters=entry.characters,
+        repeated=entry.repeated,
+        bad_rows=entry.bad_rows,
+        encoding=entry.encoding,
+        guesses=list(entry.guesses),
+        replaced=entry.replaced,
+        left_out=dict(entry.left_out),
+        near_copies=sum(found[one].is_near for one in entry.ids),
+        splits=dict(places),
+    )
