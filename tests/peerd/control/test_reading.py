@@ -110,7 +110,7 @@ def test_of_mails_a_vault_old_encodings_near_copies_and_the_home_every_files_fat
         "vault/essay, corrected.md": "utf-8",
         "vault/rain.ipynb": "utf-8",
         "old/polish.txt": "iso8859-2",
-        "older/russian.txt": "koi8_r",
+        "older/russian.txt": "koi8-r",
         "oldest/japanese.txt": "cp932",
         "broken.txt": "utf-8",
         "chat.jsonl": "utf-8",
@@ -141,7 +141,7 @@ def test_people_are_told_the_same_in_a_line_a_file(folder: Path, capsys: Any) ->
     assert f"left out  {folder}/id_ed25519: key or certificate" in lines
     assert f"left out  {folder}/Library/Application Support/peerd: peerd's own files" in lines
     assert any(line.startswith(f"used      {folder}/vault/rain.ipynb: 1 document, 22 characters") for line in lines)
-    assert any("koi8_r (guessed)" in line for line in lines)
+    assert any("koi8-r (guessed)" in line for line in lines)
     assert any("left out of it: base64 or hexadecimal" in line for line in lines)
     assert "Files and folders left out: a model's files 1, duplicate 1, empty 1, hidden 1," in out
     assert not (folder / "none").exists()
