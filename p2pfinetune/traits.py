@@ -16,7 +16,7 @@ from p2pfinetune.names import Digest
 
 def network_traits(base: Base, spec: AdapterSpec, targets: Sequence[str]) -> Mapping[str, Digest]:
     """`model` and `adapter`: equal where two peers agree on all that these words stand for."""
-    model = [base.tensors_digest, base.tokenizer_digest]
+    model = [base.tensors_digest, base.tokenizer_digest, base.config_digest]
     adapter = [sorted(targets), spec.rank, spec.alpha, spec.sharing]
     return {"model": _digest(model), "adapter": _digest(adapter)}
 

@@ -25,8 +25,8 @@ def test_another_way_to_adapt_the_same_model_differs_in_that_alone(other: dict[s
     assert traits()["adapter"] != traits(**other)["adapter"]
 
 
-@pytest.mark.parametrize("part", ["tensors_digest", "tokenizer_digest"])
-def test_another_model_or_tokenizer_differs_in_the_model(part: str) -> None:
+@pytest.mark.parametrize("part", ["tensors_digest", "tokenizer_digest", "config_digest"])
+def test_another_model_tokenizer_or_configuration_differs_in_the_model(part: str) -> None:
     other = SimpleNamespace(**{**vars(BASE), part: "d" * 64})
 
     assert traits()["model"] != traits(base=other)["model"]
