@@ -95,9 +95,19 @@ def test_the_order_of_reading_changes_nothing():
     assert dict(zip(texts, dealt(texts), strict=True)) == dict(zip(shuffled, dealt(shuffled), strict=True))
 
 
-def test_a_disclaimer_under_every_mail_makes_them_no_copies_of_one_another():
+@pytest.mark.parametrize("kind", ["Thai", "Chinese"])
+def test_texts_without_spaces_that_say_different_things_in_the_same_words_are_no_copies(kind):
+    letters, lengths = (THAI, (3, 4, 5)) if kind == "Thai" else (HAN, (1, 2))
+    words = [text(i, random.Random(i).choice(lengths), letters, "") for i in range(80)]
+    texts = [text(i, 150, words, "") for i in range(60)]
+
+    assert dealt(texts) == [split_of(Document.of(one, "").id, "me") for one in texts]
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_disclaimer_under_every_mail_makes_them_no_copies_of_one_another(longer):
     disclaimer = text(9999, 40)
-    mails = [text(i, 30 + i) + "\n" + disclaimer for i in range(100)]
+    mails = [text(i, 60 + longer * i) + "\n" + disclaimer for i in range(100)]
     places = Counter(dealt(mails))
 
     assert all(places[split] >= 2 for split in SPLITS)
@@ -112,6 +122,15 @@ def test_thirty_versions_of_one_text_are_no_boilerplate():
     places = dealt([*versions, *(text(i) for i in range(1, 60))])
 
     assert len(set(places[:30])) == 1
+
+
+def test_texts_that_are_saved_again_and_again_are_held_out_like_others():
+    families = [[edited(text(i), seed, words=1) for seed in range(15)] for i in range(30)]
+    places = dealt([one for family in families for one in family])
+    by_family = [set(places[15 * i : 15 * (i + 1)]) for i in range(30)]
+
+    assert all(len(splits) == 1 for splits in by_family)
+    assert len(set().union(*by_family)) > 2
 
 
 def test_a_text_that_says_hardly_anything_but_what_many_say_is_not_held_out():
