@@ -17,6 +17,7 @@ from torch import Tensor
 
 from p2pfinetune.data.corpus import Corpus
 from p2pfinetune.data.splits import SPLITS
+from p2pfinetune.data.tokens import control_tokens
 from p2pfinetune.errors import ModelError
 
 POSITIONS = 16  # of a pass, half of which differ
@@ -29,10 +30,10 @@ NO_MEMORY = "memory"  # in the words of every failed allocation; those are for t
 def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
     """ModelError where text can become ids beyond the embedding. More rows than tokens are usual, and fine.
 
-    Special tokens that are only written in the vocabulary do not count: no text becomes one of them.
+    Control tokens that are only written in the vocabulary do not count: no text becomes one of them.
     """
     rows = rows_of(model)
-    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    special = control_tokens(tokenizer)
     put_around = set(tokenizer("a")["input_ids"]) | {tokenizer.eos_token_id} - {None}
     beyond = {
         i: token for token, i in tokenizer.get_vocab().items() if i >= rows and (i in put_around or i not in special)

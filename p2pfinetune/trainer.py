@@ -219,6 +219,7 @@ class LocalTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         with seeded(derived_seed("dropout", options.seed, self.steps), self._device):
             loss = sum(self._backward(rows, tokens) for rows in blocks.to(self._device).split(self._rows()))
+        self._reach_all()
         self._add_pull()
         norm = self._clip()
         if math.isfinite(norm):
@@ -239,6 +240,12 @@ class LocalTrainer:
         loss = total / tokens
         loss.backward()
         return float(loss.detach())
+
+    def _reach_all(self) -> None:
+        """A layer that no pass reaches has a gradient of zero and not none: it decays and is saved as in batches."""
+        for parameter in self._adapted.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def _add_pull(self) -> None:
         if self._pull is None:

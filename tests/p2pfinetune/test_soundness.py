@@ -31,11 +31,11 @@ def copy_of(tiny_folder: Callable[[str], Path], tmp_path: Path) -> Callable[[str
 
 def with_token(folder: Path, number: int, *, special: bool) -> Path:
     """One more token in the tokenizer, with this id."""
-    path = folder / "tokenizer.json"
+    path, token = folder / "tokenizer.json", "<more>" if special else "more more"
     content = json.loads(path.read_text())
-    added = {"content": "<more>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = {"content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     content["added_tokens"].append({"id": number, "special": special, **added})
-    content["model"]["vocab"]["<more>"] = number
+    content["model"]["vocab"][token] = number
     path.write_text(json.dumps(content))
     return folder
 
@@ -95,10 +95,23 @@ def test_a_lack_of_memory_is_no_fault_of_the_model(tiny_base: Base, monkeypatch:
         check_passes("mine", tiny_base.model)
 
 
+def test_a_model_that_changes_while_it_runs_is_refused(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, weight = tiny_base.model.forward, next(tiny_base.model.parameters())
+
+    def changing(**given: object) -> object:
+        weight.mul_(1.0)
+        return plain(**given)
+
+    monkeypatch.setattr(tiny_base.model, "forward", changing)
+
+    with pytest.raises(ModelError, match="changes its own weights"):
+        check_passes("mine", tiny_base.model)
+
+
 def test_a_tokenizer_longer_than_the_model_is_refused_by_its_first_such_token(copy_of: Callable[[str], Path]) -> None:
     folder = with_token(copy_of("llama"), ROWS, special=False)
 
-    with pytest.raises(ModelError, match=r"one of its tokens lies beyond the 320 .* '<more>' \(320\)") as caught:
+    with pytest.raises(ModelError, match=r"one of its tokens lies beyond the 320 .* 'more more' \(320\)") as caught:
         load_base(str(folder), device="cpu")
     assert "resize_token_embeddings" in caught.value.hint
 
