@@ -9,7 +9,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def checked(config: Config) -> Config:
         reference=_existing("--reference", config.reference) if config.reference else "",
         group_key=_existing("--group-key", config.group_key) if config.group_key else "",
         model=_model(config.model),
-        encoding={_place(path): _encoding(name) for path, name in config.encoding.items()},
+        encoding=encodings_checked(config.encoding),
     )
     for check in _CHECKS:
         check(found)
@@ -238,6 +238,11 @@ def _existing(option: str, text: str) -> str:
     except OSError as error:
         raise UsageError(f"{option}: cannot find {path}: {error.strerror}", "is it spelt right?") from error
     return str(path)
+
+
+def encodings_checked(said: Mapping[str, str]) -> dict[str, str]:
+    """Absolute paths, none for all, and Python's own names. Raises UsageError."""
+    return {_place(path): _encoding(name) for path, name in said.items()}
 
 
 def _place(path: str) -> str:

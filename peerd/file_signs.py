@@ -18,8 +18,28 @@ GATHER_MILLISECONDS: Final = 1000  # changes so close to one another are one sig
 _log = logging.getLogger("peerd.text")
 
 
+UNTELLABLE: Final = "Unable to decode path"  # how watchfiles begins to say that a name is no UTF-8
+
+
 async def signs(paths: Sequence[Path]) -> AsyncIterator[None]:
     """One after each burst of changes below the paths; ends where the system watches nothing (any more)."""
+    while True:
+        try:
+            async for sign in _of_one_watch(paths):
+                yield sign
+        except ExceptionGroup as group:  # watchfiles tells names as text: of a file with another one it only says this
+            if group.subgroup(lambda error: not _is_untellable(error)) is not None:
+                raise
+            yield None
+        else:
+            return
+
+
+def _is_untellable(error: BaseException) -> bool:
+    return isinstance(error, ExceptionGroup) or str(error).startswith(UNTELLABLE)
+
+
+async def _of_one_watch(paths: Sequence[Path]) -> AsyncIterator[None]:
     from watchfiles import awatch
 
     stop = asyncio.Event()

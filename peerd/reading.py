@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from p2pfinetune.data import dealt as record
 from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.dealt import Dealt, NoRecordError
 from p2pfinetune.data.documents import Document, read_documents
+from p2pfinetune.data.encodings import NO_NAMES
 from p2pfinetune.data.report import Copies, FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.names import Digest
@@ -26,9 +27,9 @@ NEW, NOWHERE = "new", "no split"
 CHARACTERS_A_TOKEN = 4  # where nothing is tokenised
 
 
-def read(data: Sequence[Path], paths: Paths) -> TextRead:
+def read(data: Sequence[Path], paths: Paths, encodings: Mapping[PurePath, str] = NO_NAMES) -> TextRead:
     """What became of every file. Raises TextError, or PeerdError where the home's key or record cannot be used."""
-    documents, report = read_documents(data)
+    documents, report = read_documents(data, encodings=encodings)
     rows = recorded(paths)
     found = _with_new(documents, rows)
     copies = Copies(

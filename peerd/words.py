@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from p2pfinetune.data.report import UNKNOWN
 from p2pfinetune.names import PeerId
 from peerd import figures
 from peerd.documents import FileFate
@@ -80,7 +81,8 @@ def fate(file: FileFate) -> str:
     """What became of one file, in one line."""
     left_out = f"left out of it: {refusals(file.left_out)}" if file.left_out else ""
     if file.reason:
-        return f"left out  {printable(file.path)}: {printable(file.reason)}"
+        maybe = f"; it may be {' or '.join(file.guesses)}: --encoding PATH=NAME" if file.guesses else ""
+        return f"left out  {printable(file.path)}: {printable(file.reason)}{maybe if file.reason == UNKNOWN else ''}"
     guessed = " (guessed)" if file.guesses else ""
     parts = [
         f"{some(file.documents, 'document')}, {some(file.characters, 'character')}, {file.encoding}{guessed}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -25,15 +26,31 @@ Data = Annotated[
 ]
 
 
-def read(data: Data = None, home: Home = None, as_json: AsJson = False) -> None:
+Encoding = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoding",
+        metavar="[PATH=]NAME",
+        help="What text of old files is in that is not Unicode; what `peerd start` was given, if absent.",
+        show_default=False,
+    ),
+]
+
+
+def read(data: Data = None, encoding: Encoding = None, home: Home = None, as_json: AsJson = False) -> None:
     """Show what becomes of every file of the data: used and how, or left out and why. Needs no daemon."""
     from peerd import reading
+    from peerd.check import encodings_checked
+    from peerd.cli import options
 
     paths = Paths.of(home)
-    given = [text for text in data or [] if text] or list(settings_file.read(paths.config).get("data", []))
+    remembered = settings_file.read(paths.config)
+    given = [text for text in data or [] if text] or list(remembered.get("data", []))
     if not given:
         raise UsageError("there is nothing to read: name a file or folder", "for example: peerd read --data ~/notes")
-    found = reading.read([absolute(text) for text in given], paths)
+    said = options.given({"encoding": encoding}).get("encoding", remembered.get("encoding", {}))
+    encodings = {PurePath(path): name for path, name in encodings_checked(said).items()}
+    found = reading.read([absolute(text) for text in given], paths, encodings)
     finish("read", found, as_json, lambda: show(found))
 
 

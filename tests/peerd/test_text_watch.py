@@ -123,6 +123,21 @@ def test_the_system_gives_a_sign_of_a_change_in_a_folder_of_folders(
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
+def test_a_change_of_a_file_whose_name_is_no_utf_8_is_a_sign_as_any_other(tmp_path: Path) -> None:
+    async def both() -> int:
+        found, seen = signs([tmp_path]), 0
+        for name in ("caf\udce9.txt", "plain.txt"):
+            waiting = asyncio.ensure_future(anext(found))
+            while not waiting.done():
+                (tmp_path / name).touch()
+                await asyncio.wait([waiting], timeout=0.1)
+            seen += waiting.exception() is None
+        await found.aclose()
+        return seen
+
+    assert asyncio.run(both()) == 2
+
+
 def test_where_the_system_has_no_watches_left_the_signs_end_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -75,7 +75,8 @@ def folder(tmp_path: Path) -> Path:
     write(data / "nothing.txt", "")
     write(data / ".git/config", "hidden")
     home = Paths.of(data / "Library/Application Support/peerd")
-    for path in (home.config, home.database, home.log):
+    write(home.config, 'name = "ada"\n')
+    for path in (home.database, home.log):
         write(path, "2026-11-28T14:12:14Z info    daemon: starting version=0.1.0\n")
     write(home.cache / "tokens/index.json", "{}")
     PeerKey.load_or_create(home.identity)
@@ -165,3 +166,12 @@ def test_without_data_it_says_what_to_type(tmp_path: Path, capsys: Any) -> None:
     assert main(["read", "--home", str(tmp_path)]) == 2
     assert "name a file or folder" in capsys.readouterr().err
     assert main(["read", "--home", str(tmp_path), "--data", str(tmp_path / "gone")]) == 2
+
+
+def test_what_is_said_of_encodings_is_tried_without_a_daemon(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "open.txt").write_bytes("već".encode("cp1250"))
+    words = ("--data", tmp_path, "--home", tmp_path / "none")
+
+    assert "open.txt: unknown encoding; it may be cp1250 or " in read(capsys, *words)
+    assert "cp852; new 1" in read(capsys, *words, "--encoding", f"{tmp_path}=cp852")
+    assert main(["read", *map(str, words), "--encoding", "klingon"]) == 2
