@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CONTENTS = """\
 python -m benchmarks.languages --data DIR --seeds 3   trust schemes on French, German and Italian sentences
+python -m benchmarks.rereading                        what one new line in a growing file costs
 python -m benchmarks.batched_training                 peers trained in one pass against a loop over plain peft models
 python -m benchmarks.precision                        training steps in bf16 against fp32, on this processor
 python -m benchmarks.rows --data DIR                  rows of validation trust, exact and at first order

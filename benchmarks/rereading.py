@@ -1,8 +1,8 @@
 """What one new line in a growing file costs: `python -m benchmarks.rereading`.
 
 A log of some megabytes lies among notes; a line is appended, and the text is read again as the daemon does it at every
-sign of a change. Printed: CPU seconds of the first reading, of one in which nothing has changed, of one after a new line, and of
-the same without a memory and without tokens of before, which is what every reading did once.
+sign of a change. Printed: CPU seconds of the first reading, of one in which nothing has changed, of one after a new
+line, and of the same without a memory and without tokens of before, which is what every reading did once.
 """
 
 from __future__ import annotations

@@ -108,7 +108,9 @@ def _dealt(
     """What became of each document, recorded. Where there is too little text nothing is recorded."""
     sizes: dict[Digest, int] = {}
     if any(dealer.is_new(document.id) for document in documents):
-        sizes = {document: len(ids) for document, ids in tokens.of(documents).items()}
+        # what is left out is left out for good, stands in no corpus, and would be encoded again every time
+        weighed = [d for d in documents if dealer.is_new(d.id) or dealer.rows[d.id].split is not None]
+        sizes = {document: len(ids) for document, ids in tokens.of(weighed).items()}
     rows = dealer.deal(documents, sizes, minimum)
     if sizes or not documents:
         placed = {document: row.split for document, row in rows.items() if row.split is not None}

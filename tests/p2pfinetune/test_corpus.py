@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_in_a_file_that_has_grown_only_new_blocks_are_encoded(tokenizer, tmp_pat
     assert len(encoded) - before - sum(fresh.split(split).documents for split in SPLITS) <= 2
     assert grown.fingerprint == fresh.fingerprint
     assert all(np.array_equal(grown.split(split).tokens, fresh.split(split).tokens) for split in SPLITS)
+
+
+def test_what_is_in_no_split_is_not_encoded_again_either(notes, tokenizer, tmp_path, encoded):
+    dealer = Dealer("me")
+    given = {"tokenizer_digest": DIGEST, "cache": tmp_path / "cache", "context": 64, "salt": "me", "dealer": dealer}
+    prepare([notes], tokenizer, **given)
+    (left_out,) = read_documents([notes / "note-0.txt"])[0]
+    dealer.rows[left_out.id] = replace(dealer.rows[left_out.id], split=None)
+    prepare([notes], tokenizer, **given)
+    before = len(encoded)
+    write_notes(notes, 1, start=100)
+    prepare([notes], tokenizer, **given)
+
+    assert len(encoded) == before + 1
 
 
 def test_tokens_of_another_tokenizer_are_not_taken_over(notes, tokenizer, tmp_path, encoded):
