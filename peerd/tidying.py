@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from p2pfinetune.data.dealt import unfinished as unfinished_record
 from peerd.paths import Paths
 from peerd.settings_file import unfinished as unfinished_settings
 from peerd.wire.keys import unfinished
 
 
 def clear(paths: Paths) -> None:
-    """Remove temporary files: of the worker, and of a configuration or key whose writer was killed."""
+    """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
-    for left in (*unfinished(paths.identity), *unfinished_settings(paths.config)):
+    settings, record = unfinished_settings(paths.config), unfinished_record(paths.splits)
+    for left in (record, *unfinished(paths.identity), *settings):
         left.unlink(missing_ok=True)
 
 

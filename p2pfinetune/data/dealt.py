@@ -65,20 +65,25 @@ def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
     body = _packed(rows)
     head = {"format": FORMAT, "owner": owner, "documents": len(rows)}
     line = json.dumps({**head, "sha256": _checksum(head, body)}).encode() + b"\n"
-    unfinished = path.with_name(path.name + ".part")
+    part = unfinished(path)
     try:
-        with unfinished.open("wb") as file:
+        with part.open("wb") as file:
             file.write(MAGIC + line + body)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        part.replace(path)
         _sync(path.parent)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise TextError(
             f"{path}, the record of which documents are held out, cannot be written: {error.strerror or error}",
             f"make room or look at the rights of {path.parent}",
         ) from error
+
+
+def unfinished(path: Path) -> Path:
+    """What a writer that was killed may leave."""
+    return path.with_name(path.name + ".part")
 
 
 def read(path: Path, owner: str) -> dict[Digest, Dealt]:
@@ -100,7 +105,7 @@ def read(path: Path, owner: str) -> dict[Digest, Dealt]:
         if head["owner"] != owner:
             raise NoRecordError("it is another peer's")
         return _unpacked(body, head["documents"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise NoRecordError("it is damaged") from error
 
 

@@ -6,6 +6,17 @@ from peerd.paths import Paths
 from peerd.tidying import clear
 
 
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    paths = Paths.of(tmp_path / "home")
+    paths.prepare()
+    left = [paths.scratch / "1-1.checkpoint", paths.home / "splits.record.part", paths.home / ".config-x.toml"]
+    for file in left:
+        file.touch()
+    clear(paths)
+
+    assert not any(file.exists() for file in left)
+
+
 def test_a_scratch_folder_that_is_gone_keeps_nothing_else_from_being_tidied(tmp_path: Path) -> None:
     paths = Paths.of(tmp_path / "home")
     paths.prepare()
