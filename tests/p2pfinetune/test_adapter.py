@@ -25,6 +25,7 @@ from p2pfinetune.adapter import (
 )
 from p2pfinetune.errors import ModelError, OptionError
 from p2pfinetune.models import Base
+from p2pfinetune.targets import linear_layers
 
 SPEC = AdapterSpec(rank=4, alpha=8)
 Bases = Callable[[str], Base]
@@ -265,6 +266,25 @@ def test_an_adapter_with_odd_tensors_cannot_be_made(tensors: dict[str, torch.Ten
 def digest(base: Base, live: AdaptedModel, group: str = "lab", **changes: object) -> str:
     spec = dataclasses.replace(live.spec, **changes)  # type: ignore[arg-type]
     return network_digest(base, spec, live.targets, live.initial, group)
+
+
+def test_what_looks_like_a_linear_layer_is_one_only_if_it_computes_as_one() -> None:
+    class Router(nn.Linear):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+            return super().forward(x), x
+
+    class Scaled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2.0 * super().forward(x)
+
+    class InTwoSteps(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight.T + self.bias
+
+    model = nn.ModuleDict({kind.__name__: kind(3, 2) for kind in (Router, Scaled, InTwoSteps, nn.Linear)})
+    model.config = SimpleNamespace(model_type="of mine")  # type: ignore[assignment]
+
+    assert set(linear_layers(model)) == {"InTwoSteps", "Linear"}  # type: ignore[arg-type]
 
 
 def test_name_dropout_and_compute_dtype_are_no_part_of_the_network(tiny_base: Base, adapted: AdaptedModel) -> None:

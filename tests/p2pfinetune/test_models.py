@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
 
 from p2pfinetune.errors import ModelError
-from p2pfinetune.fingerprints import stored_tensors, tokenizer_digest
+from p2pfinetune.fingerprints import config_digest, stored_tensors, tokenizer_digest
 from p2pfinetune.models import Base, load_base, resolve_model
 
 Folders = Callable[[str], Path]
@@ -175,6 +176,20 @@ def test_what_it_says_of_the_same_function_is_not(
     base = load_base(str(edited(copy_of("same"), "config.json", **changes)), device="cpu")
 
     assert base.config_digest == tiny_base.config_digest
+
+
+def test_a_field_that_a_later_library_knows_is_no_part_while_it_is_at_its_default() -> None:
+    class Later(LlamaConfig):
+        later = 3
+
+        def to_dict(self) -> dict[str, object]:
+            return {**super().to_dict(), "later": self.later}
+
+    changed = Later(hidden_size=64)
+    changed.later = 4
+
+    assert config_digest(Later(hidden_size=64)) == config_digest(LlamaConfig(hidden_size=64))
+    assert config_digest(changed) != config_digest(Later(hidden_size=64))
 
 
 @pytest.mark.parametrize("name", ["eos_token", "bos_token"])
