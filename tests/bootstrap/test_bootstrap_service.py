@@ -40,6 +40,9 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def node(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "identity").write_bytes(bytes([7]) * 32)  # known, since tags under it are compared
+    (tmp_path / "home" / "identity").chmod(0o600)
     process = start(tmp_path / "home", "--listen", "/ip4/127.0.0.1/tcp/0", "--json")
     try:
         yield process, json.loads(process.stdout.readline())

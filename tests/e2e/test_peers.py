@@ -35,6 +35,11 @@ def test_a_peer_of_another_network_is_refused(alice, stranger):
     assert status.network != alice.status().network
     assert [n for n in status.neighbours if n.connected] == []
     assert stranger.status().peer_id not in {n.peer_id for n in alice.status().neighbours if n.connected}
+    told = stranger.until(lambda status: not status.health.ok).health.reasons
+    in_words = ("is in another group. Both need the same --group", "is of another network. Compare")  # once in 256
+    assert any(words in reason for words in in_words for reason in told), told
+    assert stranger.run("status").returncode == 5
+    assert {"met-group", "met-network"} & set(alice.status().turned_away)
 
 
 def test_status_answers_within_half_a_second_while_training_goes_on(alice):
