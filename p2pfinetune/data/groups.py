@@ -54,8 +54,9 @@ class Shared:
         sizes = np.fromiter(map(len, found), np.int64, len(found))
         every = np.concatenate([*found, np.empty(0, np.uint64)])
         ordered = np.sort(every)
-        values = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        del ordered
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+        values = again[np.append(True, again[1:] != again[:-1])[: len(again)]]
+        del ordered, again
         parts = [_numbered(values, every, begin) for begin in range(0, len(every), AT_ONCE)]
         sequence, places = np.column_stack([*parts, np.empty((2, 0), np.int64)])
         document = np.searchsorted(np.cumsum(sizes), places, "right")
