@@ -68,6 +68,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "qwen3_next": {**PLAIN, **EXPERTS, **DELTA, "shared_expert_intermediate_size": 8},
     "mixtral": {**PLAIN, "num_local_experts": 2},
     "qwen3_moe": {**PLAIN, **EXPERTS},
+    "qwen2": PLAIN,  # whose tokenizer class adds a token beyond the model, for unknown letters
     "olmoe": {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2},
     "gemma3n_text": {  # some of whose layers no pass of two layers reaches
         **PLAIN, "num_kv_shared_layers": 0, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
@@ -155,7 +156,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "persimmon": PLAIN,
     "phi": ALL_HEADS,
     "phi3": PADDED,
-    "qwen2": PLAIN,
     "qwen2_moe": {**PLAIN, **EXPERTS, "shared_expert_intermediate_size": 8},
     "qwen3": PLAIN,
     "qwen3_5_text": {**PLAIN, **DELTA},
