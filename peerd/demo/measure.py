@@ -61,8 +61,10 @@ def measured(base: Base, test: Sequence[Document], exports: Path) -> Measured:
     split, names = by_source(base, test)
     measure = measure_of(split, context=CONTEXT, vocabulary=int(adapted.model.config.get_text_config().vocab_size))
     adapters = [adapted.initial, *(adapter for _, adapter in read.values())]
-    found = evaluate_together(adapted, adapters, measure, base.device)
-    untrained, served, local, local_best = (finite(evaluation) for evaluation in found)
+    firsts = [next(i for i, other in enumerate(adapters) if other.equals(adapter)) for adapter in adapters]
+    apart = sorted(set(firsts))  # what is served may be the twin, whose end may be its best
+    found = evaluate_together(adapted, [adapters[i] for i in apart], measure, base.device)
+    untrained, served, local, local_best = (finite(found[apart.index(i)]) for i in firsts)
     alone = min(local, local_best, key=lambda evaluation: evaluation.loss)
     return Measured(
         tokens=measure.tokens,

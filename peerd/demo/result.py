@@ -41,6 +41,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_seen: bool
     """The interval leaves out zero."""
 
+    @property
+    def is_none(self) -> bool:
+        """What is served is what trained alone."""
+        return self.mean == self.low == self.high == 0.0
+
     @classmethod
     def of(cls, found: Difference) -> Change:
         """In terms of perplexity."""
@@ -161,6 +166,8 @@ def named(names: Sequence[str]) -> str:
 
 def said(change: Change) -> str:
     """A change in words, with its interval."""
+    if change.is_none:
+        return "no difference, since what is served is what trained alone"
     if change.low is None or change.high is None:
         return "no difference that can be seen, since there is too little text to measure on"
     span = f"95 % interval: {span_words(change.low, change.high)}"

@@ -235,8 +235,11 @@ def test_of_a_difference_that_cannot_be_seen_no_figure_is_claimed() -> None:
 def test_who_is_served_another_model_than_the_personal_one_is_named() -> None:
     other = msgspec.structs.replace(peer("b", "x", {"b": 1.0}, UNSEEN), served="local")
 
+    same = msgspec.structs.replace(other, against_alone=Change(mean=0.0, low=0.0, high=0.0, is_seen=False))
     sentences = verdict(result([peer("a", "x", {"a": 1.0}), other], LOWER))
 
+    assert "the same" in table_of(result([same], LOWER))
+    assert "no difference, since what is served is what trained alone" in verdict(result([same], LOWER))[2]
     assert sentences[-1].endswith("behind the twin on guard: b (the one that trained alone).")
 
 
