@@ -47,7 +47,7 @@ LOCK_FILES = frozenset(
 KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]{3,50})-----((?:(?!-----BEGIN ).)*?)-----END \1-----", re.DOTALL)
 KEY_HEADER = re.compile(r"^[A-Za-z0-9-]+: .*$", re.MULTILINE)
 DATA_URI = re.compile(
-    r"data:[\w.+-]*(?:/[\w.+*-]+)?(?:;[\w.+-]+=[^;,\s]+)*"
+    r"data:[\w.+-]{0,40}(?:/[\w.+*-]{1,80})?(?:;[\w.+-]{1,40}=[^;,\s]{1,80}){0,4}"  # bounded, or it takes for ever
     r"(?:;base64,(?:[A-Za-z0-9+/=_-]|%[0-9A-Fa-f]{2}|\\[nr]){40,}|,[^\s\"'()<>\\]{200,})"
 )
 RUN = re.compile(r"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]|\\[nr]|%2[BbFf])" rf"{{{LEAST},}}={{0,2}}")
@@ -183,7 +183,7 @@ def is_mixed(run: str, least: float) -> bool:
 
 def transfer_encodings(text: str) -> Iterator[Span]:
     """Uuencode, yEnc, and the binary patches of git."""
-    for pattern, mark in ((UUENCODED, "\nend"), (YENC, "=ybegin "), (GIT_BINARY, "GIT binary patch")):
+    for pattern, mark in ((UUENCODED, "\nend"), (YENC, "\n=yend "), (GIT_BINARY, "GIT binary patch")):
         if mark in text:
             yield from (match.span() for match in pattern.finditer(text))
 

@@ -76,6 +76,12 @@ def test_the_note_is_all_there(make):
     ) == "".join(NOTE.split())
 
 
+def test_a_special_token_that_is_written_down_is_spelt_as_any_other_word():
+    tokenizer = sentencepiece_like()
+
+    assert tokenizer.decode(plain_ids(["a</s>b <s>"], tokenizer)[0]) == "a</s>b <s>"
+
+
 def test_a_note_without_such_words_is_encoded_as_ever_added_words_and_indentation_included():
     tokenizer, note = byte_level(), "        hm, a < b and c > d [1]"
 

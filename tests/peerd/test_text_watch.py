@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from peerd import text_watch
 from peerd.file_signs import signs
+from peerd.status import TextNow
 from peerd.text_watch import MAX_SHARE, TextWatch, pause_for_a_sign, pauses
+from peerd.worker.messages import ReadAgain
 
 
 class Enough(Exception):
@@ -83,6 +85,20 @@ def test_looking_has_its_share_whatever_it_costs(cost: float, is_told: bool) -> 
 
     assert 0 < least <= most
     assert cost <= (cost + least) * MAX_SHARE * 1.02
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_what_was_read_the_last_time_is_what_is_shown(changed: bool) -> None:
+    class Reads:
+        async def call(self, job: Any) -> ReadAgain:
+            return ReadAgain(id=job.id, changed=changed, fingerprint="f", text=TextNow(files=3, skipped={"hidden": 1}))
+
+    async def nothing(_: Any) -> None: ...
+
+    watch = TextWatch([], Reads(), nothing, clock=lambda: 0.0, look=lambda _: "")  # type: ignore[arg-type]  # as a worker
+
+    assert asyncio.run(watch._read_again())
+    assert watch.now == TextNow(files=3, skipped={"hidden": 1})
 
 
 def test_a_sign_ends_a_pause_and_no_sign_ends_it_in_time() -> None:
