@@ -101,6 +101,8 @@ def text_not_used(now: TextNow) -> list[str]:
     said = []
     if now.skipped:
         said.append(f"Files and folders left out: {refusals(now.skipped)}.")
+    if UNKNOWN in now.skipped:
+        said.append("What they may be in: peerd read. To name it: peerd start --encoding PATH=NAME.")
     if now.left_out:
         said.append(f"Characters left out of files: {refusals(now.left_out)}.")
     if now.repeated or now.bad_rows:

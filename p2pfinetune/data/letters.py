@@ -133,7 +133,7 @@ CENTRAL = {
         "pod nad bez tým či iba",
     ),
     "Croatian": _latin(
-        "čžšćđ",
+        "čžšćđô",
         "i u je se na da su od za s a kao koji koja što ili iz ne bi će može više te nije ako kako još samo "
         "već bio bila bilo smo sam ste ga mu joj im ta taj to ova ovaj ovo nakon prije između po pod nad bez "
         "do tada gdje ni jer ima",
