@@ -17,6 +17,7 @@ from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.encodings import NO_NAMES
 from p2pfinetune.data.report import Copies, FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS
+from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
 from peerd.documents import FileFate, TextRead
 from peerd.paths import Paths
@@ -44,14 +45,21 @@ def read(data: Sequence[Path], paths: Paths, encodings: Mapping[PurePath, str] =
 
 
 def recorded(paths: Paths) -> Mapping[Digest, Dealt]:
-    """What the home's daemon dealt so far; nothing where it never started, or the record cannot be read."""
+    """What the home's daemon dealt so far; nothing if it never started.
+
+    Raises TextError if the record cannot be used: nothing else knows what is held out, and nothing is new for sure.
+    """
     if not (paths.identity.exists() and paths.splits.exists()):
         return {}
     salt = PeerKey.load_or_create(paths.identity, used=True).peer_id
     try:
         return record.read(paths.splits, owner_of(salt))
-    except NoRecordError:
-        return {}
+    except NoRecordError as error:
+        raise TextError(
+            f"the record of which documents are held out, {paths.splits}, cannot be used: {error}",
+            "the daemon makes it again if it can, and says so: peerd start   to look at files without the record: "
+            "peerd read --home ANOTHER-FOLDER --data FOLDER",
+        ) from error
 
 
 def _with_new(documents: Sequence[Document], rows: Mapping[Digest, Dealt]) -> Mapping[Digest, Dealt]:

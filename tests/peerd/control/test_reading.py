@@ -162,6 +162,19 @@ def test_what_the_daemon_has_dealt_is_shown_by_split(folder: Path, capsys: Any) 
     assert splits["essay.md"] == splits["essay, corrected.md"]
 
 
+def test_of_a_home_whose_record_is_damaged_no_document_is_called_new(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "note.txt").write_text("It rained all day.")
+    home = Paths.of(tmp_path / "home")
+    PeerKey.load_or_create(home.identity)
+    home.splits.write_bytes(b"nonsense")
+
+    assert main(["read", "--home", str(home.home), "--data", str(tmp_path / "note.txt")]) == 2
+    told = capsys.readouterr()
+    assert "new" not in told.out
+    assert f"{home.splits}, cannot be used: it is damaged" in told.err
+    assert main(["read", "--home", str(tmp_path / "none"), "--data", str(tmp_path / "note.txt")]) == 0
+
+
 def test_without_data_it_says_what_to_type(tmp_path: Path, capsys: Any) -> None:
     assert main(["read", "--home", str(tmp_path)]) == 2
     assert "name a file or folder" in capsys.readouterr().err
