@@ -1,7 +1,7 @@
 """Whom this daemon met and could not join, in fixed words with the next command. Pure.
 
 Strangers decide how often something is met and when, and nothing else: no word, name or address of theirs is shown,
-each kind has one sentence, and where a peer of the own network is connected nothing is said. Else whoever may connect
+each kind has one sentence, and if a peer of the own network is connected nothing is said. Else whoever may connect
 could fill the screen.
 """
 
@@ -20,21 +20,21 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
         "is in another group",
         (
             "Both need the same --group, and as training belongs to its group, whoever changes begins in a new home: "
-            "peerd start --home ANOTHER-FOLDER --group NAME"
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --group NAME; peerd id prints the whole line for others"
         ),
     ),
     "model": (
         "has another base model, or another tokenizer or configuration of it",
         (
             "Both need the same --model, and whoever changes begins in a new home: "
-            "peerd start --home ANOTHER-FOLDER --model NAME; peerd id prints the whole line for others"
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --model NAME; peerd id prints the whole line for others"
         ),
     ),
     "adapter": (
         "has the same model and adapts it otherwise",
         (
             "Both need the same --rank, --alpha and --targets, and whoever changes begins in a new home: "
-            "peerd start --home ANOTHER-FOLDER --rank N; peerd id prints the whole line for others"
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --rank N; peerd id prints the whole line for others"
         ),
     ),
     "version": (

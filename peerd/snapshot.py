@@ -281,7 +281,7 @@ def _doubles(node: Node, parts: Parts) -> list[str]:
     said = (
         f"Another daemon runs with this identity{where}, in round {double.round}, heard of "
         f"{span(parts.at - double.heard_at)} ago: others hear only one of the two. Stop one (peerd stop), and give it "
-        "a home and identity of its own: peerd start --home ANOTHER-FOLDER"
+        "a home and identity of its own: peerd start --home ANOTHER-FOLDER --data FOLDER"
     )
     return [said]
 

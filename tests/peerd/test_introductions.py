@@ -62,7 +62,7 @@ def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_comm
         (
             ("group",),
             "The peer at /ip4/192.0.2.2/tcp/4002 is in another group",
-            "peerd start --home ANOTHER-FOLDER --group NAME",
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --group NAME",
         ),
         (("model",), "has another base model", "--model NAME"),
         (("adapter",), "adapts it otherwise", "--rank, --alpha and --targets"),
@@ -71,7 +71,7 @@ def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_comm
         (
             ("group", "model"),
             "is in another group and has another base model",
-            "--group NAME. Both need the same --model",
+            "prints the whole line for others. Both need the same --model",
         ),
     ):
         told = introductions()
@@ -95,7 +95,7 @@ def test_a_bootstrap_node_that_knows_other_networks_alone_says_in_what_the_neare
     assert len(caplog.records) == 1
     (said,) = told.others()
     assert "knows nobody else of this network, and peers of others; the nearest of those is in another group" in said
-    assert "--home ANOTHER-FOLDER --group NAME" in said
+    assert "--home ANOTHER-FOLDER --data FOLDER --group NAME" in said
     told.knows_others(NODE, ())
     assert told.others() == []
 

@@ -25,7 +25,7 @@ def test_a_crowd_of_strangers_makes_one_sentence_of_each_kind_and_chooses_none_o
     assert said[0] == (
         "Somebody was met that cannot be joined (10,000 times, last 1 min 30 s ago): it is in another group. "
         "Both need the same --group, and as training belongs to its group, whoever changes begins in a new home: "
-        "peerd start --home ANOTHER-FOLDER --group NAME"
+        "peerd start --home ANOTHER-FOLDER --data FOLDER --group NAME; peerd id prints the whole line for others"
     )
     assert met.counts() == {"met-group": 10_000, "met-version": 10_000}
 
