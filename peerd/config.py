@@ -26,7 +26,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: tuple[str, ...] = ()
     """Files and folders with your text; it never leaves this device."""
     encoding: dict[str, str] = {}
-    """What text of old files is in that is not Unicode, by folder or file; guessed where nothing is said."""
+    """What text of old files is in that is not Unicode, by folder or file; guessed if nothing is said."""
     model: str = "nano"
     """Base model: `nano` (embedded), a folder, or a Hugging Face name."""
     group: Annotated[str, msgspec.Meta(max_length=64)] = "default"
@@ -56,7 +56,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     codec: str = "bf16"
     """How updates are written for the network."""
     twin: str = "auto"
-    """A twin that never merges shows what training alone gives: on, off, or auto, where it costs little."""
+    """A twin that never merges shows what training alone gives: on, off, or auto, if it costs little."""
     rank: Annotated[int, msgspec.Meta(ge=1, le=4_096)] = 8
     """LoRA rank; part of the network's identity."""
     alpha: Positive = 16

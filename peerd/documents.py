@@ -171,7 +171,7 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     served: str
     """By the model that is served: of `served_by`."""
     served_by: Served
-    """personal | best | local, as in the status."""
+    """As in the status."""
 
 
 class TestLosses(msgspec.Struct, frozen=True, kw_only=True):

@@ -267,7 +267,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
     text: TextNow = TextNow()
     served: Served = "personal"
-    """personal | best | local: what `peerd generate` and `peerd export` give since the last round, not behind the twin
+    """What `peerd generate` and `peerd export` give since the last round, not behind the twin
     on the guard split. Best: the personal model as it was at its best; local: the twin as it was at its best."""
     merge: str = ""
     """What became of the last merge, in words; empty before the first round."""
@@ -306,7 +306,7 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     served: Served = "personal"
-    """Whose adapter was used and exported from then on: personal | best | local."""
+    """Whose adapter was used and exported from then on."""
     on_trust: HeldOut | None = None
     """What `loss_trust` rests on; null where an older version recorded the round."""
     on_guard: HeldOut | None = None

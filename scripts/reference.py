@@ -99,6 +99,8 @@ def spelled(hint: Any) -> str:
         return "{" + f"{spelled(args[0])}: {spelled(args[1])}" + "}"
     if hint is type(None):
         return "null"
+    if origin is typing.Literal:
+        return " or ".join(f'"{word}"' for word in args)
     hint = getattr(hint, "__supertype__", hint)
     names = {str: "text", float: "number", int: "integer", bool: "true or false"}
     return "object" if is_struct(hint) else names.get(hint, str(hint))
@@ -111,7 +113,7 @@ def field_docstrings(kind: Any) -> dict[str, str]:
     body = tree.body if isinstance(tree, ast.ClassDef) else []
     for before, after in itertools.pairwise(body):
         if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[ast.unparse(before.target)] = inspect.cleandoc(str(after.value.value))
+            found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
     return found
 
 
@@ -141,7 +143,7 @@ def option_rows(command: Any) -> list[str]:
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
         value = f" {parameter.metavar}" if parameter.metavar and parameter.param_type_name == "option" else ""
         text = (getattr(parameter, "help", "") or "").replace("\\[", "[")
-        rows.append(f"| `{name}{value}` | {text} |".replace("|PATH", "\\|PATH"))
+        rows.append("| `{}` | {} |".format(f"{name}{value}".replace("|", "\\|"), text))
     return rows if len(rows) > 2 else []
 
 

@@ -36,7 +36,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     mean: float
     low: float | None
-    """None where too few texts were measured on to say anything."""
+    """Null if too few texts were measured on to say anything."""
     high: float | None
     is_seen: bool
     """The interval leaves out zero."""

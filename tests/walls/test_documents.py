@@ -57,10 +57,11 @@ def test_the_glossary_is_in_order() -> None:
     assert words == sorted(words)
 
 
-def test_decisions_have_numbers_of_their_own() -> None:
-    numbers = [path.name[:4] for path in sorted((ROOT / "docs/adr").glob("*.md"))]
+def test_decisions_are_numbered_without_a_gap_and_each_by_its_own_number() -> None:
+    files = sorted((ROOT / "docs/adr").glob("*.md"))
 
-    assert len(numbers) == len(set(numbers))
+    assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert [int(path.read_text().split(".")[0].removeprefix("# ")) for path in files] == list(range(1, len(files) + 1))
 
 
 def _text_of(file: Path) -> str:
