@@ -125,7 +125,7 @@ def _addresses(config: Config) -> None:
 def _announce(config: Config) -> None:
     """What is announced has to be of use to those who hear it; it is told before this machine's own addresses."""
     if len(config.announce) > MAX_ADDRESSES:
-        raise UsageError(f"--announce: {len(config.announce)} addresses", f"an announcement holds {MAX_ADDRESSES}")
+        raise UsageError(f"--announce: {len(config.announce)} addresses are too many", f"give {MAX_ADDRESSES} at most")
     for text in config.announce:
         found = parse_address(text)
         if isinstance(found, Refusal):

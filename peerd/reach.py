@@ -20,7 +20,7 @@ MOST_SHOWN = 3  # addresses in a sentence
 def joining(config: Config) -> str:
     """The options that make another daemon one of the same network, as they are typed behind `peerd start`.
 
-    FILE and FOLDER stand for copies of this machine's own; see `copies`.
+    FILE and FOLDER stand for copies of this machine's own; see `placeholders`.
     """
     usual = Config()
     words = ["--model", "FOLDER" if config.model.startswith("/") else shlex.quote(printable(config.model))]
@@ -35,7 +35,7 @@ def joining(config: Config) -> str:
     return " ".join(words)
 
 
-def copies(config: Config) -> list[str]:
+def placeholders(config: Config) -> list[str]:
     """What FILE and FOLDER stand for, in sentences."""
     found = []
     if config.group_key:
@@ -46,7 +46,7 @@ def copies(config: Config) -> list[str]:
 
 
 def unannounced(registered: Sequence[Address], addresses: Sequence[str]) -> str:
-    """Where bootstrap nodes of the internet know this machine by private addresses alone; else empty.
+    """A sentence if bootstrap nodes of the internet know this machine by private addresses alone; else empty.
 
     `registered`: the bootstrap nodes that answered; `addresses`: what they were told.
     """
@@ -72,7 +72,7 @@ def invitation_notes(config: Config, addresses: Sequence[str]) -> list[str]:
     """What has to be known of the invitations, or why there is none."""
     usable = [one for one in map(parse_address, for_others(addresses)) if isinstance(one, Address)]
     if usable:
-        return [*copies(config), *([] if any(map(is_public, usable)) else [_PRIVATE])]
+        return [*placeholders(config), *([] if any(map(is_public, usable)) else [_PRIVATE])]
     if not addresses:
         return ["No address yet: nobody can join me."]
     return [
