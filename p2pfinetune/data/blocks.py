@@ -22,7 +22,7 @@ FINGERPRINT = 64  # characters before a possible border that make its key
 
 # a paragraph's end, a line's end, a sentence's end: the earlier in this list, the better the border
 BORDERS = re.compile(
-    r"(?P<paragraph>\n[ \t]*\n\s*(?=\S))|(?P<line>\n(?=\S|[ \t]))|(?P<sentence>[.!?][ \t]+(?=\S)|[\u3002\uff01\uff1f])"
+    r"(?P<paragraph>\n[ \t]*\n\s*+(?=\S))|(?P<line>\n(?=\S|[ \t]))|(?P<sentence>[.!?][ \t]+(?=\S)|[\u3002\uff01\uff1f])"
 )
 RANKS = {"paragraph": 0, "line": 1, "sentence": 2, "space": 3}
 SPACES = re.compile(r"(?P<space>\s+)")
@@ -59,7 +59,7 @@ def _split(text: str, pattern: re.Pattern[str]) -> list[str]:
 
 
 def _possible(text: str, pattern: re.Pattern[str]) -> Iterator[Border]:
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(text, 0, len(text.rstrip())):  # so that something follows every white space
         before = text[max(0, match.start() - FINGERPRINT) : match.start() + 1]
         line_start = match.group().rfind("\n") + 1  # the next line keeps its indentation
         position = match.start() + line_start if line_start else match.end()

@@ -8,6 +8,8 @@ Each kind has a pattern that prose, verse, code, logs and tables do not match, i
 decides about what matches. The measure of encoded data is how often neighbouring characters change between capitals,
 small letters and digits: random base64 changes at 62 % of all places, hexadecimal at 47 %, namesInThisManner at 25 %,
 words at none. Compounds, paths and languages without spaces are thus told from it by what they are, not by length.
+
+No pattern looks at a place more than a bounded number of times, whatever the text: one file must not stop a worker.
 """
 
 from __future__ import annotations
@@ -51,20 +53,21 @@ DATA_URI = re.compile(
     r"(?:;base64,(?:[A-Za-z0-9+/=_-]|%[0-9A-Fa-f]{2}|\\[nr]){40,}|,[^\s\"'()<>\\]{200,})"
 )
 RUN = re.compile(r"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]|\\[nr]|%2[BbFf])" rf"{{{LEAST},}}={{0,2}}")
-ENCODED_LINE = re.compile(r"[>|\s\"'(]*([A-Za-z0-9+/_-]" rf"{{{LEAST_IN_BLOCK},}}" r"={0,2})[\"'),+;\\\s]*")
+ENCODED_LINE = re.compile(r"[>|\s\"'(]*([A-Za-z0-9+/_-]" rf"{{{LEAST_IN_BLOCK},}}+" r"={0,2})[\"'),+;\\\s]*")
 LAST_LINE = re.compile(r"[>|\s\"'(]*([A-Za-z0-9+/_-]{1,80}={0,2})[\"'),+;\\\s]*")
 CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[a-z0-9])|(?<=[0-9])(?=[A-Za-z])")
 LETTER_OR_DIGIT = re.compile(r"[A-Za-z0-9]")
 UUENCODED = re.compile(r"^begin [0-7]{3,4} .+\n(?:[!-`][ -`]{0,61}\n)+[` ]?\n?end$", re.MULTILINE)
-YENC = re.compile(r"^=ybegin .*?^=yend\b.*?$", re.MULTILINE | re.DOTALL)
+YENC = re.compile(r"^=ybegin (?:(?!^=ybegin ).)*?^=yend\b.*?$", re.MULTILINE | re.DOTALL)
 GIT_BINARY = re.compile(r"^GIT binary patch\n(?:\S.*\n)+(?:\n(?:literal|delta) \d+\n(?:\S+\n)+)?", re.MULTILINE)
 DUMP_LINE = re.compile(
     r"[ \t]*(?:0x[0-9a-fA-F]+:?|[0-9a-fA-F]{7,16}:?|[0-9a-fA-F]{4}:)[ \t]+"
     r"(?:[0-9a-fA-F]{2,8}[ \t]+){3,}[0-9a-fA-F]{2}.*"
-    r"|[ \t{(\[]*(?:0x[0-9a-fA-F]{1,16}[uUlL]*,?[ \t]*){6,}[ \t})\];]*"
+    r"|[ \t{(\[]*(?:0x[0-9a-fA-F]{1,16}[uUlL]*,?[ \t]*+){6,}[ \t})\];]*"
 )
 NUMBERS_LINE = re.compile(r"(?:[\W\d_]*[^\W\d_]{1,3}(?![^\W\d_])){0,2}[\W\d_]*")
-NUMBERS_RUN = re.compile(r"(?<![\d.])\d[\d\s.,;:+()\[\]{}MmLlHhVvCcSsQqTtAaZzEe\"'|-]" rf"{{{LONG_LINE},}}")
+OF_NUMBERS = r"\s.,;:+()\[\]{}MmLlHhVvCcSsQqTtAaZzEe\"'|-"
+NUMBERS_RUN = re.compile(rf"(?<![\d{OF_NUMBERS}])[{OF_NUMBERS}]*+(\d[\d{OF_NUMBERS}]{{{LONG_LINE},}})")
 DIGITS = "0123456789"
 BEHIND_NUMBERS = " \n\t" + "MmLlHhVvCcSsQqTtAaZzEe\"',;:+()[]{}|"
 SIGN = re.compile(r"[{}()\[\];:=<>\"'&|!?]")
@@ -219,9 +222,9 @@ def numbers(text: str) -> Iterator[Span]:
         if span[1] - span[0] >= TABLE_CHARACTERS:
             yield span
     for match in NUMBERS_RUN.finditer(text):
-        run = match[0].rstrip(BEHIND_NUMBERS)
+        run = match[1].rstrip(BEHIND_NUMBERS)
         if len(run) >= (TABLE_CHARACTERS if "\n" in run else LONG_LINE) and _digits(run) >= LEAST_DIGITS:
-            yield match.start(), match.start() + len(run)
+            yield match.start(1), match.start(1) + len(run)
 
 
 def _whole(text: str, begin: int, lines: list[str]) -> Span:

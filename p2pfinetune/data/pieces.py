@@ -25,7 +25,7 @@ from p2pfinetune.path_names import shown
 
 ROW_SUFFIXES = (".jsonl", ".ndjson")
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-TRAILING_BLANKS = re.compile(r"[ \t\v\f]+$", re.MULTILINE)
+TRAILING_BLANKS = re.compile(r"(?<![ \t\v\f])[ \t\v\f]++$", re.MULTILINE)  # each run of blanks is looked at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from p2pfinetune.data.documents import read_documents
+from p2pfinetune.data import blocks
+from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.machine_text import DETECTORS, cleaned, cleaned_file
 
 DICE = random.Random(3)
@@ -240,3 +241,23 @@ def test_whatever_the_text_every_character_is_kept_or_counted():
         assert len(found.text) + sum(found.left_out.values()) == len(text)
         for _, find in DETECTORS:
             assert all(0 <= begin < end <= len(text) for begin, end in find(text))
+
+
+LONG = 40_000
+STUBBORN = {
+    "blanks inside a line": "a" + " " * LONG + "x",
+    "base64 that ends in plus signs": "\n".join(["a" * 40 + "+" * LONG + "!"] * 2),
+    "bytes before blanks": "\n".join(["0x1 " * 6 + " " * LONG + "!"] * 4),
+    "yEnc that begins behind its end": "\n=yend \n" + "=ybegin \n" * (LONG // 4),
+    "blank lines without an end": "a" * 5000 + "\n\n\u00a0" * (LONG // 2),
+}
+
+
+@pytest.mark.parametrize("kind", STUBBORN)
+def test_no_text_keeps_the_reader_busy_for_longer_than_its_length(kind):
+    begun = time.process_time()
+
+    for block in blocks.cut(normalise(cleaned(STUBBORN[kind]).text)):
+        assert block.strip()
+
+    assert time.process_time() - begun < 4.0  # quadratic, each takes from ten seconds to minutes
