@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,9 @@ class Difference:
     deviations: Mapping[Hashable, float]
     """What each text adds to the difference beyond its share, by the text's name; they sum to zero."""
 
+    fitted: int = 1
+    """Means that were taken from these texts: each takes a degree of freedom from Student's t."""
+
     @property
     def texts(self) -> int:
         """How many were drawn."""
@@ -42,15 +45,22 @@ class Difference:
     @cached_property
     def standard_error(self) -> float:
         """Of the mean, over draws of text; infinite with fewer than two texts, which say nothing of others."""
-        if self.texts < 2:
-            return math.inf
-        squares = math.fsum(deviation**2 for deviation in self.deviations.values())
-        return math.sqrt(self.texts / (self.texts - 1) * squares)
+        return self.correction * math.sqrt(math.fsum(deviation**2 for deviation in self.deviations.values()))
+
+    @property
+    def correction(self) -> float:
+        """By which deviations from the mean of the same texts are too small, as a factor; infinite below two texts."""
+        return math.sqrt(self.texts / (self.texts - 1)) if self.texts > 1 else math.inf
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom; none if a single text decides."""
+        return self.texts - self.fitted
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of 95 %."""
-        reach = student_975(self.texts - 1) * self.standard_error
+        """Of 95 %; without end where too few texts were drawn to say."""
+        reach = student_975(self.degrees) * self.standard_error if self.degrees > 0 else math.inf
         return self.nats - reach, self.nats + reach
 
     @property
@@ -74,14 +84,22 @@ def difference(one: Evaluation, other: Evaluation, names: Sequence[Hashable] | N
 
 
 def mean_difference(differences: Sequence[Difference]) -> Difference:
-    """The mean over models, each of which counts alike. Texts of one name are one draw, whoever is measured on them."""
+    """The mean over models, each of which counts alike. Texts of one name are one draw, whoever is measured on them.
+
+    Each model's deviations are from a mean of its own few texts, so each is corrected for their number before they are
+    added: as strata if models share no text (Cochran 1977, 5.4), and as one sample where they share all. If a model
+    was measured on a single text, nobody knows how far the mean would move with another.
+    """
     parts = len(differences)
     deviations: dict[Hashable, float] = {}
     for found in differences:
         for name, deviation in found.deviations.items():
-            deviations[name] = deviations.get(name, 0.0) + deviation / parts
+            corrected = found.correction * deviation if found.texts > 1 else math.inf
+            deviations[name] = deviations.get(name, 0.0) + corrected / parts
     mean = math.fsum(found.nats for found in differences) / parts
-    return Difference(mean, sum(found.tokens for found in differences), deviations)
+    degrees = max(len(deviations) - parts, min(found.degrees for found in differences))
+    whole = Difference(mean, sum(found.tokens for found in differences), deviations, len(deviations) - degrees)
+    return replace(whole, deviations={name: one / whole.correction for name, one in deviations.items()})
 
 
 def student_975(degrees: int) -> float:

@@ -97,8 +97,33 @@ def test_the_mean_over_peers_knows_which_text_they_share() -> None:
 
     assert shared.standard_error == pytest.approx(each.standard_error)
     assert separate.nats == pytest.approx(0.2)
-    assert separate.standard_error == pytest.approx(0.02 * math.sqrt(4 / 3))
+    assert separate.standard_error == pytest.approx(0.02 * math.sqrt(2))
     assert (separate.tokens, separate.texts) == (200, 4)
+
+
+@pytest.mark.parametrize("texts", [2, 4])
+def test_the_interval_of_the_mean_over_peers_of_few_texts_covers_the_truth(texts: int) -> None:
+    dice, covered = np.random.default_rng(7), 0
+    for _ in range(400):
+        found = []
+        for peer in range(6):
+            losses = list(peer + dice.normal(0.0, 0.1, texts))
+            names = [f"{peer} {text}" for text in range(texts)]
+            documents = list(range(texts))
+            found.append(difference(evaluation(losses, documents), evaluation([0.0] * texts, documents), names))
+        low, high = mean_difference(found).interval
+        covered += low <= 2.5 <= high
+
+    assert covered / 400 >= 0.92
+
+
+def test_the_mean_over_peers_shows_nothing_where_one_of_them_was_measured_on_a_single_text() -> None:
+    many = Difference(-0.1, 100, {"x": 0.001, "y": -0.001})
+    single = Difference(-0.2, 100, {"z": 0.0})
+
+    assert not mean_difference([many, single]).is_seen
+    assert not mean_difference([single, Difference(-0.2, 100, {"w": 0.0})]).is_seen
+    assert not mean_difference([single, single]).is_seen
 
 
 @pytest.mark.parametrize(
