@@ -25,6 +25,8 @@ class Perplexities(msgspec.Struct, frozen=True, kw_only=True):
     local: float | None
     """The last adapter of the twin that never merges."""
     local_best: float | None
+    served: float | None
+    """The one of these that `generate` and `export` would give: never behind the twin on the guard split."""
 
 
 class SimulatedPeer(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,16 +107,28 @@ def _peer(run: Run, peer: Any) -> documents.SimulatedPeer:
 
 def _words(data: documents.Simulated) -> str:
     with_twin = any(peer.perplexity.local_best is not None for peer in data.peers)
-    headings = ["peer", "test tokens", "base", *(["alone"] if with_twin else []), "last", "best", "merges", "refused"]
+    headings = [
+        "peer",
+        "test tokens",
+        "base",
+        *(["alone"] if with_twin else []),
+        "last",
+        "best",
+        "served",
+        "merges",
+        "refused",
+    ]
     rows = []
     for peer in data.peers:
         p = peer.perplexity
         alone = [p.local_best] if with_twin else []
-        figures = [NOTHING if value is None else f"{value:.2f}" for value in (p.base, *alone, p.personal, p.best)]
+        values = (p.base, *alone, p.personal, p.best, p.served)
+        figures = [NOTHING if value is None else f"{value:.2f}" for value in values]
         rows.append([peer.name, f"{peer.tokens:,}", *figures, str(peer.merges), str(peer.merges_refused)])
     return "\n".join(
         [
-            "Perplexity on each peer's own unseen text (lower is better); best: the adapter with the best guard loss",
+            "Perplexity on each peer's own unseen text (lower is better)",
+            "best: the adapter with the lowest guard loss; served: what generate and export would give",
             table(headings, rows),
             f"{data.bytes / 1e6:.1f} MB of updates, {data.seconds:,.0f} s. Everything is in {data.folder}",
             *(f"  {path}" for path in data.plots),

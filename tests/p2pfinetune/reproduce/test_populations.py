@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -268,13 +269,13 @@ def test_no_licence_is_left_in_the_code(dealt: Any, base: Any) -> None:
     assert not any("Licensed" in text or "copyright" in text for text in texts)
 
 
-def test_novels_are_read_only_where_the_sentences_do_not_suffice(fake: Path, base: Any) -> None:
-    def count(scale: float) -> int:
-        population = populate("languages", "specific", base=base, data=fake, scale=scale, seed=0)
-        return population.texts[PeerId("fr-1")].report.files
+def test_novels_are_read_only_if_the_sentences_do_not_suffice(fake: Path, base: Any, tmp_path: Path) -> None:
+    without = shutil.copytree(fake, tmp_path / "data", ignore=lambda *_: ["novels"])
 
-    assert count(SMALL) == 3
-    assert count(1e-2) == 6
+    assert populate("languages", "specific", base=base, data=without, scale=SMALL, seed=0).peers
+    with pytest.raises(TextError, match="novels"):
+        populate("languages", "specific", base=base, data=without, scale=1e-2, seed=0)
+    assert populate("languages", "specific", base=base, data=fake, scale=1e-2, seed=0).peers
 
 
 def test_a_test_split_has_the_size_asked_for_and_the_others_that_of_the_scale(fake: Path, base: Any) -> None:
