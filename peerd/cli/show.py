@@ -33,11 +33,11 @@ def status(now: Status, home: Path | None = None) -> None:
             *([("twin", in_home(printable(twin(now)), home))] if now.worker.twin else []),
             ("loss", f"train {_loss(now.loss.train)}, trust {_loss(now.loss.trust)}, guard {_loss(now.loss.guard)}"),
             *([("rests on", rests)] if (rests := _rests_on(now)) else []),
-            ("peers", _peer_line(now)),
-            ("text", _text_line(now)),
-            *([("merge", f"{printable(now.merge)}; see: peerd rounds")] if now.merge else []),
+            ("peers", _peer_line(now, home)),
+            ("text", _text_line(now, home)),
+            *([("merge", f"{printable(now.merge)}; {in_home('see: peerd rounds', home)}")] if now.merge else []),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
-            ("sent", _sent_line(now)),
+            ("sent", _sent_line(now, home)),
             ("privacy", now.privacy.sentence or NOTHING),
             ("refused", refusals(now.refused) or "nothing"),
             *([("turned away", refusals(now.turned_away))] if now.turned_away else []),
@@ -65,8 +65,8 @@ def _rests_on(now: Status) -> str:
     return ", ".join(f"{name} {figures.rests_on(found)}" for name, found in known)
 
 
-def _peer_line(now: Status) -> str:
-    shut_out = f"; {len(now.banned)} banned: see peerd peers" if now.banned else ""
+def _peer_line(now: Status, home: Path | None) -> str:
+    shut_out = f"; {len(now.banned)} banned: {in_home('see peerd peers', home)}" if now.banned else ""
     if not now.neighbours:
         return "none found yet" + shut_out
     connected = sum(peer.connected for peer in now.neighbours)
@@ -77,17 +77,17 @@ def _peer_line(now: Status) -> str:
     return f"{connected} of {len(now.neighbours)} connected" + taken + shut_out
 
 
-def _text_line(now: Status) -> str:
+def _text_line(now: Status, home: Path | None) -> str:
     if not now.text.documents:
         return "not read yet"
     left_out = now.text.skipped or now.text.left_out
-    return text_used(now.text) + ("; some is left out, see: peerd read" if left_out else "")
+    return text_used(now.text) + (f"; some is left out, {in_home('see: peerd read', home)}" if left_out else "")
 
 
-def _sent_line(now: Status) -> str:
+def _sent_line(now: Status, home: Path | None) -> str:
     total = now.sent
     updates, peers = some(total.publications, "update"), some(total.peers, "peer")
-    return f"ever: {updates}, {size(total.bytes)} to {peers}; see: peerd sent"
+    return f"ever: {updates}, {size(total.bytes)} to {peers}; {in_home('see: peerd sent', home)}"
 
 
 def _failed_line(now: Status) -> str:

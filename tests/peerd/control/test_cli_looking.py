@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -437,6 +438,17 @@ def test_what_to_type_next_reaches_the_daemon_that_was_asked(
 def test_a_home_is_put_into_commands_and_into_nothing_else(text: str, expected: str) -> None:
     assert in_home(text, Path("/a b")) == expected
     assert in_home(text, None) == text
+
+
+def test_every_command_that_status_names_reaches_the_daemon_that_was_asked(
+    home: Path, say: Any, make_view: Any, serve_view: Any
+) -> None:
+    with serve_view(Paths.of(home), make_view(rounds=3)):
+        _, out, _ = say("status", "--home", home)
+
+    named = re.findall(rf"\bpeerd (?:{OF_A_HOME})\b(?!:)(.{{7}})?", out)
+    assert len(named) >= 2
+    assert set(named) == {" --home"}
 
 
 def test_every_command_of_a_home_is_known_as_one() -> None:
