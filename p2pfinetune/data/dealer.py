@@ -24,7 +24,7 @@ from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
 
 TRAINED = Dealt("train", is_near=False, count=0, sketch=np.empty(0, np.uint32))
-LOST_HINT = "put the file back from a backup of the home, or begin anew in a new home: --home DIR"
+LOST_HINT = "put the home back whole from a backup that has the file, or begin anew in a new home: --home DIR"
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Dealer:
         where their documents were, so that a lost record can mostly be told again.
         """
         try:
-            return Dealer(salt, path, record.read(path, owner_of(salt)))
+            rows = record.read(path, owner_of(salt))
         except NoRecordError as error:
             dealer = Dealer(salt, path)
             if has_learnt and not dealer._recall(cache):
@@ -66,6 +66,10 @@ class Dealer:
             if not error.is_gone:
                 path.replace(path.with_name(path.name + ".bak"))
             return dealer
+        dealer = Dealer(salt, path, rows)
+        if has_learnt:
+            dealer._catch_up(cache)
+        return dealer
 
     def is_new(self, document: Digest) -> bool:
         """Whether it was never dealt."""
@@ -84,7 +88,11 @@ class Dealer:
         return {document.id: found.get(document.id) or rows[document.id] for document in documents}
 
     def keep(self, rows: Mapping[Digest, Dealt]) -> None:
-        """For good, before anything is trained on them. Raises TextError where the disk refuses."""
+        """For good, before anything is trained on them, and what is told to have been trained on and is not there now.
+
+        Raises TextError where the disk refuses.
+        """
+        rows = {**self._trained(()), **rows}
         if all(self.rows.get(document) is row for document, row in rows.items()) and self._is_there():
             return
         after = {**self.rows, **rows}
@@ -95,6 +103,16 @@ class Dealer:
 
     def _is_there(self) -> bool:
         return self.path is None or self.path.exists()
+
+    def _catch_up(self, cache: Path) -> None:
+        """A record from a backup may be older than what was learnt; the corpora in the cache say what came between."""
+        corpora = token_cache.splits_by_document(cache, owner_of(self.salt))
+        self.told = {document: split for document, split in corpora.items() if document not in self.rows}
+        if self.told:
+            self.notice = (
+                f"the record of which documents are held out, {self.path}, is older than what was learnt: where "
+                f"{len(self.told):,} documents were is taken from the token cache"
+            )
 
     def _recall(self, cache: Path) -> bool:
         """Whether anything is told of the documents: by corpora in the cache, or by an older version's exceptions."""

@@ -159,17 +159,22 @@ def tokens_by_document(parent: Path, owner: str, tokenizer: str) -> dict[str, To
 
 
 def splits_by_document(parent: Path, owner: str) -> dict[Digest, Split]:
-    """Where the documents of a user's corpora were, by id, whatever wrote them; of two sayings the later one."""
+    """Where the documents of a user's corpora were, by id, whatever wrote them.
+
+    Of two sayings the later one, but what was ever trained on was trained on.
+    """
     found: dict[Digest, Split] = {}
+    trained: set[Digest] = set()
     for folder in reversed(_by_age(parent, owner)):
         try:
             stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             if _digest(stored["index"]) == stored["sha256"]:
                 splits = stored["index"]["splits"]
                 found |= {Digest(str(entry[0])): split for split in SPLITS for entry in splits[split]}
+                trained |= {Digest(str(entry[0])) for entry in splits["train"]}
         except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
             continue
-    return found
+    return found | dict.fromkeys(trained, "train")
 
 
 def _by_age(parent: Path, owner: str) -> list[Path]:

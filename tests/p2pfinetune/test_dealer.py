@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from p2pfinetune.data import dealt as record
+from p2pfinetune.data import token_cache
 from p2pfinetune.data.corpus import prepare
 from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.dealt import Dealt, NoRecordError, sketched
 from p2pfinetune.data.documents import Document
 from p2pfinetune.data.near_duplicates import sequences
 from p2pfinetune.data.splits import SPLITS, split_of
+from p2pfinetune.data.token_cache import Entry
 from p2pfinetune.errors import TextError, TooLittleText
 from p2pfinetune.names import Digest
 
@@ -193,6 +197,55 @@ def test_copies_that_an_older_version_trained_on_and_held_out_are_held_out_no_mo
 
     assert texts[0] in second["train"]
     assert not any(texts[1] in found for found in second.values())
+
+
+def test_what_was_trained_on_since_a_record_was_backed_up_is_not_held_out_when_it_is_put_back(home):
+    home.read(has_learnt=False)
+    before, dice = home.splits.read_bytes(), random.Random(3)
+
+    def words(count):
+        return " ".join("".join(dice.choices("abcdefghij", k=5)) for _ in range(count))
+
+    held_out = "train"
+    for _ in range(100):  # one that is held out by its hash, and trained on since it is a version of what is
+        text = words(200)
+        held_out = split_of(record_id(text + " " + (tail := words(150))), SALT)
+        if held_out != "train" and split_of(record_id(text), SALT) == "train":
+            break
+    (home.notes / "essay.txt").write_text(text)
+    home.read()
+    (home.notes / "essay.txt").write_text(essay := text + " " + tail)
+    assert essay in home.read()["train"]
+    home.splits.write_bytes(before)
+
+    assert essay in home.read()["train"]
+    assert "is older than what was learnt" in home.dealer.notice
+    home.read()
+    assert not home.dealer.notice
+
+
+def test_what_was_trained_on_and_is_away_when_a_lost_record_is_made_again_is_not_held_out_later(home):
+    write_notes(home.notes, 30, start=100)
+    first = home.read(has_learnt=False)
+    away = next(path for path in sorted(home.notes.iterdir()) if path.read_text() in first["train"])
+    text = away.read_text()
+    away.unlink()
+    home.splits.unlink()
+    home.read()
+    shutil.rmtree(home.cache)
+
+    assert record.read(home.splits, owner_of(SALT))[record_id(text)].split == "train"
+
+
+def test_what_was_trained_on_in_any_corpus_of_the_cache_counts_as_trained_on(tmp_path):
+    entry, tokens = Entry("a" * 64, 2, ""), np.array([1, 2], np.uint16)
+    nothing = {split: [] for split in SPLITS}
+    for age, split in enumerate(("train", "guard")):
+        folder = tmp_path / f"me-{age}"
+        token_cache.write(folder, nothing | {split: [(entry, tokens)]}, "uint16", "")
+        os.utime(folder, (age, age))
+
+    assert token_cache.splits_by_document(tmp_path, "me") == {"a" * 64: "train"}
 
 
 def test_a_record_that_vanishes_while_the_program_runs_is_written_again(home):
