@@ -69,14 +69,10 @@ def contradiction(trust: HeldOut | None, guard: HeldOut | None) -> str:
     fell, rose = ("trust", "guard") if one.nats < 0.0 else ("guard", "trust")
     return (
         f"Two parts of your text that were held out contradict one another: beside the base model's, the perplexity "
-        f"fell on the {fell} split ({_signed(min(one.nats, other.nats))}) and rose on the {rose} split "
-        f"({_signed(max(one.nats, other.nats))}), each by more than its interval. Do not rely on either figure: the "
+        f"fell on the {fell} split ({_side(min(one.nats, other.nats))}) and rose on the {rose} split "
+        f"({_side(max(one.nats, other.nats))}), each by more than its interval. Do not rely on either figure: the "
         "text may be of very different kinds, or hold near copies; more text settles it."
     )
-
-
-def _signed(nats: float) -> str:
-    return f"{_percents(nats)} {_where(nats)}"
 
 
 def _side(nats: float) -> str:
