@@ -298,7 +298,7 @@ class Learner:
             is_alone=self._twin.is_alone, twin=self._twin.trainer.state() if self._twin.trainer is not None else None,
             twin_best=self._twin.best, best_local=self._twin.best_loss,
         )  # fmt: skip
-        save_memory(path, self.network, self._corpus.fingerprint, memory)
+        save_memory(path, self.network, self._measured_on, memory)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
@@ -313,18 +313,18 @@ class Learner:
         self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed
         self._pull_twin()
-        if fingerprint != self._corpus.fingerprint:
+        if fingerprint != self._measured_on:
             self._served = None
             self._remeasure_twin()
 
     def save_best(self, path: Path) -> None:
         """The adapter with the best guard loss so far."""
-        save_best(path, self.network, self._corpus.fingerprint, self._best)
+        save_best(path, self.network, self._measured_on, self._best)
 
     def restore_best(self, path: Path, loss: float) -> None:
-        """The other half of `restore`; `loss` is measured again where the text has changed since."""
+        """The other half of `restore`; `loss` is measured again where text, context or limit have changed since."""
         self._best, fingerprint = load_best(path, self.network, self._formerly())
-        changed = fingerprint != self._corpus.fingerprint
+        changed = fingerprint != self._measured_on
         self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
 
     def adapter(self, which: Which) -> Adapter:
@@ -353,6 +353,11 @@ class Learner:
         twin = self._twin
         self._served = "personal" if twin.trainer is None else chosen(personal, self.best_guard, twin.best_loss)
         return self._served
+
+    @property
+    def _measured_on(self) -> str:
+        """What two losses on the guard split must have in common to be compared."""
+        return f"{self._corpus.fingerprint} {self._training.context} {self.options.guard_tokens}"
 
     def _formerly(self) -> Digest:
         """What this network was called by the first version."""

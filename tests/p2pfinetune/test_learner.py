@@ -422,6 +422,21 @@ def test_what_is_served_outlives_a_restart_and_is_measured_anew_on_other_text(
     assert left.served == "personal"
 
 
+def test_what_was_best_is_measured_anew_where_less_of_the_guard_split_is_looked_at(
+    make: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make()
+    learner.train(2)
+    learner.collaborate({})
+    learner.save(tmp_path / "it")
+    learner.save_best(tmp_path / "best")
+    again = make(guard_tokens=20)
+    again.restore(tmp_path / "it")
+    again.restore_best(tmp_path / "best", learner.best_guard)
+
+    assert again.best_guard == again.evaluate("guard", "best").loss != learner.best_guard
+
+
 def test_other_text_is_measured_anew_and_training_goes_on(make: Callable[..., Learner], tmp_path: Path) -> None:
     learner = make(twin=True)
     learner.train(2)
