@@ -24,7 +24,14 @@ from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
 
 TRAINED = Dealt("train", is_near=False, count=0, sketch=np.empty(0, np.uint32))
-LOST_HINT = "put the home back whole from a backup that has the file, or begin anew in a new home: --home DIR"
+LOST_HINT = (
+    "put the home back whole from a backup that has the file, or begin anew: "
+    "peerd start --home ANOTHER-FOLDER --data FOLDER"
+)
+UNSURE = (
+    "; a text that has changed since, or that is read in another way now, may be held out though it was trained on, "
+    "and its figures may then look better than they are"
+)
 
 
 @dataclass(slots=True)
@@ -62,7 +69,8 @@ class Dealer:
                 ) from error
             if has_learnt or not error.is_gone:
                 instead = "made again from the token cache" if has_learnt else "made anew, since nothing was learnt yet"
-                dealer.notice = f"the record of which documents are held out, {path}, was {instead}: {error}"
+                unsure = UNSURE if has_learnt else ""
+                dealer.notice = f"the record of which documents are held out, {path}, was {instead}: {error}{unsure}"
             if not error.is_gone:
                 path.replace(path.with_name(path.name + ".bak"))
             return dealer
