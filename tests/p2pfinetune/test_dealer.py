@@ -154,10 +154,12 @@ def test_any_flipped_bit_is_noticed(home):
     record.read(home.splits, owner_of(SALT))
 
 
-def test_a_record_of_a_newer_version_is_refused_and_left_as_it_is(home, monkeypatch):
+@pytest.mark.parametrize("checksum", [record._checksum, lambda *_: "of another kind"])
+def test_a_record_of_a_newer_version_is_refused_and_left_as_it_is(home, monkeypatch, checksum):
     home.read(has_learnt=False)
     with monkeypatch.context() as patched:
         patched.setattr(record, "FORMAT", 2)
+        patched.setattr(record, "_checksum", checksum)
         record.write(home.splits, owner_of(SALT), {})
     before = home.splits.read_bytes()
 
