@@ -46,8 +46,8 @@ def fail_each_effect_once(running):
 def test_every_effect_may_fail_once_and_rounds_go_on_and_connections_stand(world):
     async def scenario():
         async with (
-            world.daemon("a", rounds=0, collect_seconds=0.3, may_fail=True) as a,
-            world.daemon("b", rounds=0, collect_seconds=0.3) as b,
+            world.daemon("a", rounds=0, collect_seconds=0.3, patience=100_000, may_fail=True) as a,
+            world.daemon("b", rounds=0, collect_seconds=0.3, patience=100_000) as b,
         ):
             await together(a, b)
             a.worker._pauses = a.worker._pauses.__class__(first=0.01)
@@ -164,7 +164,7 @@ def test_every_lasting_task_may_fail_and_is_begun_again(world):
 def test_a_happening_of_the_network_that_cannot_be_told_costs_nobody_the_connection(world):
     async def scenario():
         async with (
-            world.daemon("a", rounds=0, collect_seconds=0.3, may_fail=True) as a,
+            world.daemon("a", rounds=0, collect_seconds=0.3, patience=100_000, may_fail=True) as a,
             world.daemon("b", rounds=0) as b,
         ):
             await together(a, b)
