@@ -7,7 +7,8 @@ left out of all of them, for ever. What is in no split harms nothing, so leaving
 So this holds after every reading, whatever was added, edited or deleted before: no document stands in two splits, and
 none shares over MOST_SHARED of what it has of its own with another split than its own. Texts that are gone are known by
 their sketches, a third of a text to within a tenth; of those that are there, everything is compared (of more than
-MOST_SEQUENCES, evenly drawn ones).
+MOST_SEQUENCES, evenly drawn ones). It does not hold of boilerplate: if most texts with one signature are deleted, what
+they share is few texts' own again, and they stay where they were dealt.
 """
 
 from __future__ import annotations
