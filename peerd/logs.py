@@ -57,21 +57,26 @@ class Patient(logging.Handler):
 
 
 class ToFile(Patient, RotatingFileHandler):
-    """The log file; made again where somebody removed it, or moved it away."""
+    """The log file; made again if it was removed or moved away, but in no other folder than that where it began."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log, maxBytes=MAX_LOG_BYTES, backupCount=1)
+        self._folder = log.parent.stat()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A line that nobody can read any more would be lost."""
-        stream = self.stream
-        if stream is not None and not _stands_for(Path(self.baseFilename), stream):
+        """A line that nobody can read any more would be lost. Whose home was deleted writes nothing into the next."""
+        stream, log = self.stream, Path(self.baseFilename)
+        if stream is not None and not _is(log, os.fstat(stream.fileno())) and _is(log.parent, self._folder):
             self.stream = None  # as its parent does: it is opened when it is needed
             with contextlib.suppress(OSError):
                 stream.close()
         super().emit(record)
 
 
-def _stands_for(path: Path, stream: TextIO) -> bool:
+def _is(path: Path, known: os.stat_result) -> bool:
+    """Whether that is what lies there now."""
     try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        return os.path.samestat(known, path.stat())
     except OSError:
         return False
 
@@ -117,7 +122,7 @@ def field(value: object) -> str:
 def set_up(log: Path) -> list[logging.Handler]:
     """To the log file, and to standard error unless that is the log file already. Undo with `take_down`."""
     try:
-        handlers: list[logging.Handler] = [ToFile(log, maxBytes=MAX_LOG_BYTES, backupCount=1)]
+        handlers: list[logging.Handler] = [ToFile(log)]
     except OSError as error:
         raise StoreError(f"cannot write the log {log}: {error.strerror}", "look at its rights") from error
     if not is_stderr(log):

@@ -99,3 +99,18 @@ def test_a_log_that_is_removed_or_moved_while_it_is_written_is_made_again(writte
     how(tmp_path / "peerd.log")
 
     assert "after" in written("after")
+
+
+def test_a_log_whose_folder_was_deleted_writes_nothing_into_the_next_folder_of_that_name(tmp_path):
+    (home := tmp_path / "home").mkdir()
+    handlers = logs.set_up(home / "peerd.log")
+    try:
+        logging.getLogger("peerd.test").info("before")
+        home.rename(tmp_path / "gone")
+        home.mkdir()
+        logging.getLogger("peerd.test").info("after")
+    finally:
+        logs.take_down(handlers)
+
+    assert list(home.iterdir()) == []
+    assert "after" in (tmp_path / "gone" / "peerd.log").read_text()

@@ -93,7 +93,9 @@ async def look(world: World, at: float) -> None:
 
 
 def met(member: Member, world: World) -> bool:
-    """Whether it is connected with all others."""
+    """Whether it is connected with all others, and has been seen to know its network."""
+    if member.peer.status is None or not member.peer.status.network:
+        return False
     connected = {event.peer for event in member.events() if event.what == "connected"}
     return len(connected) >= len(world.members) - 1
 
