@@ -35,7 +35,13 @@ def reached_by(twin):
 
 @pytest.mark.parametrize(
     ("action", "where"),
-    [("enospc", ON_DISK), ("eio", ON_DISK), ("erofs", ("rows.checkpoint", "blob.sync")), ("emfile", ("blob.sync",))],
+    [
+        ("enospc", ON_DISK),
+        ("eio", ("generations.", "rows.checkpoint")),
+        pytest.param("eio", ON_DISK, marks=pytest.mark.slow),
+        ("erofs", ("rows.checkpoint", "blob.sync")),
+        ("emfile", ("blob.sync",)),
+    ],
 )
 def test_a_write_that_is_refused_is_tried_again_and_the_rounds_end_the_same(light, twin, action, where):
     wrong = {

@@ -61,6 +61,7 @@ def test_neither_daemon_nor_worker_runs_what_lies_in_the_folder_it_is_started_in
     assert sprung(folder) == []
 
 
+@pytest.mark.slow
 def test_nor_does_a_daemon_in_the_foreground(folder, tmp_path):
     (folder / "little").mkdir()
     (folder / "little" / "a.txt").write_text("too little")  # which the worker finds, once it has loaded everything

@@ -113,6 +113,7 @@ def test_both_ends_move_and_meet_again_without_a_restart(hosts, two):
     assert all(home.process.poll() is None for home in two)
 
 
+@pytest.mark.slow
 def test_an_address_that_comes_after_it_had_none_is_followed(hosts, two):
     meet(two)
     hosts.move(3, None)

@@ -73,6 +73,7 @@ def test_a_dead_network_and_a_peer_that_says_nothing_do_not_hold_up_the_end(alic
     assert "Traceback" not in bob.said()
 
 
+@pytest.mark.slow
 def test_a_lost_database_and_a_damaged_checkpoint_cost_at_most_a_round(alice):
     alice.until(lambda status: status.round >= 3)
     assert alice.stop() == 0
