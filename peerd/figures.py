@@ -44,6 +44,8 @@ def compared(found: Difference, other: str) -> str:
     if found.within is None:
         return f"not to be told from {other} by one document"
     low, high = found.nats - found.within, found.nats + found.within
+    if low == high == 0.0:
+        return f"the same as {other}"  # the very same adapter, as that of a twin before the first merge
     if not is_seen(found):
         return f"{UNSEEN} from {other} ({_side(low)} to {_side(high)})"
     near, far = (high, low) if found.nats < 0.0 else (low, high)

@@ -24,6 +24,7 @@ def test_a_figure_says_on_how_many_tokens_and_documents_it_rests():
         (math.log(1.3), 0.05, "30 % ABOVE the base model's (24 % to 37 %)"),
         (-0.02, 0.05, "no difference that can be seen from the base model's (6.8 % below to 3.0 % ABOVE)"),
         (-2.0, None, "not to be told from the base model's by one document"),
+        (0.0, 0.0, "the same as the base model's"),
     ],
 )
 def test_a_difference_is_told_with_its_interval_and_as_none_where_that_holds_zero(nats, within, said):
