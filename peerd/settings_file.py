@@ -20,8 +20,8 @@ import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from p2pfinetune.durable import sync_folder
 from peerd.config import Config
-from peerd.durable import sync_folder
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around
 

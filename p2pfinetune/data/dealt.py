@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from p2pfinetune.data.near_duplicates import Sequences
 from p2pfinetune.data.splits import SPLITS, Split
+from p2pfinetune.durable import sync_folder
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
 
@@ -72,7 +73,7 @@ def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise TextError(
@@ -137,12 +138,3 @@ def _unpacked(body: bytes, count: int) -> dict[Digest, Dealt]:
 
 def _checksum(head: Mapping[str, object], body: bytes) -> str:
     return hashlib.sha256(json.dumps(head, sort_keys=True).encode() + b"\n" + body).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Make the name durable, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
