@@ -12,10 +12,10 @@ from pathlib import Path, PurePath
 
 from p2pfinetune.data import dealt as record
 from p2pfinetune.data.dealer import Dealer, owner_of
-from p2pfinetune.data.dealt import Dealt, NoRecordError
+from p2pfinetune.data.dealt import Dealt, NoRecordError, copies_of
 from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.encodings import NO_NAMES
-from p2pfinetune.data.report import Copies, FileRead, ReadReport
+from p2pfinetune.data.report import FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
@@ -33,13 +33,9 @@ def read(data: Sequence[Path], paths: Paths, encodings: Mapping[PurePath, str] =
     documents, report = read_documents(data, encodings=encodings)
     rows = recorded(paths)
     found = _with_new(documents, rows)
-    copies = Copies(
-        sum(row.is_near and row.split is not None for row in found.values()),
-        sum(row.split is None for row in found.values()),
-    )
     return TextRead(
         data=[str(path) for path in data],
-        text=text_now(ReadReport(report.entries, copies)),
+        text=text_now(ReadReport(report.entries, copies_of(found.values()))),
         files=[_fate(entry, rows, found) for entry in report.entries],
     )
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from p2pfinetune.data import token_cache
 from p2pfinetune.data.dealer import Dealer, owner_of
-from p2pfinetune.data.dealt import Dealt
+from p2pfinetune.data.dealt import Dealt, copies_of
 from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.encodings import NO_NAMES
 from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
-from p2pfinetune.data.report import Copies, ReadReport
+from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
 from p2pfinetune.data.tokens import TokenArray, encode, token_type
@@ -88,18 +88,18 @@ def prepare(
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
     tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt))
     rows = _dealt(documents, dealer, tokens, minimum, report)
-    documents = [document for document in documents if rows[document.id].split is not None]
-    placed = {document.id: split for document in documents if (split := rows[document.id].split) is not None}
+    placed = _placed(rows)
+    documents = [document for document in documents if document.id in placed]
     stored = tokens.stored(documents, placed)
-    report = replace(report, copies=_copies(rows.values()))
+    report = replace(report, copies=copies_of(rows.values()))
     _require({split: len(stored.splits[split].tokens) for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
 
 
-def _copies(rows: Iterable[Dealt]) -> Copies:
-    every = list(rows)
-    return Copies(sum(row.is_near and row.split is not None for row in every), sum(row.split is None for row in every))
+def _placed(rows: Mapping[Digest, Dealt]) -> dict[Digest, Split]:
+    """Where each document is that is not left out."""
+    return {document: row.split for document, row in rows.items() if row.split is not None}
 
 
 def _dealt(
@@ -113,9 +113,8 @@ def _dealt(
         sizes = {document: len(ids) for document, ids in tokens.of(weighed).items()}
     rows = dealer.deal(documents, sizes, minimum)
     if sizes or not documents:
-        placed = {document: row.split for document, row in rows.items() if row.split is not None}
-        report = replace(report, copies=_copies(rows.values()))
-        _require(tokens_by_split(sizes, placed), minimum, report, dealer)
+        report = replace(report, copies=copies_of(rows.values()))
+        _require(tokens_by_split(sizes, _placed(rows)), minimum, report, dealer)
     dealer.keep(rows)
     return rows
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfinetune.data.near_duplicates import Sequences
+from p2pfinetune.data.report import Copies
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.durable import sync_folder
 from p2pfinetune.errors import TextError
@@ -59,6 +60,12 @@ class NoRecordError(Exception):
     def __init__(self, reason: str, *, is_gone: bool = False) -> None:
         super().__init__(reason)
         self.is_gone = is_gone
+
+
+def copies_of(rows: Iterable[Dealt]) -> Copies:
+    """How many of them are near copies that stand together, and how many are left out."""
+    every = list(rows)
+    return Copies(sum(row.is_near and row.split is not None for row in every), sum(row.split is None for row in every))
 
 
 def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
