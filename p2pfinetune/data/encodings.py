@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from types import MappingProxyType
 
-from p2pfinetune.data.guess import Evidence, alone, weigh
+from p2pfinetune.data.guess import REPLACEMENT, Evidence, alone, weigh
 from p2pfinetune.data.letters import SHAPED
 
-REPLACEMENT = "\ufffd"  # stands for what could not be read
 FORMATTED = (b"%PDF-", b"{\\rtf", b"%!PS")  # formats whose bytes may look like text but are not what their reader sees
 MAX_CONTROL_SHARE = 0.01  # random bytes have about a tenth, and text hardly any
 MAX_NUL_SHARE = 1e-4  # of bytes: a slip in a long text; tables, archives and programs have many times more

@@ -47,7 +47,7 @@ KEPT = 16  # candidates of a file
 SHOWN = 3  # of them to people
 MAX_BAD = 0.25  # of high characters: more that fit no language, and it is none of these encodings
 ALIKE = 0.02  # of high bytes: a text that differs in fewer characters is no mojibake of the other
-REPLACEMENT = "\ufffd"
+REPLACEMENT = "\ufffd"  # stands for what could not be read
 
 FOREIGN, SYMBOL, CONTROL, DRAWN = -8.0, -9.0, -13.0, -7.0  # nats of a letter of another language, and so on
 ERROR, ASCII, CAPITAL, RUN, SINGLE = -12.0, -3.0, -2.5, 4.0, -4.0
