@@ -7,11 +7,10 @@ nobody can say what share of the model is whose today: what the last merge took 
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 
 from p2pfinetune.names import PeerId
-from peerd.render import printable, share, some
+from peerd.render import printable, share, some, when
 from peerd.status import MergesNow, RoundRecord
 
 WHY = {
@@ -96,8 +95,3 @@ def line(records: Sequence[RoundRecord], now: MergesNow, me: PeerId) -> str:
 def why(reason: str) -> str:
     """The guard's word as a phrase."""
     return WHY.get(reason) or printable(reason) or "the guard gave no reason"
-
-
-def when(unix: float) -> str:
-    """By this machine's clock and in its time zone."""
-    return dt.datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 import unicodedata
@@ -80,6 +81,11 @@ def size(count: float) -> str:
 def some(count: int, noun: str) -> str:
     """`1 peer`, `2 peers`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def when(unix: float) -> str:
+    """By this machine's clock and in its time zone."""
+    return dt.datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from peerd import documents, figures, merges
 from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
 from peerd.perplexity import perplexity
-from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, written
+from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
 from peerd.render import columns as columns_of
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
 from peerd.words import advice, copied, headline, note, refusals, served, text_used, twin, verdict
@@ -244,8 +244,7 @@ def rounds(found: list[RoundRecord]) -> None:
 
 def sent(found: documents.Sent) -> None:
     """Updates, then bytes by round and peer."""
-    since = dt.datetime.fromtimestamp(found.since_unix).astimezone().strftime("%Y-%m-%d %H:%M")
-    total = found.total
+    since, total = when(found.since_unix), found.total
     say_bold(f"{some(total.publications, 'update')}, {size(total.bytes)} to {some(total.peers, 'peer')} since {since}")
     say(f"  {found.privacy.sentence}")
     say("  Your text itself is never sent. What updates can reveal: docs/threat-model.md")

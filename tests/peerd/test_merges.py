@@ -4,6 +4,7 @@ import msgspec
 
 from p2pfinetune.names import PeerId, Round
 from peerd import merges
+from peerd.render import when
 from peerd.status import RoundRecord
 
 ME, BEN, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWben"), PeerId("12D3KooWeve")
@@ -59,10 +60,10 @@ def test_it_is_said_of_whom_nothing_was_taken_why_and_since_when():
     many = merges.refused_in_words(merges.merges_now(refused(2, 3, 4), ME), NAMES, ME)
 
     assert one == (
-        f"The last merge (50 % ben) was not taken, since round 4 ({merges.when(400.0)}): it measured worse than my own "
+        f"The last merge (50 % ben) was not taken, since round 4 ({when(400.0)}): it measured worse than my own "
         "adapter on the guard split. Nothing of it is in my model."
     )
-    assert f"and those before it, 3 merges, were not taken, since round 2 ({merges.when(200.0)})" in many
+    assert f"and those before it, 3 merges, were not taken, since round 2 ({when(200.0)})" in many
     assert merges.why("a word\x1b of tomorrow") == "a word of tomorrow"
 
 

@@ -21,9 +21,9 @@ from peerd.cli.app import COMMANDS, NAMES
 from peerd.cli.output import OF_A_HOME, in_home
 from peerd.client import Client
 from peerd.lock import hold
-from peerd.merges import when
 from peerd.paths import Paths
 from peerd.questions import Request
+from peerd.render import when
 from peerd.status import NeighbourNow, Status
 
 ASKING = (
