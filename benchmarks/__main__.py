@@ -13,7 +13,7 @@ python -m benchmarks.row_sampling --data DIR          how much text a validation
 python -m benchmarks.attacks --data DIR               what attackers do to honest peers, by scheme and defence
 python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
-python -m p2pfinetune.nano.report --data DIR          bits per byte of the embedded model
+python -m scripts.nano.report --data DIR          bits per byte of the embedded model
 """
 
 if __name__ == "__main__":

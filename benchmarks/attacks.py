@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 
-from p2pfinetune.reproduce.plan import Task, small
-from p2pfinetune.reproduce.schemes import applied
-from p2pfinetune.reproduce.summary import better_and_worse, wilson
-from p2pfinetune.reproduce.sweep import Told, sweep
-from p2pfinetune.simulation.attacks import KINDS, PHRASED, Attack, is_attacker
+from p2pfinetune.compare.plan import Task, small
+from p2pfinetune.compare.schemes import applied
+from p2pfinetune.compare.summary import better_and_worse, wilson
+from p2pfinetune.compare.sweep import Told, sweep
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
+from p2pfinetune.simulation.hostile.attacks import KINDS, PHRASED, Attack, is_attacker
 from p2pfinetune.simulation.topology import Topology
 
 ARMS: Mapping[str, Mapping[str, Any]] = {

@@ -22,15 +22,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2pfinetune import interpreter
 from p2pfinetune.data.documents import Document, normalise
 from p2pfinetune.data.partition import deal, write_folder
 from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.system import interpreter
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.learner import Learner
-    from p2pfinetune.models import Base
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.learner import Learner
 
 LANGUAGES = ("fr", "de", "it")
 PEERS_EACH = 2
@@ -112,9 +112,9 @@ def corpora(plan: Plan, base: Base, seed: int, scratch: Path) -> dict[PeerId, Co
 
 def learners(plan: Plan, base: Base, texts: Mapping[PeerId, Corpus], scheme: str, seed: int) -> dict[PeerId, Learner]:
     """One learner for each peer, all on one copy of the base."""
-    from p2pfinetune.adapter import AdapterSpec
-    from p2pfinetune.learner import Learner, LearnerOptions
-    from p2pfinetune.trainer import TrainingOptions
+    from p2pfinetune.model.adapter import AdapterSpec
+    from p2pfinetune.round.learner import Learner, LearnerOptions
+    from p2pfinetune.training.trainer import TrainingOptions
 
     training = TrainingOptions(
         lr=plan.lr,
@@ -131,7 +131,7 @@ def run(plan: Plan, scheme: str, seed: int) -> Result:
     """All rounds of one scheme: everyone trains, then everyone merges what all had after training."""
     import torch
 
-    from p2pfinetune.models import load_base
+    from p2pfinetune.model.base import load_base
 
     torch.set_num_threads(1)
     base = load_base(plan.model, device="cpu")

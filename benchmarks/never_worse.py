@@ -26,11 +26,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from p2pfinetune import interpreter
-from p2pfinetune.difference import as_change, student_975, worst_tenth
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.difference import as_change, student_975, worst_tenth
 from p2pfinetune.simulation.config import AdapterChoice, PeerText, SettingText, SimulationConfig, TrainingChoice
 from p2pfinetune.simulation.record import RESULT
+from p2pfinetune.system import interpreter
 from peerd.demo.plan import TEST_TOKENS, DemoOptions, Member, config_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ Runs = Mapping[int, Sequence[Peer]]
 
 def setting_config(name: str, mix: str, data: Path, seed: int) -> SimulationConfig:
     """By the daemon's defaults, with longer test splits than the scale would give."""
-    from p2pfinetune.reproduce.settings import layout
+    from p2pfinetune.paper.settings import layout
 
     peers = layout(name, mix).peers()  # type: ignore[arg-type]
     return SimulationConfig(

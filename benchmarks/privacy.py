@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.languages import CODEC, Plan, corpora, learners
-from p2pfinetune import interpreter
 from p2pfinetune.names import PeerId, Refusal
+from p2pfinetune.system import interpreter
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import AdaptedModel
     from p2pfinetune.batched.stack import AdapterStack
     from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.models import Base
-    from p2pfinetune.update import LoraUpdate
+    from p2pfinetune.model.adapter import AdaptedModel
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.update import LoraUpdate
 
 DELTA = 1e-5
 
@@ -58,11 +58,11 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
     """All rounds of one arm."""
     import torch
 
-    from p2pfinetune.adapter import AdapterSpec, attach
     from p2pfinetune.batched.stack import AdapterStack
-    from p2pfinetune.models import load_base
-    from p2pfinetune.privacy import epsilon, privatised
-    from p2pfinetune.update import default_max_norm, inspect
+    from p2pfinetune.model.adapter import AdapterSpec, attach
+    from p2pfinetune.model.base import load_base
+    from p2pfinetune.round.privacy import epsilon, privatised
+    from p2pfinetune.round.update import default_max_norm, inspect
 
     torch.set_num_threads(1)
     base = load_base(plan.model, device="cpu")
@@ -106,7 +106,7 @@ def membership(
 ) -> float:
     """Area under the curve of telling windows of the train split from those of the test split."""
     from p2pfinetune.batched.measuring import evaluate_together
-    from p2pfinetune.evaluate import measure_of
+    from p2pfinetune.scoring.evaluate import measure_of
 
     vocabulary = int(adapted.model.config.get_text_config().vocab_size)
     scores = []

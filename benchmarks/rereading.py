@@ -18,10 +18,10 @@ from transformers import AutoTokenizer
 
 from p2pfinetune.data.corpus import prepare
 from p2pfinetune.data.dealer import Dealer
-from p2pfinetune.data.installed import documents_of
 from p2pfinetune.data.reading_memory import ReadingMemory
-from p2pfinetune.models import resolve_model
+from p2pfinetune.model.base import resolve_model
 from p2pfinetune.names import Digest
+from p2pfinetune.paper.installed_text import documents_of
 
 AT_REST_NS = 10_000_000_000  # later than the files by so much: longer than a memory waits
 

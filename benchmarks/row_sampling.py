@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 import torch
 
+from p2pfinetune.compare.plan import small
+from p2pfinetune.compare.schemes import applied
 from p2pfinetune.data.token_cache import TokenSplit
-from p2pfinetune.reproduce.plan import small
-from p2pfinetune.reproduce.populations import populate
-from p2pfinetune.reproduce.schemes import applied
+from p2pfinetune.paper.populations import populate
 from p2pfinetune.simulation.config import SettingText
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.run import base_of, simulate

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import torch
 
-from p2pfinetune.adapter import attach
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
-from p2pfinetune.context import SplitContext
-from p2pfinetune.evaluate import measure_of
+from p2pfinetune.compare.plan import small
 from p2pfinetune.merge import RULES
+from p2pfinetune.model.adapter import attach
 from p2pfinetune.names import PeerId, TrustRow
-from p2pfinetune.reproduce.plan import small
-from p2pfinetune.reproduce.populations import populate
+from p2pfinetune.paper.populations import populate
+from p2pfinetune.round.context import SplitContext
+from p2pfinetune.scoring.evaluate import measure_of
 from p2pfinetune.simulation.config import SettingText
 from p2pfinetune.simulation.run import base_of
-from p2pfinetune.trainer import LocalTrainer
+from p2pfinetune.training.trainer import LocalTrainer
 from p2pfinetune.trust import SCHEMES
 
 COMPARED = ("validation", "first-order", "mixture")

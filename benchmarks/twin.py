@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2pfinetune.adapter import AdapterSpec
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.learner import Learner, LearnerOptions
-from p2pfinetune.models import Base, load_base
+from p2pfinetune.model.adapter import AdapterSpec
+from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.trainer import TrainingOptions
-from p2pfinetune.twin_choice import worth_it
-from p2pfinetune.twin_times import twin_times
-from p2pfinetune.update import LoraUpdate
+from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.round.twin_choice import worth_it
+from p2pfinetune.round.twin_times import twin_times
+from p2pfinetune.round.update import LoraUpdate
+from p2pfinetune.training.trainer import TrainingOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import evaluate, measure_of
-from p2pfinetune.models import Base, load_base
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.scoring.evaluate import evaluate, measure_of
 
 REFERENCE_ROWS = 50
 REFERENCE_TOKENS = 12 * REFERENCE_ROWS * 512

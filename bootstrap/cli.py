@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
-from p2pfinetune import interpreter, streams
+from p2pfinetune.system import interpreter, streams
 from peerd.errors import PeerdError, UsageError
 from peerd.machine_watch import grant_descriptors
 from peerd.paths import NO_HOME, expanded

@@ -19,13 +19,13 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.data.encodings import is_encoding
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
-from p2pfinetune.models import NANO
+from p2pfinetune.model.base import NANO
+from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
-from p2pfinetune.path_names import is_plain, shown
-from p2pfinetune.precision import CHOICES
 from p2pfinetune.registry import Registry
+from p2pfinetune.round.twin_choice import CHOICES as TWINS
+from p2pfinetune.system.path_names import is_plain, shown
 from p2pfinetune.trust import SCHEMES
-from p2pfinetune.twin_choice import CHOICES as TWINS
 from peerd.config import INT64, Config
 from peerd.errors import UsageError
 from peerd.net import limits

@@ -1,8 +1,9 @@
 """How far a figure carries, in words: what it rests on, its interval, and where two held-out splits contradict. Pure.
 
 A loss is measured on some thousand tokens of one person's text, so a difference of two losses is an estimate. It is
-told with its 95 % interval (`p2pfinetune.difference`), and as "no difference that can be seen" where the interval
-holds zero. Differences are nats a token; told they become percents of perplexity, e to the difference less one.
+told with its 95 % interval (`p2pfinetune.scoring.difference`), and as "no difference that can be seen" where the
+interval holds zero. Differences are nats a token; told they become percents of perplexity, e to the difference less
+one.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from p2pfinetune.path_names import is_plain, shown
+from p2pfinetune.system.path_names import is_plain, shown
 from peerd.errors import UsageError
 from peerd.unfit import lacks
 

@@ -20,7 +20,7 @@ import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from p2pfinetune.durable import sync_folder
+from p2pfinetune.system.durable import sync_folder
 from peerd.config import Config
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around

@@ -43,7 +43,7 @@ def main() -> int:
 def json_documents() -> str:
     """Every command's `data`."""
     from p2pfinetune.cli.documents import Simulated
-    from p2pfinetune.reproduce.summary import Summary
+    from p2pfinetune.compare.summary import Summary
     from peerd.demo.result import DemoResult
     from peerd.documents import DATA
 

@@ -11,10 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from p2pfinetune.reproduce.folders import read_sweep
-from p2pfinetune.reproduce.plots import plot_sweep
-from p2pfinetune.reproduce.summary import summarise
-from p2pfinetune.reproduce.tables import markdown, write_tables
+from p2pfinetune.compare.folders import read_sweep
+from p2pfinetune.compare.plots import plot_sweep
+from p2pfinetune.compare.summary import summarise
+from p2pfinetune.compare.tables import markdown, write_tables
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction" / "results.md"
 MARK = re.compile(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.batched.stack import AdapterStack, row_of, tensors_of
-from p2pfinetune.compute import measuring_precision
-from p2pfinetune.evaluate import PADDING, Measure
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.compute import measuring_precision
+from p2pfinetune.scoring.evaluate import PADDING, Measure
 
 
 def gradient_of(stack: AdapterStack, adapter: Adapter, measure: Measure) -> Adapter:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from p2pfinetune.adapter import AdaptedModel, Adapter
 from p2pfinetune.batched.packing import Pack, packed, packs_of, returned
 from p2pfinetune.batched.stack import AdapterStack, Schema, rows_of
-from p2pfinetune.compute import measuring_precision
-from p2pfinetune.evaluate import PADDING, Batch, Evaluation, Measure, evaluation_of
+from p2pfinetune.model.adapter import AdaptedModel, Adapter
+from p2pfinetune.model.compute import measuring_precision
+from p2pfinetune.scoring.evaluate import PADDING, Batch, Evaluation, Measure, evaluation_of
 
 POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together; as many as `evaluate` runs at once
 POSITIONS_ELSEWHERE = 1 << 15

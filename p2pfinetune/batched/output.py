@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pfinetune.compute import token_losses
+from p2pfinetune.model.compute import token_losses
 
 ENTRIES = {"cpu": 1 << 20}  # logits at once: 4 MB, which a processor's cache holds
 ENTRIES_ELSEWHERE = 1 << 26  # an accelerator wants large products

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from p2pfinetune.evaluate import PADDING, Measure
+from p2pfinetune.scoring.evaluate import PADDING, Measure
 
 ATTENTION = "p2pfinetune_packed"  # its name in the registry of transformers
 NOT_OURS = ("softcap", "s_aux", "position_bias")  # what some models do to scores, and we do not

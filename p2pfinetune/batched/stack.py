@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pfinetune.adapter import AdaptedModel, tree_of
 from p2pfinetune.batched.layers import Factors, StackedLinear
 from p2pfinetune.batched.output import Output
 from p2pfinetune.batched.packing import can_pack
+from p2pfinetune.model.adapter import AdaptedModel, tree_of
 
 Schema = Mapping[str, tuple[int, ...]]
 

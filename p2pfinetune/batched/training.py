@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.batched.stack import AdapterStack, apart, draws_noise, kind_of, rows_of
-from p2pfinetune.compute import training_precision
-from p2pfinetune.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.compute import training_precision
+from p2pfinetune.training.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
 
 POSITIONS = {
     "cpu": 2048

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pfinetune.cli.reproduce import reproduce
+from p2pfinetune.cli.compare import reproduce
 from p2pfinetune.cli.simulate import simulate
 from p2pfinetune.errors import OptionError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from p2pfinetune.reproduce.summary import Summary
+from p2pfinetune.compare.summary import Summary
 
 SCHEMA_VERSION = 1
 

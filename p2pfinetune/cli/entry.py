@@ -10,10 +10,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from p2pfinetune import streams
 from p2pfinetune.cli import app
 from p2pfinetune.cli.output import complain, fail
 from p2pfinetune.errors import ClusterError, LearningError
+from p2pfinetune.system import streams
 
 FAILED, MISUSED = 1, 2
 

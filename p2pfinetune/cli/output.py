@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2pfinetune import streams
 from p2pfinetune.cli import documents
+from p2pfinetune.system import streams
 
 INDENT = "  "
 

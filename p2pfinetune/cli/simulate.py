@@ -16,7 +16,7 @@ from p2pfinetune.cli.progress import Step, progress
 from p2pfinetune.errors import OptionError
 
 if TYPE_CHECKING:
-    from p2pfinetune.reproduce.folders import Run
+    from p2pfinetune.compare.folders import Run
 
 NOTHING = "-"
 
@@ -74,8 +74,8 @@ def _run(config: Any, folder: Path, engine: EngineName, ray_address: str, fresh:
 
 
 def _document(folder: Path) -> documents.Simulated:
-    from p2pfinetune.reproduce.folders import read_run
-    from p2pfinetune.reproduce.plots import plot_run
+    from p2pfinetune.compare.folders import read_run
+    from p2pfinetune.compare.plots import plot_run
 
     run = read_run(folder)
     assert run.result is not None  # simulate does not return before
@@ -89,7 +89,7 @@ def _document(folder: Path) -> documents.Simulated:
 
 
 def _peer(run: Run, peer: Any) -> documents.SimulatedPeer:
-    from p2pfinetune.reproduce.summary import perplexity
+    from p2pfinetune.compare.summary import perplexity
 
     assert run.result is not None
     found = run.result.peers[peer]

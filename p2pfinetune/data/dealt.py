@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from p2pfinetune.data.near_duplicates import Sequences
 from p2pfinetune.data.report import Copies
 from p2pfinetune.data.splits import SPLITS, Split
-from p2pfinetune.durable import sync_folder
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
+from p2pfinetune.system.durable import sync_folder
 
 FORMAT = 1
 MAGIC = b"splits of documents\n"

@@ -19,7 +19,7 @@ from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
 from p2pfinetune.data.second_opinion import second_opinion
 from p2pfinetune.names import Digest
-from p2pfinetune.path_names import shown
+from p2pfinetune.system.path_names import shown
 
 __all__ = ["Document", "normalise", "read_documents"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from p2pfinetune.data import own_files
 from p2pfinetune.data.encodings import FileText, decode
 from p2pfinetune.errors import TextError
-from p2pfinetune.path_names import shown
+from p2pfinetune.system.path_names import shown
 
 MAX_FILE_BYTES = 256 << 20  # a larger file is a data base or a dump, and would be held in memory several times over
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})  # other people's text, or none

@@ -21,7 +21,7 @@ from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
-from p2pfinetune.path_names import shown
+from p2pfinetune.system.path_names import shown
 
 ROW_SUFFIXES = (".jsonl", ".ndjson")
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")

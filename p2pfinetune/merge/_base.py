@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

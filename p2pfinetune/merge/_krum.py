@@ -10,7 +10,7 @@ from p2pfinetune.merge._vectors import squared_distances, vectors
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 def check(hostile: float) -> None:

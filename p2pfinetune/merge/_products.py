@@ -11,7 +11,7 @@ from p2pfinetune.names import PeerId, TrustRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 def stack_factors(row: TrustRow, adapters: Mapping[PeerId, Adapter], path: str) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from p2pfinetune.names import PeerId, TrustRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 ROUNDING = 1e-9  # of a weight

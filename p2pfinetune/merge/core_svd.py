@@ -13,7 +13,7 @@ from p2pfinetune.names import PeerId, TrustRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 ZERO = 1e-12  # singular values below this part of the largest are rounding
 SPREAD = 10.0  # largest condition number of the change of gauge

@@ -10,7 +10,7 @@ from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

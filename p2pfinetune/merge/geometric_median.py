@@ -11,7 +11,7 @@ from p2pfinetune.merge._vectors import adapter_of, vectors
 from p2pfinetune.names import PeerId, TrustRow
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 SMOOTHING = 1e-9  # of the largest distance: a step from a point that is a peer's would divide by zero
 SETTLED = 1e-10

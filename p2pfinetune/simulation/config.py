@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from p2pfinetune.adapter import AdapterSpec
-from p2pfinetune.batches import derived_seed
 from p2pfinetune.errors import OptionError
-from p2pfinetune.learner import DEFAULT_MAX_SHARE, LearnerOptions
+from p2pfinetune.model.adapter import AdapterSpec
+from p2pfinetune.model.precision import Choice
 from p2pfinetune.names import PeerId
-from p2pfinetune.precision import Choice
-from p2pfinetune.simulation.attacks import Attack
+from p2pfinetune.round.learner import DEFAULT_MAX_SHARE, LearnerOptions
+from p2pfinetune.simulation.hostile.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
-from p2pfinetune.trainer import TrainingOptions
+from p2pfinetune.training.batches import derived_seed
+from p2pfinetune.training.trainer import TrainingOptions
 
 MANY = 10**9  # far beyond use; what is larger is a slip, and is told here and not by a library that cannot hold it
 Positive = Annotated[int, msgspec.Meta(ge=1, le=MANY)]

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from p2pfinetune.data.corpus import prepare
-from p2pfinetune.models import Base
+from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.population import Population

@@ -10,7 +10,7 @@ from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
-from p2pfinetune.simulation.backdoor import Backdoor
+from p2pfinetune.simulation.hostile.backdoor import Backdoor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,9 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from p2pfinetune import interpreter
 from p2pfinetune.errors import CheckpointError, ClusterError, LearningError, OptionError
-from p2pfinetune.models import Base
+from p2pfinetune.model.base import Base
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Held, Key, heard_by, load_held, save_held
@@ -29,6 +28,7 @@ from p2pfinetune.simulation.record import RESULT, RunFolder
 from p2pfinetune.simulation.run import base_for, population_of, simulate
 from p2pfinetune.simulation.shard import Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
+from p2pfinetune.system import interpreter
 
 START_SECONDS = 300.0  # for every shard to have its place and model; a busy cluster is refused and not waited for
 LONGEST_SCRATCH = 45  # characters; the paths of Ray's sockets are 61 longer, and a socket's path has at most 107

@@ -17,19 +17,19 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.models import Base, choose_device, load_base
+from p2pfinetune.model.base import Base, choose_device, load_base
+from p2pfinetune.model.precision import Precision, quicker, settled
+from p2pfinetune.model.processor import missing
 from p2pfinetune.names import PeerId
-from p2pfinetune.precision import Precision, quicker, settled
-from p2pfinetune.processor import missing
-from p2pfinetune.simulation.attacks import is_attacker, surrounded, with_attackers
 from p2pfinetune.simulation.config import SimulationConfig, load_config
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
+from p2pfinetune.simulation.hostile.attacks import is_attacker, surrounded, with_attackers
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.record import CONFIG, Position, RunFolder
 from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable
 from p2pfinetune.simulation.topology import neighbours
-from p2pfinetune.step_times import step_times
+from p2pfinetune.training.step_times import step_times
 
 CHECKPOINT_SECONDS = 20.0  # at most so much is lost by an interruption, beside the wave that was running
 
@@ -121,7 +121,7 @@ _populations: dict[str, Population] = {}
 def _populate(config: SimulationConfig) -> Population:
     base = base_for(config)
     if config.setting is not None:
-        from p2pfinetune.reproduce.populations import populate
+        from p2pfinetune.paper.populations import populate
 
         chosen = config.setting
         found = populate(

@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from p2pfinetune.adapter import Adapter, attach, initial_adapter
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
-from p2pfinetune.batches import derived_seed
 from p2pfinetune.codec import CODECS
-from p2pfinetune.difference import Difference, difference
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.evaluate import Evaluation, measure_of
-from p2pfinetune.learner import Learner
 from p2pfinetune.merge import adapter_of
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import Adapter, attach, initial_adapter
+from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal, Which
-from p2pfinetune.privacy import privatised
-from p2pfinetune.round_result import TrainReport
-from p2pfinetune.schedule import NOMINAL_STEPS
-from p2pfinetune.simulation.backdoor import probes, target_loss
+from p2pfinetune.round.learner import Learner
+from p2pfinetune.round.privacy import privatised
+from p2pfinetune.round.result import TrainReport
+from p2pfinetune.round.update import LoraUpdate
+from p2pfinetune.scoring.difference import Difference, difference
+from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.timetable import Visit
-from p2pfinetune.trainer import LocalTrainer
-from p2pfinetune.update import LoraUpdate
+from p2pfinetune.training.batches import derived_seed
+from p2pfinetune.training.schedule import NOMINAL_STEPS
+from p2pfinetune.training.trainer import LocalTrainer
 
 NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 

@@ -17,7 +17,7 @@ from p2pfinetune.names import PeerId, TrustRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 class TrustContext(Protocol):

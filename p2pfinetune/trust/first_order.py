@@ -11,7 +11,7 @@ from p2pfinetune.names import PeerId
 from p2pfinetune.trust._base import TrustContext, TrustScheme
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfinetune.guard import standard_error, token_mean
 from p2pfinetune.names import PeerId
+from p2pfinetune.round.guard import standard_error, token_mean
 from p2pfinetune.trust._base import TrustContext, TrustScheme, softmax
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 Slopes: TypeAlias = NDArray[np.float64]

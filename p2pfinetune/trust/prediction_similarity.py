@@ -16,7 +16,7 @@ from p2pfinetune.trust._base import TrustContext, TrustScheme
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 ROUNDING = 1e-6  # of the sum compared; fp32 logits are not better than that
 PAPER_SHARPNESS = 10.0  # arXiv 2404.09753, authors' code: softmax(-10 d)

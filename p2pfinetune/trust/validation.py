@@ -11,7 +11,7 @@ from p2pfinetune.names import PeerId
 from p2pfinetune.trust._base import TrustContext, TrustScheme
 
 if TYPE_CHECKING:
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 LARGEST_EXPONENT = 700.0  # exp() of more overflows a double
 

@@ -16,7 +16,7 @@ from p2pfinetune.trust._base import TrustContext, TrustScheme
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfinetune.models import model_file
+from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
 from peerd import documents
 from peerd.cli.everywhere import AsJson, Home

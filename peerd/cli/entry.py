@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from p2pfinetune import streams
 from p2pfinetune.errors import LearningError
+from p2pfinetune.system import streams
 from peerd.cli.output import INTERRUPTED, fail
 from peerd.cli.quick import look, plainly_typed
 from peerd.errors import PeerdError, UsageError

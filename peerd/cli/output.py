@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pfinetune import streams
-from p2pfinetune.path_names import shown
+from p2pfinetune.system import streams
+from p2pfinetune.system.path_names import shown
 from peerd import documents
 from peerd.errors import PeerdError
 from peerd.render import columns as width_of

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd import documents, faults, settings_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home

@@ -96,7 +96,7 @@ def without_near_copies(holdings: Mapping[str, Sequence[Document]]) -> dict[str,
 def short_documents(kind: str) -> list[Document]:
     """Text of one kind in short documents, so that the four splits of a small share come out near their sizes."""
     from p2pfinetune.data.documents import Document
-    from p2pfinetune.data.installed import documents_of
+    from p2pfinetune.paper.installed_text import documents_of
 
     return [
         Document.of(piece, document.source) for document in documents_of(kind) for piece in pieces_of(document.text)

@@ -19,9 +19,9 @@ from peerd.perplexity import MAX_LOSS
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import TokenSplit
     from p2pfinetune.data.documents import Document
-    from p2pfinetune.difference import Difference
-    from p2pfinetune.evaluate import Evaluation
-    from p2pfinetune.models import Base
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.scoring.difference import Difference
+    from p2pfinetune.scoring.evaluate import Evaluation
 
 MEASURED: tuple[Which, ...] = ("served", "local", "local_best")
 """What is exported; the base is an adapter that adds nothing."""
@@ -42,7 +42,7 @@ class Measured:
 
 def measure_all(tests: Mapping[str, Sequence[Document]], exports: Mapping[str, Path]) -> dict[str, Measured]:
     """By peer; `exports[peer]` holds a PEFT folder for each of MEASURED."""
-    from p2pfinetune.models import load_base
+    from p2pfinetune.model.base import load_base
 
     base = load_base(MODEL, device="cpu")
     return {peer: measured(base, tests[peer], folder) for peer, folder in exports.items()}
@@ -50,11 +50,11 @@ def measure_all(tests: Mapping[str, Sequence[Document]], exports: Mapping[str, P
 
 def measured(base: Base, test: Sequence[Document], exports: Path) -> Measured:
     """One peer."""
-    from p2pfinetune.adapter import attach
     from p2pfinetune.batched.measuring import evaluate_together
-    from p2pfinetune.difference import difference
-    from p2pfinetune.evaluate import measure_of
-    from p2pfinetune.peft_folder import import_folder
+    from p2pfinetune.model.adapter import attach
+    from p2pfinetune.model.peft_folder import import_folder
+    from p2pfinetune.scoring.difference import difference
+    from p2pfinetune.scoring.evaluate import measure_of
 
     read = {which: import_folder(exports / which) for which in MEASURED}
     adapted = attach(base, read["served"][0])
@@ -95,7 +95,7 @@ def finite(evaluation: Evaluation) -> Evaluation:
 
     import numpy as np
 
-    from p2pfinetune.guard import token_mean
+    from p2pfinetune.round.guard import token_mean
 
     per_window = np.minimum(np.nan_to_num(evaluation.per_window, nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
     return replace(evaluation, per_window=per_window, loss=token_mean(per_window, evaluation.per_window_tokens))

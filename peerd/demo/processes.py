@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.errors import PeerdError
 from peerd.orphans import die_with_parent
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from p2pfinetune.difference import mean_difference, worst_tenth
 from p2pfinetune.names import PeerId, Served
+from p2pfinetune.scoring.difference import mean_difference, worst_tenth
 from p2pfinetune.trust import SCHEMES
 from peerd.client import AsyncClient
 from peerd.demo import report

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from p2pfinetune.durable import sync_folder
 from p2pfinetune.names import Digest
+from p2pfinetune.system.durable import sync_folder
 from peerd.errors import LostError, StoreError
 from peerd.faults import around
 from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS

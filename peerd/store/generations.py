@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from p2pfinetune.durable import sync_folder
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
+from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
 from peerd.store._port import Checkpoint, KeptBan

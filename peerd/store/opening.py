@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from p2pfinetune.durable import sync_folder
+from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError
 from peerd.faults import around
 from peerd.store.checksum import sealed, unsealed

@@ -17,8 +17,8 @@ import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from p2pfinetune.durable import sync_folder
 from p2pfinetune.names import PeerId
+from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError, UsageError
 from peerd.faults import around
 from peerd.unfit import LACKING

@@ -26,7 +26,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     group: str = ""
     model: str = ""
-    """A digest of `p2pfinetune.traits`, as is `adapter`."""
+    """A digest of `p2pfinetune.model.traits`, as is `adapter`."""
     adapter: str = ""
     version: int = VERSION
 

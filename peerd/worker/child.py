@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO, Final, NoReturn, Protocol
 
-from p2pfinetune import streams
 from p2pfinetune.errors import LearningError
-from p2pfinetune.path_names import shown
+from p2pfinetune.system import streams
+from p2pfinetune.system.path_names import shown
 from peerd import faults
 from peerd.errors import PeerdError
 from peerd.orphans import die_with_parent

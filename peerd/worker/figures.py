@@ -9,11 +9,12 @@ from p2pfinetune.names import Which
 from peerd.status import Difference, HeldOut
 
 if TYPE_CHECKING:
-    from p2pfinetune import difference, round_result
-    from p2pfinetune.learner import Learner
+    from p2pfinetune.round import result
+    from p2pfinetune.round.learner import Learner
+    from p2pfinetune.scoring import difference
 
 
-def held_out(found: round_result.HeldOut) -> HeldOut:
+def held_out(found: result.HeldOut) -> HeldOut:
     """As it is told."""
     return HeldOut(
         tokens=found.tokens,

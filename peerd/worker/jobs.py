@@ -57,9 +57,9 @@ from peerd.worker.twin import twin
 if TYPE_CHECKING:
     from p2pfinetune.data.dealer import Dealer
     from p2pfinetune.data.reading_memory import ReadingMemory
-    from p2pfinetune.learner import Learner
-    from p2pfinetune.models import Base
-    from p2pfinetune.update import LoraUpdate
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.learner import Learner
+    from p2pfinetune.round.update import LoraUpdate
 
 BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
@@ -152,7 +152,7 @@ class Jobs:
 
             torch.set_num_threads(config.threads)
         from p2pfinetune.data.reading_memory import ReadingMemory
-        from p2pfinetune.learner import Learner
+        from p2pfinetune.round.learner import Learner
 
         cache, options = Path(job.cache), learner_options(config)
         base, chosen = loaded(config, job.checkpoint, cache)
@@ -227,7 +227,7 @@ class Jobs:
         held, private = self._held(), job.private
         if private is None:
             return self._encoded(job, held.learner.encode(job.codec), epsilon=None)
-        from p2pfinetune.privacy import epsilon, privatised
+        from p2pfinetune.round.privacy import epsilon, privatised
 
         after = epsilon([*private.spent, (private.noise, 1)], private.delta)
         if private.budget and not after <= private.budget:
@@ -366,9 +366,9 @@ class Jobs:
 
 def learner_options(config: Config) -> Any:
     """What the library needs of the user's choices."""
-    from p2pfinetune.adapter import AdapterSpec
-    from p2pfinetune.learner import LearnerOptions
-    from p2pfinetune.trainer import TrainingOptions
+    from p2pfinetune.model.adapter import AdapterSpec
+    from p2pfinetune.round.learner import LearnerOptions
+    from p2pfinetune.training.trainer import TrainingOptions
 
     return LearnerOptions(
         spec=AdapterSpec(rank=config.rank, alpha=config.alpha, targets=config.targets),

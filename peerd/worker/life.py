@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.errors import WorkerError
 from peerd.worker import memory, pipes
 from peerd.worker.messages import AnyAnswer, AnyJob, Progress

@@ -169,7 +169,7 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     precision: str = "fp32"
     """In which it trains."""
     traits: dict[str, Digest] = {}
-    """`model` and `adapter` of `p2pfinetune.traits`."""
+    """`model` and `adapter` of `p2pfinetune.model.traits`."""
     precision_why: str = ""
     """A phrase; empty where the user asked for it."""
     twin: str = ""

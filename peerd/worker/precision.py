@@ -1,4 +1,4 @@
-"""In which numbers the worker trains: asks the machine and the clock, where `p2pfinetune.precision` wants to know.
+"""In which numbers the worker trains: asks machine and clock when `p2pfinetune.model.precision` wants to know.
 
 Decided with each opening. What a checkpoint was trained in outlives the process that chose it, so that going on after
 a crash, of the worker or of the daemon, gives the bits of a run without one; see docs/adr/0015.
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from p2pfinetune.precision import Choice, Chosen, quicker, settled
+from p2pfinetune.model.precision import Choice, Chosen, quicker, settled
 from peerd.config import Config
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.learner import LearnerOptions
-    from p2pfinetune.models import Base
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.learner import LearnerOptions
 
 
 def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, Chosen | None]:
     """The base, and how it is to be run; None: `measured` finds out, once there is text to train on."""
-    from p2pfinetune.memory import precision_of
-    from p2pfinetune.models import choose_device, load_base
-    from p2pfinetune.processor import missing
+    from p2pfinetune.model.base import choose_device, load_base
+    from p2pfinetune.model.processor import missing
+    from p2pfinetune.round.saved import precision_of
 
     place, asked = choose_device(config.device), msgspec.convert(config.precision, Choice)
     before = precision_of(Path(checkpoint)) if checkpoint is not None else None
@@ -37,7 +37,7 @@ def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, C
 
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, Chosen]:
     """The base in what is quicker here; on a CPU, where its weights are the same in both."""
-    from p2pfinetune.step_times import step_times
+    from p2pfinetune.training.step_times import step_times
 
     # time of this process alone: the machine may be busy with other things, and the worker is nice to them
     chosen = quicker(step_times(base, corpus.train, options.training, options.spec, time.process_time))

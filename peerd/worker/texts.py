@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from p2pfinetune.data.dealer import Dealer
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.data.report import ReadReport
-    from p2pfinetune.models import Base
+    from p2pfinetune.model.base import Base
 
 NAMES: Final[tuple[Literal["train", "trust", "guard", "test"], ...]] = ("train", "trust", "guard", "test")
 
@@ -31,7 +31,7 @@ def dealer_of(job: Open) -> Dealer:
 def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: ReadingMemory) -> Corpus:
     """The user's documents, dealt into splits."""
     from p2pfinetune.data.corpus import prepare
-    from p2pfinetune.soundness import check_text
+    from p2pfinetune.model.soundness import check_text
 
     corpus = prepare(
         [Path(path) for path in config.data],

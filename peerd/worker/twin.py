@@ -1,4 +1,4 @@
-"""Whether a twin trains here: asks the clock and the checkpoint, where `p2pfinetune.twin_choice` wants to know.
+"""Whether a twin trains here: asks the clock and the checkpoint, where `p2pfinetune.round.twin_choice` wants to know.
 
 Decided with each opening and kept by the checkpoint, as the precision is; see docs/adr/0024.
 """
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from p2pfinetune.twin_choice import Choice, Chosen, settled, worth_it
+from p2pfinetune.round.twin_choice import Choice, Chosen, settled, worth_it
 from peerd.config import Config
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
-    from p2pfinetune.learner import LearnerOptions
-    from p2pfinetune.models import Base
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.learner import LearnerOptions
 
 
 def twin(config: Config, checkpoint: str | None, base: Base, corpus: Corpus, options: LearnerOptions) -> Chosen:
     """Whether one trains, and why. OptionError where it is asked for too late."""
-    from p2pfinetune.memory import begun_as
-    from p2pfinetune.twin_times import twin_times
+    from p2pfinetune.round.saved import begun_as
+    from p2pfinetune.round.twin_times import twin_times
 
     begun = begun_as(Path(checkpoint)) if checkpoint is not None else None
     if (found := settled(msgspec.convert(config.twin, Choice), begun)) is not None:

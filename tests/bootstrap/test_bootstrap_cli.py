@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bootstrap.cli import run
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 
 
 @pytest.mark.parametrize("words", [["start", "--nonsense"], ["nonsense"], ["start", "extra"]])

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bootstrap.service import MAX_CONNECTIONS
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.net import limits
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Failed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from p2pfinetune.codec import CODECS, Codec
 from p2pfinetune.names import Refusal
-from p2pfinetune.update import REASONS
+from p2pfinetune.round.update import REASONS
 
 SCHEMA = {"m.q.lora_A": (2, 5), "m.q.lora_B": (70, 2), "m.v.lora_A": (2, 3), "m.v.lora_B": (4, 2)}
 LARGEST = torch.finfo(torch.float32).max

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import RULES, MergeRule, product_error
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 
 RANK, IN, OUT = 3, 7, 9

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfinetune.collaborate import bounded
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
+from p2pfinetune.round.collaborate import bounded
 from p2pfinetune.trust import SCHEMES
 
 MEASURED = ("first-order", "mixture", "prediction-similarity", "validation", "weight-similarity")

@@ -253,7 +253,7 @@ def warm_up() -> None:
         from peft import get_peft_model
         from transformers import AutoModelForCausalLM
 
-        from p2pfinetune import learner
+        from p2pfinetune.round import learner
 
         torch.set_num_threads(1)
         assert learner

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.client import Client
 from peerd.config import Config
 from peerd.errors import NotHealthy, NotRunning, PeerdError

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.paths import Paths
 from tests.linkfaults.forwarder import Forwarder
 

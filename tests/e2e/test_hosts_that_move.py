@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.wire.keys import PeerKey
 from tests.linkfaults.hosts import Hosts, missing
 

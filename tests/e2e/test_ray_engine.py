@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2pfinetune import interpreter
 from p2pfinetune.errors import CheckpointError, ClusterError, OptionError
 from p2pfinetune.simulation import ray_engine
 from p2pfinetune.simulation import run as run_module
@@ -24,6 +23,7 @@ from p2pfinetune.simulation.ray_engine import Share, ray_cluster
 from p2pfinetune.simulation.run import base_of, population_of, simulate
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
+from p2pfinetune.system import interpreter
 
 pytestmark = [
     pytest.mark.e2e,

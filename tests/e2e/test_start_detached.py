@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.lock import holder
 from peerd.paths import Paths
 

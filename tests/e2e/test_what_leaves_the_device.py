@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfinetune.models import load_base
+from p2pfinetune.model.base import load_base
 from p2pfinetune.names import Refusal
 from peerd.config import Config
 from peerd.daemon import Daemon, Outside

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import ModelError
-from p2pfinetune.evaluate import evaluate, measure_of
-from p2pfinetune.learner import Learner, LearnerOptions
-from p2pfinetune.models import Base, load_base
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.trainer import FIRST, LocalTrainer, TrainingOptions
+from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.scoring.evaluate import evaluate, measure_of
+from p2pfinetune.training.trainer import FIRST, LocalTrainer, TrainingOptions
 from tests.families.tiny import CONTEXT, VOCABULARY, write_model
 
 SPEC = AdapterSpec(rank=2, alpha=4)

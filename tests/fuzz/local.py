@@ -17,17 +17,17 @@ import msgspec
 import numpy as np
 import torch
 
-from p2pfinetune import fingerprints
-from p2pfinetune.adapter import Adapter, AdapterSpec
-from p2pfinetune.checkpoint import KEY
 from p2pfinetune.data import dealer, token_cache
 from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import CheckpointError, ModelError
-from p2pfinetune.memory import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.model import fingerprints
+from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
 from p2pfinetune.names import Digest, PeerId
-from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
-from p2pfinetune.trainer import FIRST, SECOND, TrainerState
+from p2pfinetune.round.saved import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.training.checkpoint import KEY
+from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
 from peerd import lock
 from peerd.config import Config
 from peerd.errors import UsageError

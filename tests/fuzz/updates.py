@@ -16,7 +16,7 @@ import torch
 from p2pfinetune.codec import CODECS
 from p2pfinetune.codec._container import LENGTH_BYTES
 from p2pfinetune.names import Refusal
-from p2pfinetune.update import REASONS, LoraUpdate, inspect
+from p2pfinetune.round.update import REASONS, LoraUpdate, inspect
 from tests.fuzz import mutate
 from tests.fuzz.target import Mutator, Target
 

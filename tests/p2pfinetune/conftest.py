@@ -11,7 +11,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from p2pfinetune.models import Base, load_base
+from p2pfinetune.model.base import Base, load_base
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from p2pfinetune.adapter import (
+from p2pfinetune.errors import ModelError, OptionError
+from p2pfinetune.model.adapter import (
     AdaptedModel,
     Adapter,
     AdapterSpec,
@@ -23,9 +24,8 @@ from p2pfinetune.adapter import (
     resolve_targets,
     write,
 )
-from p2pfinetune.errors import ModelError, OptionError
-from p2pfinetune.models import Base
-from p2pfinetune.targets import linear_layers
+from p2pfinetune.model.base import Base
+from p2pfinetune.model.targets import linear_layers
 
 SPEC = AdapterSpec(rank=4, alpha=8)
 Bases = Callable[[str], Base]

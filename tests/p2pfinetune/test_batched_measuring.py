@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
 from p2pfinetune.batched import measuring
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import Evaluation, Measure, evaluate, measure_of
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.base import Base
+from p2pfinetune.scoring.evaluate import Evaluation, Measure, evaluate, measure_of
 
 SPEC = AdapterSpec(rank=2, alpha=4)
 CPU = torch.device("cpu")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read
 from p2pfinetune.batched import training
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import groups_of, reason_against, train_together
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.models import Base
-from p2pfinetune.trainer import LocalTrainer, StepReport, TrainingOptions
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read
+from p2pfinetune.model.base import Base
+from p2pfinetune.training.trainer import LocalTrainer, StepReport, TrainingOptions
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=3e-3, clip=0.5, weight_decay=0.1)
 SPEC = AdapterSpec(rank=2, alpha=4)
@@ -93,7 +93,7 @@ def without_dropout(base: Base) -> None:
 def test_gpt2_goes_together_once_its_dropout_is_off(
     tiny_folder: Callable[[str], Any], base_of: Callable[[str], Base]
 ) -> None:
-    from p2pfinetune.models import load_base
+    from p2pfinetune.model.base import load_base
 
     assert "dropout" in reason_against(peers(attach(base_of("gpt2"), SPEC)))
     base = load_base(str(tiny_folder("gpt2")), device="cpu")

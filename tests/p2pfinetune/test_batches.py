@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.batches import Blocks, derived_seed
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import TooLittleText
+from p2pfinetune.training.batches import Blocks, derived_seed
 
 
 def split(*lengths: int) -> TokenSplit:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from p2pfinetune.checkpoint import load_groups, save_groups
 from p2pfinetune.errors import CheckpointError
+from p2pfinetune.training.checkpoint import load_groups, save_groups
 
 
 def test_values_and_groups_come_back_to_the_bit(tmp_path: Path) -> None:

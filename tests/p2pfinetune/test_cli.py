@@ -14,12 +14,12 @@ import msgspec
 import pytest
 
 from p2pfinetune.cli import documents, main
+from p2pfinetune.cli.compare import GROUPS
 from p2pfinetune.cli.entry import again
 from p2pfinetune.cli.progress import LINE_SECONDS, Lines, Step
-from p2pfinetune.cli.reproduce import GROUPS
+from p2pfinetune.compare.plan import Task
+from p2pfinetune.compare.summary import Summary
 from p2pfinetune.errors import ClusterError
-from p2pfinetune.reproduce.plan import Task
-from p2pfinetune.reproduce.summary import Summary
 from p2pfinetune.simulation.config import dump_config
 
 CONFIG = """
@@ -82,9 +82,9 @@ def write_runs(tasks: Sequence[Task], out: Path, **_: Any) -> list[Path]:
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pfinetune.reproduce.sweep.sweep", write_runs)
+    monkeypatch.setattr("p2pfinetune.compare.sweep.sweep", write_runs)
     monkeypatch.setattr("p2pfinetune.simulation.run.population_of", lambda config: config)
-    monkeypatch.setattr("p2pfinetune.reproduce.populations.tokens_per_peer", lambda _: "x-1 100")
+    monkeypatch.setattr("p2pfinetune.paper.populations.tokens_per_peer", lambda _: "x-1 100")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"], ["reproduce", "--help"], ["--version"]])
@@ -277,7 +277,7 @@ def test_faithful_adds_the_papers_own_form_of_each_scheme(tmp_path: Path, capsys
 
 
 def test_the_help_names_every_group_of_schemes() -> None:
-    from p2pfinetune.reproduce.schemes import GROUPS as KNOWN
+    from p2pfinetune.compare.schemes import GROUPS as KNOWN
 
     assert GROUPS.split(", ") == list(KNOWN)
 

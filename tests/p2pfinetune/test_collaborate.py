@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.adapter import Adapter
-from p2pfinetune.collaborate import Heard, bounded, collaborate, held_back, merged_by
 from p2pfinetune.merge import RULES, MergeRule
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.round.collaborate import Heard, bounded, collaborate, held_back, merged_by
 from p2pfinetune.trust import SCHEMES, TrustContext
 
 ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")

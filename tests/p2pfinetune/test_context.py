@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
-from p2pfinetune.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import evaluate, measure_of
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.base import Base
+from p2pfinetune.round.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
+from p2pfinetune.scoring.evaluate import evaluate, measure_of
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from p2pfinetune.data.tokens import control_tokens, encode, plain_ids
-from p2pfinetune.generate import _prompt
+from p2pfinetune.model.generate import _prompt
 
 CONTROL = ["<|endoftext|>", "</s>", "<s>", "<|im_start|>", "<think>", "[INST]"]
 NOTE = "In GPT-2 <|endoftext|> ends a text, in Llama </s>; chats have <|im_start|>user and <think>\n[INST] hm <s>"

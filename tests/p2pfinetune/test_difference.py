@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from p2pfinetune.difference import (
+from p2pfinetune.round.guard import standard_error, token_mean
+from p2pfinetune.scoring.difference import (
     Difference,
     as_change,
     difference,
@@ -13,8 +14,7 @@ from p2pfinetune.difference import (
     student_975,
     worst_tenth,
 )
-from p2pfinetune.evaluate import Evaluation
-from p2pfinetune.guard import standard_error, token_mean
+from p2pfinetune.scoring.evaluate import Evaluation
 
 
 def evaluation(losses: list[float], documents: list[int], tokens: list[int] | None = None) -> Evaluation:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from p2pfinetune.adapter import AdapterSpec, attach, write
-from p2pfinetune.compute import CHUNK, rows_at_once, seeded, token_losses, without_dropout
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import PADDING, POSITIONS, divided, evaluate, measure_of
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import AdapterSpec, attach, write
+from p2pfinetune.model.base import Base
+from p2pfinetune.model.compute import CHUNK, rows_at_once, seeded, token_losses, without_dropout
+from p2pfinetune.scoring.evaluate import PADDING, POSITIONS, divided, evaluate, measure_of
 
 CPU = torch.device("cpu")
 CONTEXT = 16

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2pfinetune.adapter import AdapterSpec
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.learner import Learner, LearnerOptions
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import AdapterSpec
+from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
-from p2pfinetune.schedule import NOMINAL_STEPS, WARMUP
-from p2pfinetune.trainer import StepReport, TrainingOptions
-from p2pfinetune.update import LoraUpdate
+from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.round.update import LoraUpdate
+from p2pfinetune.training.schedule import NOMINAL_STEPS, WARMUP
+from p2pfinetune.training.trainer import StepReport, TrainingOptions
 
 ROUNDS, STEPS = 6, 4
 TOLERANCE = 1e-3  # nats; the bits are in fact the same

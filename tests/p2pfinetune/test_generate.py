@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.generate import continuation
-from p2pfinetune.models import Base
+from p2pfinetune.model.base import Base
+from p2pfinetune.model.generate import continuation
 
 PROMPT = "the quick brown"
 

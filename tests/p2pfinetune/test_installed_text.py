@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from p2pfinetune.data import installed
 from p2pfinetune.data.blocks import cut
 from p2pfinetune.data.documents import normalise
-from p2pfinetune.data.installed import (
+from p2pfinetune.errors import TextError
+from p2pfinetune.paper import installed_text
+from p2pfinetune.paper.installed_text import (
     documents_of,
     is_prose,
     is_table,
@@ -20,7 +21,6 @@ from p2pfinetune.data.installed import (
     without_docstrings,
     without_prelude,
 )
-from p2pfinetune.errors import TextError
 
 KINDS = ("prose", "python", "cpp")
 SOME = 60_000
@@ -45,7 +45,7 @@ def test_documents_read_back_from_a_file_are_the_same(found, kind):
 def test_no_source_gives_more_than_a_few_documents(found, kind):
     sources = [document.source for document in found[kind]]
 
-    assert max(sources.count(source) for source in sources) <= installed.PER_SOURCE
+    assert max(sources.count(source) for source in sources) <= installed_text.PER_SOURCE
 
 
 def test_the_order_is_always_the_same(found):
@@ -110,14 +110,14 @@ def test_docstrings_and_opening_comments_go_and_the_code_stays():
     assert "Copyright" not in bare
     assert bare.lstrip().startswith("import os")
     assert 'x = """no docstring"""' in bare
-    assert [ast.get_docstring(node) for node in installed.definitions(tree)] == [
+    assert [ast.get_docstring(node) for node in installed_text.definitions(tree)] == [
         None, None, None, None, "on the same line", "Inside a condition."
     ]  # fmt: skip  # what shares its line with code is left alone
 
 
 def test_every_definition_is_found_in_order():
     source = "def a():\n if x:\n  def b(): 0\n else:\n  def c(): 0\ntry:\n class d: 0\nexcept E:\n def e(): 0\nfinally:\n def f(): 0"
-    names = [getattr(node, "name", "module") for node in installed.definitions(ast.parse(source))]
+    names = [getattr(node, "name", "module") for node in installed_text.definitions(ast.parse(source))]
 
     assert names == ["module", "a", "b", "c", "d", "e", "f"]
 
@@ -163,7 +163,7 @@ def test_tables_of_numbers_are_told_from_code():
 
 def test_reading_the_headers_does_not_import_torch():
     script = (
-        "import sys; from p2pfinetune.data import installed, partition; installed.documents_of('cpp', most=3000);"
+        "import sys; from p2pfinetune.paper import installed_text; from p2pfinetune.data import partition; installed_text.documents_of('cpp', most=3000);"
         "raise SystemExit('torch' in sys.modules)"
     )
 
@@ -171,7 +171,7 @@ def test_reading_the_headers_does_not_import_torch():
 
 
 def test_a_torch_without_headers_is_an_error_for_people(monkeypatch):
-    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installed_text.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(TextError, match="no header files"):
         documents_of("cpp")

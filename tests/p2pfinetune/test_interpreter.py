@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 
 TRAP = "from pathlib import Path\nPath(__file__).with_suffix('.sprung').touch()\n"
 NAMES = ("json", "torch", "typing", "multiprocessing", "random", "msgspec", "p2pfinetune", "peerd", "bootstrap")
@@ -52,7 +52,7 @@ def test_children_that_a_library_starts_are_guarded_by_the_environment(traps: Pa
 
 def test_a_worker_of_a_process_pool_does_not_look_there(traps: Path) -> None:
     code = (
-        "import multiprocessing, concurrent.futures; from p2pfinetune import interpreter\n"
+        "import multiprocessing, concurrent.futures; from p2pfinetune.system import interpreter\n"
         "interpreter.guard_children(); context = multiprocessing.get_context('spawn')\n"
         "with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool: print(pool.submit(abs, -4).result())"
     )
@@ -82,7 +82,7 @@ def test_folders_named_relative_to_the_current_one_are_made_absolute(
 
 
 def test_a_child_is_as_isolated_as_its_parent() -> None:
-    code = "from p2pfinetune import interpreter; print(interpreter.command('x')[1:])"
+    code = "from p2pfinetune.system import interpreter; print(interpreter.command('x')[1:])"
 
     def flags(*given: str) -> str:
         done = subprocess.run([sys.executable, *given, "-c", code], capture_output=True, text=True, check=True)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import Adapter, AdapterSpec
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import CheckpointError, OptionError
-from p2pfinetune.learner import RETURNED, Learner, LearnerOptions
 from p2pfinetune.merge import RULES
-from p2pfinetune.models import Base
+from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal
-from p2pfinetune.trainer import TrainingOptions
-from p2pfinetune.update import LoraUpdate, default_max_norm, encode_update
+from p2pfinetune.round.learner import RETURNED, Learner, LearnerOptions
+from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update
+from p2pfinetune.training.trainer import TrainingOptions
 
 ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")
 OPTIONS = LearnerOptions(
@@ -389,7 +389,7 @@ def test_what_is_served_never_ends_a_round_behind_the_twin_on_the_guard_split(
 
 
 def test_who_went_astray_serves_the_twin_and_exports_it(make: Callable[..., Learner], tmp_path: Path) -> None:
-    from p2pfinetune.peft_folder import import_folder
+    from p2pfinetune.model.peft_folder import import_folder
 
     learner = astray(make, credit=9.0)
 
@@ -501,8 +501,8 @@ def test_the_bound_on_norms_is_far_above_what_training_gives(make: Callable[...,
 
 
 def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Learner], monkeypatch: Any) -> None:
-    from p2pfinetune import context
-    from p2pfinetune import learner as module
+    from p2pfinetune.round import context
+    from p2pfinetune.round import learner as module
 
     runs: list[str] = []
 
@@ -620,7 +620,7 @@ def test_what_was_trained_before_the_configuration_was_part_of_the_network_goes_
 
 
 def test_the_personal_adapter_is_exported(make: Callable[..., Learner], tmp_path: Path) -> None:
-    from p2pfinetune.peft_folder import import_folder
+    from p2pfinetune.model.peft_folder import import_folder
 
     learner = make()
     learner.train(1)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import RULES
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES
 from p2pfinetune.trust.mixture import Mixture

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
 from p2pfinetune.errors import ModelError
-from p2pfinetune.fingerprints import config_digest, stored_tensors, tokenizer_digest
-from p2pfinetune.models import Base, load_base, resolve_model
+from p2pfinetune.model.base import Base, load_base, resolve_model
+from p2pfinetune.model.fingerprints import config_digest, stored_tensors, tokenizer_digest
 
 Folders = Callable[[str], Path]
 
@@ -54,7 +54,7 @@ def test_a_name_that_is_neither_folder_nor_hub_name_is_an_error_with_advice(name
 
 
 def test_names_are_checked_without_torch() -> None:
-    code = "import sys; from p2pfinetune.models import resolve_model; resolve_model('gpt2'); assert 'torch' not in sys.modules"
+    code = "import sys; from p2pfinetune.model.base import resolve_model; resolve_model('gpt2'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

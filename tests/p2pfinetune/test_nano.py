@@ -14,9 +14,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from p2pfinetune import nano
-from p2pfinetune.models import resolve_model
-from p2pfinetune.nano import corpus, report
-from p2pfinetune.nano.bits import Score, nats_of, score, windows
+from p2pfinetune.model.base import resolve_model
+from scripts.nano import corpus, report
+from scripts.nano.bits import Score, nats_of, score, windows
 
 TEXT = "the lazy dog does not mind; def add(a, b): naïve ☃ " * 12
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.codec import CODECS
-from p2pfinetune.collaborate import collaborate, merged_by
 from p2pfinetune.merge import RULES
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, Refusal
-from p2pfinetune.neighbourhood import FACTOR, NORM_OUTLIER, copies, norm_outliers
+from p2pfinetune.round.collaborate import collaborate, merged_by
+from p2pfinetune.round.comparison import FACTOR, NORM_OUTLIER, copies, norm_outliers
 from p2pfinetune.trust import SCHEMES
 
 ME, A, B, C, D = (PeerId(name) for name in ("me", "a", "b", "c", "d"))

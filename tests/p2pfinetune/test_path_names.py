@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.data.documents import read_documents
-from p2pfinetune.path_names import is_plain, shown
+from p2pfinetune.system.path_names import is_plain, shown
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
 from p2pfinetune.errors import ModelError
-from p2pfinetune.fingerprints import tokenizer_digest
-from p2pfinetune.models import Base, public_name
-from p2pfinetune.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder, tokenizer_files
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.model.base import Base, public_name
+from p2pfinetune.model.fingerprints import tokenizer_digest
+from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder, tokenizer_files
 
 SPEC = AdapterSpec(rank=4, alpha=12)
 

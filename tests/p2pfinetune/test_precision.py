@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune import processor
-from p2pfinetune.adapter import AdaptedModel, AdapterSpec, attach
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import groups_of, train_together
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.evaluate import measure_of
-from p2pfinetune.models import Base, load_base
-from p2pfinetune.precision import Precision
-from p2pfinetune.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.model import processor
+from p2pfinetune.model.adapter import AdaptedModel, AdapterSpec, attach
+from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.model.precision import Precision
+from p2pfinetune.scoring.evaluate import measure_of
+from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
 
 CPU = torch.device("cpu")
 OPTIONS = TrainingOptions(batch_size=2, context=12, lr=3e-3)

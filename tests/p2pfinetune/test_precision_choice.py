@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune import processor
-from p2pfinetune.adapter import AdapterSpec, attach
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
-from p2pfinetune.models import Base, load_base
-from p2pfinetune.precision import NO_UNITS, Chosen, Times, missing_on_cpu, quicker, settled
-from p2pfinetune.step_times import BUDGET_SECONDS, PAIRS, step_times
-from p2pfinetune.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.model import processor
+from p2pfinetune.model.adapter import AdapterSpec, attach
+from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.model.precision import NO_UNITS, Chosen, Times, missing_on_cpu, quicker, settled
+from p2pfinetune.training.step_times import BUDGET_SECONDS, PAIRS, step_times
+from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
 
 SPEC = AdapterSpec(rank=2, alpha=4)
 OPTIONS = TrainingOptions(batch_size=4, accumulation=3, context=12, lr=3e-3, total_steps=2)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.errors import OptionError
-from p2pfinetune.privacy import clipped, epsilon, privatised
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.round.privacy import clipped, epsilon, privatised
 
 DELTA = 1e-5
 

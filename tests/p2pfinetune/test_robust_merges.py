@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
 from p2pfinetune.merge.norm_clipping import length
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 
 ME = PeerId("peer0")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.schedule import learning_rate
+from p2pfinetune.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("total", [100, 120, 500])

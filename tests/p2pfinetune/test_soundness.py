@@ -15,8 +15,8 @@ from transformers import BertConfig, BertLMHeadModel
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import ModelError
-from p2pfinetune.models import Base, load_base
-from p2pfinetune.soundness import check_loss, check_passes, check_text, check_tokens, rows_of, share_seen
+from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.model.soundness import check_loss, check_passes, check_text, check_tokens, rows_of, share_seen
 
 ROWS = 320
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from p2pfinetune import streams
+from p2pfinetune.system import streams
 
 BARE = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """With PYTHONIOENCODING a terminal that is not UTF-8, whichever locales the machine has."""
-SETTLED = "import os, sys; from p2pfinetune import streams; streams.settle(); "
+SETTLED = "import os, sys; from p2pfinetune.system import streams; streams.settle(); "
 
 
 def run(code: str, redirected: str = "") -> subprocess.CompletedProcess[str]:

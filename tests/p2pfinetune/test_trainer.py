@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
-from p2pfinetune.batches import Blocks
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import CheckpointError, OptionError
-from p2pfinetune.models import Base
-from p2pfinetune.schedule import learning_rate
-from p2pfinetune.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.model.base import Base
+from p2pfinetune.training.batches import Blocks
+from p2pfinetune.training.schedule import learning_rate
+from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=1e-2, seed=3)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.errors import OptionError
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
 

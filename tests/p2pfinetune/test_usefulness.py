@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from p2pfinetune.adapter import Adapter
 from p2pfinetune.merge import RULES
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
-from p2pfinetune.usefulness import useful_row
 
 ME, FRIEND, COPY, LIAR = PeerId("me"), PeerId("friend"), PeerId("copy"), PeerId("liar")
 AIM = 3.0  # what the best adapter would hold

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.adapter import AdapterSpec, attach, read
 from p2pfinetune.data.documents import Document
-from p2pfinetune.evaluate import Evaluation, evaluate, measure_of
-from p2pfinetune.models import Base, load_base
-from p2pfinetune.peft_folder import export_folder
+from p2pfinetune.model.adapter import AdapterSpec, attach, read
+from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.model.peft_folder import export_folder
+from p2pfinetune.scoring.evaluate import Evaluation, evaluate, measure_of
 from peerd.demo.measure import MEASURED, by_source, finite, measured
 from peerd.perplexity import MAX_LOSS
 

@@ -14,7 +14,7 @@ import pytest
 
 import peerd.daemon
 import peerd.perform  # what a daemon has imported
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd import documents, known_types
 from peerd.config import Config
 from peerd.errors import PeerdError

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.orphans import Undertaker, bury_strangers, dead_children
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone gives orphans to the first")

@@ -29,5 +29,5 @@ def nano_folder() -> Path:
     """The embedded model, or the one that PEERD_NANO names."""
     folder = Path(os.environ.get("PEERD_NANO", nano.folder()))
     if not (folder / "config.json").is_file():
-        pytest.skip(f"there is no model in {folder}: run python -m p2pfinetune.nano.pretrain, or set PEERD_NANO")
+        pytest.skip(f"there is no model in {folder}: run python -m scripts.nano.pretrain, or set PEERD_NANO")
     return folder

@@ -10,7 +10,7 @@ import pytest
 
 from p2pfinetune.data.near_duplicates import sequences
 from p2pfinetune.data.splits import SPLITS
-from p2pfinetune.reproduce.settings import Mix, Setting
+from p2pfinetune.paper.settings import Mix, Setting
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ TYPICAL = {
 def base(nano_folder):
     import torch
 
-    from p2pfinetune.models import load_base
+    from p2pfinetune.model.base import load_base
 
     torch.set_num_threads(1)
     return load_base(str(nano_folder), device="cpu")
@@ -38,7 +38,7 @@ def base(nano_folder):
 
 @pytest.fixture(scope="module")
 def dealt(data, base):
-    from p2pfinetune.reproduce.populations import populate
+    from p2pfinetune.paper.populations import populate
 
     absent = [name for name in FOLDERS if not (data / name).is_dir()]
     if absent:
@@ -97,7 +97,7 @@ def test_what_the_text_looks_like_agrees_with_the_declared_shares(case, dealt, b
 
 def test_the_largest_scale_that_is_named_fits(data, base):
     from p2pfinetune.errors import TextError
-    from p2pfinetune.reproduce.populations import populate
+    from p2pfinetune.paper.populations import populate
 
     with pytest.raises(TextError, match="too little text") as raised:
         populate("code-wiki", "mixed", base=base, data=data, scale=1.0, seed=0)
@@ -108,7 +108,7 @@ def test_the_largest_scale_that_is_named_fits(data, base):
 
 
 def test_ag_news_at_the_size_of_the_paper_gives_all_there_is(data, base):
-    from p2pfinetune.reproduce.populations import populate
+    from p2pfinetune.paper.populations import populate
 
     population = populate("ag-news", "specific", base=base, data=data, scale=1.0, seed=0)
 

@@ -13,11 +13,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def found(data, tmp_path_factory):
     """Summaries by scheme."""
-    from p2pfinetune.reproduce.folders import read_sweep
-    from p2pfinetune.reproduce.plan import Plan, folder_of, small, tasks
-    from p2pfinetune.reproduce.summary import summarise
-    from p2pfinetune.reproduce.sweep import sweep
-    from p2pfinetune.reproduce.tables import markdown
+    from p2pfinetune.compare.folders import read_sweep
+    from p2pfinetune.compare.plan import Plan, folder_of, small, tasks
+    from p2pfinetune.compare.summary import summarise
+    from p2pfinetune.compare.sweep import sweep
+    from p2pfinetune.compare.tables import markdown
     from p2pfinetune.simulation.config import SettingText
 
     model = data / "stories260k"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.client import AsyncClient
 from peerd.config import Config
 from peerd.errors import NotHealthy, PeerdError

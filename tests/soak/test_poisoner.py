@@ -5,7 +5,7 @@ import torch
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.names import Refusal
-from p2pfinetune.update import inspect
+from p2pfinetune.round.update import inspect
 from tests.soak.poisoner import SPOILS
 
 SCHEMA = {"layer.lora_A": (4, 8), "layer.lora_B": (8, 4)}

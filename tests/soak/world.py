@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from p2pfinetune import interpreter
 from p2pfinetune.names import Digest
+from p2pfinetune.system import interpreter
 from peerd.config import Config
 from peerd.orphans import die_with_parent
 from tests.e2e.conftest import make_model, write_text

@@ -1,4 +1,4 @@
-"""Every Python that the project starts is started by `p2pfinetune.interpreter`, so that none looks into the current folder."""
+"""Every Python that the project starts is started by `p2pfinetune.system.interpreter`, so that none looks into the current folder."""
 
 from __future__ import annotations
 

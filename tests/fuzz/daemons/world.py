@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 from peerd.config import Config
 from peerd.orphans import die_with_parent
 from tests.soak.peer import Peer

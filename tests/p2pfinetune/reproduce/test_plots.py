@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfinetune.reproduce.folders import read_run
-from p2pfinetune.reproduce.plots import COLOURS, guard_curve, mean_matrices, plot_run, plot_sweep, spread_over_seeds
-from p2pfinetune.reproduce.trust_matrices import merged_rounds, trust_matrices, write_trust_matrices
+from p2pfinetune.compare.folders import read_run
+from p2pfinetune.compare.plots import COLOURS, guard_curve, mean_matrices, plot_run, plot_sweep, spread_over_seeds
+from p2pfinetune.compare.trust_matrices import merged_rounds, trust_matrices, write_trust_matrices
 
 Write = Callable[..., Path]
 

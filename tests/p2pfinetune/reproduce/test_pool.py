@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.reproduce.pool import cut_to, fill
+from p2pfinetune.paper.pool import cut_to, fill
 
 LENGTHS = st.lists(st.integers(1, 20), max_size=40)
 QUOTAS = st.lists(st.integers(0, 60), max_size=6)

@@ -19,8 +19,8 @@ import pytest
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import OptionError, TextError
 from p2pfinetune.names import PeerId
-from p2pfinetune.reproduce.populations import populate, tokens_per_peer
-from p2pfinetune.reproduce.settings import Mix, Setting, layout
+from p2pfinetune.paper.populations import populate, tokens_per_peer
+from p2pfinetune.paper.settings import Mix, Setting, layout
 from p2pfinetune.simulation.population import Population
 from p2pfinetune.trust.oracle import Oracle
 

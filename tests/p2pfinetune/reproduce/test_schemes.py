@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from p2pfinetune.compare import plan as plans
+from p2pfinetune.compare import sweep as sweeps
+from p2pfinetune.compare.plan import ABLATIONS, Plan, folder_of, paper, small, tasks
+from p2pfinetune.compare.schemes import GROUPS, SCHEMES, applied, chosen
 from p2pfinetune.errors import LearningError, OptionError
-from p2pfinetune.reproduce import plan as plans
-from p2pfinetune.reproduce import sweep as sweeps
-from p2pfinetune.reproduce.plan import ABLATIONS, Plan, folder_of, paper, small, tasks
-from p2pfinetune.reproduce.schemes import GROUPS, SCHEMES, applied, chosen
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
 from p2pfinetune.simulation.run import Progress
 from p2pfinetune.trust import SCHEMES as TRUST

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.errors import TextError
-from p2pfinetune.reproduce.sources import LEAST_PASSAGE, PASSAGE, passages, sentences, wikitext, without_licence
+from p2pfinetune.paper.sources import LEAST_PASSAGE, PASSAGE, passages, sentences, wikitext, without_licence
 
 
 def test_wikitext_comes_as_people_write_it_and_without_unknown_words(tmp_path: Path) -> None:

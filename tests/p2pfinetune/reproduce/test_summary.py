@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfinetune.errors import RunError
-from p2pfinetune.reproduce.folders import read_run, read_sweep
-from p2pfinetune.reproduce.summary import (
+from p2pfinetune.compare.folders import read_run, read_sweep
+from p2pfinetune.compare.summary import (
     SchemeSummary,
     Summary,
     better_and_worse,
@@ -22,6 +21,7 @@ from p2pfinetune.reproduce.summary import (
     tokens_per_peer,
     wilson,
 )
+from p2pfinetune.errors import RunError
 
 Write = Callable[..., Path]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from p2pfinetune.reproduce.folders import read_sweep
-from p2pfinetune.reproduce.summary import Summary, summarise
-from p2pfinetune.reproduce.tables import HEADINGS, as_csv, as_json, best, markdown, write_tables
+from p2pfinetune.compare.folders import read_sweep
+from p2pfinetune.compare.summary import Summary, summarise
+from p2pfinetune.compare.tables import HEADINGS, as_csv, as_json, best, markdown, write_tables
 
 Write = Callable[..., Path]
 

@@ -13,9 +13,17 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation import run as running
 from p2pfinetune.simulation import shard as sharding
-from p2pfinetune.simulation.attacks import KINDS, PHRASED, STRENGTH, Attack, corrupted, is_attacker, with_attackers
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import LocalEngine
+from p2pfinetune.simulation.hostile.attacks import (
+    KINDS,
+    PHRASED,
+    STRENGTH,
+    Attack,
+    corrupted,
+    is_attacker,
+    with_attackers,
+)
 from p2pfinetune.simulation.run import base_of, population_of, simulate
 from p2pfinetune.simulation.timetable import Timing
 from p2pfinetune.simulation.topology import Topology, neighbours

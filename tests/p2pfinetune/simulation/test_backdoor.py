@@ -5,8 +5,8 @@ import pytest
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.report import ReadReport
-from p2pfinetune.evaluate import Evaluation
-from p2pfinetune.simulation.backdoor import LEAD, TARGET, TRIGGER, backdoor_of, planted, probes, target_loss
+from p2pfinetune.scoring.evaluate import Evaluation
+from p2pfinetune.simulation.hostile.backdoor import LEAD, TARGET, TRIGGER, backdoor_of, planted, probes, target_loss
 
 
 def split(*lengths: int) -> TokenSplit:

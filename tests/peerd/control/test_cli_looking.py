@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfinetune import interpreter
 from p2pfinetune.names import PeerId
+from p2pfinetune.system import interpreter
 from peerd import documents
 from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES

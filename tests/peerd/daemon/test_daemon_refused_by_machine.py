@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfinetune import interpreter
+from p2pfinetune.system import interpreter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from p2pfinetune import processor, step_times
-from p2pfinetune.precision import NO_UNITS
+from p2pfinetune.model import processor
+from p2pfinetune.model.precision import NO_UNITS
+from p2pfinetune.training import step_times
 from tests.peerd.worker.test_worker_jobs import Bench, digest, tiny_model
 
 __all__ = ["tiny_model"]

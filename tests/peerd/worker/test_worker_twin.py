@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfinetune import twin_times
 from p2pfinetune.errors import OptionError
-from p2pfinetune.twin_choice import AS_BEGUN, BEGUN_WITHOUT, GIVEN_UP
+from p2pfinetune.round import twin_times
+from p2pfinetune.round.twin_choice import AS_BEGUN, BEGUN_WITHOUT, GIVEN_UP
 from peerd.worker import messages
 from tests.peerd.worker.test_worker_jobs import Bench, digest, tiny_model
 

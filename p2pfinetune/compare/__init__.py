@@ -1,0 +1,1 @@
+"""Many simulations side by side: the plan, the sweep, and its tables and plots."""

@@ -1,0 +1,1 @@
+"""What a base model is, how it is loaded and run, and the adapter that is trained upon it."""

@@ -1,0 +1,289 @@
+"""LoRA adapters: which layers, from which seeded start, and how values move in and out of a live model.
+
+An `Adapter` is a frozen value (fp32 on the CPU); an `AdaptedModel` is the live thing that trains. Every peer of a
+network starts from the same A, drawn here, and B = 0. Nothing here trains, scores or talks.
+
+Shapes: A is (rank, in), B is (out, rank); the layer adds (alpha / rank) x A^T B^T to what it gave before.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.model.fingerprints import bare_tokenizer_digest, canonical_json
+from p2pfinetune.model.precision import Precision
+from p2pfinetune.model.targets import check_injected, find_targets, is_transposed
+from p2pfinetune.names import Digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from p2pfinetune.model.base import Base
+
+__all__ = [
+    "AdaptedModel", "Adapter", "AdapterSpec", "attach", "disabled", "first_network_digest", "initial_adapter",
+    "network_digest", "read", "resolve_targets", "tree_of", "write",
+]  # fmt: skip
+
+MAX_RANK = 1024
+PEFT_NAME = "default"  # of the one adapter that a model carries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """What kind of adapter; no `targets`: our table for the architecture. All but `dropout` is part of the network."""
+
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ()
+    dropout: float = 0.0
+    sharing: Literal["both"] = "both"
+    init_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= MAX_RANK:
+            raise OptionError(f"a rank lies between 1 and {MAX_RANK}, got {self.rank}", "8 is a good start")
+        if self.alpha < 1:
+            raise OptionError(f"alpha is positive, got {self.alpha}", "twice the rank is a good start")
+        if not 0.0 <= self.dropout < 1.0:
+            raise OptionError(f"dropout lies in [0, 1), got {self.dropout}")
+        if self.sharing != "both":
+            raise OptionError(f"unknown sharing mode {self.sharing!r}", "choose: both")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """The factors of every target, by name: `<module path>.lora_A` (rank, in) and `.lora_B` (out, rank)."""
+
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        ordered = dict(sorted(self.tensors.items()))
+        for name, tensor in ordered.items():
+            if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.ndim != 2:
+                raise ValueError(f"{name} is not a matrix of fp32 on the CPU: {tensor.dtype}, {tensor.device}")
+            if not name.endswith((".lora_A", ".lora_B")):
+                raise ValueError(f"{name} is neither a lora_A nor a lora_B")
+        object.__setattr__(self, "tensors", MappingProxyType(ordered))
+        for path, a, b in self.pairs():
+            if a.shape[0] != b.shape[1]:
+                raise ValueError(f"the factors of {path} differ in rank: {a.shape[0]} and {b.shape[1]}")
+
+    def pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(module path, A, B) of each target, sorted."""
+        paths = {name.removesuffix(".lora_A").removesuffix(".lora_B") for name in self.tensors}
+        for path in sorted(paths):
+            try:
+                yield path, self.tensors[f"{path}.lora_A"], self.tensors[f"{path}.lora_B"]
+            except KeyError as error:
+                raise ValueError(f"{path} has only one factor") from error
+
+    @property
+    def schema(self) -> dict[str, tuple[int, ...]]:
+        """Tensor names to shapes."""
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    def minus(self, other: Adapter) -> Adapter:
+        """Entry by entry; both must have the same schema."""
+        self._must_fit(other)
+        return Adapter({name: tensor - other.tensors[name] for name, tensor in self.tensors.items()})
+
+    def plus(self, other: Adapter) -> Adapter:
+        """Entry by entry; both must have the same schema."""
+        self._must_fit(other)
+        return Adapter({name: tensor + other.tensors[name] for name, tensor in self.tensors.items()})
+
+    def vector(self) -> Tensor:
+        """All entries in the order of the names, as one new tensor."""
+        return torch.cat([tensor.reshape(-1) for tensor in self.tensors.values()])
+
+    def norm(self) -> float:
+        """Frobenius norm over all factors, accumulated in fp64."""
+        return float(torch.linalg.vector_norm(self.vector(), dtype=torch.float64))
+
+    def equals(self, other: Adapter) -> bool:
+        """Same names and the same numbers to the bit of their value."""
+        return self.schema == other.schema and all(torch.equal(t, other.tensors[n]) for n, t in self.tensors.items())
+
+    def _must_fit(self, other: Adapter) -> None:
+        if self.schema != other.schema:
+            raise ValueError("the adapters differ in their names or shapes")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdaptedModel:
+    """A base model with one live adapter. The base's weights are shared with every other adapted model of it."""
+
+    model: PreTrainedModel
+    spec: AdapterSpec
+    targets: tuple[str, ...]
+    initial: Adapter
+    parameters: Mapping[str, nn.Parameter]
+    """The live factors under the names of `Adapter`: what an optimizer gets."""
+    is_transposed: bool
+    """Whether the targets are GPT-2's Conv1D, which store their weight as (in, out): peft's `fan_in_fan_out`."""
+    precision: Precision = "fp32"
+    """In which it is trained, and on CUDA measured."""
+
+    @property
+    def schema(self) -> Mapping[str, tuple[int, ...]]:
+        """Tensor names to shapes: what an update of this network must hold."""
+        return self.initial.schema
+
+
+def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) -> Adapter:
+    """The seeded start, equal on every machine. `shapes` gives (in, out) of each target.
+
+    A is uniform in ±1/sqrt(in), which is kaiming_uniform with a = sqrt(5), the choice of LoRA and peft. Only exact
+    operations and one rounding follow the generator, so that no compiler or processor changes a bit.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(spec.init_seed)
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(f"{path}.lora_A" for path in shapes):
+        in_features, out_features = shapes[name.removesuffix(".lora_A")]
+        unit = torch.rand((spec.rank, in_features), generator=generator, dtype=torch.float32)
+        bound = torch.tensor(in_features, dtype=torch.float64).rsqrt().to(torch.float32)
+        tensors[name] = (2.0 * unit - 1.0) * bound
+        tensors[f"{name.removesuffix('.lora_A')}.lora_B"] = torch.zeros((out_features, spec.rank))
+    return Adapter(tensors)
+
+
+def resolve_targets(model: PreTrainedModel, spec: AdapterSpec) -> tuple[str, ...]:
+    """Full paths of the layers that the spec means in this model, sorted. ModelError for a name without a layer."""
+    return find_targets(model, spec.targets)
+
+
+def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
+    """A model with the seeded adapter in it. The base is left as it is and its tensors are shared, not copied."""
+    targets = resolve_targets(base.model, spec)
+    transposed = is_transposed(base.model, targets)
+    model = tree_of(base.model)
+    _inject(model, spec, targets, is_transposed=transposed)
+    check_injected(model, targets)
+    parameters, shapes = {}, {}
+    for path in targets:
+        layer: Any = model.get_submodule(path)
+        a, b = layer.lora_A[PEFT_NAME].weight, layer.lora_B[PEFT_NAME].weight
+        parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"] = a, b
+        shapes[path] = (a.shape[1], b.shape[0])
+    initial = initial_adapter(shapes, spec)
+    live = MappingProxyType(dict(sorted(parameters.items())))
+    adapted = AdaptedModel(model, spec, targets, initial, live, is_transposed=transposed, precision=base.precision)
+    write(adapted, initial)
+    model.eval()
+    return adapted
+
+
+def tree_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The module tree copied and its tensors not: every parameter and buffer maps to itself.
+
+    So does a state that a recurrent model kept of its last pass, and writes anew in the next.
+    """
+    states = (value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers(), *states)}
+    return copy.deepcopy(model, shared)
+
+
+def _inject(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str], *, is_transposed: bool) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(targets),
+        fan_in_fan_out=is_transposed,
+        init_lora_weights=False,  # drawn by initial_adapter instead
+    )
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # peft draws numbers that nobody needs
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # a model may mix both kinds of layer
+        inject_adapter_in_model(config, model, adapter_name=PEFT_NAME)
+
+
+def read(adapted: AdaptedModel) -> Adapter:
+    """A copy of the live factors."""
+    live = adapted.parameters.items()
+    return Adapter({name: p.detach().to("cpu", torch.float32, copy=True) for name, p in live})
+
+
+def write(adapted: AdaptedModel, adapter: Adapter) -> None:
+    """Copy an adapter into the live factors, in place: optimizers keep their hold on them."""
+    if adapter.schema != adapted.schema:
+        raise ValueError("the adapter does not fit this model")
+    with torch.no_grad():
+        for name, parameter in adapted.parameters.items():
+            parameter.copy_(adapter.tensors[name])
+
+
+@contextmanager
+def disabled(adapted: AdaptedModel) -> Iterator[PreTrainedModel]:
+    """The model without its adapter: the base."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [layer for layer in adapted.model.modules() if isinstance(layer, BaseTunerLayer)]
+    were_enabled = [layer for layer in layers if not layer.disable_adapters]
+    for layer in were_enabled:
+        layer.enable_adapters(enabled=False)
+    try:
+        yield adapted.model
+    finally:
+        for layer in were_enabled:
+            layer.enable_adapters(enabled=True)
+
+
+def network_digest(base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str) -> Digest:
+    """What two peers must agree on to mix (design, section 3 'Networks'); see docs/protocol.md for the encoding."""
+    meaning = {
+        "kind": "peerd network 2",
+        "tokenizer": base.tokenizer_digest,
+        "config": base.config_digest,
+        **_what_is_adapted(base, spec, targets, initial, group),
+    }
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def first_network_digest(base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str) -> Digest:
+    """What the same network was called while neither configuration nor special tokens were part of it.
+
+    What was trained then goes on; whether it was with this configuration, nobody wrote down.
+    """
+    meaning = {
+        "kind": "peerd network 1",
+        "tokenizer": bare_tokenizer_digest(base.tokenizer),
+        **_what_is_adapted(base, spec, targets, initial, group),
+    }
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())
+
+
+def _what_is_adapted(
+    base: Base, spec: AdapterSpec, targets: Sequence[str], initial: Adapter, group: str
+) -> dict[str, Any]:
+    return {
+        "base_tensors": base.tensors_digest,
+        "targets": sorted(targets),
+        "rank": spec.rank,
+        "alpha": spec.alpha,
+        "sharing": spec.sharing,
+        "initial": _start_digest(initial),
+        "group": group,
+    }
+
+
+def _start_digest(initial: Adapter) -> str:
+    """Over path, shape and little-endian fp32 bytes of every A, sorted by path; B is zero by construction."""
+    digest = hashlib.sha256()
+    for path, a, _ in initial.pairs():
+        digest.update(canonical_json([path, list(a.shape)]))
+        digest.update(a.contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,245 @@
+"""Load a base model and its tokenizer from the embedded `nano`, a folder, or the Hugging Face hub.
+
+Refuses to run code that comes with a model, to read pickled weights, and to fill missing weights with random ones.
+torch and transformers are imported when a model is loaded, so that names can be checked without them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pfinetune import nano
+from p2pfinetune.errors import ModelError
+from p2pfinetune.model.fingerprints import StoredTensor, config_digest, stored_tensors, tensors_digest, tokenizer_digest
+from p2pfinetune.model.precision import Precision
+from p2pfinetune.names import Digest
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NANO = "nano"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HUB_CACHE = re.compile(r"/models--([\w.-]+?)/snapshots/[^/]+/?\Z")
+OF_A_MODEL = re.compile(r"config\.json|(model|pytorch_model|consolidated)\b.*|.*\.gguf")
+ADAPTER_CONFIG = "adapter_config.json"
+CONVERTERS = (("sentencepiece", "sentencepiece<0.2.1"), ("tiktoken", "tiktoken"))
+"""Package and what to install, of each format; a later sentencepiece needs a protobuf that libp2p does not bear."""
+HALF_PRECISION = frozenset({"BF16", "F16"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """A frozen base model in evaluation mode. `name` is how it was asked for and never enters a digest."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tensors_digest: Digest
+    tokenizer_digest: Digest
+    config_digest: Digest
+    device: torch.device
+    precision: Precision = "fp32"
+
+    @property
+    def max_context(self) -> int:
+        """Tokens the model can look at; 0 if it does not say."""
+        text_config = self.model.config.get_text_config()
+        return int(getattr(text_config, "max_position_embeddings", 0) or 0)
+
+
+def resolve_model(name: str) -> str:
+    """`nano` and existing folders as a folder's path, anything else that looks like a hub name unchanged."""
+    if name == NANO:
+        return str(nano.folder())
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
+    if name and folder.is_dir():
+        return str(folder)
+    if not HUB_NAME.fullmatch(name):
+        raise ModelError(f"there is no model folder {name}", "give nano, a folder, or a hub name such as gpt2")
+    return name
+
+
+def public_name(base: Base) -> str:
+    """What others know it by: the hub's name, or that of its folder with a digest, which is no name of a hub's."""
+    resolved = resolve_model(base.name)
+    if not Path(resolved).is_dir():
+        return resolved
+    if cached := HUB_CACHE.search(str(Path(resolved).absolute())):
+        return cached[1].replace("--", "/")
+    called = base.name if base.name == NANO else Path(resolved).absolute().name
+    return f"{called} sha256:{base.tensors_digest[:16]}"
+
+
+def model_file(folder: Path) -> str:
+    """The name of a file that makes this the folder of a model, and not of an adapter; empty where there is none."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return next((name for name in names if OF_A_MODEL.fullmatch(name)), "")
+
+
+def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
+    """The model, frozen, in fp32; in 16 bits where it is stored so and is to be run in bf16 on CUDA.
+
+    `cache` keeps digests of large files.
+    """
+    resolved = resolve_model(name)
+    folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
+    must_be_a_model(folder)
+    stored = stored_tensors(folder, cache)
+    chosen = choose_device(device)
+    from p2pfinetune.model.soundness import check_passes, check_tokens  # torch, which names are checked without
+
+    model, tokenizer = _load(folder, _dtype_on(chosen, stored, precision))
+    model.requires_grad_(False).eval().to(chosen)
+    check_tokens(name, model, tokenizer)
+    check_passes(name, model)
+    return Base(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        tensors_digest=tensors_digest(stored, _canonical_names(model, stored)),
+        tokenizer_digest=tokenizer_digest(tokenizer),
+        config_digest=config_digest(model.config),
+        device=chosen,
+        precision=precision,
+    )
+
+
+def _fetch(name: str, resolved: str) -> Path:
+    """The local snapshot of a hub model, downloaded when it is not there yet."""
+    if name == NANO:
+        raise ModelError("the embedded model is not installed", "reinstall peerd, or give a model folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # folders inside a hub repository hold other formats
+    wanted: dict[str, Any] = {"allow_patterns": HUB_FILES, "ignore_patterns": ["*/*", "consolidated*"]}
+    try:
+        local = Path(snapshot_download(resolved, local_files_only=True, **wanted))
+        if list(local.glob("*.safetensors")):
+            return local
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(snapshot_download(resolved, **wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{name!r} is no folder here and could not be fetched from the Hugging Face hub: {_first_line(error)}",
+            "check the spelling and the connection, or give the path of a model folder; `nano` needs no download",
+        ) from error
+
+
+def must_be_a_model(folder: Path) -> None:
+    """ModelError where an adapter's configuration lies in the folder: libraries then take it for the adapter's base."""
+    if not (beside := folder / ADAPTER_CONFIG).is_file():
+        return
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter beside its model ({beside.name})",
+            f"move {beside.name} and adapter_model.safetensors to a folder of their own, then start again",
+        )
+    raise ModelError(f"{folder} holds an adapter and no model", f"give the base model that {beside} names")
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # whoever drives the library shows progress
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
+            "it needs a config.json and a model.safetensors of an architecture that transformers knows",
+        ) from error
+    if absent := sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"])):
+        raise ModelError(f"{folder} does not fit its config.json: {absent[0]}", "fetch the model again")
+    return model, _tokenizer(folder, local)
+
+
+def _tokenizer(folder: Path, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """What is stored in the form of sentencepiece or tiktoken alone is converted by those packages, if installed."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **local)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
+        raise _no_tokenizer(folder, error) from error
+    return tokenizer
+
+
+def _no_tokenizer(folder: Path, error: Exception) -> ModelError:
+    old = next(iter(sorted(folder.glob("*.model"))), None)
+    if old is None or (folder / "tokenizer.json").is_file():
+        return ModelError(
+            f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}", "it needs tokenizer.json"
+        )
+    package, version = CONVERTERS[_is_text(old)]
+    is_here = find_spec(package) is not None
+    return ModelError(
+        f"the tokenizer in {folder} is stored as {old.name} alone, which has to be converted, and "
+        + (f"{package} as installed here cannot: {_first_line(error)}" if is_here else f"{package} is not installed"),
+        f"install it beside peerd: pip install {shlex.quote(version)}; or take a copy of the model that has a "
+        "tokenizer.json",
+    )
+
+
+def _is_text(file: Path) -> bool:
+    """Whether it is tiktoken's format, lines of base64, and not sentencepiece's, which begins with a control byte."""
+    with file.open("rb") as opened:
+        return opened.read(1).isalnum()
+
+
+def _canonical_names(model: PreTrainedModel, stored: tuple[StoredTensor, ...]) -> dict[str, str]:
+    """Stored name to canonical name: with the prefix of the base model, and one name for tied weights."""
+    first: dict[int, str] = {}  # parameter identity to the first of its names
+    parameters = dict(sorted(model.named_parameters(remove_duplicate=False)))
+    for name, parameter in parameters.items():
+        first.setdefault(id(parameter), name)
+    full = {t.name: t.name for t in stored}
+    for name in full:
+        prefixed = f"{model.base_model_prefix}.{name}"
+        if name not in parameters and prefixed in parameters:
+            full[name] = prefixed
+    return {name: first[id(parameters[long])] if long in parameters else long for name, long in full.items()}
+
+
+def choose_device(device: str) -> torch.device:
+    """What `auto` means here. ModelError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"no device {device!r} here: {_first_line(error)}", "choose auto, cpu, cuda or mps") from error
+    return chosen
+
+
+def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...], precision: Precision) -> torch.dtype:
+    import torch
+
+    is_half = all(t.dtype in HALF_PRECISION for t in stored)
+    return torch.bfloat16 if device.type == "cuda" and is_half and precision == "bf16" else torch.float32
+
+
+def _first_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error).strip().split("\n")[0], 300, placeholder=" …") or type(error).__name__

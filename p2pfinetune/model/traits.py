@@ -1,0 +1,25 @@
+"""What the network digest is made of, in two parts that people can act upon: which model, and how it is adapted.
+
+The digest says whether two peers may mix, and not what differs where they may not. These do; the group is the third.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from p2pfinetune.model.adapter import AdapterSpec
+from p2pfinetune.model.base import Base
+from p2pfinetune.model.fingerprints import canonical_json
+from p2pfinetune.names import Digest
+
+
+def network_traits(base: Base, spec: AdapterSpec, targets: Sequence[str]) -> Mapping[str, Digest]:
+    """`model` and `adapter`: equal where two peers agree on all that these words stand for."""
+    model = [base.tensors_digest, base.tokenizer_digest, base.config_digest]
+    adapter = [sorted(targets), spec.rank, spec.alpha, spec.sharing]
+    return {"model": _digest(model), "adapter": _digest(adapter)}
+
+
+def _digest(meaning: object) -> Digest:
+    return Digest(hashlib.sha256(canonical_json(meaning)).hexdigest())

@@ -1,0 +1,110 @@
+"""One round's mathematics: my adapter and my neighbours' to a trust row and a merged adapter. Pure composition.
+
+Whose row it is, the trust scheme's or that of `usefulness`, a merge by it goes through `bounded` first: no single
+neighbour weighs more than a bound, whatever a scheme thinks of it, so that one who carries something harmful beside
+what is useful is diluted by me at least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2pfinetune.merge import MergeRule
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.names import PeerId, Refusal, TrustRow
+from p2pfinetune.round import guard
+from p2pfinetune.round.comparison import copies, norm_outliers
+from p2pfinetune.scoring.evaluate import Evaluation
+from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of hearing the neighbours."""
+
+    row: TrustRow
+    """The trust scheme's, with no bound on anybody's weight."""
+    refused: Mapping[PeerId, Refusal]
+    """Whose updates stand out from all others; they weigh nothing."""
+    copies: tuple[tuple[PeerId, PeerId], ...]
+    """Pairs of which one copied the other, me included."""
+
+
+def collaborate(
+    me: PeerId,
+    own: Adapter,
+    neighbours: Mapping[PeerId, Adapter],
+    scheme: TrustScheme,
+    context: TrustContext,
+    allowed: frozenset[PeerId] | None = None,
+) -> Heard:
+    """The row over me and all neighbours. Outliers are neither scored nor merged."""
+    adapters = {**neighbours, me: own}
+    deltas = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
+    refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
+    permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
+    row = scheme.row(me, adapters, context, frozenset(permitted))
+    return Heard(row, refused, copies(deltas))
+
+
+def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:
+    """No neighbour above `max_share`; what is taken from those above goes to my own adapter.
+
+    To the others it must not go: they have earned no more by it, and of two attackers the second would get what the
+    first lost. Order among neighbours stays, and twice is once: the same object where nobody is above.
+    """
+    excess = {peer: weight - max_share for peer, weight in row.weights.items() if peer != me and weight > max_share}
+    if not excess:
+        return row
+    weights = {peer: max_share if peer in excess else weight for peer, weight in row.weights.items()}
+    weights[me] += math.fsum(excess.values())
+    return TrustRow(weights)
+
+
+def merged_by(
+    row: TrustRow, me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule
+) -> Adapter:
+    """The merge by a row; the very object `own` where nobody else weighs anything.
+
+    The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic.
+    """
+    heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
+    if heard.keys() == {me}:
+        return own
+    adapters = {**neighbours, me: own}
+    return rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own)
+
+
+def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:
+    """The row on the way from my own adapter to it: `part` 1 is the row itself, 0 all weight on me."""
+    weights = {peer: part * weight for peer, weight in row.weights.items()}
+    weights[me] += 1.0 - part
+    return TrustRow(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round ends with, its guard loss, why it is not the merge, and whether the optimizer's moments fit it."""
+
+    personal: Adapter
+    on_guard: Evaluation
+    """Of the adapter that was judged."""
+    loss: float
+    reason: str
+    moments_fit: bool
+
+    def is_clearly_better(self, other: Outcome) -> bool:
+        """By more than the standard error of the difference, paired by window."""
+        one, two = self.on_guard, other.on_guard
+        return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
+
+
+def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule) -> TrustScheme:
+    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same."""
+    chosen = dict(options)
+    if rule.on_products and "of" in SCHEMES.options(name):
+        chosen.setdefault("of", "products")
+    return SCHEMES.make(name, chosen)

@@ -1,0 +1,117 @@
+"""What a trust scheme may ask, answered with the live model on the own trust split. Every answer is computed once.
+
+Shapes: p positions, v entries of the vocabulary, c reference contexts, t tokens of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pfinetune.batched.gradient import gradient_of
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack, row_of
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.model.adapter import AdaptedModel, Adapter
+from p2pfinetune.model.compute import measuring_precision, rows_at_once
+from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.evaluate import POSITIONS, Evaluation, Measure, divided
+
+REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
+LAST_CONTEXTS = 200  # the paper's 4 batches of 50 sequences
+CONTEXTS = 64  # with POSITIONS_EACH about as many positions as 200 contexts give, for a third of the work
+POSITIONS_EACH = 8
+MAX_REFERENCE_LOGITS = 1 << 25  # entries held of one adapter: 128 MB in fp32
+
+
+def reference_contexts(split: TokenSplit, count: int, length: int) -> Tensor:
+    """(c, t) token ids, evenly spread over the concatenated split and not overlapping; fewer where it is short."""
+    length = min(length, len(split.tokens))
+    blocks = len(split.tokens) // length
+    chosen = np.unique(np.linspace(0, blocks - 1, min(count, blocks)).astype(np.int64))
+    return torch.from_numpy(np.stack([split.tokens[i * length : (i + 1) * length] for i in chosen]).astype(np.int64))
+
+
+@dataclass(eq=False)
+class SplitContext:
+    """A `TrustContext` over one trust split and one live model, for one round."""
+
+    adapted: AdaptedModel
+    device: torch.device
+    measure: Measure
+    reference: TokenSplit
+    """Where prediction similarity takes its contexts from: the trust split, or a public text."""
+    shares: Mapping[PeerId, tuple[float, ...]]
+    on_measured: Callable[[], None] = lambda: None
+    """Called after each adapter that was run."""
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    stack: AdapterStack | None = None
+    """What several adapters are run on together; made when it is first needed."""
+    _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
+    _divided: dict[int, list[Measure]] = field(default_factory=dict)
+
+    @property
+    def initial(self) -> Adapter:
+        """The seeded adapter."""
+        return self.adapted.initial
+
+    def evaluation(self, adapter: Adapter) -> Evaluation:
+        """Of this very object, measured at most once."""
+        self._measure([adapter])
+        return self._evaluations[id(adapter)][1]
+
+    def loss(self, adapter: Adapter) -> float:
+        """Mean cross-entropy in nats a token."""
+        return self.evaluation(adapter).loss
+
+    def losses(self, adapters: Sequence[Adapter]) -> list[float]:
+        """Of each, measured together."""
+        self._measure(adapters)
+        return [self._evaluations[id(adapter)][1].loss for adapter in adapters]
+
+    def _measure(self, adapters: Sequence[Adapter]) -> None:
+        fresh = list({id(a): a for a in adapters if id(a) not in self._evaluations}.values())
+        found = evaluate_together(self.adapted, fresh, self.measure, self.device, stack=self._stacked())
+        for adapter, evaluation in zip(fresh, found, strict=True):
+            self._evaluations[id(adapter)] = (adapter, evaluation)  # holding it keeps its id from being used again
+            self.on_measured()
+
+    def _stacked(self) -> AdapterStack:
+        if self.stack is None:
+            self.stack = AdapterStack(self.adapted)
+        return self.stack
+
+    def logits(self, adapter: Adapter, *, last_only: bool = False) -> Tensor:
+        """(p, v) on the CPU, fp32."""
+        vocabulary = int(self.adapted.model.config.get_text_config().vocab_size)
+        each = 1 if last_only else POSITIONS_EACH
+        most = max(1, MAX_REFERENCE_LOGITS // (vocabulary * each))
+        count = min(LAST_CONTEXTS if last_only else CONTEXTS, most)
+        contexts_ct = reference_contexts(self.reference, count, REFERENCE_LENGTH)
+        length = contexts_ct.shape[1]
+        places = [length - 1] if last_only else sorted({length - 1 - i * length // each for i in range(each)})
+        rows = min(max(1, POSITIONS // length), rows_at_once(length, vocabulary))
+        stack = self._stacked()
+        with torch.inference_mode(), measuring_precision(self.device, self.adapted.precision):
+            try:
+                stack.use(row_of(adapter.schema, adapter.tensors).unsqueeze(0).to(self.device), schema=adapter.schema)
+                found = [
+                    stack.output.logits(stack.returned(part.to(self.device))[:, places].flatten(0, 1)).float().cpu()
+                    for part in contexts_ct.split(rows)
+                ]
+            finally:
+                stack.release()
+        self.on_measured()
+        return torch.cat(found)
+
+    def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
+        """Of the mean loss over each part of the trust split, dropout off, and the tokens of the part."""
+        if parts not in self._divided:
+            self._divided[parts] = divided(self.measure, parts)
+        found = [(gradient_of(self._stacked(), adapter, part), part.tokens) for part in self._divided[parts]]
+        self.on_measured()
+        return found

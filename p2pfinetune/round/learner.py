@@ -1,0 +1,450 @@
+"""One peer's learning: train, share, collaborate, keep the best. What the daemon's worker and the simulator both drive.
+
+Words: *own* is the adapter after training and before this round's merge, *personal* what the round ended with and the
+next one starts from, *local* a twin that trains on the same batches and never merges, *base* no adapter,
+*served* what a person is given: the personal one, and where a twin has done better, the best that there is.
+The learner counts no rounds and looks at no clock; its caller does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack
+from p2pfinetune.batched.training import train_together
+from p2pfinetune.codec import CODECS
+from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.data.splits import Split
+from p2pfinetune.errors import OptionError
+from p2pfinetune.merge import RULES
+from p2pfinetune.model.adapter import (
+    AdaptedModel,
+    Adapter,
+    AdapterSpec,
+    attach,
+    first_network_digest,
+    network_digest,
+    write,
+)
+from p2pfinetune.model.base import Base, public_name
+from p2pfinetune.model.generate import continuation
+from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
+from p2pfinetune.model.soundness import check_loss
+from p2pfinetune.model.targets import said_of
+from p2pfinetune.model.traits import network_traits
+from p2pfinetune.names import Digest, PeerId, Refusal, Served, TrustRow, Which
+from p2pfinetune.round import guard
+from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_back, merged_by, scheme_for
+from p2pfinetune.round.context import SplitContext
+from p2pfinetune.round.progress import Progress
+from p2pfinetune.round.result import Collaboration, TrainReport, held_out
+from p2pfinetune.round.saved import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.round.second_look import useful_row
+from p2pfinetune.round.twin import Twin, chosen
+from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
+from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
+from p2pfinetune.training.trainer import LocalTrainer, StepReport, TrainingOptions
+
+RETURNED = "returned-to-best"
+HELD_BACK = (0.5, 0.25)  # of the way to a refused merge, as in a line search: who never moves drifts away from all
+DEFAULT_MAX_SHARE = 0.4  # the honest lose next to nothing by it, and 5 % of their gain at 0.3 once: docs/adr/0018
+GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerOptions:
+    """Everything about learning that a user can choose."""
+
+    spec: AdapterSpec = field(default_factory=AdapterSpec)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    trust: str = "prediction-similarity"
+    trust_options: Mapping[str, Any] = field(default_factory=dict)
+    merge: str = "factor-mean"
+    merge_options: Mapping[str, Any] = field(default_factory=dict)
+    twin: bool = False  # also train a twin that never merges; it costs a second training, once a merge is kept
+    tolerance: float = 0.05
+    """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
+    credit: float = 0.0
+    """How much worse than the own adapter, in nats a token, a merge may measure; see `guard.verdict`."""
+    max_norm: float = 0.0
+    """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
+    trust_tokens: int = 4096
+    """Most tokens of the trust split that an adapter is scored on; 0: all."""
+    guard_tokens: int = 8192
+    """Most tokens of the guard split that a loss is measured on; 0: all."""
+    guarded: bool = True
+    """False: every finite merge is taken and nothing is returned to, as in the paper. For simulations only."""
+    second_look: bool = True
+    """False: the guard sees the trust scheme's row alone, and not that of `usefulness`. For comparison."""
+    max_share: float = DEFAULT_MAX_SHARE
+    """Most that any single neighbour weighs in a merge; 1: no bound. Without a guard there is none."""
+    twin_pull: float = 0.0
+    """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
+
+    def __post_init__(self) -> None:
+        if not min(self.tolerance, self.credit, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
+            raise OptionError("tolerance, credit, max_norm and limits of tokens are zero or positive")
+        if not 0.0 < self.max_share <= 1.0:
+            raise OptionError("max_share is a share: above 0 and at most 1")
+        if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
+            raise OptionError("twin_pull is zero or positive, and needs a twin")
+
+
+class Learner:
+    """Own training, and what comes of it when neighbours' updates are at hand."""
+
+    def __init__(
+        self,
+        base: Base,
+        corpus: Corpus,
+        options: LearnerOptions,
+        *,
+        me: PeerId,
+        group: str,
+        reference: TokenSplit | None = None,
+        adapted: AdaptedModel | None = None,
+        stack: AdapterStack | None = None,
+        start: Adapter | None = None,
+    ) -> None:
+        """`adapted` and `stack`: a live model to share with other learners of this base and spec, for simulations.
+
+        `start`: begin with other weights than the seeded ones, as the paper's code does.
+        """
+        self.me, self.options = me, options
+        self._base, self._corpus, self._reference = base, corpus, reference
+        self._rule = RULES.make(options.merge, options.merge_options)
+        self._scheme = scheme_for(options.trust, options.trust_options, self._rule)
+        self._adapted = adapted or attach(base, options.spec)
+        self._stack = stack or AdapterStack(self._adapted)
+        initial = self._adapted.initial
+        self._group = group
+        self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
+        self.traits = network_traits(base, options.spec, self._adapted.targets)
+        self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
+        self._max_norm = options.max_norm or default_max_norm(initial)
+        context = min(options.training.context, base.max_context or options.training.context)
+        self._training = replace(options.training, context=context)
+        self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
+        self._trainer.set_adapter(start or initial)
+        self._twin = Twin(self._trainer, is_wanted=options.twin)
+        self._own = self._personal = self._best = start or initial
+        self._served: Served | None = "personal"
+        self._last_row: Mapping[PeerId, float] = {}
+        self._owed = math.inf
+        self._looks_twice = options.guarded and options.second_look
+        self._measures: dict[Split, Measure] = {}
+        self._of_base: dict[Split, Evaluation] = {}
+        self.best_guard = self._base_on("guard").loss
+        check_loss(base.name, self.best_guard)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of own training since it began."""
+        return self._trainer.steps
+
+    @property
+    def said(self) -> str:
+        """What the user did not choose and should know of the layers without an adapter; empty where there is none."""
+        return "" if self.options.spec.targets else said_of(self._base.model, self._adapted.targets)
+
+    @property
+    def adapter_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(tensor.numel() for tensor in self._adapted.initial.tensors.values())
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether there is a `local` model: of a twin that trains, or will once the two part."""
+        return self._twin.is_wanted
+
+    def own(self) -> Adapter:
+        """After the last training."""
+        return self._own
+
+    def personal(self) -> Adapter:
+        """What the last round ended with."""
+        return self._personal
+
+    def train(self, steps: int, on_step: Callable[[StepReport], None] | None = None) -> TrainReport:
+        """Steps of own training, from what the last round ended with; the twin takes the same in the same passes."""
+        if self._twin.trainer is None:
+            return self.trained(self._trainer.run(steps, on_step))
+
+        def note(place: int, report: StepReport) -> None:
+            if on_step is not None and place == 0:
+                on_step(report)
+
+        return self.trained(train_together(self.trainers, steps, note, stack=self._stack)[0])
+
+    @property
+    def trainers(self) -> tuple[LocalTrainer, ...]:
+        """The own one and, once it has parted, the twin's: for who trains several together and then calls `trained`."""
+        return (self._trainer,) if self._twin.trainer is None else (self._trainer, self._twin.trainer)
+
+    def trained(self, reports: Sequence[StepReport]) -> TrainReport:
+        """What the steps of the own trainer amount to; its adapter is the own one from now on."""
+        self._own = self._trainer.adapter
+        losses = [report.loss for report in reports]
+        return TrainReport(
+            steps=len(reports),
+            tokens=sum(report.tokens for report in reports),
+            loss_train=math.fsum(losses) / max(len(losses), 1),
+            skipped=sum(report.skipped for report in reports),
+        )
+
+    def encode(self, codec: str, hide: Hide | None = None) -> bytes:
+        """The adapter that the next collaboration calls own, as peers fetch it."""
+        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide)
+
+    def admit(self, blob: bytes, codec: str) -> LoraUpdate | Refusal:
+        """A peer's blob as an update, after every check."""
+        return inspect(blob, codec, self._adapted.schema, max_norm=self._max_norm)
+
+    def collaborate(
+        self,
+        updates: Mapping[PeerId, LoraUpdate],
+        *,
+        shares: Mapping[PeerId, tuple[float, ...]] = MappingProxyType({}),
+        allowed: frozenset[PeerId] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Collaboration:
+        """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
+        progress = Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
+        self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
+        neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
+        context = self._context(shares, progress)
+        heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
+        self._last_row = heard.row.weights if neighbours else self._last_row
+        on_guard = self._evaluate("guard", own)
+        progress.advance()
+        # a merge that is taken on credit measures worse: what training alone came to is not lost for it
+        is_best = self.options.guarded and self._note_best(own, on_guard.loss)
+        row, merged = self._merge(heard.row, own, neighbours)
+        outcome = self._decide(own, merged, on_guard)
+        useful = heard.row
+        if self._looks_twice and merged is not own:
+            useful = useful_row(heard.row, self.me, own, neighbours, self._scheme, self._rule, context)
+        useful, merged = self._merge(useful, own, neighbours) if useful is not heard.row else (row, own)
+        if merged is not own:
+            tried = self._decide(own, merged, on_guard)
+            if outcome.reason or (not tried.reason and tried.is_clearly_better(outcome)):
+                row, outcome = useful, tried
+        for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
+            nearer = held_back(row, self.me, part)
+            tried = self._decide(own, merged_by(nearer, self.me, own, neighbours, self._rule), on_guard)
+            if not tried.reason:
+                row, outcome = nearer, tried
+                break
+        self._go_on_from(outcome)
+        is_best = self._note_best(outcome.personal, outcome.loss) or is_best
+        local = self._note_local(on_guard)
+        on_trust = context.evaluation(outcome.personal)
+        judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
+        progress.finish()
+        return Collaboration(
+            row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=on_trust.loss,
+            guard_base=self._base_on("guard").loss, guard_own=on_guard.loss, guard_personal=outcome.loss,
+            guard_local=local.loss if local is not None else None,
+            best_guard=self.best_guard, new_best=is_best, served=self._serve(outcome.loss),
+            refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
+            on_trust=held_out(on_trust, self._base_on("trust"), None),
+            on_guard=held_out(judged, self._base_on("guard"), local),
+        )  # fmt: skip
+
+    def evaluate(self, split: Split, which: Which) -> Evaluation:
+        """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
+        return self._evaluate(split, self.adapter(which))
+
+    def generate(
+        self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
+    ) -> str:
+        """How one of the models goes on after the prompt."""
+        write(self._adapted, self.adapter(which))
+        return continuation(
+            self._base, self._adapted.model, prompt,
+            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
+        )  # fmt: skip
+
+    def export(self, folder: Path, which: Which = "served") -> list[Path]:
+        """One of the models' adapters as a PEFT folder, with the tokenizer."""
+        adapted = self._adapted
+        return export_folder(
+            folder,
+            self.adapter(which),
+            adapted.spec,
+            public_name(self._base),
+            adapted.targets,
+            is_transposed=adapted.is_transposed,
+            beside=tokenizer_files(self._base.tokenizer),
+        )
+
+    def reread(self, corpus: Corpus) -> None:
+        """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
+        self._corpus = corpus
+        self._measures.clear()
+        self._of_base.clear()
+        self._served = None
+        for trainer in self.trainers:
+            trainer.reread(corpus.train)
+        self.best_guard = self._evaluate("guard", self._best).loss
+        self._remeasure_twin()
+
+    def save(self, path: Path) -> None:
+        """Everything but the best adapter, which `save_best` writes, in one file."""
+        memory = Memory(
+            trainer=self._trainer.state(), own=self._own, personal=self._personal, last_row=self._last_row,
+            owed=self._owed, precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
+            is_alone=self._twin.is_alone, twin=self._twin.trainer.state() if self._twin.trainer is not None else None,
+            twin_best=self._twin.best, best_local=self._twin.best_loss,
+        )  # fmt: skip
+        save_memory(path, self.network, self._measured_on, memory)
+
+    def restore(self, path: Path) -> None:
+        """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
+        with_twin, formerly = self._twin.is_wanted, self._formerly()
+        memory, fingerprint = load_memory(path, self.network, with_twin=with_twin, formerly=formerly)
+        self._trainer.load_state(memory.trainer)
+        self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
+        self._twin.is_alone = memory.is_alone
+        if memory.twin is not None:
+            self._twin.resume(self._corpus.train, memory.twin)
+            self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
+        self._own, self._personal, self._served = memory.own, memory.personal, memory.served
+        self._last_row, self._owed = memory.last_row, memory.owed
+        self._pull_twin()
+        if fingerprint != self._measured_on:
+            self._served = None
+            self._remeasure_twin()
+
+    def save_best(self, path: Path) -> None:
+        """The adapter with the best guard loss so far."""
+        save_best(path, self.network, self._measured_on, self._best)
+
+    def restore_best(self, path: Path, loss: float) -> None:
+        """The other half of `restore`; `loss` is measured again where text, context or limit have changed since."""
+        self._best, fingerprint = load_best(path, self.network, self._formerly())
+        changed = fingerprint != self._measured_on
+        self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
+
+    def adapter(self, which: Which) -> Adapter:
+        """One of the models' adapters. OptionError for a twin's where there is none."""
+        if which in ("local", "local_best") and not self._twin.is_wanted:
+            raise OptionError(f"there is no {which} model here", "start with --twin to train one")
+        known: dict[Which, Callable[[], Adapter]] = {
+            "base": lambda: self._adapted.initial,  # B = 0: it adds nothing
+            "own": lambda: self._own,
+            "personal": lambda: self._personal,
+            "local": lambda: self._twin.adapter,
+            "local_best": lambda: self._best if self._twin.trainer is None else self._twin.best,
+            "best": lambda: self._best,
+            "served": lambda: self.adapter("local_best" if self.served == "local" else self.served),
+        }
+        return known[which]()
+
+    @property
+    def served(self) -> Served:
+        """Whose adapter `generate` and `export` give; measured anew after other text was read."""
+        if self._twin.trainer is None:
+            return "personal"
+        return self._serve(self._evaluate("guard", self._personal).loss) if self._served is None else self._served
+
+    def _serve(self, personal: float) -> Served:
+        twin = self._twin
+        self._served = "personal" if twin.trainer is None else chosen(personal, self.best_guard, twin.best_loss)
+        return self._served
+
+    @property
+    def _measured_on(self) -> str:
+        """What two losses on the guard split must have in common to be compared."""
+        return f"{self._corpus.fingerprint} {self._training.context} {self.options.guard_tokens}"
+
+    def _formerly(self) -> Digest:
+        """What this network was called by the first version."""
+        adapted = self._adapted
+        return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.initial, self._group)
+
+    def _measure(self, split: Split) -> Measure:
+        if split not in self._measures:
+            limits: dict[Split, int] = {"trust": self.options.trust_tokens, "guard": self.options.guard_tokens}
+            self._measures[split] = measure_of(
+                self._corpus.split(split),
+                context=self._training.context,
+                vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
+                max_tokens=limits.get(split, 0),
+            )
+        return self._measures[split]
+
+    def _evaluate(self, split: Split, adapter: Adapter) -> Evaluation:
+        measure = self._measure(split)
+        return evaluate_together(self._adapted, [adapter], measure, self._base.device, stack=self._stack)[0]
+
+    def _base_on(self, split: Split) -> Evaluation:
+        """Of the base, once for each text."""
+        if split not in self._of_base:
+            self._of_base[split] = self._evaluate(split, self._adapted.initial)
+        return self._of_base[split]
+
+    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: Progress) -> SplitContext:
+        return SplitContext(
+            self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
+            progress.advance, self._last_row, self._stack,
+        )  # fmt: skip
+
+    def _merge(self, row: TrustRow, own: Adapter, neighbours: Mapping[PeerId, Adapter]) -> tuple[TrustRow, Adapter]:
+        """The one way from a row to a merge: bounded first. Both, as they are then."""
+        if self.options.guarded:
+            row = bounded(row, self.me, self.options.max_share)
+        return row, merged_by(row, self.me, own, neighbours, self._rule)
+
+    def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> Outcome:
+        best, tolerance = self.best_guard, self.options.tolerance
+        outcome = Outcome(own, on_guard, on_guard.loss, "", moments_fit=True)
+        if merged is not own:
+            found = self._evaluate("guard", merged)
+            judged = guard.verdict(
+                on_guard.per_window, found.per_window, on_guard.per_window_tokens, best, tolerance,
+                credit=self.options.credit, owed=self._owed,
+            )  # fmt: skip
+            self._owed = judged.own if judged.on_credit else self._owed
+            outcome = replace(outcome, reason=judged.reason)
+            if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
+                outcome = Outcome(merged, found, judged.merged, "", moments_fit=not self._rule.resets_moments)
+        if self.options.guarded and guard.has_drifted(outcome.loss, best, tolerance):
+            return Outcome(self._best, on_guard, best, RETURNED, moments_fit=False)
+        return outcome
+
+    def _go_on_from(self, outcome: Outcome) -> None:
+        if outcome.personal is not self._own or self.options.twin_pull:
+            self._twin.part(self._corpus.train, self._best, self.best_guard)
+        self._personal = outcome.personal
+        self._trainer.set_adapter(outcome.personal)
+        self._pull_twin()
+        if not outcome.moments_fit:
+            self._trainer.reset_moments()
+
+    def _pull_twin(self) -> None:
+        if self._twin.trainer is not None and self.options.twin_pull:
+            self._twin.trainer.pull_towards(self._personal, self.options.twin_pull)
+
+    def _note_best(self, adapter: Adapter, loss: float) -> bool:
+        if not loss < self.best_guard:
+            return False
+        self._best, self.best_guard = adapter, loss
+        return True
+
+    def _note_local(self, own: Evaluation) -> Evaluation | None:
+        if not self._twin.is_wanted:
+            return None
+        found = own if self._twin.adapter is self._own else self._evaluate("guard", self._twin.adapter)
+        self._twin.note(found.loss)
+        return found
+
+    def _remeasure_twin(self) -> None:
+        if self._twin.trainer is not None:
+            self._twin.best_loss = self._evaluate("guard", self._twin.best).loss

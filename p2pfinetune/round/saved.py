@@ -1,0 +1,158 @@
+"""What a learner has to remember to go on to the bit, and the two files that hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from p2pfinetune.errors import CheckpointError
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.precision import PRECISIONS, Precision
+from p2pfinetune.names import SERVED, Digest, PeerId, Served
+from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
+from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
+from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
+
+LEARNER, BEST = "learner", "best"
+
+ANOTHER_NETWORK = (
+    "it was written for another base model (its tensors, config.json or tokenizer), adapter or group; use another "
+    "--home, or the old model and options"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Memory:
+    """All of a learner that is not in its options, its text, or the file of its best adapter."""
+
+    trainer: TrainerState
+    own: Adapter
+    personal: Adapter
+    has_twin: bool
+    """Whether a twin trains, or will once the two part."""
+    is_alone: bool
+    """Whether the own training is still what training alone would be."""
+    twin: TrainerState | None
+    """Where it has parted from the own training."""
+    twin_best: Adapter
+    best_local: float
+    served: Served | None = None
+    """None: not measured since other text was read."""
+    last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    """Where a scheme that goes on from its last row begins."""
+    owed: float = math.inf
+    """The own guard loss at the last credit of the guard."""
+    precision: Precision = "fp32"
+    """In which all of it was trained last."""
+
+
+def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -> None:
+    """Write one file."""
+    groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
+    values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
+    values |= {"precision": memory.precision, "has_twin": memory.has_twin, "is_alone": memory.is_alone}
+    if memory.served is not None:
+        values["served"] = memory.served
+    if math.isfinite(memory.owed):
+        values["owed"] = memory.owed
+    _put("trainer", memory.trainer, values, groups)
+    if memory.twin is not None:
+        _put("twin", memory.twin, values, groups)
+        groups["twin_best"] = memory.twin_best.tensors
+        values["best_local"] = memory.best_local
+    save_groups(path, LEARNER, values, groups)
+
+
+def load_memory(path: Path, network: Digest, *, with_twin: bool, formerly: Digest | None = None) -> tuple[Memory, str]:
+    """The memory and the fingerprint of its text; a twin that is not asked for is left behind.
+
+    `formerly`: what an earlier version called the same network, where this one calls it otherwise.
+    """
+    values, groups = load_groups(path, LEARNER)
+    _must_be_of(path, values, network, formerly)
+    try:
+        is_alone = values.get("is_alone") is True and "twin" not in groups
+        if with_twin and not is_alone and "twin" not in groups:
+            raise CheckpointError(f"{path} holds no twin, {TOO_LATE}", WAY_OUT)
+        has_parted = with_twin and not is_alone
+        own = Adapter(groups["own"])
+        memory = Memory(
+            trainer=_take("trainer", values, groups), own=own, personal=Adapter(groups["personal"]),
+            has_twin=_has_twin(values), is_alone=is_alone,
+            twin=_take("twin", values, groups) if has_parted else None,
+            twin_best=Adapter(groups["twin_best"]) if has_parted else own,
+            best_local=float(values["best_local"]) if has_parted else math.inf,
+            served=next((word for word in SERVED if word == values.get("served")), None),
+            last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
+            owed=float(values.get("owed", math.inf)),
+            precision=_precision(values) or "fp32",
+        )  # fmt: skip
+        return memory, str(values["fingerprint"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def precision_of(path: Path) -> Precision | None:
+    """What a learner's file was trained in; None where it does not say, or is no such file: `load_memory` tells why."""
+    try:
+        return _precision(load_values(path, LEARNER))
+    except CheckpointError:
+        return None
+
+
+def begun_as(path: Path) -> Begun | None:
+    """What a learner's file knows of a twin; None where it is no such file: `load_memory` tells why."""
+    try:
+        values = load_values(path, LEARNER)
+    except CheckpointError:
+        return None
+    if _has_twin(values):
+        return "with a twin"
+    return "alone so far" if values.get("is_alone") is True else "without a twin"
+
+
+def save_best(path: Path, network: Digest, fingerprint: str, best: Adapter) -> None:
+    """Write one file."""
+    save_groups(path, BEST, {"network": network, "fingerprint": fingerprint}, {"best": best.tensors})
+
+
+def load_best(path: Path, network: Digest, formerly: Digest | None = None) -> tuple[Adapter, str]:
+    """The adapter and the fingerprint of the text that it was best on."""
+    values, groups = load_groups(path, BEST)
+    _must_be_of(path, values, network, formerly)
+    try:
+        return Adapter(groups["best"]), str(values["fingerprint"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is not complete: {error}") from error
+
+
+def _has_twin(values: Mapping[str, Any]) -> bool:
+    """Earlier versions wrote a twin or none, and no word of it."""
+    return values["has_twin"] is True if "has_twin" in values else "twin" in values
+
+
+def _precision(values: Mapping[str, Any]) -> Precision | None:
+    return next((precision for precision in PRECISIONS if precision == values.get("precision")), None)
+
+
+def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly: Digest | None) -> None:
+    if values.get("network") not in {network, formerly or network}:
+        raise CheckpointError(f"{path} belongs to another network", ANOTHER_NETWORK)
+
+
+def _put(name: str, state: TrainerState, values: dict[str, Any], groups: dict[str, Mapping[str, Tensor]]) -> None:
+    groups[name] = state.adapter.tensors
+    for kind, tensors in state.moments.items():
+        groups[f"{name}.{kind}"] = tensors
+    values[name] = {"steps": state.steps, "moment_steps": state.moment_steps}
+
+
+def _take(name: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> TrainerState:
+    counts = values[name]
+    moments = {kind: groups[f"{name}.{kind}"] for kind in (FIRST, SECOND) if counts["moment_steps"]}
+    return TrainerState(Adapter(groups[name]), moments, int(counts["moment_steps"]), int(counts["steps"]))

@@ -1,0 +1,55 @@
+"""Who of those that a row trusts is of any use: one more look at the neighbours, after the trust scheme's.
+
+A scheme that asks who resembles me can be gamed: a copy of my last update resembles me best, whether it adds anything
+or carries something harmful along. So each neighbour is mixed with me alone, half and half, and the mixture is measured
+on my trust split. Who brings next to nothing there is left out, the scheme judges the rest anew, and they weigh by what
+they bring. The guard, on text that this has not seen, then chooses between the two rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from p2pfinetune.merge import MergeRule
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.trust import TrustContext, TrustScheme
+
+LEAST_PART = 0.1  # of the largest gain: a copy's is never zero to the last digit
+LEAST_WEIGHT = 0.01  # of all that are left out: less is no reason to judge the others anew
+ROUNDING = 1e-9
+
+
+def useful_row(
+    row: TrustRow,
+    me: PeerId,
+    own: Adapter,
+    neighbours: Mapping[PeerId, Adapter],
+    scheme: TrustScheme,
+    rule: MergeRule,
+    context: TrustContext,
+) -> TrustRow:
+    """A row over those of this one that bring something, by what they bring; the same object if nothing changes."""
+    heard = {peer: neighbours[peer] for peer, weight in sorted(row.weights.items()) if weight > 0.0 and peer != me}
+    gains = _gains(me, own, heard, rule, context)
+    most = max(gains.values(), default=0.0)
+    parts = {peer: gain / most for peer, gain in gains.items() if gain > 0.0 and gain >= LEAST_PART * most}
+    found = row
+    if math.fsum(row.weights[peer] for peer in heard.keys() - parts.keys()) > LEAST_WEIGHT:
+        found = scheme.row(me, {**neighbours, me: own}, context, frozenset(parts))
+    weights = {peer: weight * parts.get(peer, float(peer == me)) for peer, weight in found.weights.items()}
+    total = math.fsum(weights.values())
+    is_new = any(abs(weight / total - row.weights[peer]) > ROUNDING for peer, weight in weights.items())
+    return TrustRow({peer: weight / total for peer, weight in weights.items()}) if is_new else row
+
+
+def _gains(
+    me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule, context: TrustContext
+) -> dict[PeerId, float]:
+    """By how much half of me and half of a neighbour measures better than I, in nats a token; where it is a number."""
+    halves = {
+        peer: rule.merge(TrustRow({me: 0.5, peer: 0.5}), {me: own, peer: a}, own) for peer, a in neighbours.items()
+    }
+    mine, *losses = context.losses([own, *halves.values()])
+    return {peer: mine - loss for peer, loss in zip(halves, losses, strict=True) if math.isfinite(mine - loss)}

@@ -1,0 +1,59 @@
+"""What training alone would come to, beside a training that hears others: the same seed, batches and steps, no merge.
+
+Until the first merge is kept the two are one: the twin is the own training, and costs nothing. Then it parts from it
+with its weights, moments and place in the text, and from there on trains in the same passes (`batched.training`).
+Before they part nothing is lost by having no twin, so one can begin until then; afterwards nobody can know what
+training alone would have come to.
+"""
+
+from __future__ import annotations
+
+import math
+
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.names import Served
+from p2pfinetune.training.trainer import LocalTrainer, TrainerState
+
+
+class Twin:
+    """Of one learner; `is_wanted` says whether it trains on once the two have parted."""
+
+    def __init__(self, own: LocalTrainer, *, is_wanted: bool) -> None:
+        self.is_wanted = is_wanted
+        self.is_alone = True
+        """Whether the own training is still what training alone would be."""
+        self._own = own
+        self.trainer: LocalTrainer | None = None
+        """Once they have parted."""
+        self.best, self.best_loss = own.adapter, math.inf
+        """By guard loss; of no meaning before they part."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """After the last training."""
+        return (self.trainer or self._own).adapter
+
+    def part(self, split: TokenSplit, best: Adapter, best_loss: float) -> None:
+        """The own training goes elsewhere from here; `best` is the best that it reached alone."""
+        if self.is_alone and self.is_wanted:
+            self.resume(split, self._own.state())
+            self.best, self.best_loss = best, best_loss
+        self.is_alone = False
+
+    def resume(self, split: TokenSplit, state: TrainerState) -> None:
+        """Go on apart, where `state` was taken."""
+        self.trainer = LocalTrainer(self._own.adapted, split, self._own.options)
+        self.trainer.load_state(state)
+
+    def note(self, loss: float) -> None:
+        """Its guard loss now."""
+        if self.trainer is not None and loss < self.best_loss:
+            self.best, self.best_loss = self.trainer.adapter, loss
+
+
+def chosen(personal: float, best: float, twin_best: float) -> Served:
+    """By losses on the guard split. What is chosen is never behind the twin, neither as it is nor as it was at best."""
+    if personal <= twin_best:
+        return "personal"
+    return "best" if best <= twin_best else "local"

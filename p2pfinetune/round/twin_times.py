@@ -1,0 +1,85 @@
+"""How much longer a round takes with a twin, on this text and model and by the clock that a caller brings.
+
+A round here is its training steps and what is measured of one neighbour: on the trust split the two, half of each, and
+what the round ends with; on the guard split the own adapter and the merge, and with a twin that one too. Every further
+neighbour makes the part of the twin smaller. Nothing that is learnt here is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.stack import AdapterStack
+from p2pfinetune.batched.training import train_together
+from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.model.adapter import attach
+from p2pfinetune.model.base import Base
+from p2pfinetune.round.learner import LearnerOptions
+from p2pfinetune.scoring.evaluate import measure_of
+from p2pfinetune.training.trainer import LocalTrainer
+
+POSITIONS = {"cpu": 256}  # of a measured step: there, time goes with positions; elsewhere a step is taken as it is
+PAIRS = 3
+BUDGET_SECONDS = 5.0  # by the clock that is given, after which no further pair is begun
+GUARDED, TRUSTED = 2, 4  # adapters that are measured on the two splits in a round with one neighbour
+
+
+def twin_times(
+    base: Base, corpus: Corpus, options: LearnerOptions, steps: int, clock: Callable[[], float]
+) -> list[tuple[float, float]]:
+    """Seconds of a round of so many steps without a twin and with one; nothing where both do not fit into memory."""
+    try:
+        return _times(base, corpus, options, steps, clock)
+    except torch.OutOfMemoryError:
+        return []
+
+
+def _times(
+    base: Base, corpus: Corpus, options: LearnerOptions, steps: int, clock: Callable[[], float]
+) -> list[tuple[float, float]]:
+    training = options.training
+    context = min(training.context, base.max_context or training.context)
+    most = POSITIONS.get(base.device.type, training.batch_size * context)
+    small = replace(
+        training,
+        context=min(context, most),
+        batch_size=max(1, min(training.batch_size, most // context)),
+        accumulation=1,
+    )
+    part = training.batch_size * training.accumulation * context / (small.batch_size * small.context)
+    adapted = attach(base, options.spec)
+    stack = AdapterStack(adapted)
+    alone, *both = (LocalTrainer(adapted, corpus.train, small) for _ in range(3))
+
+    def seconds(act: Callable[[], object]) -> float:
+        start = clock()
+        act()
+        return clock() - start
+
+    def tokens(split: TokenSplit, limit: int) -> int:
+        return min(limit or len(split.tokens), len(split.tokens))
+
+    def seconds_a_token() -> float:
+        vocabulary = int(adapted.model.config.get_text_config().vocab_size)
+        few = measure_of(corpus.guard, context=context, vocabulary=vocabulary, max_tokens=most)
+        took = seconds(lambda: evaluate_together(adapted, [adapted.initial], few, base.device, stack=stack))
+        return took / few.tokens
+
+    def pair() -> tuple[float, float]:
+        one, two = seconds(alone.step), seconds(lambda: train_together(both, 1, stack=stack))
+        measured = GUARDED * guard + TRUSTED * trust
+        return steps * part * one + measured, steps * part * two + measured + guard
+
+    began = clock()
+    each = seconds_a_token()
+    guard = each * tokens(corpus.guard, options.guard_tokens)
+    trust = each * tokens(corpus.trust, options.trust_tokens)
+    warm = pair()
+    pairs: list[tuple[float, float]] = []
+    while len(pairs) < PAIRS and clock() - began < BUDGET_SECONDS:
+        pairs.append(pair())
+    return pairs or [warm]  # where a step takes this long, what is done once is a small part of it

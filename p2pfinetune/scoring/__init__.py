@@ -1,0 +1,1 @@
+"""Losses on text, and what may be said of the difference of two models."""

@@ -1,0 +1,206 @@
+"""Mean cross-entropy per window, measured often and on little text: every adapter of every round passes here.
+
+A document is cut into windows of `context` tokens, each predicted token counts once, and windows of similar length run
+together. Which windows are measured depends only on the split and the limits, so that losses of two adapters are
+paired. Nothing here changes a weight.
+
+Shapes: b windows of a batch, t tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.model.compute import (
+    measuring_precision,
+    next_token_logits,
+    rows_at_once,
+    token_losses,
+    without_dropout,
+)
+from p2pfinetune.model.precision import Precision
+from p2pfinetune.round.guard import token_mean
+
+POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
+SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
+PADDING = -1
+CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Losses of one adapter on one split. A document that is too short to predict anything has no window."""
+
+    loss: float
+    """Mean over all measured tokens, in nats."""
+    tokens: int
+    per_window: NDArray[np.float64]
+    """Mean over the tokens of each window, in the order of the split: the pairs in which adapters are compared."""
+    per_window_tokens: NDArray[np.int64]
+    per_window_document: NDArray[np.int64]
+    """Which document of the split each window is of. Windows of one are alike, so intervals count documents."""
+
+    @property
+    def documents(self) -> int:
+        """How many documents the windows are of."""
+        return len(np.unique(self.per_window_document))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Windows that run together, padded on the right."""
+
+    inputs_bt: Tensor
+    targets_bt: Tensor
+    """PADDING where there is nothing to predict."""
+    windows_b: NDArray[np.int64]
+    """Which window of the measure each row is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measure:
+    """What is measured of a split, ready to run."""
+
+    batches: tuple[Batch, ...]
+    per_window_tokens: NDArray[np.int64]
+    per_window_document: NDArray[np.int64]
+
+    @property
+    def tokens(self) -> int:
+        """Predicted tokens."""
+        return int(self.per_window_tokens.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens start to stop of the split are predicted, each from those before it in [start - 1, stop - 1)."""
+
+    document: int
+    start: int
+    stop: int
+
+
+def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: int = 0) -> Measure:
+    """The windows of a split in batches; with `max_tokens`, a random but fixed choice of windows up to so many."""
+    windows = sorted(_limited(list(_windows(split, context)), max_tokens), key=lambda window: window.start)
+    position = {window: i for i, window in enumerate(windows)}
+    by_length = sorted(windows, key=lambda window: (window.start - window.stop, window.start))
+    batches = tuple(_batch(split, group, position) for group in _grouped(by_length, vocabulary))
+    tokens = np.array([window.stop - window.start for window in windows], np.int64)
+    documents = np.array([window.document for window in windows], np.int64)
+    return Measure(batches, tokens, documents)
+
+
+def divided(measure: Measure, parts: int) -> list[Measure]:
+    """The same windows as up to `parts` measures of about as many windows each, which lie side by side in the split."""
+    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    most = 0
+    for batch in measure.batches:
+        most = max(most, batch.inputs_bt.numel())
+        for number, inputs_t, targets_t in zip(batch.windows_b, batch.inputs_bt, batch.targets_bt, strict=True):
+            size = int(measure.per_window_tokens[number])
+            rows[int(number)] = inputs_t[:size], targets_t[:size]
+    if parts < 2 or len(rows) < 2:
+        return [measure]
+    return [_part(measure, rows, group, most) for group in np.array_split(np.arange(len(rows)), min(parts, len(rows)))]
+
+
+def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArray[np.int64], most: int) -> Measure:
+    """The windows of a group, longest first, in batches of up to `most` places."""
+    tokens = measure.per_window_tokens[group]
+    left = sorted(range(len(group)), key=lambda i: -tokens[i])
+    batches = []
+    while left:
+        longest = int(tokens[left[0]])
+        chosen = [i for i in left[: max(1, most // longest)] if tokens[i] >= SIMILAR * longest]
+        left = left[len(chosen) :]
+        inputs_bt = torch.zeros((len(chosen), longest), dtype=torch.int64)
+        targets_bt = torch.full((len(chosen), longest), PADDING, dtype=torch.int64)
+        for row, i in enumerate(chosen):
+            inputs_bt[row, : tokens[i]], targets_bt[row, : tokens[i]] = rows[int(group[i])]
+        batches.append(Batch(inputs_bt, targets_bt, np.array(chosen, np.int64)))
+    return Measure(tuple(batches), tokens, measure.per_window_document[group])
+
+
+def evaluate(model: Any, measure: Measure, device: torch.device, precision: Precision = "fp32") -> Evaluation:
+    """Run the model as it is now over the measure, with every dropout off."""
+    sums = np.zeros(len(measure.per_window_tokens), np.float64)
+    with torch.inference_mode(), without_dropout(model), measuring_precision(device, precision):
+        for batch in measure.batches:
+            losses_bt = _losses(model, batch, device)
+            sums[batch.windows_b] = losses_bt.double().sum(dim=1).numpy()
+    return evaluation_of(measure, sums)
+
+
+def evaluation_of(measure: Measure, sums: NDArray[np.float64]) -> Evaluation:
+    """From the sum of the losses of each window."""
+    tokens = measure.per_window_tokens
+    per_window = sums / tokens
+    return Evaluation(token_mean(per_window, tokens), measure.tokens, per_window, tokens, measure.per_window_document)
+
+
+def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
+    """Loss of each position, zero on padding, on the CPU."""
+    targets_bt = batch.targets_bt.to(device)
+    is_real = targets_bt != PADDING
+    logits = next_token_logits(model, batch.inputs_bt.to(device))
+    found = token_losses(logits[is_real], targets_bt[is_real]) if not is_real.all() else None
+    if found is None:
+        return token_losses(logits.flatten(0, 1), targets_bt.flatten()).reshape(targets_bt.shape).cpu()
+    losses_bt = torch.zeros(targets_bt.shape, dtype=torch.float32, device=device)
+    losses_bt[is_real] = found
+    return losses_bt.cpu()
+
+
+def _windows(split: TokenSplit, context: int) -> Iterator[Window]:
+    """A document's first token is predicted from nothing, so it is not measured."""
+    for document in range(split.documents):
+        first, end = int(split.starts[document]) + 1, int(split.starts[document + 1])
+        for start in range(first, end, context):
+            yield Window(document, start, min(start + context, end))
+
+
+def _limited(windows: list[Window], max_tokens: int) -> list[Window]:
+    """All of them, or as many as fit into `max_tokens` in a fixed random order, but at least one."""
+    if not max_tokens or sum(window.stop - window.start for window in windows) <= max_tokens:
+        return windows
+    chosen: list[Window] = []
+    left = max_tokens
+    for i in np.random.default_rng(CHOICE_SEED).permutation(len(windows)):
+        size = windows[i].stop - windows[i].start
+        if size <= left or not chosen:
+            chosen.append(windows[i])
+            left -= size
+    return chosen
+
+
+def _grouped(windows: list[Window], vocabulary: int) -> Iterator[list[Window]]:
+    """Runs of windows, longest first, within the limits of one forward pass and not too different in length."""
+    place = 0
+    while place < len(windows):
+        longest = windows[place].stop - windows[place].start
+        rows = min(max(1, POSITIONS // longest), rows_at_once(longest, vocabulary))
+        group = windows[place : place + rows]
+        group = [window for window in group if window.stop - window.start >= SIMILAR * longest]
+        yield group
+        place += len(group)
+
+
+def _batch(split: TokenSplit, windows: list[Window], position: dict[Window, int]) -> Batch:
+    longest = windows[0].stop - windows[0].start
+    inputs_bt = np.zeros((len(windows), longest), np.int64)
+    targets_bt = np.full((len(windows), longest), PADDING, np.int64)
+    for row, window in enumerate(windows):
+        size = window.stop - window.start
+        inputs_bt[row, :size] = split.tokens[window.start - 1 : window.stop - 1]
+        targets_bt[row, :size] = split.tokens[window.start : window.stop]
+    windows_b = np.array([position[window] for window in windows], np.int64)
+    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), windows_b)

@@ -1,0 +1,1 @@
+"""One adapter trained on one split: batches, rates, steps, and the file that a run goes on from."""
