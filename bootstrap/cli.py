@@ -15,8 +15,8 @@ import typer
 
 from p2pfinetune.system import interpreter, streams
 from peerd.errors import PeerdError, UsageError
-from peerd.machine_watch import grant_descriptors
-from peerd.paths import NO_HOME, expanded
+from peerd.machine.paths import NO_HOME, expanded
+from peerd.machine.shortages import grant_descriptors
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130  # as shells report Ctrl-C

@@ -12,14 +12,14 @@ import trio
 
 from bootstrap.registry import State, register
 from p2pfinetune.names import PeerId, Refusal
-from peerd import known_types
-from peerd.ending import asked_by
+from peerd.machine import known_types
+from peerd.machine.ending import asked_by
+from peerd.machine.orphans import bury_strangers
 from peerd.net.libp2p.dialling import keep_what_is_heard
 from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
 from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
-from peerd.orphans import bury_strangers
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 

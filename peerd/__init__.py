@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from peerd.client import AsyncClient, Client
+    from peerd.control.client import AsyncClient, Client
 
 __version__ = "0.1.0"
 
@@ -15,5 +15,5 @@ __all__ = ["AsyncClient", "Client", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in {"AsyncClient", "Client"}:
-        return getattr(importlib.import_module("peerd.client"), name)
+        return getattr(importlib.import_module("peerd.control.client"), name)
     raise AttributeError(f"module 'peerd' has no attribute {name!r}")

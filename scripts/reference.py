@@ -44,8 +44,8 @@ def json_documents() -> str:
     """Every command's `data`."""
     from p2pfinetune.cli.documents import Simulated
     from p2pfinetune.compare.summary import Summary
+    from peerd.control.documents import DATA
     from peerd.demo.result import DemoResult
-    from peerd.documents import DATA
 
     kinds: dict[str, Any] = {f"peerd {command}": kind for command, kind in {**DATA, "demo": DemoResult}.items()}
     kinds |= {"p2pfinetune simulate": Simulated, "p2pfinetune reproduce": Summary}

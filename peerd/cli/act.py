@@ -12,16 +12,16 @@ import typer
 
 from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
-from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.named import chosen
 from peerd.cli.output import complain, finish, in_home, say, say_bold
-from peerd.client import Client
+from peerd.control import documents
+from peerd.control.client import Client
+from peerd.control.peer_names import shown
+from peerd.control.questions import target
 from peerd.errors import PeerdError, Unreachable, UsageError
-from peerd.lock import ask_to_end, holder
-from peerd.paths import Paths
-from peerd.peer_names import shown
-from peerd.questions import target
+from peerd.machine.lock import ask_to_end, holder
+from peerd.machine.paths import Paths
 
 MODELS = {
     "personal": "the personal adapter",

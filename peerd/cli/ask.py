@@ -7,13 +7,13 @@ from typing import Annotated
 import msgspec
 import typer
 
-from peerd import documents
 from peerd.cli import show
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.named import chosen
 from peerd.cli.output import finish
 from peerd.cli.quick import look
-from peerd.client import Client
+from peerd.control import documents
+from peerd.control.client import Client
 
 
 def status(home: Home = None, as_json: AsJson = False) -> None:

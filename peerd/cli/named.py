@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from peerd.control.peer_names import alike, title
 from peerd.errors import UsageError
-from peerd.peer_names import alike, title
 
 MIN_ENDING = 4  # characters of an id that are not a slip of the finger
 MOST_LISTED = 20

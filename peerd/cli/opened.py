@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from peerd import documents
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import finish, say
-from peerd.client import Client, find_socket
+from peerd.control import documents
+from peerd.control.client import Client, find_socket
 from peerd.errors import UsageError
-from peerd.paths import Paths, absolute
+from peerd.machine.paths import Paths, absolute
 
 
 def dashboard(
@@ -27,7 +27,7 @@ def dashboard(
     """Open the dashboard: one local page, for you alone, until Ctrl-C."""
     with Client(home) as client:
         client.status()
-    from peerd.dashboard import run
+    from peerd.control.dashboard_proxy import run
 
     def opened(data: documents.DashboardOpened) -> None:
         finish("dashboard", data, as_json, lambda: _invite(data))
@@ -36,7 +36,7 @@ def dashboard(
 
 
 def _invite(data: documents.DashboardOpened) -> None:
-    from peerd.dashboard import TUNNEL
+    from peerd.control.dashboard_proxy import TUNNEL
 
     say(f"The dashboard is at  {data.url}")
     say("The address works once, in one browser on this machine. Ctrl-C ends it.")

@@ -14,10 +14,10 @@ from typing import Any
 
 from p2pfinetune.system import streams
 from p2pfinetune.system.path_names import shown
-from peerd import documents
+from peerd.control import documents
+from peerd.control.render import columns as width_of
+from peerd.control.render import line, padded, written
 from peerd.errors import PeerdError
-from peerd.render import columns as width_of
-from peerd.render import line, padded, written
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
@@ -98,7 +98,7 @@ def is_rich() -> bool:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns are (heading, unit of peerd.panels); numbers stand to the right."""
+    """Columns are (heading, unit of peerd.control.panels); numbers stand to the right."""
     texts = [[written(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
     right = [unit not in {"text", "id", ""} for _, unit in columns]
     if is_rich() and _fits(columns, texts):

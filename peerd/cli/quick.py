@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from peerd import documents
 from peerd.cli import show
 from peerd.cli.output import facts, finish, say
-from peerd.client import Client, find_socket
+from peerd.control import documents
+from peerd.control.client import Client, find_socket
 from peerd.errors import NotHealthy
-from peerd.paths import Paths
+from peerd.machine.paths import Paths
 from peerd.status import Status
 
 

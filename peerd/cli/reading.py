@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from peerd import settings_file
+from peerd import config_file
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import finish, say, say_bold
-from peerd.documents import TextRead
+from peerd.control.documents import TextRead
+from peerd.control.words import fate, text_not_used, text_used
 from peerd.errors import UsageError
-from peerd.paths import Paths, absolute
-from peerd.words import fate, text_not_used, text_used
+from peerd.machine.paths import Paths, absolute
 
 Data = Annotated[
     list[str] | None,
@@ -39,18 +39,17 @@ Encoding = Annotated[
 
 def read(data: Data = None, encoding: Encoding = None, home: Home = None, as_json: AsJson = False) -> None:
     """Show what becomes of every file of the data: used and how, or left out and why. Needs no daemon."""
-    from peerd import reading
-    from peerd.check import encodings_checked
-    from peerd.cli import options
+    from peerd.cli import findings, options
+    from peerd.cli.check import encodings_checked
 
     paths = Paths.of(home)
-    remembered = settings_file.read(paths.config)
+    remembered = config_file.read(paths.config)
     given = [text for text in data or [] if text] or list(remembered.get("data", []))
     if not given:
         raise UsageError("there is nothing to read: name a file or folder", "for example: peerd read --data ~/notes")
     said = options.given({"encoding": encoding}).get("encoding", remembered.get("encoding", {}))
     encodings = {PurePath(path): name for path, name in encodings_checked(said).items()}
-    found = reading.read([absolute(text) for text in given], paths, encodings)
+    found = findings.read([absolute(text) for text in given], paths, encodings)
     finish("read", found, as_json, lambda: show(found))
 
 

@@ -6,14 +6,14 @@ import datetime as dt
 from pathlib import Path
 
 from p2pfinetune.names import PeerId
-from peerd import documents, figures, merges
 from peerd.cli.output import facts, in_home, say, say_bold, table
-from peerd.peer_names import OTHERS, cell, mine, shown, title, told_apart
-from peerd.perplexity import perplexity
-from peerd.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
-from peerd.render import columns as columns_of
+from peerd.control import documents, figures, merges
+from peerd.control.peer_names import OTHERS, cell, mine, shown, title, told_apart
+from peerd.control.perplexity import perplexity
+from peerd.control.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
+from peerd.control.render import columns as columns_of
+from peerd.control.words import advice, copied, headline, note, refusals, served, text_used, twin, verdict
 from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
-from peerd.words import advice, copied, headline, note, refusals, served, text_used, twin, verdict
 
 BAR_WIDTH = 24  # characters
 HISTORY_SHOWN = 12  # rounds

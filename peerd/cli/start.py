@@ -12,15 +12,17 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfinetune.system import interpreter
-from peerd import documents, faults, settings_file
+from peerd import config_file
 from peerd.cli import options
 from peerd.cli.everywhere import AsJson, Home
 from peerd.cli.output import complain, fail, in_home, write_document
-from peerd.client import Client
+from peerd.control import documents
+from peerd.control.client import Client
 from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
-from peerd.lock import already_running, holder
-from peerd.machine_watch import grant_descriptors
-from peerd.paths import Paths
+from peerd.machine import faults
+from peerd.machine.lock import already_running, holder
+from peerd.machine.paths import Paths
+from peerd.machine.shortages import grant_descriptors
 from peerd.status import Status
 
 if TYPE_CHECKING:
@@ -65,23 +67,23 @@ start.__annotations__ = {p.name: p.annotation for p in inspect.signature(start).
 
 def _remember(paths: Paths, given: dict[str, Any]) -> Callable[[], None]:
     """Write the options down, once all are found to be right; what is returned takes that back, if the start fails."""
-    from peerd.check import checked, open_group_warning
+    from peerd.cli.check import checked, open_group_warning
 
-    before, remembered = settings_file.contents(paths.config), settings_file.read(paths.config)
-    config = checked(settings_file.merged(remembered, given, paths.config))
+    before, remembered = config_file.contents(paths.config), config_file.read(paths.config)
+    config = checked(config_file.merged(remembered, given, paths.config))
     paths.prepare()
-    settings_file.write_config(paths.config, config)
+    config_file.write_config(paths.config, config)
     news = {"group", "group_key"} & set(given)
     if (not remembered or news) and (warning := open_group_warning(config)):
         complain(in_home(warning, _given_home(paths)))
-    return (lambda: settings_file.put_back(paths.config, before)) if given else (lambda: None)
+    return (lambda: config_file.put_back(paths.config, before)) if given else (lambda: None)
 
 
 def _in_foreground(paths: Paths, as_json: bool) -> int:
-    from peerd.daemon import run
-    from peerd.logs import is_stderr
+    from peerd.daemon.assembly import run
+    from peerd.machine.logs import is_stderr
 
-    config = settings_file.read_config(paths.config)
+    config = config_file.read_config(paths.config)
     _leave_folder()
     ready = []
 
@@ -118,7 +120,7 @@ def _on_a_loop(daemon: Coroutine[Any, Any, int]) -> int:
 def _in_background(paths: Paths, as_json: bool) -> int:
     import subprocess
 
-    from peerd.ending import deaf_to_hangups
+    from peerd.machine.ending import deaf_to_hangups
 
     begun = paths.log.stat().st_size if paths.log.exists() else 0
     with _opened(paths.log) as log, deaf_to_hangups():

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import Which
+from peerd.control.perplexity import MAX_LOSS
 from peerd.demo.plan import CONTEXT, MODEL
-from peerd.perplexity import MAX_LOSS
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import TokenSplit

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p2pfinetune.system import interpreter
 from peerd.errors import PeerdError
-from peerd.orphans import die_with_parent
+from peerd.machine.orphans import die_with_parent
 
 STOP_SECONDS = 15.0  # what a daemon promises for a clean stop
 START_SECONDS = 60.0  # an import of libp2p on a busy small machine takes some seconds

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.demo.result import MANY, Change, DemoResult, verdict
-from peerd.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.status import RoundRecord
 
 COLUMNS = (

@@ -16,7 +16,10 @@ from rich.console import Console
 from p2pfinetune.names import PeerId, Served
 from p2pfinetune.scoring.difference import mean_difference, worst_tenth
 from p2pfinetune.trust import SCHEMES
-from peerd.client import AsyncClient
+from peerd.config_file import write_config
+from peerd.control.client import AsyncClient
+from peerd.control.merges import took_from_others
+from peerd.control.perplexity import perplexity
 from peerd.demo import report
 from peerd.demo.deal import Dealt, deal_installed, deal_own
 from peerd.demo.measure import MEASURED, Measured, measure_all
@@ -24,11 +27,8 @@ from peerd.demo.plan import DemoOptions, Member, config_of
 from peerd.demo.processes import Child, bootstrap_address, end, spawn, stopping
 from peerd.demo.result import Change, DemoPeer, DemoPerplexity, DemoResult, same_kind_share
 from peerd.demo.watch import View, watch
-from peerd.merges import took_from_others
-from peerd.orphans import bury_strangers
-from peerd.paths import Paths
-from peerd.perplexity import perplexity
-from peerd.settings_file import write_config
+from peerd.machine.orphans import bury_strangers
+from peerd.machine.paths import Paths
 from peerd.status import RoundRecord, TrafficNow
 from peerd.wire.keys import PeerKey
 

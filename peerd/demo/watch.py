@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 
 from p2pfinetune.names import PeerId
-from peerd.client import AsyncClient
+from peerd.control.client import AsyncClient
+from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.demo.plan import Member
 from peerd.demo.processes import Child
 from peerd.errors import NotRunning, PeerdError, Unreachable
-from peerd.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.status import RoundRecord, Status
 
 POLL_SECONDS = 1.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Failed, Found
-from peerd.store._port import KnownPeer
+from peerd.store.port import KnownPeer
 from peerd.wire.addresses import Address
 from peerd.wire.messages import Register, Sample
 

@@ -100,7 +100,7 @@ class Failed(msgspec.Struct, frozen=True):
     found: PeerId | None = None
     """Of a dial: who answers there instead."""
     differs: tuple[str, ...] = ()
-    """Of a peer that cannot be joined: in what it differs, as far as that is known. Kinds of `peerd.misfits`."""
+    """Of a peer that cannot be joined: in what it differs, as far as that is known. Kinds of `peerd.daemon.misfits`."""
 
 
 class Met(msgspec.Struct, frozen=True):
@@ -193,7 +193,7 @@ class Transport(Protocol):
         ...
 
     def met(self) -> dict[str, Met]:
-        """Who was met and could not be joined, by kind: the words of `peerd.misfits` and no others."""
+        """Who was met and could not be joined, by kind: the words of `peerd.daemon.misfits` and no others."""
         ...
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:

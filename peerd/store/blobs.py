@@ -24,7 +24,7 @@ from pathlib import Path
 from p2pfinetune.names import Digest
 from p2pfinetune.system.durable import sync_folder
 from peerd.errors import LostError, StoreError
-from peerd.faults import around
+from peerd.machine.faults import around
 from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")

@@ -17,10 +17,10 @@ from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
 from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError
-from peerd.faults import around
-from peerd.store._port import Checkpoint, KeptBan
+from peerd.machine.faults import around
 from peerd.store.blobs import disk_trouble
 from peerd.store.checksum import sealed, unsealed
+from peerd.store.port import Checkpoint, KeptBan
 
 NAME: Final = "generations"
 FORMAT: Final = 1

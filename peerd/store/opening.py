@@ -12,11 +12,11 @@ import msgspec
 
 from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError
-from peerd.faults import around
+from peerd.machine.faults import around
+from peerd.machine.unfit import lacks
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.limits import MAX_BACKUPS
 from peerd.store.schema import MIGRATIONS, VERSION
-from peerd.unfit import lacks
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 MAGIC = b"SQLite format 3\0"

@@ -19,10 +19,8 @@ import msgspec
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
-from peerd.faults import around
-from peerd.sent import MAX_PUBLICATIONS, MAX_SENT_ROWS, Publication, SentBytes, Spending, entered
+from peerd.machine.faults import around
 from peerd.status import RoundRecord
-from peerd.store._port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.limits import (
     MAX_BANS,
@@ -35,6 +33,8 @@ from peerd.store.limits import (
     SEQUENCE_BLOCK,
 )
 from peerd.store.opening import advice, open_database
+from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.sent import MAX_PUBLICATIONS, MAX_SENT_ROWS, Publication, SentBytes, Spending, entered
 
 Kept = TypeVar("Kept")
 UNFIT = (OverflowError, UnicodeError)

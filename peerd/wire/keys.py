@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from p2pfinetune.names import PeerId
 from p2pfinetune.system.durable import sync_folder
 from peerd.errors import StoreError, UsageError
-from peerd.faults import around
-from peerd.unfit import LACKING
+from peerd.machine.faults import around
+from peerd.machine.unfit import LACKING
 
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64

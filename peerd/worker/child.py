@@ -21,9 +21,9 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 from p2pfinetune.errors import LearningError
 from p2pfinetune.system import streams
 from p2pfinetune.system.path_names import shown
-from peerd import faults
 from peerd.errors import PeerdError
-from peerd.orphans import die_with_parent
+from peerd.machine import faults
+from peerd.machine.orphans import die_with_parent
 from peerd.worker import memory, pipes
 from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (

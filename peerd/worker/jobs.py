@@ -21,7 +21,7 @@ from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
-from peerd.faults import around
+from peerd.machine.faults import around
 from peerd.worker.figures import held_out, models
 from peerd.worker.messages import (
     Admitted,

@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from p2pfinetune import errors as learning_errors
-from peerd import faults
 from peerd.errors import PeerdError, UsageError, WorkerError
-from peerd.pauses import Pauses
+from peerd.machine import faults
+from peerd.pacing import Pauses
 from peerd.status import WorkerNow
 from peerd.worker.life import Life, OnProgress
 from peerd.worker.messages import (

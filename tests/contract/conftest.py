@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from p2pfinetune.names import Digest
-from peerd.net.memory import MemoryNetwork
+from peerd.testing.network import MemoryNetwork
 from peerd.wire.envelope import seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd import sent as book
 from peerd.errors import LostError, StoreError
-from peerd.sent import Publication, SentBytes, Spending
 from peerd.status import Difference, HeldOut, RoundRecord
-from peerd.store import limits, memory, sqlite
-from peerd.store._port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store import limits, sqlite
+from peerd.store import sent as book
 from peerd.store.blobs import FileBlobs
-from peerd.store.memory import MemoryBlobs, MemoryStore
+from peerd.store.port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store.sent import Publication, SentBytes, Spending
 from peerd.store.sqlite import SqliteStore
+from peerd.testing import store as memory
+from peerd.testing.store import MemoryBlobs, MemoryStore
 
 Reopen = Callable[[], Store]
 NO_DIGESTS = [
@@ -360,7 +361,7 @@ def test_a_flood_of_begun_transfers_is_bounded(blobs: Blobs) -> None:
 def test_begun_transfers_are_bounded_in_bytes_and_the_longest_untouched_give_way(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("peerd.store.blobs", "peerd.store.memory"):
+    for module in ("peerd.store.blobs", "peerd.testing.store"):
         monkeypatch.setattr(f"{module}.MAX_PARTIAL_BYTES", 100)
     first, second, third = (Digest(f"{number:064x}") for number in range(3))
     kept = blobs.put(b"x" * 500)  # what is whole may be needed for a merge, and is no business of this limit
@@ -418,7 +419,7 @@ def test_a_lifted_ban_is_gone_and_lifting_none_is_no_error(reopen: Reopen) -> No
 
 def test_a_crowd_of_bans_is_bounded_and_the_longest_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peerd.store.sqlite.MAX_BANS", 3)
-    monkeypatch.setattr("peerd.store.memory.MAX_BANS", 3)
+    monkeypatch.setattr("peerd.testing.store.MAX_BANS", 3)
     for number in range(10):
         store.save_ban(ban(number, float(number)))
 

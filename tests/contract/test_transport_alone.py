@@ -12,8 +12,8 @@ from libp2p.peer.id import ID
 from peerd.net import limits
 from peerd.net.libp2p import mdns
 from peerd.net.libp2p.guard import Guard
-from peerd.net.memory import Faults, MemoryNetwork
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Fetched, Found, Heard
+from peerd.testing.network import Faults, MemoryNetwork
 from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
 

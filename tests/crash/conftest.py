@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from peerd.paths import Paths
-from peerd.resume import own_announcement
+from peerd.daemon.resume import own_announcement
+from peerd.machine.paths import Paths
 from peerd.store.sqlite import SqliteStore
 
 

@@ -26,17 +26,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "peerd" / "daemon"))
 from fake_learning import FakeLearning
 
 from p2pfinetune.names import Digest
-from peerd import faults, shell
 from peerd.config import Config
+from peerd.config_file import write_config
 from peerd.core.events import BanLifted
-from peerd.daemon import Daemon, Outside
+from peerd.daemon import shell
+from peerd.daemon.assembly import Daemon, Outside
 from peerd.errors import StoreError
-from peerd.lock import hold
-from peerd.net.memory import MemoryNetwork, MemoryTransport
+from peerd.machine import faults
+from peerd.machine.lock import hold
+from peerd.machine.paths import Paths
 from peerd.net.transport import Connected, Found
-from peerd.paths import Paths
-from peerd.settings_file import write_config
-from peerd.store.memory import MemoryBlobs
+from peerd.testing.network import MemoryNetwork, MemoryTransport
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.envelope import open_announcement, seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement

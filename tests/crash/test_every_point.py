@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from peerd.faults import POINTS
+from peerd.machine.faults import POINTS
 from peerd.store.sqlite import SqliteStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]

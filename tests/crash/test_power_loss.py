@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.names import Digest
-from peerd import faults
 from peerd.config import Config
+from peerd.config_file import read_config, write_config
 from peerd.errors import StoreError
-from peerd.settings_file import read_config, write_config
+from peerd.machine import faults
 from peerd.store.blobs import FileBlobs
 from peerd.wire.keys import PeerKey
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peerd.faults import POINTS
+from peerd.machine.faults import POINTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

@@ -20,12 +20,12 @@ import msgspec
 import pytest
 
 from p2pfinetune.system import interpreter
-from peerd.client import Client
 from peerd.config import Config
+from peerd.config_file import write_config
+from peerd.control.client import Client
 from peerd.errors import NotHealthy, NotRunning, PeerdError
-from peerd.lock import holder
-from peerd.paths import Paths
-from peerd.settings_file import write_config
+from peerd.machine.lock import holder
+from peerd.machine.paths import Paths
 from peerd.store.sqlite import SqliteStore
 
 PATIENCE_SECONDS = 180.0  # on a machine that is busy with other things
@@ -120,7 +120,7 @@ class Home:
         write_config(self.paths.config, self.config)
 
     def start(self, fault=""):
-        """`fault`: see peerd/faults.py."""
+        """`fault`: see peerd/machine/faults.py."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command("start"),

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from peerd.resume import own_announcement
+from peerd.daemon.resume import own_announcement
 from peerd.store.checksum import sealed
 from peerd.store.schema import MIGRATIONS
 from peerd.store.sqlite import SqliteStore

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from p2pfinetune.system import interpreter
-from peerd.paths import Paths
+from peerd.machine.paths import Paths
 from tests.linkfaults.forwarder import Forwarder
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]

@@ -8,7 +8,7 @@ import pytest
 from p2pfinetune.names import Digest
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Connected
-from peerd.store.memory import MemoryBlobs
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.envelope import seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement

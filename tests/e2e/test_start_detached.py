@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.system import interpreter
-from peerd.lock import holder
-from peerd.paths import Paths
+from peerd.machine.lock import holder
+from peerd.machine.paths import Paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -15,10 +15,10 @@ import pytest
 from p2pfinetune.model.base import load_base
 from p2pfinetune.names import Refusal
 from peerd.config import Config
-from peerd.daemon import Daemon, Outside
-from peerd.net.memory import MemoryNetwork
+from peerd.daemon.assembly import Daemon, Outside
+from peerd.machine.paths import Paths
 from peerd.net.transport import Found
-from peerd.paths import Paths
+from peerd.testing.network import MemoryNetwork
 from peerd.wire.envelope import open_announcement
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

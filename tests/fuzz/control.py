@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from urllib.parse import unquote
 
-from peerd.api import ENDPOINTS, MAX_BODY, application
+from peerd.control.api import ENDPOINTS, MAX_BODY, application
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
 from tests.peerd.control.conftest import FakeView

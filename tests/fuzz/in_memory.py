@@ -7,7 +7,7 @@ jobs in the same process, the network is the one in memory, threads are not used
 linked with each other; strangers say what `tests.fuzz.announcements` gives, at any moment of fetches, merges, bans,
 restarts, deaths of workers and lossy links. With `--throw` exceptions come out of drawn awaits of the daemons, too.
 
-What must hold, whatever the seed: no daemon ends (but in order, where `peerd.boundary` says so, and then it is begun
+What must hold, whatever the seed: no daemon ends (but in order, where `peerd.machine.boundary` says so, and then it is begun
 again), none drops a connection to an honest peer, none counts a failure unless one was thrown, every status can be
 shown, and when the strangers have left rounds go on, together.
 """
@@ -33,17 +33,19 @@ from unittest.mock import patch
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
-from peerd import daemon as daemon_module
-from peerd import journal, loop_watch, machine_watch, text_watch
 from peerd.config import Config
 from peerd.core.events import BanLifted, TextChanged
-from peerd.core.invariants import broken
-from peerd.daemon import Daemon, Outside
+from peerd.daemon import assembly as daemon_module
+from peerd.daemon import journal, text_watch
+from peerd.daemon.assembly import Daemon, Outside
 from peerd.errors import Unforeseen
-from peerd.net.memory import Faults, MemoryNetwork, MemoryTransport, _Gossip
+from peerd.machine import loop_watch
+from peerd.machine import shortages as machine_watch
+from peerd.machine.paths import Paths
 from peerd.net.transport import Found
-from peerd.paths import Paths
-from peerd.store.memory import MemoryBlobs
+from peerd.testing.invariants import broken
+from peerd.testing.network import Faults, MemoryNetwork, MemoryTransport, _Gossip
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.keys import PeerKey
 from peerd.worker import parent
 from peerd.worker.messages import JobFailed

@@ -28,10 +28,10 @@ from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.round.saved import Memory, load_best, load_memory, save_best, save_memory
 from p2pfinetune.training.checkpoint import KEY
 from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
-from peerd import lock
 from peerd.config import Config
+from peerd.config_file import read_config, write_config
 from peerd.errors import UsageError
-from peerd.settings_file import read_config, write_config
+from peerd.machine import lock
 from tests.fuzz import mutate
 from tests.fuzz.target import Mutator, Target
 

@@ -22,7 +22,7 @@ from peerd.discovery.bootstrap import _tell_all
 from peerd.net import limits
 from peerd.net.libp2p import blobs, rendezvous
 from peerd.net.transport import Failed, FailureReason, Fetched, Found
-from peerd.store.memory import MemoryBlobs
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.addresses import Address, parse_address
 from peerd.wire.framing import HEADER_BYTES, body_length, frame, pack, unpack
 from peerd.wire.messages import BlobReply, BlobRequest, Register, Sample

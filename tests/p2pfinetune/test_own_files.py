@@ -9,8 +9,8 @@ import pytest
 
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.own_files import CACHE, MODEL, OWN, is_log, left_out
-from peerd.logs import OneLine
-from peerd.paths import Paths
+from peerd.machine.logs import OneLine
+from peerd.machine.paths import Paths
 
 LOG = "2026-11-28T14:12:14Z info    daemon: starting version=0.1.0 pid=2 home=/x\n2026-11-28T14:12:51Z info    daemon: hm\n"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peerd import boundary
-from peerd.boundary import Failures, Guarded, Tasks, described, for_good, lasting, never, once, ours, unforeseen
 from peerd.errors import StoreError, Unforeseen, UsageError
-from peerd.pauses import Pauses
+from peerd.machine import boundary
+from peerd.machine.boundary import Failures, Guarded, Tasks, described, for_good, lasting, never, once, ours, unforeseen
+from peerd.pacing import Pauses
 
 SOON = Pauses(first=0.0, longest=0.0)
 
@@ -176,14 +176,14 @@ def test_outside_of_a_task_a_cancellation_is_no_failure():
 
 ROOT = Path(__file__).parents[2]
 TASKS_OF_THEIR_OWN = {
-    "peerd/boundary.py": 2,  # the boundary itself
-    "peerd/shell.py": 2,  # each effect, and the tick
+    "peerd/machine/boundary.py": 2,  # the boundary itself
+    "peerd/daemon/shell.py": 2,  # each effect, and the tick
     "peerd/worker/parent.py": 2,  # within the task `worker`
     "peerd/worker/life.py": 1,  # likewise
     "peerd/discovery/bootstrap.py": 1,  # within `discovery bootstrap`
-    "peerd/serve.py": 1,  # within `control interface`
-    "peerd/text_watch.py": 1,  # within `text watch`
-    "peerd/event_stream.py": 4,  # within a request
+    "peerd/control/serve.py": 1,  # within `control interface`
+    "peerd/daemon/text_watch.py": 1,  # within `text watch`
+    "peerd/control/event_stream.py": 4,  # within a request
 }
 
 
@@ -191,7 +191,7 @@ def test_every_task_of_the_daemon_stands_behind_the_boundary():
     found = {}
     for path in sorted((ROOT / "peerd").rglob("*.py")):
         name = str(path.relative_to(ROOT))
-        if name.startswith(("peerd/demo", "peerd/net/libp2p", "peerd/dashboard")):
+        if name.startswith(("peerd/demo", "peerd/net/libp2p", "peerd/control/dashboard_proxy")):
             continue  # other processes; the network's own thread
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         made = [call for call in calls if ast.unparse(call.func).endswith("create_task")]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from peerd.ending import ECHO_SECONDS, Ending, asked_by, deaf_to_hangups
+from peerd.machine.ending import ECHO_SECONDS, Ending, asked_by, deaf_to_hangups
 
 
 class Story:

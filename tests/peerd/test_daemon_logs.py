@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peerd import logs
+from peerd.machine import logs
 
 
 @pytest.fixture

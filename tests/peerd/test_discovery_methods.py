@@ -8,7 +8,7 @@ import pytest
 
 from peerd.discovery import METHODS, Surroundings, discover
 from peerd.net.transport import Failed, Found
-from peerd.store._port import KnownPeer
+from peerd.store.port import KnownPeer
 from peerd.wire.addresses import given_addresses
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ADDRESSES, PeerRecord, Register, Sample

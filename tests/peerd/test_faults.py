@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from peerd import faults
 from peerd.errors import UsageError
-from peerd.faults import POINTS, STEPS, TRANSACTIONS, VARIABLE, around, of_successor, parsed, reached
+from peerd.machine import faults
+from peerd.machine.faults import POINTS, STEPS, TRANSACTIONS, VARIABLE, around, of_successor, parsed, reached
 
-PEERD = Path(faults.__file__).parent
+PEERD = Path(faults.__file__).parents[1]
 DURABLE = {"fsync", "replace", "link", "unlink", "rename", "truncate", "write_bytes", "copyfile", "touch"}
 
 
@@ -32,7 +32,7 @@ def arm(text):
 
 def run(code, text):
     """In a process of its own."""
-    code = f"import os; from peerd import faults; faults.arm(os.environ); {code}"
+    code = f"import os; from peerd.machine import faults; faults.arm(os.environ); {code}"
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, VARIABLE: text},
@@ -95,7 +95,7 @@ def test_a_process_says_that_it_will_fail_and_is_killed_at_the_point():
 
 
 def test_a_process_is_stopped_at_the_point():
-    code = "import os; from peerd import faults; faults.arm(os.environ); faults.reached('blob.sync.before')"
+    code = "import os; from peerd.machine import faults; faults.arm(os.environ); faults.reached('blob.sync.before')"
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, VARIABLE: "blob.sync.before=stop"}
     ) as process:
@@ -177,7 +177,7 @@ def test_points_are_reached_in_pairs_alone():
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("reached")
     ]
 
-    assert calls == [(Path("faults.py"), "reached")] * 2
+    assert calls == [(Path("machine/faults.py"), "reached")] * 2
 
 
 def test_points_of_the_worker_stand_in_the_worker_process_alone():
@@ -189,7 +189,7 @@ def test_points_of_the_worker_stand_in_the_worker_process_alone():
 def test_whatever_the_store_does_for_good_stands_between_two_points():
     naked = []
     for path, tree in sources():
-        if path.parts[0] != "store" or path.name == "memory.py":
+        if path.parts[0] != "store":
             continue
         covered = set()
         for node in ast.walk(tree):

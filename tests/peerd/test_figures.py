@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from peerd import figures
+from peerd.control import figures
 from peerd.status import Difference, HeldOut
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from peerd.introductions import NEVER_BY_ITSELF, Introductions
+from peerd.daemon.introductions import NEVER_BY_ITSELF, Introductions
 from peerd.net.transport import Connected, Failed, FailureReason
 from peerd.wire.addresses import given_addresses
 from peerd.wire.keys import PeerKey

@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import peerd.daemon
-import peerd.perform  # what a daemon has imported
+import peerd.daemon.assembly
+import peerd.daemon.perform  # what a daemon has imported
 from p2pfinetune.system import interpreter
-from peerd import documents, known_types
 from peerd.config import Config
+from peerd.control import documents
 from peerd.errors import PeerdError
-from peerd.paths import Paths
+from peerd.machine import known_types
+from peerd.machine.paths import Paths
 from peerd.status import RoundRecord
 from peerd.wire import messages
 
@@ -26,7 +27,7 @@ TWO_THREADS = """
 from __future__ import annotations
 import sys, threading
 import msgspec
-from peerd import known_types
+from peerd.machine import known_types
 
 midway, go_on = threading.Event(), threading.Event()
 
@@ -88,8 +89,8 @@ def test_a_daemon_and_a_client_know_all_types_before_anything_else(
 
     monkeypatch.setattr(known_types, "work_out", called)
     with pytest.raises(CalledError):
-        asyncio.run(peerd.daemon.run(Paths.of(tmp_path / "home"), Config()))
+        asyncio.run(peerd.daemon.assembly.run(Paths.of(tmp_path / "home"), Config()))
     assert not (tmp_path / "home").exists()
-    monkeypatch.delitem(sys.modules, "peerd.client", raising=False)
+    monkeypatch.delitem(sys.modules, "peerd.control.client", raising=False)
     with pytest.raises(CalledError):
-        importlib.import_module("peerd.client")
+        importlib.import_module("peerd.control.client")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from peerd.loop_watch import LoopWatch
+from peerd.machine.loop_watch import LoopWatch
 
 
 def watched(hold):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import UsageError
-from peerd.machine_watch import GOOD_DESCRIPTORS, MIN_DESCRIPTORS, grant_descriptors, low_disk
+from peerd.machine.shortages import GOOD_DESCRIPTORS, MIN_DESCRIPTORS, grant_descriptors, low_disk
 
 NO_LIMIT = resource.RLIM_INFINITY
 

@@ -3,8 +3,8 @@
 import msgspec
 
 from p2pfinetune.names import PeerId, Round
-from peerd import merges
-from peerd.render import when
+from peerd.control import merges
+from peerd.control.render import when
 from peerd.status import RoundRecord
 
 ME, BEN, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWben"), PeerId("12D3KooWeve")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peerd.misfits import FRESH_SECONDS, SAID, advice, notices, said_of
+from peerd.daemon.misfits import FRESH_SECONDS, SAID, advice, notices, said_of
 from peerd.net.meetings import Meetings
 from peerd.net.transport import Met
 from peerd.wire.messages import Kind, Why

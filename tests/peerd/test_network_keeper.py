@@ -6,10 +6,10 @@ import pytest
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, PeerDisconnected, PeerFound
+from peerd.daemon.link import Network
 from peerd.errors import TransportError
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
-from peerd.network import Network
-from peerd.pauses import Pauses
+from peerd.pacing import Pauses
 
 BOB = PeerId("12D3KooWbob")
 

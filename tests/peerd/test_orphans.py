@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from p2pfinetune.system import interpreter
-from peerd.orphans import Undertaker, bury_strangers, dead_children
+from peerd.machine.orphans import Undertaker, bury_strangers, dead_children
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone gives orphans to the first")
 
@@ -55,7 +55,7 @@ def test_a_process_that_is_not_the_first_buries_nobody():
 
 AS_FIRST = """
 import os, subprocess, sys, time
-from peerd.orphans import bury_strangers, dead_children
+from peerd.machine.orphans import bury_strangers, dead_children
 assert os.getpid() == 1
 ours = subprocess.Popen([sys.executable, '-P', '-c', 'raise SystemExit(9)'])
 assert bury_strangers(lambda: [ours.pid], look_seconds=0.02)

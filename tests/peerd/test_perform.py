@@ -24,14 +24,14 @@ from peerd.core.events import (
     UpdateAdmitted,
     UpdateRefused,
 )
+from peerd.daemon.journal import Journal
+from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
-from peerd.journal import Journal
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
-from peerd.pauses import Pauses
-from peerd.perform import Performer
+from peerd.pacing import Pauses
 from peerd.status import Difference, HeldOut
-from peerd.store._port import KeptBan, KnownPeer
-from peerd.store.memory import MemoryBlobs, MemoryStore
+from peerd.store.port import KeptBan, KnownPeer
+from peerd.testing.store import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.keys import PeerKey
 from peerd.worker.messages import (

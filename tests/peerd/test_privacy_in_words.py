@@ -3,8 +3,8 @@
 import pytest
 
 from peerd.config import Config
-from peerd.privacy import meaning, privacy_now
-from peerd.sent import Spending
+from peerd.daemon.privacy_in_words import meaning, privacy_now
+from peerd.store.sent import Spending
 
 ON = Config(private_clip=0.05, private_noise=4.0, private_budget=8.0)
 

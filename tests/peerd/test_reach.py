@@ -3,7 +3,7 @@
 import pytest
 
 from peerd.config import Config
-from peerd.reach import invitation_notes, invitations, joining, unannounced
+from peerd.daemon.reach import invitation_notes, invitations, joining, unannounced
 from peerd.wire.addresses import Address, for_others, is_public, parse_address
 
 ADA = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"

@@ -12,10 +12,10 @@ from peerd.config import Config
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.node import step
-from peerd.journal import Journal
-from peerd.resume import begin_node
-from peerd.store.memory import MemoryBlobs
+from peerd.daemon.journal import Journal
+from peerd.daemon.resume import begin_node
 from peerd.store.sqlite import SqliteStore
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.envelope import open_announcement, seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement

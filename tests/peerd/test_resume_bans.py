@@ -4,8 +4,8 @@ import pytest
 
 from p2pfinetune.names import PeerId
 from peerd.core.offences import ban_seconds
-from peerd.resume import standing_of
-from peerd.store._port import KeptBan
+from peerd.daemon.resume import standing_of
+from peerd.store.port import KeptBan
 
 BAN = KeptBan(peer=PeerId("liar"), until_unix=10_600.0, seconds=600.0, bans=2, reason="norm")
 

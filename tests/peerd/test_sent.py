@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd import sent
-from peerd.sent import OLDER, SOMEBODY, Publication, SentBytes, Spending, attributed, entered, totals
+from peerd.store import sent
+from peerd.store.sent import OLDER, SOMEBODY, Publication, SentBytes, Spending, attributed, entered, totals
 
 PEERS = st.sampled_from([PeerId(f"peer-{number}") for number in range(6)])
 ROWS = st.builds(

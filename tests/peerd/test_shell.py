@@ -6,14 +6,14 @@ import itertools
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd import shell as shell_module
 from peerd.core.effects import Dial, Train
 from peerd.core.events import PeerFound, StopAsked, Ticked, WorkerDied, WorkerStarted
 from peerd.core.node import begin
 from peerd.core.phases import Starting
 from peerd.core.settings import Settings
+from peerd.daemon import shell as shell_module
+from peerd.daemon.shell import INBOX, Shell
 from peerd.errors import StoreError, Unforeseen
-from peerd.shell import INBOX, Shell
 from peerd.wire.messages import PeerRecord
 
 ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.config import Config
+from peerd.control.words import advice
 from peerd.core.clocks import told_by
 from peerd.core.events import Losses
 from peerd.core.limits import THROTTLE_AT
@@ -15,11 +16,10 @@ from peerd.core.node import begin
 from peerd.core.offences import Standing
 from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
+from peerd.daemon.snapshot import Parts, snapshot
 from peerd.net.transport import Met, PeerTraffic
-from peerd.snapshot import Parts, snapshot
 from peerd.status import Difference, HeldOut, LoopNow, RoundRecord, WorkerNow
 from peerd.wire.addresses import Address
-from peerd.words import advice
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
 TRAINING = Training(round=Round(3), began_at=0.0)

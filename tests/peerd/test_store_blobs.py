@@ -12,8 +12,8 @@ from typing import Any, Self
 import pytest
 
 from p2pfinetune.names import Digest
-from peerd import faults
 from peerd.errors import StoreError
+from peerd.machine import faults
 from peerd.store.blobs import FileBlobs
 
 HELLO = Digest(hashlib.sha256(b"hello").hexdigest())

@@ -17,10 +17,10 @@ import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import StoreError
-from peerd.store._port import Checkpoint
 from peerd.store.blobs import FileBlobs
 from peerd.store.checksum import sealed
 from peerd.store.opening import VERSION_OFFSET
+from peerd.store.port import Checkpoint
 from peerd.store.schema import VERSION
 from peerd.store.sqlite import SqliteStore
 
@@ -307,7 +307,7 @@ from peerd.store.blobs import FileBlobs
 from peerd.store.checksum import sealed
 from peerd.store.blobs import FileBlobs
 from peerd.store.checksum import sealed
-from peerd.store._port import Checkpoint
+from peerd.store.port import Checkpoint
 home = Path(sys.argv[1])
 store, blobs = SqliteStore(home / "state.db", epoch=1), FileBlobs(home / "blobs")
 number = store.checkpoint().round if store.checkpoint() else 0

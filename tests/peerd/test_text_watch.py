@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd import text_watch
-from peerd.file_signs import signs
+from peerd.daemon import text_watch
+from peerd.daemon.text_watch import MAX_SHARE, TextWatch, pause_for_a_sign, pauses
+from peerd.machine.file_signs import signs
 from peerd.status import TextNow
-from peerd.text_watch import MAX_SHARE, TextWatch, pause_for_a_sign, pauses
 from peerd.worker.messages import ReadAgain
 
 

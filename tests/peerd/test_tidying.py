@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from peerd.paths import Paths
-from peerd.tidying import clear
+from peerd.daemon.tidying import clear
+from peerd.machine.paths import Paths
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from peerd.door import bind
+from peerd.control.door import bind
 from peerd.errors import UsageError
-from peerd.lock import hold, holder
-from peerd.paths import make_private
+from peerd.machine.lock import hold, holder
+from peerd.machine.paths import make_private
 from peerd.store.opening import open_database
 from peerd.wire.keys import PeerKey
 

@@ -18,16 +18,16 @@ import pytest
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.invariants import broken
 from peerd.core.node import begin, step
 from peerd.core.patience import waited_rounds
 from peerd.core.phases import Collecting
 from peerd.core.settings import Settings
 from peerd.core.state import Node
-from peerd.resume import standing_of
+from peerd.daemon.resume import standing_of
 from peerd.status import RoundRecord
-from peerd.store._port import Checkpoint, KeptBan, KnownPeer
-from peerd.store.memory import MemoryStore
+from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.testing.invariants import broken
+from peerd.testing.store import MemoryStore
 from peerd.wire.messages import Announcement, PeerRecord
 
 NETWORK = Digest("a" * 64)

@@ -14,12 +14,12 @@ import msgspec
 import psutil
 
 from p2pfinetune.system import interpreter
-from peerd.client import AsyncClient
 from peerd.config import Config
+from peerd.config_file import write_config
+from peerd.control.client import AsyncClient
 from peerd.errors import NotHealthy, PeerdError
-from peerd.orphans import die_with_parent
-from peerd.paths import Paths
-from peerd.settings_file import write_config
+from peerd.machine.orphans import die_with_parent
+from peerd.machine.paths import Paths
 from peerd.status import Status
 from tests.soak.verdict import Life, Seen
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pfinetune.names import Digest
 from p2pfinetune.system import interpreter
 from peerd.config import Config
-from peerd.orphans import die_with_parent
+from peerd.machine.orphans import die_with_parent
 from tests.e2e.conftest import make_model, write_text
 from tests.linkfaults.hosts import Hosts
 from tests.soak.peer import Peer

@@ -15,16 +15,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("p2pfinetune", "peerd", "bootstrap")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line. `peerd.boundary` is the daemon's own.
+# The outermost seams: a thread, process or task boundary, where an unknown error has to become a value or a log line. `peerd.machine.boundary` is the daemon's own.
 BROAD_EXCEPTS_ALLOWED = 7
 
 QUICK_MODULES = (
     "peerd",
     "peerd.cli",
-    "peerd.api",
-    "peerd.client",
+    "peerd.control.api",
+    "peerd.control.client",
     "peerd.status",
-    "peerd.panels",
+    "peerd.control.panels",
     "peerd.config",
     "p2pfinetune.cli",
 )
@@ -174,7 +174,13 @@ def test_no_tracked_file_names_a_path_of_one_machine() -> None:
     assert found.stdout == ""
 
 
-PLUG_IN_PACKAGES = ("p2pfinetune/trust", "p2pfinetune/merge", "p2pfinetune/codec", "peerd/discovery", "peerd/panels")
+PLUG_IN_PACKAGES = (
+    "p2pfinetune/trust",
+    "p2pfinetune/merge",
+    "p2pfinetune/codec",
+    "peerd/discovery",
+    "peerd/control/panels",
+)
 
 
 def imported(tree: ast.Module) -> set[str]:

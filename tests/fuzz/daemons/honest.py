@@ -19,15 +19,15 @@ from pathlib import Path
 
 import uvloop
 
-from peerd import daemon
-from peerd.daemon import Outside
+from peerd.config_file import read_config
+from peerd.daemon import assembly as daemon
+from peerd.daemon.assembly import Outside
 from peerd.errors import PeerdError
+from peerd.machine.paths import Paths
 from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.muxer import GuardedYamux
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Connected, Disconnected, Down
-from peerd.paths import Paths
-from peerd.settings_file import read_config
 from peerd.worker import parent
 from peerd.worker.messages import TrainSteps
 from tests.crash.light import NearLife

@@ -27,8 +27,8 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
+from peerd.daemon.link import Network
 from peerd.net.libp2p import alive, blobs, gossip, muxer, node, pace, turns
-from peerd.network import Network
 
 EVERY_SECONDS = 1.0  # between two exceptions
 PATIENCE_SECONDS = 3.0  # for somebody to come by

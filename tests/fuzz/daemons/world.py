@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2pfinetune.system import interpreter
 from peerd.config import Config
-from peerd.orphans import die_with_parent
+from peerd.machine.orphans import die_with_parent
 from tests.soak.peer import Peer
 from tests.soak.verdict import RECOVERY_SECONDS
 

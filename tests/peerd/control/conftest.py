@@ -14,14 +14,15 @@ import msgspec
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round, Served
-from peerd import documents, lock
-from peerd.api import application
-from peerd.documents import Sent, SentRow, SentUpdate
+from peerd.control import documents
+from peerd.control.api import application
+from peerd.control.documents import Sent, SentRow, SentUpdate
+from peerd.control.merges import line, merges_now
+from peerd.control.serve import serve
+from peerd.daemon.snapshot import held_out
 from peerd.errors import WorkerError
-from peerd.merges import line, merges_now
-from peerd.paths import Paths
-from peerd.serve import serve
-from peerd.snapshot import held_out
+from peerd.machine import lock
+from peerd.machine.paths import Paths
 from peerd.status import (
     BannedNow,
     Difference,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from peerd.api import ENDPOINTS, MAX_BODY
+from peerd.control.api import ENDPOINTS, MAX_BODY
 
 
 class Connection(http.client.HTTPConnection):

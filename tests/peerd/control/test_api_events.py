@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from peerd import serve as served
-from peerd.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
+from peerd.control import serve as served
+from peerd.control.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.status import Status
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peerd.check import checked, open_group_warning
+from peerd.cli.check import checked, open_group_warning
 from peerd.config import Config
 from peerd.errors import UsageError
 

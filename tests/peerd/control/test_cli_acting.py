@@ -12,14 +12,15 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from peerd import documents, lock
 from peerd.cli import main
 from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
 from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config
+from peerd.control import documents
 from peerd.errors import NotHealthy, StoreError, TransportError, UsageError
-from peerd.paths import Paths
+from peerd.machine import lock
+from peerd.machine.paths import Paths
 from peerd.status import BannedNow
 
 EVE = "12D3KooWEveEveEveEveEveEveEveEveEveEveEveEveEveEve33"
@@ -62,7 +63,7 @@ class Started:
 def started(monkeypatch: pytest.MonkeyPatch, view: Any) -> Started:
     fake = Started()
     fake.status = view.status()
-    monkeypatch.setattr("peerd.daemon.run", fake.run)
+    monkeypatch.setattr("peerd.daemon.assembly.run", fake.run)
     return fake
 
 

@@ -15,15 +15,15 @@ import pytest
 
 from p2pfinetune.names import PeerId
 from p2pfinetune.system import interpreter
-from peerd import documents
 from peerd.cli import main, show
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.cli.output import OF_A_HOME, in_home
-from peerd.client import Client
-from peerd.lock import hold
-from peerd.paths import Paths
-from peerd.questions import Request
-from peerd.render import when
+from peerd.control import documents
+from peerd.control.client import Client
+from peerd.control.questions import Request
+from peerd.control.render import when
+from peerd.machine.lock import hold
+from peerd.machine.paths import Paths
 from peerd.status import NeighbourNow, Status
 
 ASKING = (
@@ -457,8 +457,8 @@ def test_every_command_of_a_home_is_known_as_one() -> None:
 
 def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path, say: Any, monkeypatch: Any) -> None:
     hasty = Request("GET", "/v1/status", seconds=0.02)
-    monkeypatch.setattr("peerd.questions.STATUS", hasty)
-    monkeypatch.setattr("peerd.questions.stop", lambda _: hasty)
+    monkeypatch.setattr("peerd.control.questions.STATUS", hasty)
+    monkeypatch.setattr("peerd.control.questions.stop", lambda _: hasty)
     paths = Paths.of(home)
     home.mkdir()
     with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket):

@@ -13,9 +13,9 @@ import pytest
 
 import peerd
 from peerd import AsyncClient, Client
-from peerd.dashboard import serve_dashboard
+from peerd.control.dashboard_proxy import serve_dashboard
+from peerd.control.questions import Request
 from peerd.errors import NotHealthy, NotRunning, PeerdError, UsageError, WorkerError
-from peerd.questions import Request
 
 
 def test_a_person_asks_from_python(daemon: Any) -> None:
@@ -139,7 +139,7 @@ def mute(home: Path) -> Path:
 
 
 def test_a_daemon_that_hangs_is_unhealthy_and_not_absent(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peerd.questions.STATUS", Request("GET", "/v1/status", seconds=0.05))
+    monkeypatch.setattr("peerd.control.questions.STATUS", Request("GET", "/v1/status", seconds=0.05))
     with pytest.raises(NotHealthy, match="did not answer"):
         Client(socket_path=mute).status()
 
@@ -180,7 +180,7 @@ def test_a_socket_that_somebody_else_made_is_told_nothing(
     mute: Path, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     if who == "answers":
-        monkeypatch.setattr("peerd.client.peer_uid", lambda _: os.getuid() + 1)
+        monkeypatch.setattr("peerd.control.client.peer_uid", lambda _: os.getuid() + 1)
     else:
         me = os.getuid()
         monkeypatch.setattr(os, "getuid", lambda: me + 1)

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from peerd.dashboard import MAX_WRONG_TOKENS, SESSION_HEADER, TUNNEL, Gate, serve_dashboard
+from peerd.control.dashboard_proxy import MAX_WRONG_TOKENS, SESSION_HEADER, TUNNEL, Gate, serve_dashboard
+from peerd.control.places import MAX_CONNECTIONS
 from peerd.errors import UsageError
-from peerd.places import MAX_CONNECTIONS
 from tests.linkfaults.forwarder import Forwarder
 
 ROOT = Path(__file__).parents[3]

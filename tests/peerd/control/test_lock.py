@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import AlreadyRunning, Unforeseen
-from peerd.lock import already_running, died, hold, holder
+from peerd.machine.lock import already_running, died, hold, holder
 
 HOLD_FOR_EVER = (
-    "import sys, signal\nfrom pathlib import Path\nfrom peerd.lock import hold\n"
+    "import sys, signal\nfrom pathlib import Path\nfrom peerd.machine.lock import hold\n"
     "with hold(Path(sys.argv[1]), version='9.9.9', socket=Path('/s')):\n    print('held', flush=True); signal.pause()"
 )
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pfinetune.names import PeerId
 from peerd.cli import main
-from peerd.metrics import MAX_LABEL, MAX_PEERS, exposition, label
+from peerd.control.metrics import MAX_LABEL, MAX_PEERS, exposition, label
 from peerd.status import BannedNow, NeighbourNow, Status
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocol.md"

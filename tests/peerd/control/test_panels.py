@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from peerd.panels import PANELS, Drawing, draw_all
-from peerd.panels._base import Bars, Series, Table, Words
+from peerd.control.panels import PANELS, Drawing, draw_all
+from peerd.control.panels._base import Bars, Series, Table, Words
 from peerd.status import FailuresNow, TextNow
 
 STATES = ("fresh", "alone", "some rounds", "broken", "strange numbers")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import UsageError
-from peerd.paths import MAX_SOCKET_PATH, Paths, expanded, make_private
+from peerd.machine.paths import MAX_SOCKET_PATH, Paths, expanded, make_private
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pfinetune.names import PeerId
-from peerd import peer_names
 from peerd.cli.named import chosen
-from peerd.errors import UsageError
-from peerd.panels import draw_all
-from peerd.peer_names import (
+from peerd.control import peer_names
+from peerd.control.panels import draw_all
+from peerd.control.peer_names import (
     MAX_COLUMNS,
     MAX_MARKS,
     MAX_READ,
@@ -29,7 +28,8 @@ from peerd.peer_names import (
     title,
     told_apart,
 )
-from peerd.render import columns, line
+from peerd.control.render import columns, line
+from peerd.errors import UsageError
 from peerd.wire.messages import MAX_NAME
 
 ANNA = PeerId("12D3KooWAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAnnaAn11")

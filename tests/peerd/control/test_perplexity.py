@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from peerd import Client
 from peerd.cli import main
-from peerd.panels import draw_all
-from peerd.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
-from peerd.render import written
+from peerd.control.panels import draw_all
+from peerd.control.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
+from peerd.control.render import written
+from peerd.control.words import verdict
 from peerd.status import PerplexityNow
-from peerd.words import verdict
 
-FORMAT_JS = Path(__file__).parents[3] / "peerd/web/format.js"
+FORMAT_JS = Path(__file__).parents[3] / "peerd/control/web/format.js"
 
 
 @given(st.floats())
@@ -94,7 +94,7 @@ def test_a_diverged_model_is_not_compared(view: Any) -> None:
 def test_alone_is_the_twin_and_a_merge_without_anybody_is_with_nobody(
     home: Path, make_view: Any, serve_view: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from peerd.paths import Paths
+    from peerd.machine.paths import Paths
 
     with serve_view(Paths.of(home), make_view(rounds=2, alone=True)):
         main(["rounds", "--home", str(home)])

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd import api, places
-from peerd.client import Client
-from peerd.credentials import peer_pid
+from peerd.control import api, places
+from peerd.control.client import Client
+from peerd.control.credentials import peer_pid
+from peerd.control.places import MAX_CONNECTIONS
+from peerd.control.shares import Shares
 from peerd.errors import Busy, NotRunning
-from peerd.places import MAX_CONNECTIONS
-from peerd.shares import Shares
 
 ASKING = b"GET /v1/status HTTP/1.1\r\nHost: peerd\r\n\r\n"
 WATCHING = b"GET /v1/events HTTP/1.1\r\nHost: peerd\r\n\r\n"
@@ -149,7 +149,7 @@ def test_jobs_of_one_process_leave_room_for_others_and_for_questions(
         with pytest.raises(Busy, match="of your process") as caught:
             client.generate("one more")
         with monkeypatch.context() as patch:
-            patch.setattr("peerd.serve.peer_pid", lambda _: 1)
+            patch.setattr("peerd.control.serve.peer_pid", lambda _: 1)
             another = crowd.submit(client.generate, "of another process")
             while len(asked) == api.MAX_JOBS_OF_ONE:
                 client.status()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd.render import bar, printable, written
+from peerd.control.render import bar, printable, written
 
 
 @pytest.mark.parametrize(

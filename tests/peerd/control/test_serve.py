@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from peerd import serve as served
-from peerd.client import Client
-from peerd.credentials import peer_uid
-from peerd.door import bind
+from peerd.control import serve as served
+from peerd.control.client import Client
+from peerd.control.credentials import peer_uid
+from peerd.control.door import bind
 from peerd.errors import AlreadyRunning, StoreError
 
 
@@ -63,7 +63,7 @@ def test_a_file_in_the_way_is_never_removed(folder: Path) -> None:
 
 
 def test_the_socket_is_gone_after_the_stop(home: Path, view: Any, serve_view: Any) -> None:
-    from peerd.paths import Paths
+    from peerd.machine.paths import Paths
 
     with serve_view(Paths.of(home), view) as running:
         assert running.paths.socket.exists()
@@ -72,7 +72,7 @@ def test_the_socket_is_gone_after_the_stop(home: Path, view: Any, serve_view: An
 
 
 def test_a_long_home_is_reached_through_its_short_socket(home: Path, view: Any, serve_view: Any) -> None:
-    from peerd.paths import Paths
+    from peerd.machine.paths import Paths
 
     home.mkdir()
     long = home / ("n" * 100)

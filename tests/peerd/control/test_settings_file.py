@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd.check import checked
+from peerd.cli.check import checked
 from peerd.config import Config
+from peerd.config_file import contents, edited, merged, put_back, read, read_config, write_config
 from peerd.demo.plan import DemoOptions
 from peerd.errors import StoreError, UsageError
-from peerd.settings_file import contents, edited, merged, put_back, read, read_config, write_config
 
 CHOICES = {
     "name": st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=8),

@@ -9,9 +9,9 @@ import pytest
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.invariants import broken
 from peerd.core.node import begin, step
 from peerd.core.settings import Settings
+from peerd.testing.invariants import broken
 from peerd.wire.messages import Announcement, PeerRecord
 
 NETWORK = Digest("a" * 64)

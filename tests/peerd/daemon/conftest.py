@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from peerd.client import Client
 from peerd.config import Config
-from peerd.daemon import Daemon, Outside
+from peerd.control.client import Client
+from peerd.daemon.assembly import Daemon, Outside
 from peerd.errors import PeerdError
-from peerd.net.memory import MemoryNetwork
-from peerd.paths import Paths
+from peerd.machine.paths import Paths
+from peerd.testing.network import MemoryNetwork
 
 PATIENCE_SECONDS = 100.0  # only a broken test waits so long
 

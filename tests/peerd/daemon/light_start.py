@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from peerd import daemon
 from peerd.cli import main
-from peerd.net.memory import MemoryNetwork
+from peerd.daemon import assembly as daemon
+from peerd.testing.network import MemoryNetwork
 
 wires, real = MemoryNetwork(), daemon.Outside
 

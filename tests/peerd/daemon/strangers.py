@@ -6,7 +6,7 @@ import time
 from random import Random
 
 from peerd.net.transport import Found
-from peerd.store.memory import MemoryBlobs
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.keys import PeerKey
 from tests.fuzz.announcements import Mouth
 
@@ -38,7 +38,7 @@ class Stranger:
 
     def say(self, *envelopes):
         """All in one frame: nothing of the receiver runs in between, and its own transport's bounds are not asked."""
-        from peerd.net.memory import _Gossip
+        from peerd.testing.network import _Gossip
 
         for envelope in envelopes:
             self.node._published += 1

@@ -5,9 +5,9 @@ import shutil
 import msgspec
 import pytest
 
-from peerd import lock
+from peerd.daemon.resume import open_state
 from peerd.errors import HomeGone, UsageError
-from peerd.resume import open_state
+from peerd.machine import lock
 from peerd.wire.keys import PeerKey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -113,7 +113,7 @@ def trained_by(world, peer):
 @pytest.mark.parametrize("where", ["database", "generations"])
 def test_the_training_of_another_peer_is_refused_and_left_as_it_is(world, where):
     from p2pfinetune.names import Round
-    from peerd.store._port import Checkpoint
+    from peerd.store.port import Checkpoint
 
     other, me = PeerKey(bytes(32)).peer_id, PeerKey(b"1" * 32).peer_id
     paths, store, blobs, journal = trained_by(world, other)
@@ -132,7 +132,7 @@ def test_the_training_of_another_peer_is_refused_and_left_as_it_is(world, where)
 
 def test_training_that_an_older_version_kept_without_a_name_is_gone_on_with(world):
     from p2pfinetune.names import Round
-    from peerd.store._port import Checkpoint
+    from peerd.store.port import Checkpoint
 
     me = PeerKey(bytes(32)).peer_id
     paths, store, blobs, journal = trained_by(world, me)

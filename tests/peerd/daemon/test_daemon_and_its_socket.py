@@ -12,12 +12,12 @@ import time
 
 import pytest
 
-from peerd import lock
 from peerd.cli import main
-from peerd.client import Client
-from peerd.door import LOOK_SECONDS, Door
+from peerd.control.client import Client
+from peerd.control.door import LOOK_SECONDS, Door
 from peerd.errors import AlreadyRunning, PeerdError
-from peerd.paths import Paths
+from peerd.machine import lock
+from peerd.machine.paths import Paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

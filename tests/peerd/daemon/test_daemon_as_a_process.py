@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from peerd import lock
-from peerd.client import Client
+from peerd.control.client import Client
+from peerd.machine import lock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from peerd import lock
-from peerd.client import Client
-from peerd.daemon import run
-from peerd.ending import ORDERLY_SECONDS
+from peerd.control.client import Client
+from peerd.daemon.assembly import run
 from peerd.errors import AlreadyRunning, TransportError, UsageError
+from peerd.machine import lock
+from peerd.machine.ending import ORDERLY_SECONDS
 from peerd.wire.keys import PeerKey
 
 
@@ -168,7 +168,7 @@ def ask(paths):
 
 
 def test_the_daemon_does_not_load_torch():
-    code = "import sys, peerd.daemon, peerd.net.libp2p.transport; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    code = "import sys, peerd.daemon.assembly, peerd.net.libp2p.transport; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert found.stdout.strip() == "[]"

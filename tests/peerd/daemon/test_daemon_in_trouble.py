@@ -9,9 +9,9 @@ import types
 
 import pytest
 
-from peerd import machine_watch
 from peerd.errors import StoreError
-from peerd.pauses import Pauses
+from peerd.machine import shortages as machine_watch
+from peerd.pacing import Pauses
 from peerd.store.blobs import FileBlobs
 from peerd.store.sqlite import SqliteStore
 from peerd.worker.parent import Deadlines
@@ -59,8 +59,8 @@ def test_a_clock_that_jumps_by_an_hour_stops_no_round_and_puts_no_record_out_of_
 
 @pytest.mark.parametrize("then", [1_000_000.0 - 3600, 1_000_000.0 + 3600])
 def test_a_ban_kept_before_the_clock_jumped_ends_no_later_than_it_was_meant_to(world, then):
-    from peerd.resume import standing_of
-    from peerd.store._port import KeptBan
+    from peerd.daemon.resume import standing_of
+    from peerd.store.port import KeptBan
 
     ban = KeptBan(peer="p", until_unix=1_000_600.0, seconds=600.0, bans=1, reason="replay")
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from peerd.client import Client
+from peerd.control.client import Client
 from peerd.net.transport import Failed, Found
 from peerd.store.blobs import FileBlobs
-from peerd.store.memory import MemoryBlobs
 from peerd.store.sqlite import SqliteStore
+from peerd.testing.store import MemoryBlobs
 from peerd.wire.keys import PeerKey
 
 PRIVATE = {"private_clip": 0.05, "private_noise": 4.0}
@@ -165,7 +165,7 @@ def test_a_checkpoint_is_never_served_even_to_who_knows_its_digest(world):
 def test_announcing_the_digest_of_a_checkpoint_does_not_open_it(world):
     from msgspec.structs import replace
 
-    from peerd.ledger import is_public
+    from peerd.daemon.ledger import is_public
 
     async def scenario():
         async with world.daemon("a", rounds=2) as a, world.daemon("b", rounds=0) as b:

@@ -241,9 +241,9 @@ def test_a_checkpoint_damaged_on_disk_is_set_aside_and_the_one_before_goes_on_wi
 
 def test_a_changed_text_is_read_again(world, caplog, monkeypatch):
     caplog.set_level("INFO", "peerd")
-    monkeypatch.setattr("peerd.text_watch.QUIET_SECONDS", 0.01)  # a sign of the system follows, or the look does
-    monkeypatch.setattr("peerd.text_watch.LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("peerd.text_watch.UNTOLD_SECONDS", 0.02)
+    monkeypatch.setattr("peerd.daemon.text_watch.QUIET_SECONDS", 0.01)  # a sign of the system follows, or the look does
+    monkeypatch.setattr("peerd.daemon.text_watch.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("peerd.daemon.text_watch.UNTOLD_SECONDS", 0.02)
 
     async def scenario():
         async with world.daemon(rounds=1) as running:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peerd import lock
-from peerd.ending import ECHO_SECONDS, ORDERLY_SECONDS
+from peerd.machine import lock
+from peerd.machine.ending import ECHO_SECONDS, ORDERLY_SECONDS
 
 PROMISED_SECONDS = 15.0
 

@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
-from peerd import lock
-from peerd.client import Client
-from peerd.daemon import run
+from peerd.control.client import Client
+from peerd.daemon.assembly import run
 from peerd.errors import PeerdError, Unforeseen
+from peerd.machine import lock
 from peerd.store.sqlite import SqliteStore
 from tests.peerd.daemon.strangers import Stranger, network_of, together
 

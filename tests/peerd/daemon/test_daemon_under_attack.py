@@ -5,7 +5,7 @@ import asyncio
 import msgpack
 
 from p2pfinetune.names import Refusal
-from peerd import network
+from peerd.daemon import link as network
 from peerd.net import limits
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement

@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from p2pfinetune.names import Round
-from peerd.paths import Paths
-from peerd.resume import open_state
-from peerd.store._port import Checkpoint
+from peerd.daemon.resume import open_state
+from peerd.machine.paths import Paths
+from peerd.store.port import Checkpoint
 
 NOW = 1_000_000.0
 

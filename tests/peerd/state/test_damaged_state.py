@@ -9,15 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfinetune.names import PeerId, Round
+from peerd.daemon.resume import open_state
 from peerd.errors import StoreError
-from peerd.paths import Paths
-from peerd.resume import open_state
-from peerd.sent import Publication
+from peerd.machine.paths import Paths
 from peerd.status import RoundRecord
-from peerd.store._port import KeptBan
 from peerd.store.generations import KEPT_BANS, MAX_BYTES, NAME, Generations
 from peerd.store.limits import MAX_BACKUPS, MAX_DAMAGED, MAX_REASON
 from peerd.store.opening import VERSION_OFFSET
+from peerd.store.port import KeptBan
+from peerd.store.sent import Publication
 from peerd.store.sqlite import SqliteStore
 from tests.peerd.state.conftest import DAMAGES, do_damage
 

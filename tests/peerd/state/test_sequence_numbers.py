@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peerd.daemon.resume import open_state
 from peerd.errors import StoreError
-from peerd.paths import Paths
-from peerd.resume import open_state
+from peerd.machine.paths import Paths
 from peerd.store.generations import NAME, Generations
 from peerd.store.limits import SEQUENCE_BLOCK
 

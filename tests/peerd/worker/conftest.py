@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.names import PeerId
-from peerd.pauses import Pauses
+from peerd.pacing import Pauses
 from peerd.worker.life import child_environment
 from peerd.worker.messages import Open
 from peerd.worker.parent import Worker

@@ -10,7 +10,7 @@ import pytest
 
 from peerd.config import Config
 from peerd.errors import WorkerError
-from peerd.pauses import Pauses
+from peerd.pacing import Pauses
 from peerd.worker import memory
 from peerd.worker.life import child_command, child_environment, describe
 from peerd.worker.messages import Generate, Open

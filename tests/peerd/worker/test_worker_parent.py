@@ -9,7 +9,7 @@ import pytest
 
 from p2pfinetune.names import Round
 from peerd.errors import UsageError, WorkerError
-from peerd.pauses import Pauses
+from peerd.pacing import Pauses
 from peerd.worker.messages import Generate, Generated, JobFailed, Reread, TrainSteps
 from peerd.worker.parent import Deadlines, Silence
 

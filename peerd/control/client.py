@@ -1,0 +1,441 @@
+"""Ask a running daemon from Python.
+
+    from peerd import Client
+
+    with Client() as c:
+        print(c.status().perplexity.personal)
+        for status in c.watch():
+            print(status.round, status.sentence)
+
+`AsyncClient` is its twin. Both speak HTTP over the daemon's Unix socket and nothing else; every answer is a frozen
+value. NotRunning is raised where no daemon runs, Unreachable where one does without a socket. The plain one uses the
+standard library alone, because `peerd status` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from p2pfinetune.errors import UNREADABLE
+from p2pfinetune.names import Which
+from peerd.control import documents, questions
+from peerd.control.credentials import peer_uid
+from peerd.control.questions import Request
+from peerd.errors import (
+    Busy,
+    NotHealthy,
+    NotRunning,
+    PeerdError,
+    StoreError,
+    TransportError,
+    Unreachable,
+    UsageError,
+    WorkerError,
+)
+from peerd.machine import known_types
+from peerd.machine.lock import Holder, died, holder
+from peerd.machine.paths import Paths
+from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
+
+HOST = "peerd"  # the only host that the daemon answers to
+QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+known_types.work_out()  # here, since a program may have a client in each of its threads
+
+Answer = TypeVar("Answer")
+_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
+
+
+class Client:
+    """A daemon, seen from a thread. One question at a time; safe to keep open."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
+        self._paths = Paths.of(Path(home) if home is not None else None)
+        self._socket = socket_path or find_socket(self._paths)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is kept between questions."""
+
+    def status(self) -> Status:
+        """What the daemon is doing."""
+        return self._ask(questions.STATUS, Status)
+
+    def health(self) -> documents.Health:
+        """Whether it makes progress, and why not."""
+        return self._ask(questions.HEALTH, documents.Health)
+
+    def peers(self) -> list[NeighbourNow]:
+        """Everyone of the network that it knows."""
+        return self._ask(questions.PEERS, documents.PeersNow).peers
+
+    def banned(self) -> list[BannedNow]:
+        """Peers of which nothing is wanted for now."""
+        return self._ask(questions.PEERS, documents.PeersNow).banned
+
+    def unban(self, peer_id: str) -> None:
+        """Lift the ban of a peer. UsageError where it is not banned."""
+        self._ask(questions.unban(peer_id), documents.Unbanned)
+
+    def trust(self) -> documents.TrustNow:
+        """The last trust row, with history."""
+        return self._ask(questions.TRUST, documents.TrustNow)
+
+    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return self._ask(questions.rounds(last), documents.RoundsDone).rounds
+
+    def metrics(self) -> str:
+        """Every figure, as Prometheus text."""
+        return _text(*self._send(questions.METRICS))
+
+    def sent(self, last: int = 1000) -> documents.Sent:
+        """What left this device, of the last so many rounds."""
+        return self._ask(questions.sent(last), documents.Sent)
+
+    def identity(self) -> documents.Identity:
+        """Peer id and addresses."""
+        return self._ask(questions.IDENTITY, documents.Identity)
+
+    def paths(self) -> dict[str, str]:
+        """Where the daemon's files are."""
+        return self._ask(questions.PATHS, dict[str, str])
+
+    def generate(
+        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
+    ) -> documents.Generated:
+        """The base, own and personal model continue a prompt."""
+        return self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
+
+    def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
+        return self._ask(questions.export(folder, which), documents.Exported)
+
+    def test(self) -> documents.TestLosses:
+        """Open the test split, for a report."""
+        return self._ask(questions.TEST, documents.TestLosses)
+
+    def stop(self, reason: str = "asked by a client") -> None:
+        """Ask the daemon to stop; returns when it has heard it."""
+        self._ask(questions.stop(reason), documents.Stopping)
+
+    def watch(self) -> Iterator[Status]:
+        """The status now, then whenever it changes, until the daemon stops."""
+        connection = self._connect(60.0)  # the daemon sends a sign of life every 15 seconds
+        try:
+            connection.request("GET", "/v1/events", headers={"Host": HOST})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise _error(response.read())
+            for line in iter(lambda: response.readline(MAX_EVENT_BYTES), b""):
+                if line.startswith(b"data: "):
+                    yield msgspec.json.decode(line[6:], type=Status)
+        except TimeoutError as error:
+            raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
+        except (http.client.HTTPException, ConnectionError):
+            return  # it ended in the middle of a line
+        finally:
+            connection.close()
+
+    def _ask(self, request: Request, kind: type[Answer]) -> Answer:
+        return _answer(*self._send(request), kind)
+
+    def _send(self, request: Request) -> tuple[int, bytes]:
+        connection = self._connect(request.seconds)
+        try:
+            connection.request(request.method, request.path, request.body, {"Host": HOST})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except TimeoutError as error:
+            raise _silent(request.seconds, self._paths) from error
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise _gone(self._paths) from error
+        finally:
+            connection.close()
+
+    def _connect(self, seconds: float) -> _UnixConnection:
+        connection = _UnixConnection(self._socket, seconds)
+        require_ours(self._socket)
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise _nobody(self._paths) from error
+        except PermissionError as error:
+            raise _foreign(self._socket) from error
+        except TimeoutError as error:
+            raise _silent(seconds, self._paths) from error
+        except OSError as error:
+            raise _nobody(self._paths) from error
+        if peer_uid(connection.sock) not in {None, os.getuid()}:
+            connection.close()
+            raise _foreign(self._socket)
+        return connection
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(HOST, timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Dial."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + (self.timeout or 0.0)
+        try:
+            self.sock.settimeout(self.timeout)
+            while not self._is_connected(self.sock):
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                time.sleep(QUEUE_SECONDS)
+        except OSError:
+            self.close()
+            raise
+
+    def _is_connected(self, line: socket.socket) -> bool:
+        """False where as many wait to be let in as the kernel lets wait; it does not wait with us, given a limit."""
+        try:
+            line.connect(str(self._path))
+        except BlockingIOError:
+            return False
+        return True
+
+
+class AsyncClient:
+    """A daemon, seen from a coroutine: `async with AsyncClient() as c: await c.status()`."""
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
+        import httpx
+
+        self._paths = Paths.of(Path(home) if home is not None else None)
+        self._socket = socket_path or find_socket(self._paths)
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket)),
+            base_url=f"http://{HOST}",
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def status(self) -> Status:
+        """What the daemon is doing."""
+        return await self._ask(questions.STATUS, Status)
+
+    async def health(self) -> documents.Health:
+        """Whether it makes progress, and why not."""
+        return await self._ask(questions.HEALTH, documents.Health)
+
+    async def peers(self) -> list[NeighbourNow]:
+        """Everyone of the network that it knows."""
+        return (await self._ask(questions.PEERS, documents.PeersNow)).peers
+
+    async def banned(self) -> list[BannedNow]:
+        """Peers of which nothing is wanted for now."""
+        return (await self._ask(questions.PEERS, documents.PeersNow)).banned
+
+    async def unban(self, peer_id: str) -> None:
+        """Lift the ban of a peer. UsageError where it is not banned."""
+        await self._ask(questions.unban(peer_id), documents.Unbanned)
+
+    async def trust(self) -> documents.TrustNow:
+        """The last trust row, with history."""
+        return await self._ask(questions.TRUST, documents.TrustNow)
+
+    async def rounds(self, last: int = 1000) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return (await self._ask(questions.rounds(last), documents.RoundsDone)).rounds
+
+    async def metrics(self) -> str:
+        """Every figure, as Prometheus text."""
+        return _text(*await self._send(questions.METRICS))
+
+    async def sent(self, last: int = 1000) -> documents.Sent:
+        """What left this device, of the last so many rounds."""
+        return await self._ask(questions.sent(last), documents.Sent)
+
+    async def identity(self) -> documents.Identity:
+        """Peer id and addresses."""
+        return await self._ask(questions.IDENTITY, documents.Identity)
+
+    async def paths(self) -> dict[str, str]:
+        """Where the daemon's files are."""
+        return await self._ask(questions.PATHS, dict[str, str])
+
+    async def generate(
+        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
+    ) -> documents.Generated:
+        """The base, own and personal model continue a prompt."""
+        return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
+
+    async def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
+        return await self._ask(questions.export(folder, which), documents.Exported)
+
+    async def test(self) -> documents.TestLosses:
+        """Open the test split, for a report."""
+        return await self._ask(questions.TEST, documents.TestLosses)
+
+    async def stop(self, reason: str = "asked by a client") -> None:
+        """Ask the daemon to stop; returns when it has heard it."""
+        await self._ask(questions.stop(reason), documents.Stopping)
+
+    async def watch(self) -> AsyncIterator[Status]:
+        """The status now, then whenever it changes, until the daemon stops."""
+        import httpx
+
+        require_ours(self._socket)
+        try:
+            async with self._http.stream("GET", "/v1/events", timeout=60.0) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise _error(await response.aread())
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        yield msgspec.json.decode(line[6:], type=Status)
+        except httpx.ConnectError as error:
+            raise _nobody(self._paths) from error
+        except httpx.TimeoutException as error:
+            raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
+        except httpx.TransportError:
+            return  # it ended in the middle of a line
+
+    async def _ask(self, request: Request, kind: type[Answer]) -> Answer:
+        return _answer(*await self._send(request), kind)
+
+    async def _send(self, request: Request) -> tuple[int, bytes]:
+        import httpx
+
+        require_ours(self._socket)
+        try:
+            response = await self._http.request(
+                request.method, request.path, content=request.body, timeout=request.seconds
+            )
+        except httpx.ConnectError as error:
+            raise _nobody(self._paths) from error
+        except httpx.TimeoutException as error:
+            raise _silent(request.seconds, self._paths) from error
+        except httpx.TransportError as error:
+            raise _gone(self._paths) from error
+        return response.status_code, response.content
+
+
+def require_ours(path: Path) -> None:
+    """Raises PeerdError where somebody else made the socket or its folder: it would be told prompts, and believed."""
+    try:
+        owners = {path.lstat().st_uid, path.parent.stat().st_uid}
+    except OSError:
+        return  # nobody is there, or not for us: connecting tells
+    if owners != {os.getuid()}:
+        raise _foreign(path)
+
+
+def find_socket(paths: Paths) -> Path:
+    """Where the daemon of this home listens. It wrote that into its lock; else where it would by this environment."""
+    found = holder(paths.lock)
+    return Path(found.socket) if found and found.socket else paths.socket
+
+
+def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
+    if status >= http.client.BAD_REQUEST and b'"error"' in body[:16]:
+        raise _error(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except UNREADABLE as error:
+        if status >= http.client.INTERNAL_SERVER_ERROR:
+            raise PeerdError(
+                f"the daemon failed at this question (HTTP {status})", "its log says why; where it is: peerd paths"
+            ) from error
+        raise PeerdError(
+            f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
+        ) from error
+
+
+def _text(status: int, body: bytes) -> str:
+    if status != http.client.OK:
+        raise _error(body)
+    return body.decode("utf-8", "replace")
+
+
+def _error(body: bytes) -> PeerdError:
+    try:
+        found = msgspec.json.decode(body, type=documents.Failure).error
+    except UNREADABLE:
+        return PeerdError(f"the daemon answered {body[:200]!r}")
+    return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
+
+
+def _foreign(path: Path) -> PeerdError:
+    """Often it is one's own all the same: of a service, or of a container that one enters as root."""
+    try:
+        whose = f" (uid {path.lstat().st_uid})"
+    except OSError:
+        whose = ""
+    return PeerdError(
+        f"the socket {path} belongs to another user{whose}, and is not spoken to",
+        "if you started that daemon as this other user, ask as that user: sudo -u NAME peerd status   "
+        "or see where yours would be: peerd paths",
+    )
+
+
+def _nobody(paths: Paths) -> NotRunning | Unreachable:
+    if (found := holder(paths.lock)) is not None:
+        return _unreachable(found)
+    if end := died(paths.lock):
+        return NotRunning(f"no daemon runs here: {end}", _again(paths))
+    if os.path.exists(paths.config):  # noqa: PTH110  # which asks again where it has no right to look
+        return NotRunning(f"no daemon runs here: that of {paths.home} has ended", _again(paths))
+    return NotRunning(f"no daemon runs here: none was started in {paths.home}", "start one: peerd start --data FOLDER")
+
+
+def _unreachable(found: Holder) -> Unreachable:
+    if not found.pid:
+        return Unreachable("a daemon is starting or stopping here right now", "ask again in a moment: peerd status")
+    return Unreachable(
+        f"process {found.pid} runs here, but its control socket {found.socket} is not there (yet, or any more); "
+        "a deleted one is made again within seconds",
+        "ask again in a moment: peerd status   or end it, which works without: peerd stop",
+    )
+
+
+def _gone(paths: Paths) -> NotRunning:
+    return NotRunning("the daemon ended before it answered", _again(paths))
+
+
+def _again(paths: Paths) -> str:
+    return f"start it again: peerd start   its log: {paths.log}"
+
+
+def _silent(seconds: float, paths: Paths) -> NotHealthy:
+    found = holder(paths.lock)
+    force = f", and where that is in vain: kill -9 {found.pid}   (nothing is lost)" if found and found.pid else ""
+    return NotHealthy(
+        f"the daemon did not answer within {seconds:.0f} s: it is suspended, or the machine is far too busy",
+        f"wait, or end it: peerd stop{force}",
+    )

@@ -1,0 +1,435 @@
+"""Performs what the core asks for. Every effect that has an answer gives an event, failures included.
+
+"Record, then speak": checkpoints, records and announcements are durable before their event exists and before the
+network hears of them. Nothing here decides; a death of the worker is reported by whoever keeps it alive, so what was
+asked of a dead worker simply has no answer. What raises all the same is made an answer by `Performer.failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId
+from peerd.config import Config
+from peerd.control.perplexity import bounded
+from peerd.core.effects import (
+    Admit,
+    AnyEffect,
+    Ban,
+    Collaborate,
+    CountRefusal,
+    Dial,
+    Disconnect,
+    Fetch,
+    Forget,
+    LiftBan,
+    Note,
+    Publish,
+    Remember,
+    Repeat,
+    Stop,
+    Train,
+)
+from peerd.core.events import (
+    AnyEvent,
+    BlobFetched,
+    Collaborated,
+    CollaborationFailed,
+    DialFailed,
+    FetchFailed,
+    Losses,
+    PeerConnected,
+    Published,
+    PublishFailed,
+    PublishWithheld,
+    Reannounced,
+    Trained,
+    UpdateAdmitted,
+    UpdateRefused,
+)
+from peerd.daemon.journal import Journal
+from peerd.daemon.link import Network
+from peerd.daemon.privacy_in_words import epsilon_text
+from peerd.daemon.resume import losses_of, own_announcement
+from peerd.errors import StoreError, WorkerError
+from peerd.machine.faults import around
+from peerd.net.transport import Connected, Failed, Fetched
+from peerd.status import RoundRecord
+from peerd.store.port import KeptBan, KnownPeer
+from peerd.store.sent import Publication, Spending
+from peerd.wire.envelope import seal
+from peerd.wire.keys import PeerKey
+from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, Announcement
+from peerd.worker.messages import (
+    Admitted,
+    AdmitUpdate,
+    AnyAnswer,
+    CollaborateWith,
+    Encode,
+    Encoded,
+    JobFailed,
+    Merged,
+    NotAdmitted,
+    Private,
+    Progress,
+    Stepped,
+    TrainSteps,
+    UpdateFile,
+    Withheld,
+)
+from peerd.worker.parent import Worker
+
+_log = logging.getLogger("peerd.perform")
+
+
+class Latest(msgspec.Struct, kw_only=True):
+    """What is only known from passing by, for the snapshot and the next record."""
+
+    losses: Losses = Losses()
+    steps: int = 0
+    """Of the own training of this round."""
+    bytes_in: int = 0
+    """Up to the last record."""
+    bytes_out: int = 0
+
+
+class Performer:
+    """One method an effect."""
+
+    def __init__(
+        self,
+        *,
+        key: PeerKey,
+        config: Config,
+        journal: Journal,
+        worker: Worker,
+        network: Network,
+        clock: Callable[[], float],
+        unix: Callable[[], float],
+        dialled: Callable[[PeerId, Connected | Failed], None] = lambda _peer, _outcome: None,
+    ) -> None:
+        """`dialled` hears how each dial went."""
+        self._key, self._config, self._clock, self._unix = key, config, clock, unix
+        self._journal, self._worker, self._network, self._dialled = journal, worker, network, dialled
+        self.network_digest: Digest | None = None
+        """Set when the worker has opened, before the core can ask for anything that needs it."""
+        self.latest = Latest()
+        self._numbering = asyncio.Lock()
+        """Announcements take their numbers and are recorded one after the other, so that the newest is kept."""
+
+    async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0912  # one line each
+        """Do it; the event that answers it, None where there is no answer."""
+        match effect:
+            case Train():
+                return await self._train(effect)
+            case Publish():
+                return await self._publish(effect)
+            case Repeat():
+                return await self._repeat()
+            case Fetch():
+                return await self._fetch(effect)
+            case Admit():
+                return await self._admit(effect)
+            case Collaborate():
+                return await self._collaborate(effect)
+            case Dial():
+                return await self._dial(effect)
+            case Remember():
+                known = KnownPeer(
+                    peer=effect.peer, addresses=effect.addresses, last_good_unix=self._unix(), proven=effect.proven
+                )
+                await self._journal.remember(known)
+            case Forget():
+                await self._journal.forget(effect.digests)
+            case Note():
+                level = logging.WARNING if effect.level == "warning" else logging.INFO
+                _log.log(level, "%s", effect.message, extra={"peer": effect.peer} if effect.peer else None)
+            case CountRefusal():
+                await self._journal.count_refusal(effect.peer, effect.reason)
+            case Ban():
+                until = self._unix() + effect.seconds
+                kept = KeptBan(
+                    peer=effect.peer, until_unix=until, seconds=effect.seconds, bans=effect.bans, reason=effect.reason
+                )
+                await self._journal.ban(kept)
+            case LiftBan():
+                await self._journal.lift_ban(effect.peer)
+            case Disconnect():
+                await self._network.disconnect(effect.peer)
+            case Stop():
+                return None  # the shell's own business
+            case _:
+                assert_never(effect)
+        return None
+
+    def failed(self, effect: AnyEffect, reason: str) -> AnyEvent | None:
+        """What the core is told of an effect that raised. Nobody is blamed for it; the round goes on.
+
+        Training and merging are done again from the last checkpoint, by a new worker: this one may be ahead of what
+        is recorded. A blob is fetched again later, a peer dialled again.
+        """
+        at = self._clock()
+        match effect:
+            case Train() | Collaborate():
+                self._worker.restart(f"{type(effect).__name__} failed: {reason}")
+                return None  # the worker's keeper tells of its death
+            case Publish():
+                return PublishFailed(at=at, round=effect.round, reason=reason)
+            case Fetch() | Admit():
+                return FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
+            case Dial():
+                return DialFailed(at=at, peer=effect.peer, reason="unreachable")
+            case Repeat() | Remember() | Forget() | Note() | CountRefusal() | Ban() | LiftBan() | Disconnect() | Stop():
+                return None  # nobody waits for it
+            case _:
+                assert_never(effect)
+
+    async def _train(self, effect: Train) -> Trained | None:
+        try:
+            answer = await self._worker.call(
+                TrainSteps(id=0, round=effect.round, steps=effect.steps), self._note_training
+            )
+        except WorkerError:
+            return None
+        if not isinstance(answer, Stepped):
+            self._worker.restart(why(answer))
+            return None
+        with around("handover.training"):
+            file = Path(answer.checkpoint)
+            await self._journal.training_saved(effect.round, file, answer.steps, answer.loss_train)
+        self.latest.steps = answer.steps
+        losses = Losses(train=answer.loss_train, guard_own=answer.guard_own)
+        self._note_losses(losses)
+        _log.info("trained", extra={"round": effect.round, "steps": answer.steps, "loss": round(answer.loss_train, 4)})
+        return Trained(at=self._clock(), round=effect.round, steps=answer.steps, losses=losses)
+
+    async def _publish(self, effect: Publish) -> Published | PublishFailed | PublishWithheld | None:
+        config = self._config
+        private = private_of(config, self._journal.spending)
+        try:
+            answer = await self._worker.call(Encode(id=0, codec=config.codec, private=private))
+        except WorkerError:
+            return None
+        if isinstance(answer, Withheld):
+            spent = f"one more update would bring epsilon to {epsilon_text(answer.epsilon)}"
+            reason = f"{spent}, and the budget is {epsilon_text(config.private_budget)}"
+            return PublishWithheld(at=self._clock(), round=effect.round, reason=reason)
+        if not isinstance(answer, Encoded):
+            return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
+        try:
+            async with self._numbering:
+                announcement = await self._announcement(effect, answer)
+                envelope = seal(self._key, announcement)
+                publication = self._publication(announcement, answer)
+                await self._journal.announcement_saved(envelope, publication, config.private_delta)
+        except StoreError as error:
+            return PublishFailed(at=self._clock(), round=effect.round, reason=str(error))
+        await self._speak(envelope)
+        return Published(at=self._clock(), announcement=announcement)
+
+    async def _announcement(self, effect: Publish, encoded: Encoded) -> Announcement:
+        assert self.network_digest is not None
+        with around("handover.update"):
+            blob = await self._journal.adopt(Path(encoded.path))
+        epoch, sequence = await self._journal.next_order()
+        return Announcement(
+            network=self.network_digest,
+            peer=self._key.peer_id,
+            epoch=epoch,
+            sequence=sequence,
+            round=effect.round,
+            codec=self._config.codec,
+            size=encoded.size,
+            blob=blob,
+            time=self._now(),
+            name=self._config.name,
+            addresses=fitting(self._network.addresses),
+        )
+
+    def _publication(self, announcement: Announcement, encoded: Encoded) -> Publication:
+        is_hidden = encoded.epsilon is not None
+        return Publication(
+            round=announcement.round,
+            unix=self._unix(),
+            blob=announcement.blob,
+            size=announcement.size,
+            clip=self._config.private_clip if is_hidden else 0.0,
+            noise=self._config.private_noise if is_hidden else 0.0,
+            epsilon=encoded.epsilon,
+        )
+
+    async def _repeat(self) -> Reannounced | None:
+        """The same number says the same; what this run has not said, or says otherwise now, takes a new one."""
+        answer = None
+        async with self._numbering:
+            own = own_announcement(self._journal.envelope)
+            if own is None:
+                return None
+            envelope = seal(self._key, msgspec.structs.replace(own, time=self._now()))
+            addresses = fitting(self._network.addresses) or own.addresses
+            if (own.epoch, own.addresses) != (self._journal.epoch, addresses):  # a name changes with the run alone
+                try:
+                    epoch, sequence = await self._journal.next_order()
+                    renewed = {"epoch": epoch, "sequence": sequence, "time": self._now(), "addresses": addresses}
+                    own = msgspec.structs.replace(own, **renewed, name=self._config.name)
+                    fresh = seal(self._key, own)
+                    await self._journal.announced_anew(fresh)
+                    envelope, answer = fresh, Reannounced(at=self._clock(), announcement=own)
+                except StoreError as error:
+                    _log.warning("this run's addresses are not announced yet: %s", error)
+        await self._speak(envelope)
+        return answer
+
+    def _now(self) -> int:
+        """Unix seconds, as an announcement says them."""
+        return max(0, int(self._unix()))
+
+    async def _speak(self, envelope: bytes) -> None:
+        """What is not heard now is repeated later, so a failure is no event."""
+        with around("announcement.speak"):
+            failed = await self._network.publish(envelope)
+        if failed is not None:
+            _log.debug("the announcement was not sent", extra={"reason": failed.reason, "detail": failed.detail})
+
+    async def _fetch(self, effect: Fetch) -> BlobFetched | FetchFailed:
+        got = await self._network.fetch(effect.digest, effect.size, effect.holders, effect.timeout_seconds)
+        if isinstance(got, Fetched):
+            return BlobFetched(
+                at=self._clock(), peer=effect.peer, digest=effect.digest, bytes_in=got.bytes_in, wrong=got.wrong
+            )
+        _log.debug("fetch failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
+        return FetchFailed(at=self._clock(), peer=effect.peer, digest=effect.digest, reason=got.reason, wrong=got.wrong)
+
+    async def _admit(self, effect: Admit) -> UpdateAdmitted | UpdateRefused | FetchFailed | None:
+        peer, digest = effect.peer, effect.digest
+        try:
+            path = await self._journal.blob(digest)
+            answer = await self._worker.call(AdmitUpdate(id=0, path=str(path), codec=effect.codec))
+        except StoreError:  # our disk lost it; that is no fault of the peer's
+            return FetchFailed(at=self._clock(), peer=peer, digest=digest, reason="absent")
+        except WorkerError:
+            return None
+        if isinstance(answer, Admitted):
+            await self._journal.seen(peer, effect.order)
+            return UpdateAdmitted(at=self._clock(), peer=peer, digest=digest)
+        reason = answer.reason if isinstance(answer, NotAdmitted) else "inspection-failed"
+        detail = answer.detail if isinstance(answer, NotAdmitted) else why(answer)
+        _log.info("update refused", extra={"peer": peer, "reason": reason, "detail": detail})
+        return UpdateRefused(at=self._clock(), peer=peer, digest=digest, reason=reason)
+
+    async def _collaborate(self, effect: Collaborate) -> Collaborated | CollaborationFailed | None:
+        try:
+            updates = await self._update_files(effect)
+            answer = await self._worker.call(CollaborateWith(id=0, round=effect.round, updates=updates))
+        except WorkerError:
+            return None
+        if not isinstance(answer, Merged):
+            return CollaborationFailed(at=self._clock(), round=effect.round, reason=why(answer))
+        record = self._record(effect, answer)
+        losses = losses_of(record)
+        best = Path(answer.best) if answer.best is not None else None
+        with around("handover.merge"):
+            await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
+        self._note_recorded(losses)
+        shown = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
+        _log.info("round finished", extra={**shown, "guard": round(answer.guard_personal, 4)})
+        return Collaborated(
+            at=self._clock(),
+            round=effect.round,
+            row=answer.row,
+            accepted=answer.accepted,
+            reason=answer.reason,
+            losses=losses,
+            best_guard=answer.best_guard,
+            refused=answer.refused,
+            copies=tuple(answer.copies),
+        )
+
+    async def _update_files(self, effect: Collaborate) -> list[UpdateFile]:
+        files: list[UpdateFile] = []
+        for candidate in effect.candidates:
+            try:
+                path = await self._journal.blob(candidate.digest)
+            except StoreError as error:
+                _log.warning("an update is left out of the merge: %s", error, extra={"peer": candidate.peer})
+            else:
+                files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec))
+        return files
+
+    def _record(self, effect: Collaborate, merged: Merged) -> RoundRecord:
+        bytes_in, bytes_out = self._bytes()
+        return RoundRecord(
+            round=effect.round,
+            finished_unix=self._unix(),
+            loss_train=bounded(self.latest.losses.train),
+            loss_trust=bounded(merged.loss_trust),
+            guard_base=bounded(merged.guard_base),
+            guard_own=bounded(merged.guard_own),
+            guard_personal=bounded(merged.guard_personal),
+            guard_local=bounded(merged.guard_local),
+            row=merged.row,
+            accepted=merged.accepted,
+            reason=merged.reason,
+            steps=self.latest.steps,
+            bytes_in=bytes_in - self.latest.bytes_in,
+            bytes_out=bytes_out - self.latest.bytes_out,
+            served=merged.served,
+            on_trust=merged.on_trust,
+            on_guard=merged.on_guard,
+        )
+
+    def _note_recorded(self, losses: Losses) -> None:
+        self.latest.losses = losses
+        self.latest.steps = 0
+        self.latest.bytes_in, self.latest.bytes_out = self._bytes()
+
+    def _bytes(self) -> tuple[int, int]:
+        rows = self._network.traffic().values()
+        return sum(row.bytes_in for row in rows), sum(row.bytes_out for row in rows)
+
+    async def _dial(self, effect: Dial) -> PeerConnected | DialFailed:
+        got = await self._network.connect(effect.peer, effect.addresses)
+        self._dialled(effect.peer, got)
+        if isinstance(got, Connected):
+            return PeerConnected(at=self._clock(), peer=effect.peer, address=got.address)
+        _log.debug("dial failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
+        return DialFailed(at=self._clock(), peer=effect.peer, reason=got.reason)
+
+    def _note_training(self, progress: Progress) -> None:
+        if progress.loss is not None:
+            self._note_losses(Losses(train=progress.loss))
+
+    def _note_losses(self, losses: Losses) -> None:
+        changed = {name: value for name in losses.__struct_fields__ if (value := getattr(losses, name)) is not None}
+        self.latest.losses = msgspec.structs.replace(self.latest.losses, **changed)
+
+
+def private_of(config: Config, spending: Spending) -> Private | None:
+    """How the next update is hidden; None where it goes out as it is."""
+    if not config.private_clip:
+        return None
+    return Private(
+        clip=config.private_clip,
+        noise=config.private_noise,
+        delta=config.private_delta,
+        budget=config.private_budget,
+        spent=spending.noised,
+    )
+
+
+def why(answer: AnyAnswer) -> str:
+    """Why a job failed, in words."""
+    if isinstance(answer, JobFailed):
+        return f"{answer.code}: {answer.message}"
+    return f"the worker answered with {type(answer).__name__}"
+
+
+def fitting(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that an announcement can carry."""
+    return tuple(address for address in addresses if len(address.encode()) <= MAX_ADDRESS)[:MAX_ADDRESSES]

@@ -1,0 +1,27 @@
+"""Files of the moment, removed at the start, at the end and before the next worker begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from p2pfinetune.data.dealt import unfinished as unfinished_record
+from peerd.config_file import unfinished as unfinished_settings
+from peerd.machine.paths import Paths
+from peerd.wire.keys import unfinished
+
+
+def clear(paths: Paths) -> None:
+    """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
+    clear_folder(paths.scratch)
+    settings, record = unfinished_settings(paths.config), unfinished_record(paths.splits)
+    for left in (record, *unfinished(paths.identity), *settings):
+        left.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Remove what is in it; nothing where somebody removed it as a whole."""
+    for left in folder.iterdir() if folder.is_dir() else ():
+        if left not in keep:
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()

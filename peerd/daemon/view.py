@@ -1,0 +1,109 @@
+"""What the control interface may see and ask: `peerd.control.api.DaemonView` over the parts of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from p2pfinetune.names import PeerId, Which
+from peerd.control.documents import Exported as ExportedFolder
+from peerd.control.documents import Sent
+from peerd.core.events import BanLifted
+from peerd.daemon.journal import Journal
+from peerd.daemon.ledger import sent_document
+from peerd.daemon.shell import Shell
+from peerd.errors import WorkerError
+from peerd.machine.paths import Paths
+from peerd.status import RoundRecord, Status
+from peerd.worker.messages import (
+    AnyAnswer,
+    AnyJob,
+    EvaluateTest,
+    Export,
+    Exported,
+    Generate,
+    Generated,
+    JobFailed,
+    TestLosses,
+)
+from peerd.worker.parent import Worker, as_error
+
+Wanted = TypeVar("Wanted", bound=AnyAnswer)
+
+JOBS_AT_ONCE = 4  # of people and scripts together; the rest wait their turn and training goes on between
+
+
+class View:
+    """Reads are quick; what needs the worker waits for it."""
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        shell: Shell,
+        journal: Journal,
+        worker: Worker,
+        status: Callable[[], Status],
+        stop: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._paths, self._shell, self._journal, self._worker = paths, shell, journal, worker
+        self._status, self._stop, self._clock = status, stop, clock
+        self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
+
+    def status(self) -> Status:
+        """The snapshot of this moment."""
+        return self._status()
+
+    def rounds(self, last: int) -> list[RoundRecord]:
+        """Finished rounds, oldest first."""
+        return list(self._journal.records)[-last:]
+
+    def sent(self, last: int) -> Sent:
+        """What left this device in the last rounds."""
+        return sent_document(self._status(), self._journal, last)
+
+    def paths(self) -> dict[str, str]:
+        """Where the files are."""
+        return self._paths.named()
+
+    def changes(self) -> AsyncIterator[None]:
+        """Wakes a watcher."""
+        return self._shell.changes()
+
+    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
+        """Continuations by each model, and which is served."""
+        job = Generate(id=0, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        found = await self._ask(job, Generated)
+        texts = {"base": found.base, "own": found.own, "personal": found.personal}
+        return {**texts, "served": found.served, "served_by": found.served_by}
+
+    async def export(self, folder: str, which: Which) -> ExportedFolder:
+        """One of the models' adapters as a PEFT folder."""
+        found = await self._ask(Export(id=0, folder=folder, which=which), Exported)
+        return ExportedFolder(folder=folder, files=found.files, which=found.which)
+
+    async def test_losses(self) -> dict[str, Any]:
+        """On the test split."""
+        found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestLosses))
+        return {name: value for name, value in found.items() if name not in {"id", "type"}}
+
+    async def lift_ban(self, peer: PeerId) -> None:
+        """Hear of a banned peer again."""
+        await self._shell.tell(BanLifted(at=self._clock(), peer=peer))
+
+    def request_stop(self, reason: str) -> None:
+        """Begin to stop."""
+        self._stop(reason)
+
+    async def _ask(self, job: AnyJob, kind: type[Wanted]) -> Wanted:
+        async with self._turn:
+            answer = await self._worker.call(job)
+        if isinstance(answer, JobFailed):
+            raise as_error(answer)
+        if not isinstance(answer, kind):
+            raise WorkerError(f"the worker answered {type(job).__name__} with {type(answer).__name__}")
+        return answer
