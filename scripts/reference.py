@@ -42,9 +42,9 @@ def main() -> int:
 
 def json_documents() -> str:
     """Every command's `data`."""
-    from p2pfinetune.cli.documents import Simulated
+    from p2pfinetune.cli.answers import Simulated
     from p2pfinetune.compare.summary import Summary
-    from peerd.control.documents import DATA
+    from peerd.control.answers import DATA
     from peerd.demo.result import DemoResult
 
     kinds: dict[str, Any] = {f"peerd {command}": kind for command, kind in {**DATA, "demo": DemoResult}.items()}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from p2pfinetune.cli import documents
-from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
+from p2pfinetune.cli import answers
+from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
 from p2pfinetune.cli.output import complain, finish
 from p2pfinetune.cli.progress import Step, Tell, progress
 from p2pfinetune.errors import OptionError
@@ -273,17 +273,17 @@ def _markdown(summary: Summary) -> str:
     return markdown(summary)
 
 
-def _ablated(plan: Plan, summaries: dict[str, Summary]) -> documents.Ablated:
+def _ablated(plan: Plan, summaries: dict[str, Summary]) -> answers.Ablated:
     from p2pfinetune.compare.plan import short_name
 
     setting = plan.config.setting
     assert setting is not None
-    return documents.Ablated(
+    return answers.Ablated(
         setting=setting.name,
         mix=setting.mix,
         model=short_name(plan.config.model),
         ablation=str(plan.ablation),
-        variants=[documents.Variant(name=name, summary=summary) for name, summary in summaries.items()],
+        variants=[answers.Variant(name=name, summary=summary) for name, summary in summaries.items()],
     )
 
 

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     if arguments is None:  # a process of our own
         streams.settle()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.life
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.process
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, as_json = given[0] if given and given[0] in app.NAMES else "", "--json" in given
     try:

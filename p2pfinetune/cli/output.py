@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2pfinetune.cli import documents
+from p2pfinetune.cli import answers
 from p2pfinetune.system import streams
 
 INDENT = "  "
@@ -15,7 +15,7 @@ INDENT = "  "
 
 def finish(command: str, data: Any, as_json: bool, words: Callable[[], str]) -> None:
     """The result of a command. Raises OSError where it could not be written; a reader that left has seen enough."""
-    sys.stdout.write(_written(documents.document(command, data)) if as_json else words().rstrip("\n") + "\n")
+    sys.stdout.write(_written(answers.document(command, data)) if as_json else words().rstrip("\n") + "\n")
     sys.stdout.flush()
     if (trouble := streams.lost(sys.stdout)) is not None and not streams.left(sys.stdout):
         raise OSError(trouble.errno, trouble.strerror, "standard output")
@@ -24,7 +24,7 @@ def finish(command: str, data: Any, as_json: bool, words: Callable[[], str]) -> 
 def fail(command: str, code: str, message: str, hint: str, as_json: bool) -> None:
     """Say what went wrong and what to do."""
     if as_json:
-        sys.stdout.write(_written(documents.failure(command, code, message, hint)))
+        sys.stdout.write(_written(answers.failure(command, code, message, hint)))
         sys.stdout.flush()
     complain(f"p2pfinetune {command}: {message}".replace(" : ", ": "))
     if hint:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from p2pfinetune.cli import documents
-from p2pfinetune.cli.everywhere import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
+from p2pfinetune.cli import answers
+from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
 from p2pfinetune.cli.output import complain, finish, table
 from p2pfinetune.cli.progress import Step, progress
 from p2pfinetune.errors import OptionError
@@ -73,13 +73,13 @@ def _run(config: Any, folder: Path, engine: EngineName, ray_address: str, fresh:
         run.simulate(config, folder, on_progress=heard, fresh=fresh, **options)
 
 
-def _document(folder: Path) -> documents.Simulated:
+def _document(folder: Path) -> answers.Simulated:
     from p2pfinetune.compare.folders import read_run
     from p2pfinetune.compare.plots import plot_run
 
     run = read_run(folder)
     assert run.result is not None  # simulate does not return before
-    return documents.Simulated(
+    return answers.Simulated(
         folder=str(folder),
         seconds=run.result.seconds,
         bytes=run.result.bytes,
@@ -88,7 +88,7 @@ def _document(folder: Path) -> documents.Simulated:
     )
 
 
-def _peer(run: Run, peer: Any) -> documents.SimulatedPeer:
+def _peer(run: Run, peer: Any) -> answers.SimulatedPeer:
     from p2pfinetune.compare.summary import perplexity
 
     assert run.result is not None
@@ -96,16 +96,16 @@ def _peer(run: Run, peer: Any) -> documents.SimulatedPeer:
     losses = msgspec.structs.asdict(found.loss)
     perplexities = {name: None if loss is None else perplexity(loss) for name, loss in losses.items()}
     merges = [line for line in run.lines if line.peer == peer and line.is_merge]
-    return documents.SimulatedPeer(
+    return answers.SimulatedPeer(
         name=peer,
         tokens=found.tokens,
-        perplexity=documents.Perplexities(**perplexities),
+        perplexity=answers.Perplexities(**perplexities),
         merges=len(merges),
         merges_refused=sum(not line.accepted for line in merges),
     )
 
 
-def _words(data: documents.Simulated) -> str:
+def _words(data: answers.Simulated) -> str:
     with_twin = any(peer.perplexity.local_best is not None for peer in data.peers)
     headings = [
         "peer",

@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pfinetune.errors import LearningError
 from p2pfinetune.system import streams
 from peerd.cli.output import INTERRUPTED, fail
-from peerd.cli.quick import look, plainly_typed
+from peerd.cli.without_typer import look, plainly_typed
 from peerd.errors import PeerdError, UsageError
 
 LEAVING = (signal.SIGTERM, signal.SIGHUP)

@@ -19,7 +19,7 @@ from p2pfinetune.data.report import FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
-from peerd.control.documents import FileFate, TextRead
+from peerd.control.answers import FileFate, TextRead
 from peerd.machine.paths import Paths
 from peerd.wire.keys import PeerKey
 from peerd.worker.texts import text_now

@@ -14,7 +14,7 @@ from typing import Any
 
 from p2pfinetune.system import streams
 from p2pfinetune.system.path_names import shown
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.render import columns as width_of
 from peerd.control.render import line, padded, written
 from peerd.errors import PeerdError
@@ -29,7 +29,7 @@ _COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
 def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:
     """The result of a command. Raises PeerdError where it could not be written; a reader that left has seen enough."""
     if as_json:
-        write_document(documents.document(command, data))
+        write_document(answers.document(command, data))
     else:
         human()
     sys.stdout.flush()
@@ -57,8 +57,8 @@ def fail(command: str, error: PeerdError, as_json: bool, home: Path | None = Non
     """Tell what went wrong and what to do; returns the exit code."""
     message, hint = (_encodable(in_home(text, home)) for text in (str(error), error.hint))
     if as_json:
-        problem = documents.Problem(code=error.code, message=message, hint=hint)
-        write_document(documents.failure(command, problem))
+        problem = answers.Problem(code=error.code, message=message, hint=hint)
+        write_document(answers.failure(command, problem))
     complain(f"peerd {command}: {message}" if command else f"peerd: {message}")
     if hint:
         complain(f"{INDENT}{hint}")

@@ -14,9 +14,9 @@ import typer
 from p2pfinetune.system import interpreter
 from peerd import config_file
 from peerd.cli import options
-from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import complain, fail, in_home, write_document
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.client import Client
 from peerd.errors import AlreadyRunning, NotHealthy, NotRunning, PeerdError, StoreError, UsageError
 from peerd.machine import faults
@@ -200,7 +200,7 @@ def _still_starting(paths: Paths, as_json: bool) -> int:
 
 def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None:
     running = holder(paths.lock)
-    data = documents.Started(
+    data = answers.Started(
         pid=running.pid if running else 0,
         peer_id=now.peer_id,
         name=now.name,
@@ -213,12 +213,12 @@ def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None
         log=str(log) if log else None,
     )
     if as_json:
-        write_document(documents.document("start", data))
+        write_document(answers.document("start", data))
         return
     complain(_what_next(data, paths))
 
 
-def _what_next(data: documents.Started, paths: Paths) -> str:
+def _what_next(data: answers.Started, paths: Paths) -> str:
     home = f" --home {paths.home}" if _is_own_home(paths) else ""
     is_ready = "is ready" if data.state != "starting" else "runs, and is not ready yet"
     lines = [f"peerd {is_ready} (process {data.pid}, {data.peer_id}).", f"  see what it does:  peerd status{home}"]

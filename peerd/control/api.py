@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from p2pfinetune.errors import UNREADABLE, LearningError
 from p2pfinetune.names import PeerId, Which
 from peerd import __version__
-from peerd.control import documents, metrics
+from peerd.control import answers, metrics
 from peerd.control.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.control.explain import HISTORY, trust_now
 from peerd.control.panels import PanelsDrawn, draw_all
@@ -54,21 +54,21 @@ Asked = TypeVar("Asked")
 
 ENDPOINTS: dict[str, tuple[Any, Any]] = {
     "GET /v1/status": (None, Status),
-    "GET /v1/health": (None, documents.Health),
-    "GET /v1/peers": (None, documents.PeersNow),
-    "GET /v1/trust": (None, documents.TrustNow),
-    "GET /v1/rounds": (None, documents.RoundsDone),
-    "GET /v1/sent": (None, documents.Sent),
-    "GET /v1/id": (None, documents.Identity),
+    "GET /v1/health": (None, answers.Health),
+    "GET /v1/peers": (None, answers.PeersNow),
+    "GET /v1/trust": (None, answers.TrustNow),
+    "GET /v1/rounds": (None, answers.RoundsDone),
+    "GET /v1/sent": (None, answers.Sent),
+    "GET /v1/id": (None, answers.Identity),
     "GET /v1/paths": (None, dict[str, str]),
     "GET /v1/panels": (None, PanelsDrawn),
     "GET /v1/metrics": (None, str),
     "GET /v1/events": (None, Status),
-    "POST /v1/stop": (documents.StopAsked, documents.Stopping),
-    "POST /v1/generate": (documents.GenerateAsked, documents.Generated),
-    "POST /v1/export": (documents.ExportAsked, documents.Exported),
-    "POST /v1/test": (None, documents.TestLosses),
-    "POST /v1/unban": (documents.UnbanAsked, documents.Unbanned),
+    "POST /v1/stop": (answers.StopAsked, answers.Stopping),
+    "POST /v1/generate": (answers.GenerateAsked, answers.Generated),
+    "POST /v1/export": (answers.ExportAsked, answers.Exported),
+    "POST /v1/test": (None, answers.TestLosses),
+    "POST /v1/unban": (answers.UnbanAsked, answers.Unbanned),
 }
 """Type of the request's body and of the answer's, by endpoint of the control socket; `str` is plain text."""
 
@@ -84,7 +84,7 @@ class DaemonView(Protocol):
         """At most the last so many finished rounds, oldest first."""
         ...
 
-    def sent(self, last: int) -> documents.Sent:
+    def sent(self, last: int) -> answers.Sent:
         """What left this device in at most the last so many rounds."""
         ...
 
@@ -100,7 +100,7 @@ class DaemonView(Protocol):
         """The fields of documents.Generated but the prompt. Raises WorkerError."""
         ...
 
-    async def export(self, folder: str, which: Which) -> documents.Exported:
+    async def export(self, folder: str, which: Which) -> answers.Exported:
         """Write the adapter of one model as a PEFT folder. Raises WorkerError."""
         ...
 
@@ -172,17 +172,17 @@ class _Interface:
 
     async def health(self, _: Request) -> Response:
         health = self._view.status().health
-        return answer(documents.Health(ok=health.ok, reasons=health.reasons), 200 if health.ok else 503)
+        return answer(answers.Health(ok=health.ok, reasons=health.reasons), 200 if health.ok else 503)
 
     async def peers(self, _: Request) -> Response:
         now = self._view.status()
-        return answer(documents.PeersNow(peers=now.neighbours, banned=now.banned))
+        return answer(answers.PeersNow(peers=now.neighbours, banned=now.banned))
 
     async def trust(self, _: Request) -> Response:
         return answer(trust_now(self._view.status(), self._view.rounds(HISTORY)))
 
     async def rounds(self, request: Request) -> Response:
-        return answer(documents.RoundsDone(rounds=self._view.rounds(_last(request))))
+        return answer(answers.RoundsDone(rounds=self._view.rounds(_last(request))))
 
     async def sent(self, request: Request) -> Response:
         return answer(self._view.sent(_last(request)))
@@ -190,7 +190,7 @@ class _Interface:
     async def identity(self, _: Request) -> Response:
         now = self._view.status()
         return answer(
-            documents.Identity(
+            answers.Identity(
                 peer_id=now.peer_id,
                 name=now.name,
                 version=now.version,
@@ -228,18 +228,18 @@ class _Interface:
         return _Counted(stream, lambda: self._watchers.give_back(caller))
 
     async def stop(self, request: Request) -> Response:
-        asked = await _body(request, documents.StopAsked)
+        asked = await _body(request, answers.StopAsked)
         self._view.request_stop(asked.reason)
-        return answer(documents.Stopping(), 202)
+        return answer(answers.Stopping(), 202)
 
     async def generate(self, request: Request) -> Response:
-        asked = await _body(request, documents.GenerateAsked)
+        asked = await _body(request, answers.GenerateAsked)
         with self._job(request):
             texts = await self._view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
-        return answer(msgspec.convert({"prompt": asked.prompt, **texts}, documents.Generated))
+        return answer(msgspec.convert({"prompt": asked.prompt, **texts}, answers.Generated))
 
     async def export(self, request: Request) -> Response:
-        asked = await _body(request, documents.ExportAsked)
+        asked = await _body(request, answers.ExportAsked)
         if not os.path.isabs(asked.folder) or "\0" in asked.folder:  # noqa: PTH117  # a string that no path is made of
             raise UsageError(
                 f"folder: {asked.folder[:200]!r} is not a whole path", "the daemon stands in no folder of yours"
@@ -253,14 +253,14 @@ class _Interface:
             found = await self._view.test_losses()
         names = ("base", "own", "personal", "local", "served")
         losses = {name: bounded(found[name]) for name in names}  # JSON has no infinity
-        return answer(msgspec.convert({**found, **losses}, documents.TestLosses))
+        return answer(msgspec.convert({**found, **losses}, answers.TestLosses))
 
     async def unban(self, request: Request) -> Response:
-        asked = await _body(request, documents.UnbanAsked)
+        asked = await _body(request, answers.UnbanAsked)
         if asked.peer_id not in {banned.peer_id for banned in self._view.status().banned}:
             raise UsageError(f"{asked.peer_id[:60]!r} is not banned", "who is: peerd peers")
         await self._view.lift_ban(PeerId(asked.peer_id))
-        return answer(documents.Unbanned(peer_id=asked.peer_id))
+        return answer(answers.Unbanned(peer_id=asked.peer_id))
 
     @contextlib.contextmanager
     def _job(self, request: Request) -> Iterator[None]:
@@ -329,7 +329,7 @@ def answer(data: Any, status: int = 200) -> Response:
 
 def problem(code: str, message: str, hint: str = "", *, status: int) -> Response:
     """A failure as JSON."""
-    return answer(documents.Failure(error=documents.Problem(code=code, message=message, hint=hint)), status)
+    return answer(answers.Failure(error=answers.Problem(code=code, message=message, hint=hint)), status)
 
 
 async def bounded_body(request: Request, limit: int) -> bytes | None:
@@ -353,8 +353,8 @@ def _caller(request: Request) -> int | None:
 
 def _last(request: Request) -> int:
     last = request.query_params.get("last", "1000")
-    if not re.fullmatch("[0-9]{1,9}", last) or not 1 <= int(last) <= documents.MAX_ROUNDS:
-        raise UsageError(f"last is a number from 1 to {documents.MAX_ROUNDS}")
+    if not re.fullmatch("[0-9]{1,9}", last) or not 1 <= int(last) <= answers.MAX_ROUNDS:
+        raise UsageError(f"last is a number from 1 to {answers.MAX_ROUNDS}")
     return int(last)
 
 

@@ -27,7 +27,7 @@ import msgspec
 
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import Which
-from peerd.control import documents, questions
+from peerd.control import answers, questions
 from peerd.control.credentials import peer_uid
 from peerd.control.questions import Request
 from peerd.errors import (
@@ -78,41 +78,41 @@ class Client:
         """What the daemon is doing."""
         return self._ask(questions.STATUS, Status)
 
-    def health(self) -> documents.Health:
+    def health(self) -> answers.Health:
         """Whether it makes progress, and why not."""
-        return self._ask(questions.HEALTH, documents.Health)
+        return self._ask(questions.HEALTH, answers.Health)
 
     def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
-        return self._ask(questions.PEERS, documents.PeersNow).peers
+        return self._ask(questions.PEERS, answers.PeersNow).peers
 
     def banned(self) -> list[BannedNow]:
         """Peers of which nothing is wanted for now."""
-        return self._ask(questions.PEERS, documents.PeersNow).banned
+        return self._ask(questions.PEERS, answers.PeersNow).banned
 
     def unban(self, peer_id: str) -> None:
         """Lift the ban of a peer. UsageError where it is not banned."""
-        self._ask(questions.unban(peer_id), documents.Unbanned)
+        self._ask(questions.unban(peer_id), answers.Unbanned)
 
-    def trust(self) -> documents.TrustNow:
+    def trust(self) -> answers.TrustNow:
         """The last trust row, with history."""
-        return self._ask(questions.TRUST, documents.TrustNow)
+        return self._ask(questions.TRUST, answers.TrustNow)
 
     def rounds(self, last: int = 1000) -> list[RoundRecord]:
         """Finished rounds, oldest first."""
-        return self._ask(questions.rounds(last), documents.RoundsDone).rounds
+        return self._ask(questions.rounds(last), answers.RoundsDone).rounds
 
     def metrics(self) -> str:
         """Every figure, as Prometheus text."""
         return _text(*self._send(questions.METRICS))
 
-    def sent(self, last: int = 1000) -> documents.Sent:
+    def sent(self, last: int = 1000) -> answers.Sent:
         """What left this device, of the last so many rounds."""
-        return self._ask(questions.sent(last), documents.Sent)
+        return self._ask(questions.sent(last), answers.Sent)
 
-    def identity(self) -> documents.Identity:
+    def identity(self) -> answers.Identity:
         """Peer id and addresses."""
-        return self._ask(questions.IDENTITY, documents.Identity)
+        return self._ask(questions.IDENTITY, answers.Identity)
 
     def paths(self) -> dict[str, str]:
         """Where the daemon's files are."""
@@ -120,21 +120,21 @@ class Client:
 
     def generate(
         self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
-    ) -> documents.Generated:
+    ) -> answers.Generated:
         """The base, own and personal model continue a prompt."""
-        return self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
+        return self._ask(questions.generate(prompt, max_tokens, temperature, seed), answers.Generated)
 
-    def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+    def export(self, folder: str | os.PathLike[str], which: Which = "served") -> answers.Exported:
         """Write the adapter of one model as a PEFT folder; of which, and the files written."""
-        return self._ask(questions.export(folder, which), documents.Exported)
+        return self._ask(questions.export(folder, which), answers.Exported)
 
-    def test(self) -> documents.TestLosses:
+    def test(self) -> answers.TestLosses:
         """Open the test split, for a report."""
-        return self._ask(questions.TEST, documents.TestLosses)
+        return self._ask(questions.TEST, answers.TestLosses)
 
     def stop(self, reason: str = "asked by a client") -> None:
         """Ask the daemon to stop; returns when it has heard it."""
-        self._ask(questions.stop(reason), documents.Stopping)
+        self._ask(questions.stop(reason), answers.Stopping)
 
     def watch(self) -> Iterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
@@ -249,41 +249,41 @@ class AsyncClient:
         """What the daemon is doing."""
         return await self._ask(questions.STATUS, Status)
 
-    async def health(self) -> documents.Health:
+    async def health(self) -> answers.Health:
         """Whether it makes progress, and why not."""
-        return await self._ask(questions.HEALTH, documents.Health)
+        return await self._ask(questions.HEALTH, answers.Health)
 
     async def peers(self) -> list[NeighbourNow]:
         """Everyone of the network that it knows."""
-        return (await self._ask(questions.PEERS, documents.PeersNow)).peers
+        return (await self._ask(questions.PEERS, answers.PeersNow)).peers
 
     async def banned(self) -> list[BannedNow]:
         """Peers of which nothing is wanted for now."""
-        return (await self._ask(questions.PEERS, documents.PeersNow)).banned
+        return (await self._ask(questions.PEERS, answers.PeersNow)).banned
 
     async def unban(self, peer_id: str) -> None:
         """Lift the ban of a peer. UsageError where it is not banned."""
-        await self._ask(questions.unban(peer_id), documents.Unbanned)
+        await self._ask(questions.unban(peer_id), answers.Unbanned)
 
-    async def trust(self) -> documents.TrustNow:
+    async def trust(self) -> answers.TrustNow:
         """The last trust row, with history."""
-        return await self._ask(questions.TRUST, documents.TrustNow)
+        return await self._ask(questions.TRUST, answers.TrustNow)
 
     async def rounds(self, last: int = 1000) -> list[RoundRecord]:
         """Finished rounds, oldest first."""
-        return (await self._ask(questions.rounds(last), documents.RoundsDone)).rounds
+        return (await self._ask(questions.rounds(last), answers.RoundsDone)).rounds
 
     async def metrics(self) -> str:
         """Every figure, as Prometheus text."""
         return _text(*await self._send(questions.METRICS))
 
-    async def sent(self, last: int = 1000) -> documents.Sent:
+    async def sent(self, last: int = 1000) -> answers.Sent:
         """What left this device, of the last so many rounds."""
-        return await self._ask(questions.sent(last), documents.Sent)
+        return await self._ask(questions.sent(last), answers.Sent)
 
-    async def identity(self) -> documents.Identity:
+    async def identity(self) -> answers.Identity:
         """Peer id and addresses."""
-        return await self._ask(questions.IDENTITY, documents.Identity)
+        return await self._ask(questions.IDENTITY, answers.Identity)
 
     async def paths(self) -> dict[str, str]:
         """Where the daemon's files are."""
@@ -291,21 +291,21 @@ class AsyncClient:
 
     async def generate(
         self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
-    ) -> documents.Generated:
+    ) -> answers.Generated:
         """The base, own and personal model continue a prompt."""
-        return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), documents.Generated)
+        return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), answers.Generated)
 
-    async def export(self, folder: str | os.PathLike[str], which: Which = "served") -> documents.Exported:
+    async def export(self, folder: str | os.PathLike[str], which: Which = "served") -> answers.Exported:
         """Write the adapter of one model as a PEFT folder; of which, and the files written."""
-        return await self._ask(questions.export(folder, which), documents.Exported)
+        return await self._ask(questions.export(folder, which), answers.Exported)
 
-    async def test(self) -> documents.TestLosses:
+    async def test(self) -> answers.TestLosses:
         """Open the test split, for a report."""
-        return await self._ask(questions.TEST, documents.TestLosses)
+        return await self._ask(questions.TEST, answers.TestLosses)
 
     async def stop(self, reason: str = "asked by a client") -> None:
         """Ask the daemon to stop; returns when it has heard it."""
-        await self._ask(questions.stop(reason), documents.Stopping)
+        await self._ask(questions.stop(reason), answers.Stopping)
 
     async def watch(self) -> AsyncIterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
@@ -385,7 +385,7 @@ def _text(status: int, body: bytes) -> str:
 
 def _error(body: bytes) -> PeerdError:
     try:
-        found = msgspec.json.decode(body, type=documents.Failure).error
+        found = msgspec.json.decode(body, type=answers.Failure).error
     except UNREADABLE:
         return PeerdError(f"the daemon answered {body[:200]!r}")
     return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)

@@ -35,9 +35,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
+from peerd.control.answers import DashboardOpened
 from peerd.control.api import HOST, answer, bounded_body, page, problem
 from peerd.control.client import require_ours
-from peerd.control.documents import DashboardOpened
 from peerd.control.serve import loopback, serve_on
 from peerd.errors import UsageError
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
-from peerd.control.documents import TrustedPeer, TrustNow, TrustPoint
+from peerd.control.answers import TrustedPeer, TrustNow, TrustPoint
 from peerd.status import RoundRecord, Status
 
 HISTORY = 100  # rounds; more belongs to `peerd rounds`

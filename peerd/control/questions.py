@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from p2pfinetune.names import Which
-from peerd.control import documents
+from peerd.control import answers
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
 
@@ -37,24 +37,24 @@ def sent(last: int) -> Request:
 
 def generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> Request:
     """Three continuations."""
-    asked = documents.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    asked = answers.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
     return Request("POST", "/v1/generate", _body(asked), SLOW_SECONDS)
 
 
 def export(folder: str | os.PathLike[str], which: Which) -> Request:
     """The adapter of one model, into a folder."""
-    asked = documents.ExportAsked(folder=str(target(folder)), which=which)
+    asked = answers.ExportAsked(folder=str(target(folder)), which=which)
     return Request("POST", "/v1/export", _body(asked), SLOW_SECONDS)
 
 
 def unban(peer_id: str) -> Request:
     """Lift a ban."""
-    return Request("POST", "/v1/unban", _body(documents.UnbanAsked(peer_id=peer_id)))
+    return Request("POST", "/v1/unban", _body(answers.UnbanAsked(peer_id=peer_id)))
 
 
 def stop(reason: str) -> Request:
     """End in order."""
-    return Request("POST", "/v1/stop", _body(documents.StopAsked(reason=reason)))
+    return Request("POST", "/v1/stop", _body(answers.StopAsked(reason=reason)))
 
 
 def target(folder: str | os.PathLike[str]) -> Path:
@@ -79,8 +79,8 @@ def target(folder: str | os.PathLike[str]) -> Path:
 
 
 def _last(last: int) -> int:
-    if not 1 <= last <= documents.MAX_ROUNDS:
-        raise UsageError(f"last is a number from 1 to {documents.MAX_ROUNDS}")
+    if not 1 <= last <= answers.MAX_ROUNDS:
+        raise UsageError(f"last is a number from 1 to {answers.MAX_ROUNDS}")
     return last
 
 

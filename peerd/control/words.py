@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from p2pfinetune.data.report import UNKNOWN
 from p2pfinetune.names import PeerId
 from peerd.control import figures
-from peerd.control.documents import FileFate
+from peerd.control.answers import FileFate
 from peerd.control.peer_names import title
 from peerd.control.perplexity import MAX_PERPLEXITY
 from peerd.control.render import printable, share, some

@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.core.circle import circle
 from peerd.core.dice import backoff
 from peerd.core.effects import Admit, AnyEffect, Fetch, Remember
 from peerd.core.events import BlobFetched, FetchFailed, UpdateAdmitted, UpdateRefused
@@ -23,6 +22,7 @@ from peerd.core.limits import (
     REMEMBER_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, Transfer, Update
+from peerd.core.partial_view import circle
 from peerd.core.quota import charged, within_disk
 from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse, throttled
 from peerd.wire.messages import Announcement

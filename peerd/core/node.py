@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
-from peerd.core.circle import chosen_anew
 from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
@@ -45,6 +44,7 @@ from peerd.core.events import (
 from peerd.core.limits import MAX_KNOWN_PEERS, MAX_SEEN, MAX_STANDINGS, REPEAT_SECONDS
 from peerd.core.neighbours import Neighbour, Order, fitting
 from peerd.core.offences import Standing, worth_keeping
+from peerd.core.partial_view import chosen_anew
 from peerd.core.phases import Stopping
 from peerd.core.settings import Settings
 from peerd.core.state import Moved, Node, lifted, needed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from p2pfinetune.names import PeerId
-from peerd.core.circle import awaited, circle, is_live
+from peerd.core.partial_view import awaited, circle, is_live
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Stopping, Training
 from peerd.core.state import Node, is_banned, throttled
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from peerd.core.bucket import Bucket
-from peerd.core.circle import candidates, circle
 from peerd.core.limits import HELD_NEIGHBOURHOODS, QUOTA_BLOBS, QUOTA_BYTES, QUOTA_SECONDS
 from peerd.core.neighbours import Neighbour
+from peerd.core.partial_view import candidates, circle
 from peerd.core.state import Node, discard, put
 
 

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import PeerId, Round
 from peerd.core import fetches
-from peerd.core.circle import awaited, candidates
 from peerd.core.clocks import listening
 from peerd.core.effects import AnyEffect, Collaborate, Note, Publish, Train
 from peerd.core.events import (
@@ -24,6 +23,7 @@ from peerd.core.events import (
     WorkerStarted,
 )
 from peerd.core.limits import MAX_MERGE_DEATHS, OWN_A_SECOND, OWN_BURST, REPEAT_SECONDS
+from peerd.core.partial_view import awaited, candidates
 from peerd.core.patience import exhausted, judged, why_rest
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Training
 from peerd.core.state import Moved, Node, discard, put

@@ -57,9 +57,9 @@ from peerd.store.port import Store
 from peerd.wire.addresses import addresses_of
 from peerd.wire.keys import PeerKey, load_group_key
 from peerd.wire.traits import Traits
-from peerd.worker.life import child_command, child_environment
 from peerd.worker.messages import Open, Opened
-from peerd.worker.parent import Worker
+from peerd.worker.process import child_command, child_environment
+from peerd.worker.supervisor import Worker
 
 KIB: Final = 1024
 SWITCH_SECONDS: Final = 0.0002  # Python's 5 ms let a busy loop starve the network thread forty-fold

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.control.documents import Sent, SentRow, SentUpdate
+from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.core.state import Node, needed
 from peerd.daemon.journal import Journal
 from peerd.daemon.link import Network

@@ -83,7 +83,7 @@ from peerd.worker.messages import (
     UpdateFile,
     Withheld,
 )
-from peerd.worker.parent import Worker
+from peerd.worker.supervisor import Worker
 
 _log = logging.getLogger("peerd.perform")
 

@@ -21,7 +21,7 @@ from peerd.machine.apart import apart
 from peerd.machine.file_signs import signs as system_signs
 from peerd.status import TextNow
 from peerd.worker.messages import JobFailed, ReadAgain, Reread
-from peerd.worker.parent import Worker
+from peerd.worker.supervisor import Worker
 
 LOOK_SECONDS = 30.0  # between two looks where the system gives no signs
 UNTOLD_SECONDS = 300.0  # and where it does

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
-from peerd.control.documents import Exported as ExportedFolder
-from peerd.control.documents import Sent
+from peerd.control.answers import Exported as ExportedFolder
+from peerd.control.answers import Sent
 from peerd.core.events import BanLifted
 from peerd.daemon.journal import Journal
 from peerd.daemon.ledger import sent_document
@@ -29,7 +29,7 @@ from peerd.worker.messages import (
     JobFailed,
     TestLosses,
 )
-from peerd.worker.parent import Worker, as_error
+from peerd.worker.supervisor import Worker, as_error
 
 Wanted = TypeVar("Wanted", bound=AnyAnswer)
 

@@ -72,7 +72,7 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
 async def measured(members: list[Member], folder: Path, console: Console) -> dict[str, Measured]:
     """Every model on text that no peer has."""
     console.print("measuring every model on text that no peer has", soft_wrap=True)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.life
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see peerd.worker.process
     tests = {member.name: member.test for member in members}
     return await asyncio.to_thread(measure_all, tests, {name: folder / ADAPTERS / name for name in tests})
 

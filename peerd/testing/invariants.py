@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from peerd.core import dials
-from peerd.core.circle import awaited
 from peerd.core.effects import Admit, AnyEffect, Collaborate, Dial, Fetch, Forget, Publish, Train
 from peerd.core.fetches import running
 from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN, MAX_STANDINGS
 from peerd.core.neighbours import Neighbour
+from peerd.core.partial_view import awaited
 from peerd.core.phases import Collecting, Resting, Starting, Stopping, Training
 from peerd.core.quota import held_at_most
 from peerd.core.state import Node, is_banned, needed

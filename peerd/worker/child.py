@@ -24,7 +24,7 @@ from p2pfinetune.system.path_names import shown
 from peerd.errors import PeerdError
 from peerd.machine import faults
 from peerd.machine.orphans import die_with_parent
-from peerd.worker import memory, pipes
+from peerd.worker import framing, ram_limit
 from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
     AnyAnswer,
@@ -69,7 +69,7 @@ class Child:
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, make_jobs: MakeJobs) -> None:
         self._incoming, self._outgoing = incoming, outgoing
-        self._wire = pipes.jobs()
+        self._wire = framing.jobs()
         self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
         self._later: deque[AnyJob] = deque()
         self._said_progress = 0.0
@@ -97,7 +97,7 @@ class Child:
         try:
             while (job := self._wire.read(self._incoming)) is not None:
                 self._arrived.put(job)
-        except pipes.GarbledError as error:
+        except framing.GarbledError as error:
             print(f"worker: {error}", file=sys.stderr, flush=True)  # noqa: T201  # the log is standard error here
         os._exit(EXIT_PARENT_GONE)
 
@@ -110,7 +110,7 @@ class Child:
         except (LearningError, PeerdError) as error:
             return JobFailed(id=job.id, code=type(error).__name__, message=_lines(error), hint=shown(error.hint))
         except Exception as error:
-            if memory.is_lack_of(error):
+            if ram_limit.is_lack_of(error):
                 give_up(self._allowed if type(error).__name__ != "OutOfMemoryError" else f": {error}"[:200])
             if isinstance(error, OSError):  # no mistake of ours, so without a traceback
                 hint = f"look at the disk of {shown(str(error.filename))}"
@@ -126,8 +126,8 @@ class Child:
 
     def _hold(self, job: Open) -> None:
         """Torch is not loaded yet, so that the limit is there before anything big is."""
-        mib = memory.limit_mib(job.config.get("worker_memory", 0))
-        if memory.hold_to(mib):
+        mib = ram_limit.limit_mib(job.config.get("worker_memory", 0))
+        if ram_limit.hold_to(mib):
             self._allowed = f"; it may take {mib} MiB: --worker-memory"
 
     def _between(self, quick: tuple[type[AnyJob], ...]) -> None:
@@ -158,7 +158,7 @@ class Child:
             os._exit(EXIT_PARENT_GONE)
 
 
-def framed(wire: pipes.Wire[AnyJob], answer: AnyAnswer) -> bytes:
+def framed(wire: framing.Wire[AnyJob], answer: AnyAnswer) -> bytes:
     """The frame of an answer; of one that cannot be sent, that its job failed. A note of progress is left out then."""
     try:
         return wire.pack(answer)

@@ -41,7 +41,7 @@ from peerd.testing.store import MemoryBlobs
 from peerd.wire.envelope import open_announcement, seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement
-from peerd.worker import parent
+from peerd.worker import supervisor
 from peerd.worker.jobs import Jobs
 from peerd.worker.messages import Close, Closed
 
@@ -66,7 +66,7 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class NearLife:
-    """`peerd.worker.life.Life` with the worker in the same process."""
+    """`peerd.worker.process.Life` with the worker in the same process."""
 
     pid, working_on, signs = 0, None, 0
 
@@ -147,7 +147,7 @@ class Neighbour:
 
 
 async def live(order: Order) -> None:
-    parent.Life = NearLife
+    supervisor.Life = NearLife
     shell.TICK_SECONDS = 0.05
     paths = Paths.of(Path(order.home))
     config = Config(
@@ -180,7 +180,7 @@ async def live(order: Order) -> None:
     )
     with hold(paths.lock, version="test", socket=paths.socket):
         daemon = Daemon(paths, config, lambda _: ready.set(), outside)
-        daemon._journal._pauses = parent.Pauses(first=0.01)
+        daemon._journal._pauses = supervisor.Pauses(first=0.01)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run())
             others = []

@@ -47,7 +47,7 @@ from peerd.testing.invariants import broken
 from peerd.testing.network import Faults, MemoryNetwork, MemoryTransport, _Gossip
 from peerd.testing.store import MemoryBlobs
 from peerd.wire.keys import PeerKey
-from peerd.worker import parent
+from peerd.worker import supervisor
 from peerd.worker.messages import JobFailed
 from tests.crash.light import NearLife
 from tests.fuzz.announcements import EPOCH, Mouth
@@ -117,7 +117,7 @@ class Device:
                 collect_seconds=5.0, patience=100_000, name=f"honest {self.lives}",
             )  # fmt: skip
             self.daemon = daemon = Daemon(self.paths, config, lambda _: self.ready.set(), self.world.outside())
-            daemon._journal._pauses = daemon._worker._pauses = parent.Pauses(first=0.5)
+            daemon._journal._pauses = daemon._worker._pauses = supervisor.Pauses(first=0.5)
             try:
                 await daemon.run()
             except* Unforeseen as group:
@@ -376,7 +376,7 @@ class SlowLife(NearLife):
             async with asyncio.timeout(seconds):
                 await self.ended.wait()
         if self.ended.is_set():
-            raise parent.WorkerError("the worker process has ended")
+            raise supervisor.WorkerError("the worker process has ended")
         try:
             return await super().call(job, on_progress)
         except FileNotFoundError as error:  # a blob that was forgotten meanwhile; the real worker answers likewise
@@ -406,7 +406,7 @@ def without_threads() -> Iterator[None]:
     """Nothing of a daemon waits for anything but the loop's clock."""
     with ExitStack() as changed:
         for target, name, value in (
-            (parent, "Life", SlowLife), (journal.Journal, "_in_thread", in_turn), (daemon_module, "serve", unserved),
+            (supervisor, "Life", SlowLife), (journal.Journal, "_in_thread", in_turn), (daemon_module, "serve", unserved),
             (daemon_module, "apart", inline), (machine_watch, "apart", inline), (text_watch, "apart", inline),
             (loop_watch, "BEAT_SECONDS", 5.0),
         ):  # fmt: skip

@@ -12,7 +12,7 @@ import msgspec
 
 from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
-from peerd.worker import messages, pipes
+from peerd.worker import framing, messages
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
 
@@ -32,11 +32,11 @@ class Pipe(io.BytesIO):
 
 def run_pipe(data: bytes) -> None:
     """Both ways of reading see the same messages of either family, and end at the first bytes that are none."""
-    wire: Any = pipes.jobs() if data[:1] < b"\x80" else pipes.answers()
+    wire: Any = framing.jobs() if data[:1] < b"\x80" else framing.answers()
     family = messages.AnyJob if data[:1] < b"\x80" else messages.AnyAnswer
     pipe = Pipe(data[1:])
     found = drained(lambda: wire.read(pipe))
-    assert pipe.asked <= pipes.MAX_FRAME_BYTES
+    assert pipe.asked <= framing.MAX_FRAME_BYTES
     stream = asyncio.StreamReader(loop=_loop())
     stream.feed_data(data[1:])
     stream.feed_eof()
@@ -44,7 +44,7 @@ def run_pipe(data: bytes) -> None:
     assert [wire.pack(message) for message in again] == [wire.pack(message) for message in found]
     for message in found:
         assert isinstance(message, family)
-        assert wire.pack(wire.unpack(wire.pack(message)[pipes.LENGTH_BYTES :])) == wire.pack(message)
+        assert wire.pack(wire.unpack(wire.pack(message)[framing.LENGTH_BYTES :])) == wire.pack(message)
 
 
 @cache
@@ -59,7 +59,7 @@ def drained(read: Callable[[], Any]) -> list[Any]:
     try:
         while (message := read()) is not None:
             found.append(message)
-    except pipes.GarbledError:
+    except framing.GarbledError:
         pass
     return found
 
@@ -95,13 +95,13 @@ def pipe_seeds() -> Iterator[bytes]:
                         loss_trust=None, guard_base=1.0, guard_own=1.0, guard_personal=1.0, guard_local=None),
         messages.ReadAgain(id=1, changed=True, fingerprint="f", report=["a"]),
     ]  # fmt: skip
-    for head, wire, family in ((b"\0", pipes.jobs(), jobs), (b"\xff", pipes.answers(), answers)):
+    for head, wire, family in ((b"\0", framing.jobs(), jobs), (b"\xff", framing.answers(), answers)):
         packed = [wire.pack(message) for message in family]
         yield from (head + one for one in packed)
         yield head + b"".join(packed)[:900]
         yield head + packed[-1] + b"OMP: Warning #96"
-        yield head + (pipes.MAX_FRAME_BYTES + 1).to_bytes(4, "big")
-        yield head + pipes.MAX_FRAME_BYTES.to_bytes(4, "big")
+        yield head + (framing.MAX_FRAME_BYTES + 1).to_bytes(4, "big")
+        yield head + framing.MAX_FRAME_BYTES.to_bytes(4, "big")
     yield b"\0\0\0\0\x11\x83\xa4type\xa5Close\xa2id\1\xa1x\xa1\xff"  # text that is no UTF-8
 
 

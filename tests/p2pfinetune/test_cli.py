@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfinetune.cli import documents, main
+from p2pfinetune.cli import answers, main
 from p2pfinetune.cli.compare import GROUPS
 from p2pfinetune.cli.entry import again
 from p2pfinetune.cli.progress import LINE_SECONDS, Lines, Step
@@ -135,7 +135,7 @@ def test_a_simulation_as_json_is_one_document_and_goes_on_where_it_ended(
 
     assert first == second
     assert (first["schema_version"], first["command"], first["status"]) == (1, "simulate", "ok")
-    found = msgspec.convert(first["data"], documents.Simulated)
+    found = msgspec.convert(first["data"], answers.Simulated)
     assert [peer.name for peer in found.peers] == ["ann", "bob"]
     assert "seed = 3" in (tmp_path / "run" / "config.toml").read_text()
     assert "max_share = 0.25" in (tmp_path / "run" / "config.toml").read_text()
@@ -257,7 +257,7 @@ def test_an_ablation_is_a_summary_for_each_value_and_one_table(
     arguments = ["reproduce", "languages", "--schemes", "local,fedavg", "--seeds", "1", "--ablate", "rank"]
 
     assert main([*arguments, "--out", str(tmp_path), "--json"]) == 0
-    found = msgspec.convert(json.loads(capsys.readouterr().out)["data"], documents.Ablated)
+    found = msgspec.convert(json.loads(capsys.readouterr().out)["data"], answers.Ablated)
     assert [variant.name for variant in found.variants] == ["rank-2", "rank-4", "rank-8", "rank-16"]
 
     assert main([*arguments, "--out", str(tmp_path)]) == 0

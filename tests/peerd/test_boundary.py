@@ -178,8 +178,8 @@ ROOT = Path(__file__).parents[2]
 TASKS_OF_THEIR_OWN = {
     "peerd/machine/boundary.py": 2,  # the boundary itself
     "peerd/daemon/shell.py": 2,  # each effect, and the tick
-    "peerd/worker/parent.py": 2,  # within the task `worker`
-    "peerd/worker/life.py": 1,  # likewise
+    "peerd/worker/supervisor.py": 2,  # within the task `worker`
+    "peerd/worker/process.py": 1,  # likewise
     "peerd/discovery/bootstrap.py": 1,  # within `discovery bootstrap`
     "peerd/control/serve.py": 1,  # within `control interface`
     "peerd/daemon/text_watch.py": 1,  # within `text watch`

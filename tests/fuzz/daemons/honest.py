@@ -28,7 +28,7 @@ from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.muxer import GuardedYamux
 from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Connected, Disconnected, Down
-from peerd.worker import parent
+from peerd.worker import supervisor
 from peerd.worker.messages import TrainSteps
 from tests.crash.light import NearLife
 from tests.fuzz.daemons.inject import Injector
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--inject", type=int)
     chosen = parser.parse_args()
     Watched.events = os.open(chosen.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    parent.Life = CalmLife
+    supervisor.Life = CalmLife
     paths = Paths.of(chosen.home)
 
     def transport(key, network, shelf, config):

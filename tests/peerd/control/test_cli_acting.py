@@ -17,7 +17,7 @@ from peerd.cli.app import COMMANDS
 from peerd.cli.options import documented
 from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config
-from peerd.control import documents
+from peerd.control import answers
 from peerd.errors import NotHealthy, StoreError, TransportError, UsageError
 from peerd.machine import lock
 from peerd.machine.paths import Paths
@@ -71,7 +71,7 @@ def test_stop_waits_until_the_daemon_has_ended(daemon: Any, say: Any, view: Any)
     code, out, _ = say("stop", "--home", daemon.paths.home, "--json")
 
     assert code == 0
-    assert msgspec.convert(json.loads(out)["data"], documents.Stopped).stopped
+    assert msgspec.convert(json.loads(out)["data"], answers.Stopped).stopped
     assert lock.holder(daemon.paths.lock) is None
     assert say("stop", "--home", daemon.paths.home)[0] == 3
 
@@ -446,7 +446,7 @@ def test_a_start_that_nobody_elsewhere_can_reach_says_so(home: Path, text: Path,
 
 def test_start_as_a_document(home: Path, text: Path, say: Any, started: Started) -> None:
     code, out, _ = say("start", "--home", home, "--data", text, "--json")
-    data = msgspec.convert(json.loads(out)["data"], documents.Started)
+    data = msgspec.convert(json.loads(out)["data"], answers.Started)
 
     assert code == 0
     assert (data.name, data.home, data.log) == ("alice", str(home), None)

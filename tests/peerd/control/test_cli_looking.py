@@ -15,10 +15,10 @@ import pytest
 
 from p2pfinetune.names import PeerId
 from p2pfinetune.system import interpreter
-from peerd.cli import main, show
+from peerd.cli import display, main
 from peerd.cli.app import COMMANDS, NAMES
 from peerd.cli.output import OF_A_HOME, in_home
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.questions import Request
 from peerd.control.render import when
@@ -64,7 +64,7 @@ def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: 
         "command": command,
         "status": "ok",
     }
-    msgspec.convert(found["data"], documents.DATA[command])
+    msgspec.convert(found["data"], answers.DATA[command])
 
 
 @pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "sent", "id", "paths"])
@@ -388,7 +388,7 @@ def test_copies_and_offenders_are_pointed_at(capsys: pytest.CaptureFixture[str])
     usual |= {"bytes_in": 0, "bytes_out": 0, "refused": {}}
     bob = NeighbourNow(peer_id=PeerId("12D3KooWbob"), name="bob", **usual)
     eve = NeighbourNow(peer_id=PeerId("12D3KooWeve"), name="eve", standing="throttled", copy_of=bob.peer_id, **usual)
-    show.peers([bob, eve], [])
+    display.peers([bob, eve], [])
     lines = capsys.readouterr().out.splitlines()
 
     assert lines[1].split()[-2:] == ["none", "none"]

@@ -17,7 +17,7 @@ from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.splits import SPLITS
 from peerd.cli import main
-from peerd.control.documents import TextRead
+from peerd.control.answers import TextRead
 from peerd.machine.paths import Paths
 from peerd.wire.keys import PeerKey
 from tests.p2pfinetune.foreign_texts import page

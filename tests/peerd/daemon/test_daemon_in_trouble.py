@@ -14,7 +14,7 @@ from peerd.machine import shortages as machine_watch
 from peerd.pacing import Pauses
 from peerd.store.blobs import FileBlobs
 from peerd.store.sqlite import SqliteStore
-from peerd.worker.parent import Deadlines
+from peerd.worker.supervisor import Deadlines
 
 
 def address_of(running):

@@ -10,9 +10,9 @@ import pytest
 
 from p2pfinetune.names import PeerId
 from peerd.pacing import Pauses
-from peerd.worker.life import child_environment
 from peerd.worker.messages import Open
-from peerd.worker.parent import Worker
+from peerd.worker.process import child_environment
+from peerd.worker.supervisor import Worker
 
 NO_PAUSE = Pauses(first=0.0)
 

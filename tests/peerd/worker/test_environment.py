@@ -1,6 +1,6 @@
 """What the worker's process is told by its environment."""
 
-from peerd.worker.life import child_environment
+from peerd.worker.process import child_environment
 
 
 def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise() -> None:

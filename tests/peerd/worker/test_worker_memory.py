@@ -11,10 +11,10 @@ import pytest
 from peerd.config import Config
 from peerd.errors import WorkerError
 from peerd.pacing import Pauses
-from peerd.worker import memory
-from peerd.worker.life import child_command, child_environment, describe
+from peerd.worker import ram_limit
 from peerd.worker.messages import Generate, Open
-from peerd.worker.parent import Worker
+from peerd.worker.process import child_command, child_environment, describe
+from peerd.worker.supervisor import Worker
 
 
 def say(prompt):
@@ -96,10 +96,10 @@ def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_a
 
 
 def test_what_is_not_said_is_a_share_of_the_machine():
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / memory.MIB
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ram_limit.MIB
 
-    assert memory.limit_mib(512) == 512
-    assert memory.limit_mib(0) == pytest.approx(0.75 * physical, rel=0.01)
+    assert ram_limit.limit_mib(512) == 512
+    assert ram_limit.limit_mib(0) == pytest.approx(0.75 * physical, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_end_for_lack_of_memory_is_told_as_that(code, last_line, told):
 
 
 def test_lack_of_memory_is_known_in_all_its_words():
-    assert memory.is_lack_of(MemoryError())
-    assert memory.is_lack_of(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert memory.is_lack_of(ImportError("x.so: failed to map segment from shared object"))
-    assert not memory.is_lack_of(RuntimeError("surprise"))
+    assert ram_limit.is_lack_of(MemoryError())
+    assert ram_limit.is_lack_of(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert ram_limit.is_lack_of(ImportError("x.so: failed to map segment from shared object"))
+    assert not ram_limit.is_lack_of(RuntimeError("surprise"))

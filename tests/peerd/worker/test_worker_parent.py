@@ -11,7 +11,7 @@ from p2pfinetune.names import Round
 from peerd.errors import UsageError, WorkerError
 from peerd.pacing import Pauses
 from peerd.worker.messages import Generate, Generated, JobFailed, Reread, TrainSteps
-from peerd.worker.parent import Deadlines, Silence
+from peerd.worker.supervisor import Deadlines, Silence
 
 
 def say(prompt, max_tokens=1):

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.system import interpreter
 from peerd.errors import WorkerError
-from peerd.worker import memory, pipes
+from peerd.worker import framing, ram_limit
 from peerd.worker.messages import AnyAnswer, AnyJob, Progress
 
 OnProgress = Callable[[Progress], None]
@@ -49,7 +49,7 @@ class Life:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._jobs, self._answers = pipes.jobs(), pipes.answers()
+        self._jobs, self._answers = framing.jobs(), framing.answers()
         self._waiting: dict[int, Waiting] = {}
         self._room = asyncio.Semaphore(PENDING_JOBS)
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
@@ -75,7 +75,7 @@ class Life:
             )
         except OSError as error:  # no memory, no process or no descriptor is left
             raise WorkerError(f"it cannot be started: {error.strerror or error}") from error
-        memory.offer_first(process.pid)
+        ram_limit.offer_first(process.pid)
         return cls(process)
 
     @property
@@ -146,7 +146,7 @@ class Life:
         try:
             while (answer := await self._answers.read_async(stream)) is not None:
                 self._deliver(answer)
-        except pipes.GarbledError as error:
+        except framing.GarbledError as error:
             self._lines.append(str(error))
             _log.warning("the worker wrote something that is no answer: %s", error)
             self.kill()
@@ -187,7 +187,7 @@ def describe(returncode: int | None, last_line: str) -> str:
     """Why a process ended, in words."""
     if returncode == EXIT_OUT_OF_MEMORY:
         return last_line if last_line.startswith("out of memory") else "out of memory"
-    if returncode and memory.TOLD_BY_NATIVE_CODE.search(last_line):
+    if returncode and ram_limit.TOLD_BY_NATIVE_CODE.search(last_line):
         return f"out of memory: {last_line}"
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name

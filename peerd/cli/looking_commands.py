@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from peerd.cli import show
-from peerd.cli.everywhere import AsJson, Home
+from peerd.cli import display
+from peerd.cli.common_options import AsJson, Home
 from peerd.cli.named import chosen
 from peerd.cli.output import finish
-from peerd.cli.quick import look
-from peerd.control import documents
+from peerd.cli.without_typer import look
+from peerd.control import answers
 from peerd.control.client import Client
 
 
@@ -51,31 +51,31 @@ def trust(
     with Client(home) as client:
         found = client.trust()
     shown = _chosen(found, peer) if peer else found
-    finish("trust", shown, as_json, lambda: show.one_trusted(shown) if peer else show.trust(shown))
+    finish("trust", shown, as_json, lambda: display.one_trusted(shown) if peer else display.trust(shown))
 
 
 def rounds(
-    last: Annotated[int, typer.Option("--last", min=1, max=documents.MAX_ROUNDS, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=answers.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """List finished rounds: losses, perplexity, whether the merge was taken, and why not."""
     with Client(home) as client:
         found = client.rounds(last)
-    finish("rounds", documents.RoundsDone(rounds=found), as_json, lambda: show.rounds(found))
+    finish("rounds", answers.RoundsDone(rounds=found), as_json, lambda: display.rounds(found))
 
 
 def sent(
-    last: Annotated[int, typer.Option("--last", min=1, max=documents.MAX_ROUNDS, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=answers.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what left this device: updates, bytes, to whom, and what they betray at most."""
     with Client(home) as client:
         found = client.sent(last)
-    finish("sent", found, as_json, lambda: show.sent(found))
+    finish("sent", found, as_json, lambda: display.sent(found))
 
 
-def _chosen(found: documents.TrustNow, asked: str) -> documents.TrustNow:
+def _chosen(found: answers.TrustNow, asked: str) -> answers.TrustNow:
     peer_id = chosen(asked, [(peer.name, peer.peer_id) for peer in found.row], "in my last trust row")
     return msgspec.structs.replace(found, row=[peer for peer in found.row if peer.peer_id == peer_id])

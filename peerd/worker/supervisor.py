@@ -19,7 +19,6 @@ from peerd.errors import PeerdError, UsageError, WorkerError
 from peerd.machine import faults
 from peerd.pacing import Pauses
 from peerd.status import WorkerNow
-from peerd.worker.life import Life, OnProgress
 from peerd.worker.messages import (
     AdmitUpdate,
     AnyAnswer,
@@ -39,6 +38,7 @@ from peerd.worker.messages import (
     Stepped,
     TrainSteps,
 )
+from peerd.worker.process import Life, OnProgress
 
 STATES: Final[Mapping[type[AnyJob], str]] = {
     Open: "starting",

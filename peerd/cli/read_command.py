@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from peerd import config_file
-from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say, say_bold
-from peerd.control.documents import TextRead
+from peerd.control.answers import TextRead
 from peerd.control.words import fate, text_not_used, text_used
 from peerd.errors import UsageError
 from peerd.machine.paths import Paths, absolute

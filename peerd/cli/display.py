@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pfinetune.names import PeerId
 from peerd.cli.output import facts, in_home, say, say_bold, table
-from peerd.control import documents, figures, merges
+from peerd.control import answers, figures, merges
 from peerd.control.peer_names import OTHERS, cell, mine, shown, title, told_apart
 from peerd.control.perplexity import perplexity
 from peerd.control.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
@@ -150,7 +150,7 @@ def _known_peers(found: list[NeighbourNow]) -> None:
     )
 
 
-def trust(found: documents.TrustNow) -> None:
+def trust(found: answers.TrustNow) -> None:
     """My trust row with what it rests on, and where it was not taken, what my model is made of instead."""
     if found.round is None:
         say("Nothing merged yet: trust is worked out at the end of a round.")
@@ -173,7 +173,7 @@ def trust(found: documents.TrustNow) -> None:
         _row(found.row, names, {peer.peer_id: peer.taken_weight for peer in found.row}, "")
 
 
-def _row(row: list[documents.TrustedPeer], names: dict[PeerId, str], weights: dict[PeerId, float], said: str) -> None:
+def _row(row: list[answers.TrustedPeer], names: dict[PeerId, str], weights: dict[PeerId, float], said: str) -> None:
     width = max(columns_of(name) for name in names.values())
     for peer in row:
         if not (weight := weights[peer.peer_id]) and peer.update_age_seconds is None:
@@ -192,7 +192,7 @@ def _row(row: list[documents.TrustedPeer], names: dict[PeerId, str], weights: di
         say(f"  {line}".rstrip())
 
 
-def _guard_sentence(found: documents.TrustNow) -> str:
+def _guard_sentence(found: answers.TrustNow) -> str:
     losses = f"guard loss {_loss(found.guard_own)} before, {_loss(found.guard_personal)} after"
     weighed = [peer for peer in found.row if peer.weight > 0.0]
     if len(weighed) < 2:
@@ -202,7 +202,7 @@ def _guard_sentence(found: documents.TrustNow) -> str:
     return f"The merge was not taken ({printable(found.reason) or 'the guard gave no reason'}): {losses}."
 
 
-def one_trusted(found: documents.TrustNow) -> None:
+def one_trusted(found: answers.TrustNow) -> None:
     """One entry of the row, with its history."""
     (peer,) = found.row
     say_bold(
@@ -219,7 +219,7 @@ def one_trusted(found: documents.TrustNow) -> None:
         say(f"  round {point.round:>5}  {share(point.weight):>5}  {bar(point.weight, BAR_WIDTH)}{said}".rstrip())
 
 
-def _taken(found: documents.TrustNow) -> str:
+def _taken(found: answers.TrustNow) -> str:
     """Where there was a merge that was not."""
     return f", which was not taken ({printable(found.reason)})" if found.merges.refused and not found.accepted else ""
 
@@ -242,7 +242,7 @@ def rounds(found: list[RoundRecord]) -> None:
     table(columns, [_round_row(record) for record in found])
 
 
-def sent(found: documents.Sent) -> None:
+def sent(found: answers.Sent) -> None:
     """Updates, then bytes by round and peer."""
     since, total = when(found.since_unix), found.total
     say_bold(f"{some(total.publications, 'update')}, {size(total.bytes)} to {some(total.peers, 'peer')} since {since}")
@@ -258,7 +258,7 @@ def sent(found: documents.Sent) -> None:
     table(columns, [_sent_row(row, made.get(row.round) if row.round else None) for row in found.rows])
 
 
-def _sent_row(row: documents.SentRow, made: documents.SentUpdate | None) -> tuple[object, ...]:
+def _sent_row(row: answers.SentRow, made: answers.SentUpdate | None) -> tuple[object, ...]:
     announced = dt.datetime.fromtimestamp(made.unix).astimezone().strftime("%m-%d %H:%M:%S") if made else NOTHING
     spent = "no noise" if made and not made.noise else f"{made.epsilon:.3g}" if made and made.epsilon else NOTHING
     who = cell(row.name) if row.peer_id else OTHERS
@@ -277,7 +277,7 @@ def _round_row(record: RoundRecord) -> tuple[object, ...]:
     return (record.round, ended, record.loss_train, *perplexities, *alike)
 
 
-def identity(found: documents.Identity) -> None:
+def identity(found: answers.Identity) -> None:
     """Who I am and how others reach me."""
     say(found.peer_id)
     facts(
@@ -295,7 +295,7 @@ def identity(found: documents.Identity) -> None:
         say(f"  {sentence}")
 
 
-def _labels(row: list[documents.TrustedPeer]) -> dict[PeerId, str]:
+def _labels(row: list[answers.TrustedPeer]) -> dict[PeerId, str]:
     names = told_apart({peer.peer_id: peer.name for peer in row})
     return names | {peer.peer_id: mine(peer.name) for peer in row if peer.is_me}
 

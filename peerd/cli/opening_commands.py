@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.client import Client, find_socket
 from peerd.errors import UsageError
 from peerd.machine.paths import Paths, absolute
@@ -29,13 +29,13 @@ def dashboard(
         client.status()
     from peerd.control.dashboard_proxy import run
 
-    def opened(data: documents.DashboardOpened) -> None:
+    def opened(data: answers.DashboardOpened) -> None:
         finish("dashboard", data, as_json, lambda: _invite(data))
 
     run(find_socket(Paths.of(home)), port=port, browse=browse and not as_json, opened=opened)
 
 
-def _invite(data: documents.DashboardOpened) -> None:
+def _invite(data: answers.DashboardOpened) -> None:
     from peerd.control.dashboard_proxy import TUNNEL
 
     say(f"The dashboard is at  {data.url}")
@@ -51,7 +51,7 @@ def demo(
     ] = 6,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=1, max=documents.MAX_ROUNDS, help="Rounds each.", show_default="8"),
+        typer.Option("--rounds", min=1, max=answers.MAX_ROUNDS, help="Rounds each.", show_default="8"),
     ] = None,
     trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
     data: Annotated[
@@ -59,7 +59,7 @@ def demo(
         typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer, of which some is held out."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=documents.MAX_SEED, help="Of the text dealt and of training.")
+        int, typer.Option("--seed", min=0, max=answers.MAX_SEED, help="Of the text dealt and of training.")
     ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,

@@ -12,10 +12,10 @@ import typer
 
 from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
-from peerd.cli.everywhere import AsJson, Home
+from peerd.cli.common_options import AsJson, Home
 from peerd.cli.named import chosen
 from peerd.cli.output import complain, finish, in_home, say, say_bold
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.peer_names import shown
 from peerd.control.questions import target
@@ -50,7 +50,7 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
             raise PeerdError(f"the daemon has not ended within {STOP_SECONDS:.0f} s", force)
         time.sleep(LOOK_SECONDS)
     seconds = round(time.monotonic() - begun, 2)
-    data = documents.Stopped(stopped=True, seconds=seconds)
+    data = answers.Stopped(stopped=True, seconds=seconds)
     finish("stop", data, as_json, lambda: say(in_home(_GO_ON.format(seconds=seconds), home)))
 
 
@@ -73,17 +73,17 @@ def unban(
         client.unban(found)
     name = shown(banned[PeerId(found)])
     lifted = f"The ban of {found} is lifted" + (f": it calls itself {name}" if name else "")
-    finish("unban", documents.Unbanned(peer_id=found), as_json, lambda: say(lifted))
+    finish("unban", answers.Unbanned(peer_id=found), as_json, lambda: say(lifted))
 
 
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=documents.MAX_NEW_TOKENS)] = 64,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=answers.MAX_NEW_TOKENS)] = 64,
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=documents.MAX_TEMPERATURE, help="0: always the likeliest token.")
+        float, typer.Option(min=0.0, max=answers.MAX_TEMPERATURE, help="0: always the likeliest token.")
     ] = 0.8,
     seed: Annotated[
-        int, typer.Option(min=documents.MIN_SEED, max=documents.MAX_SEED, help="The same seed gives the same text.")
+        int, typer.Option(min=answers.MIN_SEED, max=answers.MAX_SEED, help="The same seed gives the same text.")
     ] = 0,
     home: Home = None,
     as_json: AsJson = False,
@@ -132,7 +132,7 @@ def _check_target(where: Path, force: bool) -> None:
         raise UsageError(f"cannot write in the folder {above}", "look at its rights, or choose another")
 
 
-def _generated(found: documents.Generated) -> None:
+def _generated(found: answers.Generated) -> None:
     known = [("base", found.base), ("own", found.own), ("personal", found.personal)]
     for name, text in [
         *known,
@@ -143,7 +143,7 @@ def _generated(found: documents.Generated) -> None:
         say()
 
 
-def _exported(data: documents.Exported) -> None:
+def _exported(data: answers.Exported) -> None:
     say_bold(f"{MODELS.get(data.which, data.which).capitalize()} is in {data.folder}")
     for file in data.files:
         say(f"  {file}")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from peerd.cli import show
+from peerd.cli import display
 from peerd.cli.output import facts, finish, say
-from peerd.control import documents
+from peerd.control import answers
 from peerd.control.client import Client, find_socket
 from peerd.errors import NotHealthy
 from peerd.machine.paths import Paths
@@ -48,20 +48,20 @@ def _status(home: Path | None) -> Any:
         return client.status()
 
 
-def _peers(home: Path | None) -> documents.PeersNow:
+def _peers(home: Path | None) -> answers.PeersNow:
     with Client(home) as client:
         now = client.status()
-        return documents.PeersNow(peers=now.neighbours, banned=now.banned)
+        return answers.PeersNow(peers=now.neighbours, banned=now.banned)
 
 
-def _identity(home: Path | None) -> documents.Identity:
+def _identity(home: Path | None) -> answers.Identity:
     with Client(home) as client:
         return client.identity()
 
 
-def _metrics(home: Path | None) -> documents.Metrics:
+def _metrics(home: Path | None) -> answers.Metrics:
     with Client(home) as client:
-        return documents.Metrics(text=client.metrics())
+        return answers.Metrics(text=client.metrics())
 
 
 def _paths(home: Path | None) -> dict[str, str]:
@@ -70,9 +70,9 @@ def _paths(home: Path | None) -> dict[str, str]:
 
 
 LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any, Path | None], None]]] = {
-    "status": (_status, show.status),
-    "peers": (_peers, lambda found, home: show.peers(found.peers, found.banned, home)),
-    "id": (_identity, lambda found, _: show.identity(found)),
+    "status": (_status, display.status),
+    "peers": (_peers, lambda found, home: display.peers(found.peers, found.banned, home)),
+    "id": (_identity, lambda found, _: display.identity(found)),
     "metrics": (_metrics, lambda found, _: say(found.text.rstrip("\n"))),
     "paths": (_paths, lambda found, _: facts(list(found.items()))),
 }
