@@ -44,7 +44,7 @@ from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_ba
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.progress import Progress
 from p2pfinetune.round.result import Collaboration, TrainReport, held_out
-from p2pfinetune.round.saved import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
@@ -297,18 +297,18 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
-        memory = Memory(
+        memory = LearnerState(
             trainer=self._trainer.state(), own=self._own, personal=self._personal, last_row=self._last_row,
             owed=self._owed, precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
             is_alone=self._twin.is_alone, twin=self._twin.trainer.state() if self._twin.trainer is not None else None,
             twin_best=self._twin.best, best_local=self._twin.best_loss,
         )  # fmt: skip
-        save_memory(path, self.network, self._measured_on, memory)
+        save_state(path, self.network, self._measured_on, memory)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
         with_twin, formerly = self._twin.is_wanted, self._formerly()
-        memory, fingerprint = load_memory(path, self.network, with_twin=with_twin, formerly=formerly)
+        memory, fingerprint = load_state(path, self.network, with_twin=with_twin, formerly=formerly)
         self._trainer.load_state(memory.trainer)
         self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
         self._twin.is_alone = memory.is_alone

@@ -27,7 +27,7 @@ ANOTHER_NETWORK = (
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Memory:
+class LearnerState:
     """All of a learner that is not in its options, its text, or the file of its best adapter."""
 
     trainer: TrainerState
@@ -51,7 +51,7 @@ class Memory:
     """In which all of it was trained last."""
 
 
-def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -> None:
+def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerState) -> None:
     """Write one file."""
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
     values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
@@ -68,7 +68,9 @@ def save_memory(path: Path, network: Digest, fingerprint: str, memory: Memory) -
     save_groups(path, LEARNER, values, groups)
 
 
-def load_memory(path: Path, network: Digest, *, with_twin: bool, formerly: Digest | None = None) -> tuple[Memory, str]:
+def load_state(
+    path: Path, network: Digest, *, with_twin: bool, formerly: Digest | None = None
+) -> tuple[LearnerState, str]:
     """The memory and the fingerprint of its text; a twin that is not asked for is left behind.
 
     `formerly`: what an earlier version called the same network, where this one calls it otherwise.
@@ -81,7 +83,7 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool, formerly: Diges
             raise CheckpointError(f"{path} holds no twin, {TOO_LATE}", WAY_OUT)
         has_parted = with_twin and not is_alone
         own = Adapter(groups["own"])
-        memory = Memory(
+        memory = LearnerState(
             trainer=_take("trainer", values, groups), own=own, personal=Adapter(groups["personal"]),
             has_twin=_has_twin(values), is_alone=is_alone,
             twin=_take("twin", values, groups) if has_parted else None,
@@ -98,7 +100,7 @@ def load_memory(path: Path, network: Digest, *, with_twin: bool, formerly: Diges
 
 
 def precision_of(path: Path) -> Precision | None:
-    """What a learner's file was trained in; None where it does not say, or is no such file: `load_memory` tells why."""
+    """What a learner's file was trained in; None where it does not say, or is no such file: `load_state` tells why."""
     try:
         return _precision(load_values(path, LEARNER))
     except CheckpointError:
@@ -106,7 +108,7 @@ def precision_of(path: Path) -> Precision | None:
 
 
 def begun_as(path: Path) -> Begun | None:
-    """What a learner's file knows of a twin; None where it is no such file: `load_memory` tells why."""
+    """What a learner's file knows of a twin; None where it is no such file: `load_state` tells why."""
     try:
         values = load_values(path, LEARNER)
     except CheckpointError:

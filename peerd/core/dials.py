@@ -50,7 +50,7 @@ def start(node: Node) -> Moved:
     for known in _one_of_each(node, due):
         if len(effects) >= MAX_DIALS - busy:
             break
-        if len(effects) >= slots and not _is_in_circle(node, known):
+        if len(effects) >= slots and not _is_in_view(node, known):
             continue
         if not _may_be_knocked_at(node, known):
             continue
@@ -95,9 +95,9 @@ def _sought(node: Node) -> int:
     return max(most - len(connected), most // 2 - chosen)
 
 
-def _is_in_circle(node: Node, known: Neighbour) -> bool:
+def _is_in_view(node: Node, known: Neighbour) -> bool:
     """Whose updates are wanted is dialled however many others are connected; they are a neighbourhood at most."""
-    return known.peer in node.circle if node.circle else known.latest is not None
+    return known.peer in node.partial_view if node.partial_view else known.latest is not None
 
 
 def _one_of_each(node: Node, due: list[Neighbour]) -> list[Neighbour]:

@@ -22,7 +22,7 @@ from peerd.core.limits import (
     REMEMBER_SECONDS,
 )
 from peerd.core.neighbours import Neighbour, Transfer, Update
-from peerd.core.partial_view import circle
+from peerd.core.partial_view import partial_view
 from peerd.core.quota import charged, within_disk
 from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse, throttled
 from peerd.wire.messages import Announcement
@@ -35,7 +35,7 @@ def start(node: Node) -> Moved:
     if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
         return node, effects
     free_for_newcomers = MAX_NEWCOMER_FETCHES - sum([_is_newcomer(node, known) for known in _fetching(node)])
-    wanting = [known for known in circle(node) if wants(node, known)]
+    wanting = [known for known in partial_view(node) if wants(node, known)]
     wanting.sort(key=lambda known: (throttled(node, known.peer), known.unreliability, known.heard_at, known.peer))
     for known in wanting:
         said = known.latest

@@ -54,7 +54,7 @@ OWN_A_SECOND = 0.25
 QUOTA_SECONDS = 3600.0
 QUOTA_BLOBS = 120.0  # the largest of this network, fetched of one peer in QUOTA_SECONDS: a round every half minute
 QUOTA_BYTES = 512.0 * 2**20  # or so many, where that is more: small adapters are trained in rounds of seconds
-HELD_NEIGHBOURHOODS = 2  # admitted updates on disk: those of the next merge, and as many of whom the circle has left
+HELD_NEIGHBOURHOODS = 2  # admitted updates on disk: of the next merge, and as many of whom the partial view has left
 STRANGER_BURST = 64.0  # first announcements of unknown peers at once
 STRANGERS_A_SECOND = 4.0
 MAX_AGE_SECONDS = 300.0  # of an announcement: what Flower allows; gossip takes seconds, and each is repeated in 30 s
@@ -78,7 +78,7 @@ MAX_STANDINGS = 512  # offenders kept in mind, half of them the latest
 KEPT_BANS_BURST = 64.0  # bans written to disk at once; beyond, they hold until the next start
 KEPT_BANS_A_SECOND = 1.0
 
-CIRCLE_ROUNDS = 3  # before places in the circle that no trust holds are drawn anew: time to be fetched and judged
+PARTIAL_VIEW_ROUNDS = 3  # before places that no trust holds are drawn anew: time to be fetched and judged
 
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
 MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from p2pfinetune.names import PeerId
-from peerd.core.partial_view import awaited, circle, is_live
+from peerd.core.partial_view import awaited, is_live, partial_view
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Stopping, Training
 from peerd.core.state import Node, is_banned, throttled
 
@@ -54,7 +54,7 @@ def _doing(node: Node) -> str:
 
 def _waiting(node: Node, deadline: float) -> str:
     missing = awaited(node)
-    live = [known for known in circle(node) if is_live(node, known)]
+    live = [known for known in partial_view(node) if is_live(node, known)]
     left = max(0, round(deadline - node.at))
     return f"waiting for {len(missing)} of {_some(len(live), 'neighbour')}, {left} s left"
 

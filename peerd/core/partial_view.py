@@ -7,24 +7,24 @@ from msgspec.structs import replace
 from p2pfinetune.names import PeerId
 from peerd.core.dice import roll
 from peerd.core.effects import Candidate
-from peerd.core.limits import CIRCLE_ROUNDS
+from peerd.core.limits import PARTIAL_VIEW_ROUNDS
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.state import Node, throttled
 
 
-def circle(node: Node) -> list[Neighbour]:
+def partial_view(node: Node) -> list[Neighbour]:
     """At most `max_neighbours` peers with a recent announcement: all there are, or those chosen at the last tick."""
     heard = _heard(node)
     if len(heard) <= node.settings.max_neighbours:
         return heard
-    chosen = node.circle or _best(node, heard)
+    chosen = node.partial_view or _best(node, heard)
     return [known for known in heard if known.peer in chosen]
 
 
 def chosen_anew(node: Node) -> Node:
-    """The node with its circle chosen again; once a second is soon enough, and cheaper than at every event."""
+    """The node with its partial view chosen again; once a second is soon enough, and cheaper than at every event."""
     heard = _heard(node)
-    return replace(node, circle=_best(node, heard) if len(heard) > node.settings.max_neighbours else frozenset())
+    return replace(node, partial_view=_best(node, heard) if len(heard) > node.settings.max_neighbours else frozenset())
 
 
 def _heard(node: Node) -> list[Neighbour]:
@@ -37,7 +37,7 @@ def _best(node: Node, heard: list[Neighbour]) -> frozenset[PeerId]:
 
     So a crowd whose updates are of no use holds no place for long, and everybody is tried in the end.
     """
-    spread = roll("circle", node.round // CIRCLE_ROUNDS) * 2**30
+    spread = roll("circle", node.round // PARTIAL_VIEW_ROUNDS) * 2**30
     ranked = [
         (
             throttled(node, known.peer),
@@ -88,4 +88,4 @@ def is_live(node: Node, known: Neighbour) -> bool:
 
 def awaited(node: Node) -> list[Neighbour]:
     """Live neighbours that have brought nothing new since my last merge."""
-    return [known for known in circle(node) if is_live(node, known) and not known.is_fresh]
+    return [known for known in partial_view(node) if is_live(node, known) and not known.is_fresh]

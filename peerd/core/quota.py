@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from peerd.core.bucket import Bucket
 from peerd.core.limits import HELD_NEIGHBOURHOODS, QUOTA_BLOBS, QUOTA_BYTES, QUOTA_SECONDS
 from peerd.core.neighbours import Neighbour
-from peerd.core.partial_view import candidates, circle
+from peerd.core.partial_view import candidates, partial_view
 from peerd.core.state import Node, discard, put
 
 
@@ -32,7 +32,7 @@ def within_disk(node: Node) -> Node:
     excess = len(held) - held_at_most(node)
     if excess <= 0:
         return node
-    wanted = {candidate.peer for candidate in candidates(node)} | {known.peer for known in circle(node)}
+    wanted = {candidate.peer for candidate in candidates(node)} | {known.peer for known in partial_view(node)}
     spare = [(update.heard_at, peer, update.digest) for peer, update in held if peer not in wanted]
     for _, peer, digest in sorted(spare)[:excess]:
         node = discard(put(node, replace(node.neighbours[peer], admitted=None)), [digest])

@@ -68,8 +68,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     listened_to: Mapping[PeerId, Round] = {}
     """Who had a fair weight in a row of mine, and in which round last; see `clocks`."""
     neighbours: Mapping[PeerId, Neighbour] = {}
-    circle: frozenset[PeerId] = frozenset()
-    """Whose updates are wanted, where more announce than can be wanted; see `circle`."""
+    partial_view: frozenset[PeerId] = frozenset()
+    """Whose updates are wanted, where more announce than can be wanted; see `partial_view`."""
     seen: Mapping[PeerId, Order] = {}
     """Newest orders of peers that are not among the neighbours."""
     began_at: float = 0.0

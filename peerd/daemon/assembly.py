@@ -31,7 +31,7 @@ from peerd.control.serve import serve
 from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.daemon.introductions import Introductions
 from peerd.daemon.ledger import Ledger, PublicShelf, has_published, is_public
-from peerd.daemon.link import Network
+from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.perform import Performer
 from peerd.daemon.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
 from peerd.daemon.shell import Finished, Shell
@@ -39,7 +39,7 @@ from peerd.daemon.snapshot import Parts, snapshot
 from peerd.daemon.text_watch import TextWatch
 from peerd.daemon.tidying import clear, clear_folder
 from peerd.daemon.view import View
-from peerd.discovery import METHODS, Surroundings, discover
+from peerd.discovery import METHODS, DiscoveryContext, discover
 from peerd.errors import PeerdError, StoreError, UsageError
 from peerd.machine import faults, known_types, logs
 from peerd.machine.apart import apart
@@ -94,7 +94,7 @@ def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Ports:
     """What the daemon meets beyond itself; tests put fakes in its place."""
 
     transport: Callable[[PeerKey, Digest, BlobShelf, Config], Transport] = libp2p
@@ -109,7 +109,7 @@ class Outside:
 
 
 async def run(
-    paths: Paths, config: Config, *, ready: Callable[[Status], None] | None = None, outside: Outside | None = None
+    paths: Paths, config: Config, *, ready: Callable[[Status], None] | None = None, ports: Ports | None = None
 ) -> int:
     """Be the daemon until it is stopped; the exit code. `ready` is called once it listens and has loaded its model.
 
@@ -126,7 +126,7 @@ async def run(
         if armed := faults.warning():
             _log.warning("%s", armed)
         try:
-            await Daemon(paths, config, ready or (lambda _: None), outside or Outside(), held).run()
+            await Daemon(paths, config, ready or (lambda _: None), ports or Ports(), held).run()
         except* PeerdError as group:
             raise first_of(group) from None
         finally:
@@ -148,11 +148,11 @@ class Daemon:
         paths: Paths,
         config: Config,
         ready: Callable[[Status], None],
-        outside: Outside,
+        ports: Ports,
         held: Held | None = None,
     ) -> None:
         """`held`: the lock of the home; without it nobody looks whether the home stays, nor how the last run ended."""
-        self._paths, self._config, self._ready, self._outside = paths, config, ready, outside
+        self._paths, self._config, self._ready, self._ports = paths, config, ready, ports
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
         self._failures, self._home = Failures(self._clock), HomeWatch(held)
@@ -161,13 +161,13 @@ class Daemon:
         store = self._open_home()
         self._remembered = tuple(store.peers())
         self._worker = Worker(
-            self._open_job, command=outside.worker(), environment=child_environment(os.environ, config.threads)
+            self._open_job, command=ports.worker(), environment=child_environment(os.environ, config.threads)
         )
-        self._network = Network(
+        self._network = SupervisedTransport(
             self._new_transport,
             self._tell,
             clock=self._clock,
-            unix=outside.unix,
+            unix=ports.unix,
             failures=self._failures,
             announce=tuple(str(one.of(self._key.peer_id)) for one in addresses_of(config.announce)),
         )
@@ -180,7 +180,7 @@ class Daemon:
             worker=self._worker,
             network=self._network,
             clock=self._clock,
-            unix=outside.unix,
+            unix=ports.unix,
             dialled=self._introductions.dialled,
         )
         self._recall()
@@ -192,7 +192,7 @@ class Daemon:
             store.seen(),
             self._journal,
             store.bans(),
-            outside.unix(),
+            ports.unix(),
             secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
         )
         self._shell = Shell(
@@ -204,7 +204,7 @@ class Daemon:
             failures=self._failures,
         )
         self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))
-        self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=outside.unix)
+        self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=ports.unix)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill, self._leave_nothing)
         self._shell.end = self._ending.begin
         self._text = TextWatch(
@@ -225,13 +225,13 @@ class Daemon:
             )
         self._key = PeerKey.load_or_create(paths.identity, used=paths.database.exists())
         store, self._blobs, self._journal = open_state(
-            paths, self._outside.unix(), me=self._key.peer_id, guard=self._home.require, was_here=was_here
+            paths, self._ports.unix(), me=self._key.peer_id, guard=self._home.require, was_here=was_here
         )
         return store
 
     async def run(self) -> None:
         """Until it is asked to stop; then everything is closed, within fifteen seconds."""
-        if self._outside.signals:
+        if self._ports.signals:
             self._ending.listen()
             bury_strangers(self._worker.pids)
         try:
@@ -263,7 +263,7 @@ class Daemon:
         self._tasks.lasting("home watch", lambda: self._home.run(self._ending.begin))
         self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._door.was_open)
         self._tasks.lasting("book of what was sent", self._ledger.run)
-        self._tasks.once("import of the network", lambda: apart(self._outside.prepare))
+        self._tasks.once("import of the network", lambda: apart(self._ports.prepare))
         self._tasks.lasting(
             "worker", lambda: self._worker.run(self._opened, self._died), fatal=ours, before_again=self._worker_lost
         )
@@ -410,7 +410,7 @@ class Daemon:
         self._joined = True
 
     def _glance(self, paths: Sequence[Path]) -> str:
-        return glance(paths, int(self._outside.unix() * 1e9))
+        return glance(paths, int(self._ports.unix() * 1e9))
 
     async def _died(self, reason: str) -> None:
         await self._tell(WorkerDied(at=self._clock(), reason=reason))
@@ -421,10 +421,10 @@ class Daemon:
     def _new_transport(self, listening: tuple[str, ...]) -> Transport:
         assert self._performer.network_digest is not None
         config = msgspec.structs.replace(self._config, listen=listening or self._config.listen)
-        return self._outside.transport(self._key, self._performer.network_digest, self._shelf, config)
+        return self._ports.transport(self._key, self._performer.network_digest, self._shelf, config)
 
-    def _surroundings(self, opened: Opened) -> Surroundings:
-        return Surroundings(
+    def _surroundings(self, opened: Opened) -> DiscoveryContext:
+        return DiscoveryContext(
             me=self._key.peer_id,
             network=opened.network,
             addresses=lambda: self._network.addresses,

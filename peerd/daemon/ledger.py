@@ -14,7 +14,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.core.state import Node, needed
 from peerd.daemon.journal import Journal
-from peerd.daemon.link import Network
+from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.shell import Shell
 from peerd.machine.paths import Paths
 from peerd.net.transport import BlobShelf
@@ -30,7 +30,7 @@ class Ledger:
     def __init__(
         self,
         journal: Journal,
-        network: Network,
+        network: SupervisedTransport,
         shell: Shell,
         *,
         clock: Callable[[], float],

@@ -3,7 +3,7 @@
 A back end that dies of what the machine does is started again with growing pauses; one that dies of what a stranger
 said, at once, and that is counted: else a connection a minute would keep a daemon away for good. It listens where the
 one before it did, port included. Meanwhile everything asked of the network fails as a value.
-Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon. A happening that
+Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon. A transport event that
 cannot be told is left out: it takes down neither the back end nor anybody's connection.
 """
 
@@ -33,12 +33,12 @@ from peerd.net.transport import (
     Failed,
     Fetched,
     Found,
-    Happening,
     Heard,
     Met,
     Moved,
     PeerTraffic,
     Transport,
+    TransportEvent,
 )
 from peerd.pacing import Pauses
 from peerd.wire.addresses import Address
@@ -59,7 +59,7 @@ MAX_TRAFFIC_PEERS = 1024  # peers of earlier back ends whose bytes are still sho
 _log = logging.getLogger("peerd.network")
 
 
-class Network:
+class SupervisedTransport:
     """The port to other peers, as the rest of the daemon sees it."""
 
     def __init__(
@@ -233,8 +233,8 @@ class Network:
 
     async def _read(self, transport: Transport, linked: set[PeerId]) -> None:
         """Tell of everything that happens, until the back end is down."""
-        async for happening in transport.happenings():
-            match happening:
+        async for transport_event in transport.events():
+            match transport_event:
                 case Connected(peer):
                     linked.add(peer)
                 case Disconnected(peer):
@@ -242,15 +242,15 @@ class Network:
                 case Moved(addresses):
                     await self._move(self._told(addresses))
                 case Down():
-                    self._died = happening
+                    self._died = transport_event
                     return
             with Guarded("network event", self._failures):
-                if (event := self._event(happening)) is not None:
+                if (event := self._event(transport_event)) is not None:
                     await self._tell(event)
 
-    def _event(self, happening: Happening) -> AnyEvent | None:
+    def _event(self, transport_event: TransportEvent) -> AnyEvent | None:
         at = self._clock()
-        match happening:
+        match transport_event:
             case Connected(peer, address):
                 return PeerConnected(at=at, peer=peer, address=address)
             case Disconnected(peer):

@@ -54,7 +54,7 @@ from peerd.core.events import (
     UpdateRefused,
 )
 from peerd.daemon.journal import Journal
-from peerd.daemon.link import Network
+from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.privacy_in_words import epsilon_text
 from peerd.daemon.resume import losses_of, own_announcement
 from peerd.errors import StoreError, WorkerError
@@ -109,7 +109,7 @@ class Performer:
         config: Config,
         journal: Journal,
         worker: Worker,
-        network: Network,
+        network: SupervisedTransport,
         clock: Callable[[], float],
         unix: Callable[[], float],
         dialled: Callable[[PeerId, Connected | Failed], None] = lambda _peer, _outcome: None,

@@ -73,7 +73,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     notices: Sequence[str] = ()
     """Sentences that say nothing is wrong, and yet should be known."""
     dropped: int = 0
-    """Happenings that found the shell too busy."""
+    """TransportEvents that found the shell too busy."""
     turned_away: Mapping[str, int] = {}
     """What the network counted of strangers."""
     lonely: Sequence[str] = ()

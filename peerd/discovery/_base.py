@@ -18,7 +18,7 @@ Tell = Callable[[Found], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class DiscoveryContext:
     """All that a method may use of the daemon."""
 
     me: PeerId
@@ -47,15 +47,15 @@ class DiscoveryMethod(ABC):
     """Frozen fields are options."""
 
     @abstractmethod
-    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+    async def run(self, context: DiscoveryContext, tell: Tell) -> None:
         """Tell of peers as they are found; return when there is nothing more to find, or run until cancelled."""
 
 
-async def discover(method: DiscoveryMethod, surroundings: Surroundings, tell: Tell) -> None:
+async def discover(method: DiscoveryMethod, context: DiscoveryContext, tell: Tell) -> None:
     """Run a method until cancelled or finished. It never tells of oneself."""
 
     def tell_of_others(found: Found) -> None:
-        if found.peer != surroundings.me:
+        if found.peer != context.me:
             tell(found)
 
-    await method.run(surroundings, tell_of_others)
+    await method.run(context, tell_of_others)

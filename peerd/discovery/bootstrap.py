@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from peerd.discovery._base import DiscoveryMethod, Surroundings, Tell
+from peerd.discovery._base import DiscoveryContext, DiscoveryMethod, Tell
 from peerd.net.transport import Failed, Found
 from peerd.wire.addresses import Address, dialable
 from peerd.wire.messages import MAX_ADDRESSES, Register, Sample
@@ -24,32 +24,30 @@ class Bootstrap(DiscoveryMethod):
     first_seconds: float = 4.0
     longest_seconds: float = 120.0
 
-    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+    async def run(self, context: DiscoveryContext, tell: Tell) -> None:
         """Keep up with every node."""
         async with asyncio.TaskGroup() as tasks:
-            for node in surroundings.bootstrap:
-                tasks.create_task(self._keep_up(node, surroundings, tell), name=f"bootstrap {node.transport}")
+            for node in context.bootstrap:
+                tasks.create_task(self._keep_up(node, context, tell), name=f"bootstrap {node.transport}")
 
-    async def _keep_up(self, node: Address, surroundings: Surroundings, tell: Tell) -> None:
+    async def _keep_up(self, node: Address, context: DiscoveryContext, tell: Tell) -> None:
         pause = self.first_seconds
-        while surroundings.register is not None:
-            message = Register(
-                network=surroundings.network, addresses=surroundings.addresses()[:MAX_ADDRESSES], want=self.want
-            )
-            answer = await surroundings.register(node, message)
-            surroundings.asked(node, _trouble(answer))
+        while context.register is not None:
+            message = Register(network=context.network, addresses=context.addresses()[:MAX_ADDRESSES], want=self.want)
+            answer = await context.register(node, message)
+            context.asked(node, _trouble(answer))
             if isinstance(answer, Sample):
-                surroundings.others(node, () if answer.peers else answer.others)
+                context.others(node, () if answer.peers else answer.others)
                 _tell_all(answer, tell, self.want)
-            has_moved = message.addresses != surroundings.addresses()[:MAX_ADDRESSES]  # while it was asked
-            rested = not has_moved and await surroundings.sleep(self._jittered(pause, answer, surroundings))
+            has_moved = message.addresses != context.addresses()[:MAX_ADDRESSES]  # while it was asked
+            rested = not has_moved and await context.sleep(self._jittered(pause, answer, context))
             pause = self.first_seconds if has_moved or rested else min(2 * pause, self.longest_seconds)
 
-    def _jittered(self, pause: float, answer: Sample | Failed, surroundings: Surroundings) -> float:
+    def _jittered(self, pause: float, answer: Sample | Failed, context: DiscoveryContext) -> float:
         """Early enough for the registration to last, and not in step with all others."""
         if isinstance(answer, Sample) and answer.expires_seconds:
             pause = min(pause, max(self.first_seconds, answer.expires_seconds / 3))
-        return pause * surroundings.random.uniform(0.75, 1.25)
+        return pause * context.random.uniform(0.75, 1.25)
 
 
 def _tell_all(sample: Sample, tell: Tell, most: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peerd.discovery._base import DiscoveryMethod, Surroundings, Tell
+from peerd.discovery._base import DiscoveryContext, DiscoveryMethod, Tell
 from peerd.net.transport import Found
 
 
@@ -17,10 +17,10 @@ class Peers(DiscoveryMethod):
 
     repeat_seconds: float = 60.0
 
-    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+    async def run(self, context: DiscoveryContext, tell: Tell) -> None:
         """Tell of every given peer."""
-        while surroundings.peers:
-            for address in surroundings.peers:
+        while context.peers:
+            for address in context.peers:
                 if address.peer is not None:
                     tell(Found(address.peer, (str(address),), "peer"))
-            await surroundings.sleep(self.repeat_seconds)
+            await context.sleep(self.repeat_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peerd.discovery._base import DiscoveryMethod, Surroundings, Tell
+from peerd.discovery._base import DiscoveryContext, DiscoveryMethod, Tell
 from peerd.net.transport import Found
 from peerd.wire.addresses import dialable
 
@@ -18,8 +18,8 @@ class Remembered(DiscoveryMethod):
 
     limit: int = 32
 
-    async def run(self, surroundings: Surroundings, tell: Tell) -> None:
+    async def run(self, context: DiscoveryContext, tell: Tell) -> None:
         """Tell of them once; from then on the daemon knows them."""
-        for known in surroundings.remembered[: self.limit]:
+        for known in context.remembered[: self.limit]:
             if addresses := dialable(known.addresses, known.peer):
                 tell(Found(known.peer, tuple(map(str, addresses)), "remembered"))

@@ -16,8 +16,8 @@ socket's, text watch, book
 of what was sent, discovery
 worker                      its process is killed and another started, as when it dies; what only a person can mend
                             ends the daemon
-network                     before it listens, the daemon ends; later the next happening is read, and a back end that is
-                            down is started again
+network                     before it listens, the daemon ends; later the next event is read, and a back end
+                            that is down is started again
 control interface           before it serves, the daemon ends; later it is made again
 import of the network       left out: the network says by itself what it lacks
 stop of the worker, of the  left out: the end goes on

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.net.transport import Connected, Disconnected, Found, Happening, Heard, PeerTraffic
+from peerd.net.transport import Connected, Disconnected, Found, Heard, PeerTraffic, TransportEvent
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement
 from peerd.wire.places import place_of
 
-MAX_HAPPENINGS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
+MAX_TRANSPORT_EVENTS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
 ECHO_PAUSE_SECONDS = 10.0  # before the next neighbour is asked what it has heard of me last
 MAX_ECHOES = 128  # neighbours whose announcements are kept to be handed back to them
 MAX_RUNS = 3  # of each neighbour; 4 KB each: the last one, the one before, and that of a double
@@ -44,7 +44,7 @@ MAX_CONTROLS = 16  # IHAVE, IWANT, GRAFT and PRUNE of each kind in one gossip fr
 MAX_CONTROL_IDS = 64  # message ids in one of them: each may be answered with 4 KB
 MAX_BACK_OFFS = 1024  # peers that left the mesh of a topic, of whom is remembered when; the spent ones then go
 
-MAX_CONNECTIONS = 128  # in and out; some hundred kB each, and as many peers as a circle of neighbours ever needs
+MAX_CONNECTIONS = 128  # in and out; some hundred kB each, and as many peers as a partial view of neighbours ever needs
 MAX_INBOUND = 96  # so that strangers who take all they can get leave us places to dial from
 MAX_PENDING = 64  # inbound connections that have not proved who they are; beyond, the oldest of them gives way
 MAX_PENDING_PER_ADDRESS = 16
@@ -231,29 +231,29 @@ class TrafficLedger:
             return dict(self._rows)
 
 
-class Happenings:
+class TransportEvents:
     """A bounded queue from any thread to one reader on the asyncio loop; overflow drops `Heard` first, counted."""
 
-    def __init__(self, limit: int = MAX_HAPPENINGS) -> None:
+    def __init__(self, limit: int = MAX_TRANSPORT_EVENTS) -> None:
         self.dropped = 0
         self._limit = limit
-        self._waiting: deque[Happening] = deque()
+        self._waiting: deque[TransportEvent] = deque()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._closed = False
         self._roused = False
 
-    def put(self, happening: Happening) -> None:
+    def put(self, event: TransportEvent) -> None:
         """Never blocks. Once closed, nothing more is taken."""
         with self._lock:
             if self._closed:
                 return
             if len(self._waiting) >= self._limit:
                 self.dropped += 1
-                if isinstance(happening, Heard | Found) or not self._make_room():
+                if isinstance(event, Heard | Found) or not self._make_room():
                     return
-            self._waiting.append(happening)
+            self._waiting.append(event)
         self._rouse()
 
     def close(self) -> None:
@@ -262,20 +262,20 @@ class Happenings:
             self._closed = True
         self._rouse()
 
-    async def read(self) -> AsyncIterator[Happening]:
+    async def read(self) -> AsyncIterator[TransportEvent]:
         """Everything in order, until closed. One reader at a time."""
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         while True:
             with self._lock:
                 self._wake.clear()
                 self._roused = False
-            while (happening := self._next()) is not None:
-                yield happening
+            while (event := self._next()) is not None:
+                yield event
             if self._closed and not self._waiting:
                 return
             await self._wake.wait()
 
-    def _next(self) -> Happening | None:
+    def _next(self) -> TransportEvent | None:
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
 

@@ -76,7 +76,7 @@ class Down(msgspec.Struct, frozen=True):
     """Whether it died of something that was said to it: then it comes back at once, so that nobody can keep it away."""
 
 
-Happening = Connected | Disconnected | Heard | Found | Moved | Down
+TransportEvent = Connected | Disconnected | Heard | Found | Moved | Down
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -169,7 +169,7 @@ class Transport(Protocol):
         """Close every connection and stop; within 5 seconds, whatever peers do."""
         ...
 
-    def happenings(self) -> AsyncIterator[Happening]:
+    def events(self) -> AsyncIterator[TransportEvent]:
         """Everything that happens, in order, until stopped. Bounded inside: a flood drops `Heard`, counted, first."""
         ...
 

@@ -31,7 +31,7 @@ def _bounds(node: Node) -> Iterator[str]:
         ("refusal words", len(node.refused), MAX_REASONS),
         ("fetches at once", running(node), MAX_FETCHES),
         ("dials at once", dials.running(node), MAX_DIALS),
-        ("wanted peers", len(node.circle), node.settings.max_neighbours),
+        ("wanted peers", len(node.partial_view), node.settings.max_neighbours),
         ("admitted updates", sum(k.admitted is not None for k in node.neighbours.values()), held_at_most(node)),
         ("trust row", len(node.row), node.settings.max_neighbours + 1),
     ):

@@ -25,10 +25,10 @@ from peerd.net.transport import (
     Down,
     Failed,
     Fetched,
-    Happening,
     Heard,
     Met,
     PeerTraffic,
+    TransportEvent,
 )
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 from peerd.wire.traits import Traits, differences
@@ -107,7 +107,7 @@ class MemoryTransport:
 
     def __init__(self, wires: MemoryNetwork, me: PeerId, shelf: BlobShelf, network: Digest) -> None:
         self.shelf, self.network = shelf, network
-        self.inbox, self.meetings = limits.Happenings(), Meetings()
+        self.inbox, self.meetings = limits.TransportEvents(), Meetings()
         self.traits = Traits()
         self.links: dict[PeerId, str] = {}
         self.uploads: set[PeerId] = set()
@@ -136,7 +136,7 @@ class MemoryTransport:
         self.sever()
         self.inbox.close()
 
-    def happenings(self) -> AsyncIterator[Happening]:
+    def events(self) -> AsyncIterator[TransportEvent]:
         """Everything that happens, in order, until stopped."""
         return self.inbox.read()
 

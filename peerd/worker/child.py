@@ -158,7 +158,7 @@ class Child:
             os._exit(EXIT_PARENT_GONE)
 
 
-def framed(wire: framing.Wire[AnyJob], answer: AnyAnswer) -> bytes:
+def framed(wire: framing.Framing[AnyJob], answer: AnyAnswer) -> bytes:
     """The frame of an answer; of one that cannot be sent, that its job failed. A note of progress is left out then."""
     try:
         return wire.pack(answer)

@@ -25,7 +25,7 @@ class GarbledError(Exception):
     """What came through the pipe is not a message of ours."""
 
 
-class Wire(Generic[Message]):
+class Framing(Generic[Message]):
     """Packs any message, unpacks one family of them."""
 
     def __init__(self, family: object) -> None:
@@ -73,11 +73,11 @@ def checked_length(length: bytes) -> int:
     return size
 
 
-def jobs() -> Wire[AnyJob]:
+def jobs() -> Framing[AnyJob]:
     """What the worker reads."""
-    return Wire(AnyJob)
+    return Framing(AnyJob)
 
 
-def answers() -> Wire[AnyAnswer]:
+def answers() -> Framing[AnyAnswer]:
     """What the daemon reads."""
-    return Wire(AnyAnswer)
+    return Framing(AnyAnswer)

@@ -75,7 +75,7 @@ Between = Callable[[tuple[type[AnyJob], ...]], None]
 
 
 @dataclass(slots=True, kw_only=True)
-class Held:
+class Session:
     """What stays between jobs, once opened."""
 
     config: Config
@@ -112,7 +112,7 @@ class Jobs:
 
     def __init__(self, between: Between, progress: Callable[[Progress], None]) -> None:
         self._between, self._progress = between, progress
-        self._now: Held | None = None
+        self._now: Session | None = None
 
     def perform(self, job: AnyJob) -> AnyAnswer:
         """The answer to one job; errors are raised and become answers at the process boundary."""
@@ -140,7 +140,7 @@ class Jobs:
             case _:
                 assert_never(job)
 
-    def _held(self) -> Held:
+    def _held(self) -> Session:
         if self._now is None:
             raise WorkerError("the worker was not opened")
         return self._now
@@ -165,7 +165,7 @@ class Jobs:
         learner = Learner(base, corpus, options, me=job.me, group=config.group, reference=read_reference(config, base))
         base_guard = learner.best_guard  # before anything was learnt, the base is the best there is
         restored = restore(learner, job)
-        self._now = Held(
+        self._now = Session(
             config=config,
             scratch=Path(job.scratch),
             cache=cache,
@@ -303,7 +303,7 @@ class Jobs:
             else:
                 return path
 
-    def _updates(self, held: Held, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:
+    def _updates(self, held: Session, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:
         """The admitted updates, inspected once more: what is on disk is not what was in memory."""
         updates: dict[PeerId, LoraUpdate] = {}
         for file in job.updates:

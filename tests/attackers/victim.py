@@ -44,9 +44,9 @@ async def main() -> None:
     heard = {"heard": 0, "connected": 0}
 
     async def listen() -> None:
-        async for happening in transport.happenings():
-            heard["heard"] += isinstance(happening, Heard)
-            heard["connected"] += isinstance(happening, Connected)
+        async for event in transport.events():
+            heard["heard"] += isinstance(event, Heard)
+            heard["connected"] += isinstance(event, Connected)
 
     listener = asyncio.create_task(listen())
     while await asyncio.to_thread(sys.stdin.readline):

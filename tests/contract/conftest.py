@@ -60,27 +60,27 @@ class DictShelf:
 
 
 class Peer:
-    """A started transport whose happenings are written down."""
+    """A started transport whose events are written down."""
 
     def __init__(self, key: PeerKey, transport: Any, shelf: DictShelf) -> None:
         self.key, self.transport, self.shelf = key, transport, shelf
         self.id = key.peer_id
         self.addresses: tuple[str, ...] = ()
-        self.happenings: list[Any] = []
+        self.events: list[Any] = []
         self._news = asyncio.Event()
 
     async def write_down(self) -> None:
-        async for happening in self.transport.happenings():
-            self.happenings.append(happening)
+        async for event in self.transport.events():
+            self.events.append(event)
             self._news.set()
 
     def saw(self, *wanted: object) -> bool:
-        return all(any(_fits(want, seen) for seen in self.happenings) for want in wanted)
+        return all(any(_fits(want, seen) for seen in self.events) for want in wanted)
 
     async def until(self, *wanted: object, count: int = 1) -> None:
         """Until every one of these (a value, or a type) has happened `count` times."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while any(sum(_fits(want, seen) for seen in self.happenings) < count for want in wanted):
+            while any(sum(_fits(want, seen) for seen in self.events) < count for want in wanted):
                 self._news.clear()
                 await self._news.wait()
 
@@ -132,7 +132,7 @@ class World:
         peer = Peer(key, transport, shelf)
         self.peers.append(peer)
         peer.addresses = await transport.start()
-        self._tasks.create_task(peer.write_down(), name=f"happenings of {len(self.peers)}")
+        self._tasks.create_task(peer.write_down(), name=f"events of {len(self.peers)}")
         return peer
 
     async def linked(self, count: int) -> list[Peer]:

@@ -69,7 +69,7 @@ def test_an_address_that_comes_is_announced_and_one_that_goes_is_not_any_more(pl
         here.move("198.51.100.7", "127.0.0.1")
         await one.until(Moved, count=2)
 
-        moves = [happening for happening in one.happenings if isinstance(happening, Moved)]
+        moves = [event for event in one.events if isinstance(event, Moved)]
         assert [hosts(one.addresses), *(hosts(move.addresses) for move in moves)] == [
             ["127.0.0.1"],
             ["192.0.2.5", "127.0.0.1"],

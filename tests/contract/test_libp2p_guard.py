@@ -293,7 +293,7 @@ def test_a_node_that_a_stranger_ended_says_so_and_another_listens_on_the_same_po
         await victim.transport.stop()
         again = await world.peer(key=victim.key, listen=victim.transport.listening)
 
-        (down,) = (happening for happening in victim.happenings if isinstance(happening, Down))
+        (down,) = (event for event in victim.events if isinstance(event, Down))
         assert down.of_a_stranger
         assert again.addresses == victim.addresses
 

@@ -108,7 +108,7 @@ def test_unsigned_forged_and_broken_gossip_is_heard_by_nobody_and_ends_nothing(p
         await neighbour.transport.publish(good)
         await victim.until(Heard(good, neighbour.id))
         await honest_peer_gets_its_blob(world, victim)
-        assert [h.via for h in victim.happenings if isinstance(h, Heard)] == [neighbour.id]
+        assert [h.via for h in victim.events if isinstance(h, Heard)] == [neighbour.id]
         await until(lambda: victim.transport.counts().get("gossip-tasks-failed", 0) >= 2)
 
     play_libp2p(scenario)
@@ -201,9 +201,7 @@ def test_one_forwarder_is_heard_only_so_often(play_libp2p, monkeypatch):
             await until(lambda: victim.transport.counts().get("messages-too-many", 0) >= 15)
             spammer.cancel()
         await victim.until(Heard)
-        assert (
-            sum(isinstance(h, Heard) for h in victim.happenings) <= 5
-        )  # fewer, where what is no announcement came twice
+        assert sum(isinstance(h, Heard) for h in victim.events) <= 5  # fewer, where what is no announcement came twice
         await honest_peer_gets_its_blob(world, victim)
 
     play_libp2p(scenario)

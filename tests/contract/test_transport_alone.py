@@ -31,7 +31,7 @@ def play_in_memory(scenario, faults: Faults, seed: int = 0):
         await scenario(wires, ada, bob)
         for node in (ada, bob):
             await node.stop()
-        return [h async for h in bob.happenings()]
+        return [h async for h in bob.events()]
 
     return asyncio.run(main())
 
@@ -64,8 +64,8 @@ async def hundred_messages(wires, ada, bob):
         await ada.publish(b"%d" % n)
 
 
-def heard(happenings) -> list[bytes]:
-    return [h.message for h in happenings if isinstance(h, Heard)]
+def heard(events) -> list[bytes]:
+    return [h.message for h in events if isinstance(h, Heard)]
 
 
 def test_loss_reordering_and_duplication_follow_the_seed():
@@ -224,7 +224,7 @@ def test_peers_of_the_local_network_find_one_another(play_libp2p):
         other = await world.peer(lan=True, listen=("/ip4/0.0.0.0/tcp/0",))
         await other.until(Found)
 
-        found = next(h for h in other.happenings if isinstance(h, Found))
+        found = next(h for h in other.events if isinstance(h, Found))
         assert (found.peer, found.how) == (one.id, "mdns")
         assert not other.saw(Connected)
 

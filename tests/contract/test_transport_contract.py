@@ -48,7 +48,7 @@ def test_connecting_twice_is_one_connection(play):
 
         assert isinstance(await one.connect(other), Connected)
         assert isinstance(await other.connect(one), Connected)
-        assert [type(h) for h in one.happenings] == [Connected]
+        assert [type(h) for h in one.events] == [Connected]
 
     play(scenario)
 
@@ -220,7 +220,7 @@ def test_what_is_no_announcement_ends_at_the_first_neighbour(play):
 
         await two.until(Heard(b"garbage", one.id), Heard(bytes(forged), one.id))
         await three.until(Heard)
-        assert [h.message for h in three.happenings if isinstance(h, Heard)] == [one.announcement()]
+        assert [h.message for h in three.events if isinstance(h, Heard)] == [one.announcement()]
 
     play(scenario)
 

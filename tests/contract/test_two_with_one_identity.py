@@ -50,8 +50,8 @@ def test_who_has_no_double_is_handed_nothing_and_stays_connected(play_libp2p):
         await asyncio.sleep(0.5)
 
         assert bob.id in ada.transport.connected()
-        assert {seen.via for seen in ada.happenings if isinstance(seen, Heard)} == {bob.id}
-        assert {open_announcement(seen.message).peer for seen in ada.happenings if isinstance(seen, Heard)} == {bob.id}
+        assert {seen.via for seen in ada.events if isinstance(seen, Heard)} == {bob.id}
+        assert {open_announcement(seen.message).peer for seen in ada.events if isinstance(seen, Heard)} == {bob.id}
         assert "echoes-failed" not in ada.transport.counts()
 
     play_libp2p(scenario)

@@ -30,7 +30,7 @@ from peerd.config import Config
 from peerd.config_file import write_config
 from peerd.core.events import BanLifted
 from peerd.daemon import shell
-from peerd.daemon.assembly import Daemon, Outside
+from peerd.daemon.assembly import Daemon, Ports
 from peerd.errors import StoreError
 from peerd.machine import faults
 from peerd.machine.lock import hold
@@ -138,8 +138,8 @@ class Neighbour:
     async def run(self, found):
         await self.node.start()
         found(Found(self.key.peer_id, (self.node.address,), "test"))
-        async for happening in self.node.happenings():
-            if isinstance(happening, Connected):
+        async for event in self.node.events():
+            if isinstance(event, Connected):
                 await self.node.publish(self.envelope)
                 while self.nonsense:
                     self.nonsense -= 1
@@ -172,14 +172,14 @@ async def live(order: Order) -> None:
         keep_apart(paths)
     Speaking.spoken = paths.home.with_suffix(".spoken")
     wires, ready = MemoryNetwork(), asyncio.Event()
-    outside = Outside(
+    ports = Ports(
         transport=lambda key, network, shelf, _: Speaking(wires, key.peer_id, shelf, network),
         prepare=lambda: None,
         worker=list,
         signals=False,
     )
     with hold(paths.lock, version="test", socket=paths.socket):
-        daemon = Daemon(paths, config, lambda _: ready.set(), outside)
+        daemon = Daemon(paths, config, lambda _: ready.set(), ports)
         daemon._journal._pauses = supervisor.Pauses(first=0.01)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run())

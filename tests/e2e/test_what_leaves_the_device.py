@@ -15,7 +15,7 @@ import pytest
 from p2pfinetune.model.base import load_base
 from p2pfinetune.names import Refusal
 from peerd.config import Config
-from peerd.daemon.assembly import Daemon, Outside
+from peerd.daemon.assembly import Daemon, Ports
 from peerd.machine.paths import Paths
 from peerd.net.transport import Found
 from peerd.testing.network import MemoryNetwork
@@ -96,7 +96,7 @@ async def until(daemon: Daemon, is_so: Any) -> None:
 async def life(folder: Path, *, private: bool) -> list[tuple[str, Tap]]:
     """Two daemons until each has merged with the other twice; their texts and what they handed to the network."""
     wires, taps, daemons = MemoryNetwork(), {}, []
-    outside = Outside(
+    ports = Ports(
         transport=lambda key, network, shelf, config: taps.setdefault(config.name, Tap(wires, key, network, shelf)),
         prepare=lambda: None,
         signals=False,
@@ -115,7 +115,7 @@ async def life(folder: Path, *, private: bool) -> list[tuple[str, Tap]]:
             collect_seconds=60.0, threads=1, device="cpu", precision="fp32", twin="off", trust_tokens=256, guard_tokens=256,
             patience=1000, **options,
         )  # fmt: skip
-        daemons.append(Daemon(paths, config, lambda _: None, outside))
+        daemons.append(Daemon(paths, config, lambda _: None, ports))
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
         for daemon in daemons:
             tasks.create_task(daemon.run(), name="daemon")

@@ -44,8 +44,8 @@ class _Inbox:
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
-    def put(self, happening: Any) -> None:
-        self.heard.append(happening)
+    def put(self, event: Any) -> None:
+        self.heard.append(event)
 
 
 def run_inbound(data: bytes) -> None:
@@ -55,9 +55,9 @@ def run_inbound(data: bytes) -> None:
     assert set(counts) <= {
         "streams-failed", "malformed-frames", "messages-oversize", "messages-too-many", "blob-requests-malformed"
     }  # fmt: skip
-    for happening in heard:
-        assert isinstance(happening, Heard)
-        assert len(happening.message) <= MAX_ANNOUNCEMENT_BYTES
+    for event in heard:
+        assert isinstance(event, Heard)
+        assert len(event.message) <= MAX_ANNOUNCEMENT_BYTES
 
 
 def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:

@@ -37,7 +37,7 @@ from peerd.config import Config
 from peerd.core.events import BanLifted, TextChanged
 from peerd.daemon import assembly as daemon_module
 from peerd.daemon import journal, text_watch
-from peerd.daemon.assembly import Daemon, Outside
+from peerd.daemon.assembly import Daemon, Ports
 from peerd.errors import Unforeseen
 from peerd.machine import loop_watch
 from peerd.machine import shortages as machine_watch
@@ -116,7 +116,7 @@ class Device:
                 data=(str(self.world.folder / "text"),), rounds=0, steps_per_round=2, warmup_rounds=0,
                 collect_seconds=5.0, patience=100_000, name=f"honest {self.lives}",
             )  # fmt: skip
-            self.daemon = daemon = Daemon(self.paths, config, lambda _: self.ready.set(), self.world.outside())
+            self.daemon = daemon = Daemon(self.paths, config, lambda _: self.ready.set(), self.world.ports())
             daemon._journal._pauses = daemon._worker._pauses = supervisor.Pauses(first=0.5)
             try:
                 await daemon.run()
@@ -189,9 +189,9 @@ class World:
         """What clocks on walls say."""
         return EPOCH + int(asyncio.get_running_loop().time())
 
-    def outside(self) -> Outside:
+    def ports(self) -> Ports:
         """What daemons meet."""
-        return Outside(
+        return Ports(
             transport=lambda key, network, shelf, _: Watched(self.wires, key.peer_id, shelf, network),
             prepare=lambda: None,
             worker=list,

@@ -25,7 +25,7 @@ from p2pfinetune.model import fingerprints
 from p2pfinetune.model.adapter import Adapter, AdapterSpec
 from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
 from p2pfinetune.names import Digest, PeerId
-from p2pfinetune.round.saved import Memory, load_best, load_memory, save_best, save_memory
+from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.training.checkpoint import KEY
 from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
 from peerd.config import Config
@@ -56,14 +56,14 @@ def run_checkpoint(data: bytes) -> None:
         path.write_bytes(data)
         for with_twin in (False, True):
             try:
-                memory, fingerprint = load_memory(path, NETWORK, with_twin=with_twin)
+                memory, fingerprint = load_state(path, NETWORK, with_twin=with_twin)
             except CheckpointError:
                 continue
             assert isinstance(fingerprint, str)
             assert (memory.twin is not None) == (with_twin and not memory.is_alone)
-            save_memory(folder / "again", NETWORK, fingerprint, memory)
-            memory, fingerprint = load_memory(folder / "again", NETWORK, with_twin=with_twin)
-            save_memory(folder / "twice", NETWORK, fingerprint, memory)
+            save_state(folder / "again", NETWORK, fingerprint, memory)
+            memory, fingerprint = load_state(folder / "again", NETWORK, with_twin=with_twin)
+            save_state(folder / "twice", NETWORK, fingerprint, memory)
             assert (folder / "twice").read_bytes() == (folder / "again").read_bytes()
         try:
             adapter, fingerprint = load_best(path, NETWORK)
@@ -85,10 +85,10 @@ def checkpoint_seeds() -> Iterator[bytes]:
     with scratch() as folder:
         path = folder / "x"
         for memory in (
-            Memory(trained, None, adapter(), adapter(2.0), adapter(), 3.0),
-            Memory(fresh, trained, adapter(), adapter(2.0), adapter(3.0), 3.0, {PeerId("p"): 0.5}, 1.5),
+            LearnerState(trained, None, adapter(), adapter(2.0), adapter(), 3.0),
+            LearnerState(fresh, trained, adapter(), adapter(2.0), adapter(3.0), 3.0, {PeerId("p"): 0.5}, 1.5),
         ):
-            save_memory(path, NETWORK, "f" * 8, memory)
+            save_state(path, NETWORK, "f" * 8, memory)
             yield path.read_bytes()
         save_best(path, NETWORK, "f" * 8, adapter())
         best = path.read_bytes()

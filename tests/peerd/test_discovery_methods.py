@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from peerd.discovery import METHODS, Surroundings, discover
+from peerd.discovery import METHODS, DiscoveryContext, discover
 from peerd.net.transport import Failed, Found
 from peerd.store.port import KnownPeer
 from peerd.wire.addresses import given_addresses
@@ -35,12 +35,12 @@ class Clock:
             raise EnoughError
 
 
-def surroundings(clock: Clock, **changes: object) -> Surroundings:
+def context(clock: Clock, **changes: object) -> DiscoveryContext:
     given = {"me": ME, "network": "a" * 64, "addresses": lambda: ("/ip4/192.0.2.1/tcp/1",), "random": random.Random(0)}
-    return Surroundings(**{**given, "sleep": clock.sleep, **changes})
+    return DiscoveryContext(**{**given, "sleep": clock.sleep, **changes})
 
 
-def found(name: str, around: Surroundings, **options: object) -> list[Found]:
+def found(name: str, around: DiscoveryContext, **options: object) -> list[Found]:
     finds: list[Found] = []
     try:
         asyncio.run(discover(METHODS.make(name, options), around, finds.append))
@@ -66,14 +66,14 @@ def test_there_are_these_methods_and_each_explains_itself():
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_a_method_with_nothing_to_go_by_ends(name):
-    assert found(name, surroundings(Clock(3))) == []
+    assert found(name, context(Clock(3))) == []
 
 
 def test_given_peers_are_told_of_again_and_again():
     clock = Clock(2)
     peers = given_addresses([f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}"], "--peer")
 
-    finds = found("peers", surroundings(clock, peers=peers), repeat_seconds=9.0)
+    finds = found("peers", context(clock, peers=peers), repeat_seconds=9.0)
 
     assert finds == [Found(ADA, (str(peers[0]),), "peer")] * 2
     assert clock.slept == [9.0, 9.0]
@@ -84,7 +84,7 @@ def test_remembered_peers_are_told_of_once_best_first():
         KnownPeer(peer=peer, addresses=("/ip4/192.0.2.2/tcp/1", "nonsense"), last_good_unix=0.0) for peer in (BOB, ADA)
     )
 
-    finds = found("remembered", surroundings(Clock(3), remembered=known))
+    finds = found("remembered", context(Clock(3), remembered=known))
 
     assert [find.peer for find in finds] == [BOB, ADA]
     assert finds[0].addresses == (f"/ip4/192.0.2.2/tcp/1/p2p/{BOB}",)
@@ -93,7 +93,7 @@ def test_remembered_peers_are_told_of_once_best_first():
 def test_nobody_hears_of_oneself():
     known = (KnownPeer(peer=ME, addresses=("/ip4/192.0.2.2/tcp/1",), last_good_unix=0.0),)
 
-    assert found("remembered", surroundings(Clock(3), remembered=known)) == []
+    assert found("remembered", context(Clock(3), remembered=known)) == []
 
 
 def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
@@ -103,7 +103,7 @@ def test_a_bootstrap_node_is_told_where_we_are_and_tells_of_others():
     )
     asked, register = answering(Sample(status="ok", peers=records, expires_seconds=600))
 
-    finds = found("bootstrap", surroundings(Clock(1), bootstrap=NODES, register=register))
+    finds = found("bootstrap", context(Clock(1), bootstrap=NODES, register=register))
 
     assert asked == [Register(network="a" * 64, addresses=("/ip4/192.0.2.1/tcp/1",), want=16)]
     assert finds == [Found(ADA, (f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}",), "bootstrap")]
@@ -118,7 +118,7 @@ def test_a_bootstrap_node_that_knows_others_of_other_networks_alone_is_told_of_w
         Sample(status="quota"),
     ):
         _, register = answering(sample)
-        around = surroundings(
+        around = context(
             Clock(1), bootstrap=NODES, register=register, others=lambda node, kinds: kept.append((node, kinds))
         )
         found("bootstrap", around)
@@ -130,7 +130,7 @@ def test_announced_addresses_are_registered_first_and_with_the_others_are_no_mor
     asked, register = answering(Sample(status="ok"))
     public, own = "/ip4/1.1.1.1/tcp/1", tuple(f"/ip4/192.0.2.{n}/tcp/1" for n in range(12))
 
-    found("bootstrap", surroundings(Clock(1), bootstrap=NODES, register=register, addresses=lambda: (public, *own)))
+    found("bootstrap", context(Clock(1), bootstrap=NODES, register=register, addresses=lambda: (public, *own)))
 
     assert asked[0].addresses == (public, *own[: MAX_ADDRESSES - 1])
 
@@ -141,7 +141,7 @@ def test_a_hostile_bootstrap_node_is_asked_no_more_often_and_heard_no_longer_tha
     records = tuple(PeerRecord(peer=name, addresses=("/ip4/192.0.2.2/tcp/1",)) for name in names)
     asked, register = answering(Sample(status="ok", peers=records, expires_seconds=1))
 
-    finds = found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+    finds = found("bootstrap", context(clock, bootstrap=NODES, register=register))
 
     assert len(finds) <= len(asked) * asked[0].want
     assert min(clock.slept) >= 3.0
@@ -158,7 +158,7 @@ def test_a_bootstrap_node_is_told_where_we_listen_now_not_where_we_did_at_once()
         return False
 
     asked, register = answering(Sample(status="ok"))
-    around = surroundings(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],), sleep=sleep)
+    around = context(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],), sleep=sleep)
     found("bootstrap", around)
 
     assert [message.addresses[0] for message in asked] == ["/ip4/192.0.2.1/tcp/1"] * 4 + ["/ip4/192.0.2.9/tcp/1"] * 2
@@ -173,7 +173,7 @@ def test_one_that_moves_while_it_registers_does_so_again_without_a_rest():
         here[0] = "/ip4/192.0.2.9/tcp/1"
         return Sample(status="ok")
 
-    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],)))
+    found("bootstrap", context(clock, bootstrap=NODES, register=register, addresses=lambda: (here[0],)))
 
     assert asked == ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1"]
 
@@ -182,7 +182,7 @@ def test_a_node_that_was_gone_is_asked_again_within_two_minutes_and_a_half_howev
     clock = Clock(40)
     _, register = answering(Failed("unreachable", "does not answer"))
 
-    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+    found("bootstrap", context(clock, bootstrap=NODES, register=register))
 
     assert max(clock.slept) <= 150.0
 
@@ -191,7 +191,7 @@ def test_the_pause_grows_to_its_limit_and_never_past_a_third_of_the_registration
     clock = Clock(9)
     _, register = answering(Sample(status="ok", expires_seconds=300))
 
-    found("bootstrap", surroundings(clock, bootstrap=NODES, register=register))
+    found("bootstrap", context(clock, bootstrap=NODES, register=register))
 
     assert 3.0 <= clock.slept[0] <= 5.0
     assert all(later > earlier for earlier, later in zip(clock.slept[:4], clock.slept[1:5], strict=True))
@@ -206,9 +206,7 @@ def test_a_dead_node_is_asked_for_ever_and_each_answer_is_kept_for_the_user():
 
     found(
         "bootstrap",
-        surroundings(
-            clock, bootstrap=NODES, register=register, asked=lambda node, failed: heard.append((node, failed))
-        ),
+        context(clock, bootstrap=NODES, register=register, asked=lambda node, failed: heard.append((node, failed))),
     )
 
     assert len(asked) == 4
@@ -224,6 +222,6 @@ def test_a_dead_node_does_not_keep_another_waiting():
             await asyncio.Event().wait()
         return Sample(status="ok", peers=records)
 
-    finds = found("bootstrap", surroundings(Clock(2), bootstrap=NODES + other, register=register))
+    finds = found("bootstrap", context(Clock(2), bootstrap=NODES + other, register=register))
 
     assert len(finds) == 2

@@ -17,9 +17,9 @@ from peerd.net.limits import (
     MAX_RUNS,
     Doors,
     Echoes,
-    Happenings,
     TokenBucket,
     TrafficLedger,
+    TransportEvents,
     transfers_within,
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
@@ -29,19 +29,19 @@ from peerd.wire.places import place_of
 HEARD = Heard(b"message", "ada")
 
 
-def read_all(inbox: Happenings) -> list[object]:
+def read_all(inbox: TransportEvents) -> list[object]:
     async def main() -> list[object]:
-        return [happening async for happening in inbox.read()]
+        return [event async for event in inbox.read()]
 
     inbox.close()
     return asyncio.run(main())
 
 
 def test_what_happens_is_read_in_order_until_closed():
-    inbox = Happenings()
+    inbox = TransportEvents()
     happened = [Connected("ada", ""), HEARD, Disconnected("ada")]
-    for happening in happened:
-        inbox.put(happening)
+    for event in happened:
+        inbox.put(event)
 
     assert read_all(inbox) == happened
     inbox.put(HEARD)
@@ -49,16 +49,16 @@ def test_what_happens_is_read_in_order_until_closed():
 
 
 def test_a_flood_drops_what_was_heard_and_counts_it():
-    inbox = Happenings(limit=3)
-    for happening in [HEARD, Connected("ada", ""), HEARD, HEARD, Found("eve", (), "mdns"), Disconnected("ada")]:
-        inbox.put(happening)
+    inbox = TransportEvents(limit=3)
+    for event in [HEARD, Connected("ada", ""), HEARD, HEARD, Found("eve", (), "mdns"), Disconnected("ada")]:
+        inbox.put(event)
 
     assert inbox.dropped == 3
     assert read_all(inbox) == [Connected("ada", ""), HEARD, Disconnected("ada")]
 
 
 def test_connections_alone_are_bounded_too():
-    inbox = Happenings(limit=2)
+    inbox = TransportEvents(limit=2)
     for n in range(5):
         inbox.put(Connected(str(n), ""))
 
@@ -67,7 +67,7 @@ def test_connections_alone_are_bounded_too():
 
 def test_another_thread_wakes_the_reader():
     async def main() -> object:
-        inbox = Happenings()
+        inbox = TransportEvents()
         reader = inbox.read()
         threading.Timer(0.01, inbox.put, [HEARD]).start()
         async with asyncio.timeout(10):
@@ -77,7 +77,7 @@ def test_another_thread_wakes_the_reader():
 
 
 def test_a_reader_that_went_away_with_its_loop_is_no_trouble():
-    inbox = Happenings()
+    inbox = TransportEvents()
 
     async def main() -> None:
         inbox.put(HEARD)

@@ -6,7 +6,7 @@ import pytest
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, PeerDisconnected, PeerFound
-from peerd.daemon.link import Network
+from peerd.daemon.link import SupervisedTransport
 from peerd.errors import TransportError
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
 from peerd.pacing import Pauses
@@ -28,9 +28,9 @@ class FakeTransport:
     async def stop(self):
         self.stopped.set()
 
-    async def happenings(self):
-        for happening in self.story:
-            yield happening
+    async def events(self):
+        for event in self.story:
+            yield event
         await self.stopped.wait()
 
     def sent(self):
@@ -60,7 +60,9 @@ def told_by(*transports, until):
 
     async def scenario():
         made = [make() for make in left]
-        network = Network(lambda _: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0))
+        network = SupervisedTransport(
+            lambda _: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0)
+        )
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
             await enough.wait()
@@ -79,7 +81,7 @@ def test_what_a_person_announces_is_told_before_what_the_machine_has_and_stays_w
 
     async def scenario():
         story = FakeTransport(Moved(("/memory/you", "/public/1")))
-        network = Network(
+        network = SupervisedTransport(
             lambda _: story, tell, clock=lambda: 5.0, unix=lambda: 1000.0, announce=("/public/1", "/public/2")
         )
         first = []
@@ -127,7 +129,10 @@ def test_a_machine_that_moves_is_told_of_and_shown_and_wakes_who_rests():
         async def tell(event):
             told.append(event)
 
-        told, network = [], Network(lambda _: MovesWhenAsked(), tell, clock=lambda: 5.0, unix=lambda: 1000.0)
+        told, network = (
+            [],
+            SupervisedTransport(lambda _: MovesWhenAsked(), tell, clock=lambda: 5.0, unix=lambda: 1000.0),
+        )
 
         async def rest():
             woken.append(await network.rest(60.0))
@@ -155,7 +160,7 @@ class MovesWhenAsked(FakeTransport):
         super().__init__()
         self.now = asyncio.Event()
 
-    async def happenings(self):
+    async def events(self):
         await self.now.wait()
         yield Moved(("/memory/elsewhere",))
         yield Moved(("/memory/elsewhere",))
@@ -164,9 +169,9 @@ class MovesWhenAsked(FakeTransport):
 
 def test_who_rests_where_nothing_moves_rests_as_long_as_was_said():
     async def scenario():
-        return await Network(lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0).rest(
-            0.001
-        )
+        return await SupervisedTransport(
+            lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0
+        ).rest(0.001)
 
     assert asyncio.run(scenario()) is False
 
@@ -200,7 +205,9 @@ def test_a_first_start_that_fails_is_an_error():
 
 def test_without_a_back_end_everything_fails_as_a_value():
     async def scenario():
-        network = Network(lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0)
+        network = SupervisedTransport(
+            lambda _: FakeTransport(), lambda event: None, clock=lambda: 0.0, unix=lambda: 0.0
+        )
         return [
             await network.publish(b""),
             await network.connect(BOB, ()),
@@ -244,7 +251,7 @@ def lived_through(stories, pauses):
             pass
 
         really = asyncio.sleep
-        network = Network(make, tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=pauses, sleep=sleep)
+        network = SupervisedTransport(make, tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=pauses, sleep=sleep)
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
             await enough.wait()

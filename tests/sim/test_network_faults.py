@@ -416,7 +416,7 @@ def crowd(network: Any, size: int, serves: str) -> list[Any]:
         ),
     ],
 )
-def test_a_crowd_of_four_sybils_for_each_honest_peer_captures_neither_circle_nor_table(
+def test_a_crowd_of_four_sybils_for_each_honest_peer_captures_neither_partial_view_nor_table(
     world: Any, honest_peers: int, serves: str
 ) -> None:
     network = world(7, honest_peers, Settings(collect_seconds=10.0, max_neighbours=8))
@@ -427,7 +427,7 @@ def test_a_crowd_of_four_sybils_for_each_honest_peer_captures_neither_circle_nor
     network.later(15.0, lambda: network.start([peer.id for peer in honest]))  # the crowd was there first
     network.run(700.0)
 
-    seats = [sum(not id_.startswith("sybil") for id_ in peer.node.circle) for peer in honest]
+    seats = [sum(not id_.startswith("sybil") for id_ in peer.node.partial_view) for peer in honest]
     links = [sum(not id_.startswith("sybil") for id_ in peer.connections) for peer in honest]
     for peer in honest:
         assert peer.longest_round <= longest_allowed(network, peer)

@@ -107,11 +107,11 @@ class Poisoner:
                 await self._transport.connect(record.peer, record.addresses)
 
     async def _listen(self) -> None:
-        async for happening in self._transport.happenings():
-            if isinstance(happening, Heard):
-                said = open_announcement(happening.message)
+        async for event in self._transport.events():
+            if isinstance(event, Heard):
+                said = open_announcement(event.message)
                 if isinstance(said, Announcement) and said.peer != self._transport.me:
-                    self._heard[said.peer] = (happening.message, said)
+                    self._heard[said.peer] = (event.message, said)
 
     async def _lie(self, addresses: tuple[str, ...]) -> None:
         if not self._heard:

@@ -79,7 +79,7 @@ class Node:
         lan: bool,
         given: Collection[Address] = (),
         interfaces: Interfaces | None = None,
-        inbox: limits.Happenings,
+        inbox: limits.TransportEvents,
         ledger: limits.TrafficLedger,
         max_upload: int = 0,
         max_download: int = 0,

@@ -14,7 +14,7 @@ from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.interfaces import Interfaces
 from peerd.net.libp2p.node import Node
-from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Happening, Met, PeerTraffic
+from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Met, PeerTraffic, TransportEvent
 from peerd.wire.addresses import Address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
@@ -48,7 +48,7 @@ class Libp2pTransport:
         `psk` is what `peerd.wire.keys.load_group_key` gives; `given`: addresses that a person named. Raises UsageError
         for a bad address.
         """
-        self._inbox, self._ledger = limits.Happenings(), limits.TrafficLedger()
+        self._inbox, self._ledger = limits.TransportEvents(), limits.TrafficLedger()
         self._node = Node(
             key,
             network,
@@ -101,7 +101,7 @@ class Libp2pTransport:
             log.warning("libp2p did not stop in time and is left behind")
         self._inbox.close()
 
-    def happenings(self) -> AsyncIterator[Happening]:
+    def events(self) -> AsyncIterator[TransportEvent]:
         """Everything that happens, in order, until stopped."""
         return self._inbox.read()
 

@@ -21,7 +21,7 @@ import uvloop
 
 from peerd.config_file import read_config
 from peerd.daemon import assembly as daemon
-from peerd.daemon.assembly import Outside
+from peerd.daemon.assembly import Ports
 from peerd.errors import PeerdError
 from peerd.machine.paths import Paths
 from peerd.net.libp2p.guard import Guard
@@ -75,16 +75,16 @@ class Watched(Libp2pTransport):
         self._say("up", "", addresses[0])
         return addresses
 
-    async def happenings(self):
-        async for happening in super().happenings():
-            match happening:
+    async def events(self):
+        async for event in super().events():
+            match event:
                 case Connected(peer):
                     self._say("connected", peer)
                 case Disconnected(peer):
                     self._say("disconnected", peer)
                 case Down(reason):
                     self._say("down", "", reason)
-            yield happening
+            yield event
 
     def _say(self, what: str, peer: str, why: str = "") -> None:
         line = json.dumps({"at": time.monotonic(), "what": what, "peer": peer, "why": why}) + "\n"
@@ -151,9 +151,9 @@ def main() -> int:
     _watch_guard()
     if os.environ.get("FUZZ_STACKS"):
         _watch_closes()
-    outside = Outside(transport=transport, prepare=lambda: None, worker=list)
+    ports = Ports(transport=transport, prepare=lambda: None, worker=list)
     try:
-        return uvloop.run(daemon.run(paths, read_config(paths.config), outside=outside))
+        return uvloop.run(daemon.run(paths, read_config(paths.config), ports=ports))
     except PeerdError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

@@ -125,7 +125,7 @@ def test_admitted_updates_on_disk_are_bounded_and_those_that_a_merge_wants_stay(
             play.tell(on.BlobFetched, peer=fetch.peer, digest=fetch.digest, bytes_in=500)
             play.tell(on.UpdateAdmitted, peer=fetch.peer, digest=fetch.digest)
             forgotten |= {digest for forget in play.wanted(do.Forget) for digest in forget.digests}
-        # whom the circle wants changes with every peer that trust speaks for
+        # whom the partial view wants changes with every peer that trust speaks for
         play.node = replace(play.node, row={PeerId(name): 0.5, play.node.me: 0.5})
 
     held = [known.peer for known in play.node.neighbours.values() if known.admitted is not None]
@@ -218,12 +218,12 @@ def test_where_more_announce_than_are_wanted_a_throttled_peer_comes_last_however
         play.connect(name)
         play.hear(name)
     play.tick()
-    assert play.node.circle == {ONE}
+    assert play.node.partial_view == {ONE}
 
     offend(play, 2)
     play.tick()
 
-    assert play.node.circle == {TWO}
+    assert play.node.partial_view == {TWO}
 
 
 def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
@@ -243,7 +243,7 @@ def test_a_throttled_peer_is_dialled_last(playbook: Any) -> None:
     assert [dial.peer for dial in play.wanted(do.Dial)] == [ONE]
 
 
-def test_a_crowd_that_chose_its_ids_for_my_lots_fills_no_circle_of_mine(playbook: Any) -> None:
+def test_a_crowd_that_chose_its_ids_for_my_lots_fills_no_partial_view_of_mine(playbook: Any) -> None:
     """Ids are free, and who I am and which round I am in is announced; what I draw lots from is not."""
     spread = roll("circle", 0) * 2**30
     ids = sorted((PeerId(f"sybil-{n}") for n in range(4000)), key=lambda peer: roll("peer-me", peer) * spread % 1.0)
@@ -256,7 +256,7 @@ def test_a_crowd_that_chose_its_ids_for_my_lots_fills_no_circle_of_mine(playbook
             play.at += 1.0
             play.hear(peer)
         play.tick()
-        return len(play.node.circle & honest)
+        return len(play.node.partial_view & honest)
 
     assert chosen() == 0  # with lots that anybody can work out
     assert chosen(secret="known to me alone") > 0

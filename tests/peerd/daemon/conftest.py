@@ -16,7 +16,7 @@ import pytest
 
 from peerd.config import Config
 from peerd.control.client import Client
-from peerd.daemon.assembly import Daemon, Outside
+from peerd.daemon.assembly import Daemon, Ports
 from peerd.errors import PeerdError
 from peerd.machine.paths import Paths
 from peerd.testing.network import MemoryNetwork
@@ -69,7 +69,7 @@ class World:
         found.prepare()
         return found
 
-    def outside(self, **changes):
+    def ports(self, **changes):
         script = str(Path(__file__).parent / "fake_learning.py")
         parts = {
             "transport": lambda key, network, shelf, config: self.wires.node(key.peer_id, shelf, network),
@@ -77,14 +77,14 @@ class World:
             "worker": lambda: [sys.executable, script, str(os.getpid())],
             "signals": False,
         }
-        return Outside(**{**parts, **changes})
+        return Ports(**{**parts, **changes})
 
     @asynccontextmanager
-    async def daemon(self, name="a", kind="text", *, outside=None, may_fail=False, **options):
+    async def daemon(self, name="a", kind="text", *, ports=None, may_fail=False, **options):
         """A running daemon, stopped in order at the end of the block. What nobody foresaw is a failure of the test."""
         paths = self.paths(name)
         (self.folder / kind).mkdir(exist_ok=True)
-        daemon = Daemon(paths, self.config(kind, **options), lambda _: None, outside or self.outside())
+        daemon = Daemon(paths, self.config(kind, **options), lambda _: None, ports or self.ports())
         running = Running(daemon, paths)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run(), name=f"daemon {name}")

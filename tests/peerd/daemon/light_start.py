@@ -8,7 +8,7 @@ from peerd.cli import main
 from peerd.daemon import assembly as daemon
 from peerd.testing.network import MemoryNetwork
 
-wires, real = MemoryNetwork(), daemon.Outside
+wires, real = MemoryNetwork(), daemon.Ports
 
 
 def fake():
@@ -19,5 +19,5 @@ def fake():
     )
 
 
-daemon.Outside = fake
+daemon.Ports = fake
 sys.exit(main())

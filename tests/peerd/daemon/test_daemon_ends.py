@@ -32,7 +32,7 @@ def test_it_runs_until_the_first_signal_and_leaves_nothing_open(world):
         seen.append((status.addresses, stat.S_IMODE(paths.socket.stat().st_mode), lock.holder(paths.lock).pid))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    code = asyncio.run(run(paths, config, ready=ready, outside=world.outside(signals=True)))
+    code = asyncio.run(run(paths, config, ready=ready, ports=world.ports(signals=True)))
 
     assert code == 0
     assert seen == [([f"/memory/{seen[0][0][0].split('/')[2]}/p2p/{seen[0][0][0].split('/')[2]}"], 0o600, os.getpid())]
@@ -49,7 +49,7 @@ def test_a_busy_worker_does_not_hold_up_the_end(world, kind):
         began.append(time.monotonic())
         asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)  # once the training is on
 
-    asyncio.run(run(paths, config, ready=ready, outside=world.outside(signals=True)))
+    asyncio.run(run(paths, config, ready=ready, ports=world.ports(signals=True)))
 
     assert time.monotonic() - began[0] < ORDERLY_SECONDS
 
@@ -68,7 +68,7 @@ def test_too_little_text_is_an_error_of_the_user_and_starts_nothing(world):
     paths, config = prepared(world, "short")
 
     with pytest.raises(UsageError, match="too little text") as raised:
-        asyncio.run(run(paths, config, outside=world.outside()))
+        asyncio.run(run(paths, config, ports=world.ports()))
 
     assert raised.value.exit_code == 2
     assert raised.value.hint == "add text"
@@ -83,7 +83,7 @@ def test_an_identity_that_lost_everything_it_learnt_is_said_once(world, caplog):
 
     for _ in range(2):
         with pytest.raises(UsageError):
-            asyncio.run(run(paths, config, outside=world.outside()))
+            asyncio.run(run(paths, config, ports=world.ports()))
 
     assert caplog.text.count("training begins at round 1") == 1
 
@@ -92,7 +92,7 @@ def test_the_log_says_where_a_run_begins(world, caplog):
     caplog.set_level(logging.INFO)
     paths, config = prepared(world, "short")
     with pytest.raises(UsageError):
-        asyncio.run(run(paths, config, outside=world.outside()))
+        asyncio.run(run(paths, config, ports=world.ports()))
 
     first = next(record for record in caplog.records if record.name == "peerd.daemon")
     assert (first.getMessage(), first.pid, first.home) == ("starting", os.getpid(), str(paths.home))
@@ -102,7 +102,7 @@ def test_a_second_daemon_in_the_same_home_is_refused(world):
     paths, config = prepared(world)
 
     with lock.hold(paths.lock, version="1", socket=paths.socket), pytest.raises(AlreadyRunning, match=str(os.getpid())):
-        asyncio.run(run(paths, config, outside=world.outside()))
+        asyncio.run(run(paths, config, ports=world.ports()))
 
 
 def test_a_network_that_cannot_start_is_told_and_no_worker_is_left(world):
@@ -113,7 +113,7 @@ def test_a_network_that_cannot_start_is_told_and_no_worker_is_left(world):
             raise TransportError("the port is taken", "choose another: --listen")
 
     with pytest.raises(TransportError, match="the port is taken"):
-        asyncio.run(run(paths, config, outside=world.outside(transport=lambda *_: Taken())))
+        asyncio.run(run(paths, config, ports=world.ports(transport=lambda *_: Taken())))
 
 
 def test_a_damaged_identity_is_told_with_advice(world):
@@ -122,7 +122,7 @@ def test_a_damaged_identity_is_told_with_advice(world):
     paths.identity.chmod(0o600)
 
     with pytest.raises(UsageError, match="damaged"):
-        asyncio.run(run(paths, config, outside=world.outside()))
+        asyncio.run(run(paths, config, ports=world.ports()))
 
 
 def test_a_base_model_that_changes_under_a_running_daemon_ends_it(world):

@@ -40,10 +40,10 @@ def test_a_clock_that_jumps_by_an_hour_stops_no_round_and_puts_no_record_out_of_
     clock = itertools.chain([1_000_000.0] * 3, itertools.cycle(1_000_000.0 + jump for jump in jumps))
 
     async def scenario():
-        outside = world.outside(unix=lambda: next(clock))
+        ports = world.ports(unix=lambda: next(clock))
         async with (
-            world.daemon("a", outside=outside, rounds=0, collect_seconds=1.0) as a,
-            world.daemon("b", outside=outside, rounds=0, collect_seconds=1.0) as b,
+            world.daemon("a", ports=ports, rounds=0, collect_seconds=1.0) as a,
+            world.daemon("b", ports=ports, rounds=0, collect_seconds=1.0) as b,
         ):
             await together(a, b)
             if len(jumps) == 1:  # both clocks agree again; while they do not, what the other says is not fresh
@@ -72,7 +72,7 @@ def test_an_hour_back_between_two_runs_gives_no_sequence_number_twice(world):
 
     async def scenario():
         for unix in (1_000_000.0, 996_400.0, 1_003_600.0):
-            async with world.daemon(outside=world.outside(unix=lambda unix=unix: unix), rounds=len(orders) + 1) as one:
+            async with world.daemon(ports=world.ports(unix=lambda unix=unix: unix), rounds=len(orders) + 1) as one:
                 await one.until(lambda one=one: one.status().state == "resting")
                 orders.append(one.shell.node.own.order)
 
@@ -117,8 +117,8 @@ def test_a_worker_that_hangs_in_the_merge_is_replaced(world):
 
 def test_a_worker_that_dies_at_every_start_is_tried_ever_more_rarely_and_health_says_why(world):
     async def scenario():
-        outside = world.outside(worker=lambda: [sys.executable, "-c", "import sys; sys.exit('no such library')"])
-        async with world.daemon(outside=outside) as running:
+        ports = world.ports(worker=lambda: [sys.executable, "-c", "import sys; sys.exit('no such library')"])
+        async with world.daemon(ports=ports) as running:
             running.worker._pauses = Pauses(first=0.01)
             await running.until(lambda: running.worker._restarts >= 4)
             status = running.status()

@@ -87,7 +87,7 @@ def test_where_it_is_in_doubt_what_is_recorded_the_daemon_ends_in_order_says_so_
     monkeypatch.setattr(SqliteStore, method, once_too_often)
 
     with pytest.raises(Unforeseen, match="ended in order") as raised:
-        asyncio.run(run(paths, config, outside=world.outside()))
+        asyncio.run(run(paths, config, ports=world.ports()))
 
     assert raised.value.exit_code == 1
     assert not paths.socket.exists()
@@ -118,7 +118,7 @@ def test_the_next_start_shows_how_the_run_before_ended(world):
     async def scenario():
         async with asyncio.TaskGroup() as tasks:
             ready = asyncio.Event()
-            begun = run(paths, config, ready=lambda _: ready.set(), outside=world.outside())
+            begun = run(paths, config, ready=lambda _: ready.set(), ports=world.ports())
             tasks.create_task(begun)
             await ready.wait()
             seen.append(await asyncio.to_thread(ask, paths))
@@ -186,9 +186,9 @@ def test_a_network_that_fails_unforeseen_at_its_first_start_ends_the_daemon_with
         async def start(self):
             raise SurpriseError("no idea")
 
-    outside = world.outside(transport=lambda *_: Odd())
+    ports = world.ports(transport=lambda *_: Odd())
     with pytest.raises(Unforeseen, match=r"network failed \(SurpriseError: no idea\)"):
-        asyncio.run(run(world.paths("home"), world.config(), outside=outside))
+        asyncio.run(run(world.paths("home"), world.config(), ports=ports))
 
 
 def test_a_failing_import_of_the_network_ends_nothing(world):
@@ -196,7 +196,7 @@ def test_a_failing_import_of_the_network_ends_nothing(world):
         raise SurpriseError("no such library")
 
     async def scenario():
-        async with world.daemon(outside=world.outside(prepare=prepare), may_fail=True) as running:
+        async with world.daemon(ports=world.ports(prepare=prepare), may_fail=True) as running:
             await running.rounds(2)
             assert set(running.status().failures.counts) == {"import of the network"}
 

@@ -19,7 +19,7 @@ def quickly(monkeypatch):
 
 
 def over_libp2p(world):
-    return world.outside(transport=libp2p)
+    return world.ports(transport=libp2p)
 
 
 def copied(world, one, other):
@@ -33,13 +33,13 @@ def says(daemon, words):
 
 def test_two_copies_of_one_home_are_both_told_by_whom_they_are_connected_with(world):
     async def main():
-        outside = over_libp2p(world)
-        async with world.daemon("a", outside=outside, listen=LISTEN, rounds=1) as first:
+        ports = over_libp2p(world)
+        async with world.daemon("a", ports=ports, listen=LISTEN, rounds=1) as first:
             await first.rounds(1)
         copied(world, "a", "b")
-        async with world.daemon("c", outside=outside, listen=LISTEN, rounds=1) as common:
+        async with world.daemon("c", ports=ports, listen=LISTEN, rounds=1) as common:
             await common.until(lambda: common.status().addresses)
-            known = {"outside": outside, "listen": LISTEN, "peer": (common.status().addresses[0],), "rounds": 2}
+            known = {"ports": ports, "listen": LISTEN, "peer": (common.status().addresses[0],), "rounds": 2}
             async with world.daemon("a", **known) as one, world.daemon("b", **known) as two:
                 assert one.me == two.me != common.me
                 for daemon in (one, two):
@@ -53,13 +53,13 @@ def test_two_copies_of_one_home_are_both_told_by_whom_they_are_connected_with(wo
 
 def test_a_restored_home_is_told_how_much_of_its_life_is_lost(world):
     async def main():
-        outside = over_libp2p(world)
-        async with world.daemon("a", outside=outside, listen=LISTEN, rounds=1) as early:
+        ports = over_libp2p(world)
+        async with world.daemon("a", ports=ports, listen=LISTEN, rounds=1) as early:
             await early.rounds(1)
         copied(world, "a", "backup")
-        async with world.daemon("c", outside=outside, listen=LISTEN, rounds=1) as common:
+        async with world.daemon("c", ports=ports, listen=LISTEN, rounds=1) as common:
             await common.until(lambda: common.status().addresses)
-            known = {"outside": outside, "listen": LISTEN, "peer": (common.status().addresses[0],)}
+            known = {"ports": ports, "listen": LISTEN, "peer": (common.status().addresses[0],)}
             async with world.daemon("a", rounds=4, **known) as late:
                 await late.rounds(4)
                 await common.until(lambda: any(one.round == 4 for one in common.status().neighbours))
