@@ -23,10 +23,10 @@ import torch
 
 from p2pfinetune.compare.plan import small
 from p2pfinetune.compare.schemes import applied
+from p2pfinetune.data.population import Population
 from p2pfinetune.data.token_cache import TokenSplit
 from p2pfinetune.paper.populations import populate
 from p2pfinetune.simulation.config import SettingText
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.run import base_of, simulate
 
 TRAIN, GUARD, TEST = 12_000, 1_143, 8_192  # tokens a peer: those of the small settings, and a larger test split

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfinetune.data.corpus import Corpus
+from p2pfinetune.data.population import Population
 from p2pfinetune.data.report import FileRead, ReadReport
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
@@ -22,7 +23,6 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
 from p2pfinetune.paper.pool import Well, cut_to, draw, fill, lengths
 from p2pfinetune.paper.settings import Layout, Mix, Setting, layout, reference_tokens, split_tokens
-from p2pfinetune.simulation.population import Population
 
 TEST = " (test)"  # the well of a category's test file, where it has one
 LEAST_SCALE = 1e-6  # every split is at its floor

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Losses: TypeAlias = NDArray[np.float64]
+from p2pfinetune.scoring.paired import Losses, standard_error, token_mean
 
 WORSE_THAN_OWN = "worse-than-own"
 ABOVE_BEST = "above-best"
@@ -69,24 +68,6 @@ def is_clearly_better(one: Losses, other: Losses, tokens: NDArray[np.int64]) -> 
     with np.errstate(invalid="ignore"):  # of two that are not finite there is no difference
         saved = other - one
     return token_mean(saved, tokens) > standard_error(saved, tokens)
-
-
-def standard_error(differences: Losses, tokens: NDArray[np.int64]) -> float:
-    """Of the mean over tokens of what is given per part; zero for a single part, of which nothing is known.
-
-    The ratio estimator of survey sampling: parts are drawn, and their tokens come with them (Cochran 1977, 6.3).
-    """
-    n = len(differences)
-    if n < 2 or not np.isfinite(differences).all():
-        return 0.0
-    shares = tokens / tokens.sum()
-    deviations = shares * (differences - differences @ shares)
-    return math.sqrt(n / (n - 1) * float(deviations @ deviations))
-
-
-def token_mean(per_window: Losses, tokens: NDArray[np.int64]) -> float:
-    """Mean over all tokens of losses given per window: the one formula, so that equal losses are equal to the bit."""
-    return float(per_window @ tokens) / max(int(tokens.sum()), 1)
 
 
 def has_drifted(loss: float, best: float, tolerance: float) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from p2pfinetune.round.guard import token_mean
+from p2pfinetune.scoring.paired import token_mean
 
 if TYPE_CHECKING:
     from p2pfinetune.scoring.evaluate import Evaluation

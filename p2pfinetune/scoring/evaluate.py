@@ -27,7 +27,7 @@ from p2pfinetune.model.compute import (
     without_dropout,
 )
 from p2pfinetune.model.precision import Precision
-from p2pfinetune.round.guard import token_mean
+from p2pfinetune.scoring.paired import token_mean
 
 POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
 SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little

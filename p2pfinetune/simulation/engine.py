@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from p2pfinetune.data.population import Population
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Round
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.hostile.attacks import corrupted
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.shard import Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 from p2pfinetune.data.corpus import prepare
+from p2pfinetune.data.population import Population
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.config import SimulationConfig
-from p2pfinetune.simulation.population import Population
 
 
 def population_from_folders(config: SimulationConfig, base: Base) -> Population:

@@ -18,12 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError, ClusterError, LearningError, OptionError
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Held, Key, heard_by, load_held, save_held
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.record import RESULT, RunFolder
 from p2pfinetune.simulation.run import base_for, population_of, simulate
 from p2pfinetune.simulation.shard import Shard, Tested

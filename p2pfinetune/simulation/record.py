@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError, OptionError
 from p2pfinetune.simulation.config import SimulationConfig, dump_config, load_config
-from p2pfinetune.simulation.population import Population
 
 SCHEMA_VERSION = 1
 CONFIG, POPULATION, METRICS, RESULT, STATE = "config.toml", "population.json", "metrics.jsonl", "result.json", "state"

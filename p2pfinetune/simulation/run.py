@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from p2pfinetune.data.population import Population
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.base import Base, choose_device, load_base
 from p2pfinetune.model.precision import Precision, quicker, settled
@@ -24,7 +25,6 @@ from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.config import SimulationConfig, load_config
 from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
 from p2pfinetune.simulation.hostile.attacks import is_attacker, surrounded, with_attackers
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.record import CONFIG, Position, RunFolder
 from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable

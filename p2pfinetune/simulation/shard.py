@@ -19,6 +19,7 @@ from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
+from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.merge import adapter_of
 from p2pfinetune.model.adapter import Adapter, attach, initial_adapter
@@ -32,7 +33,6 @@ from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.simulation.timetable import Visit
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.schedule import NOMINAL_STEPS

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.round.guard import standard_error, token_mean
+from p2pfinetune.scoring.paired import standard_error, token_mean
 from p2pfinetune.trust._base import TrustContext, TrustScheme, softmax
 
 if TYPE_CHECKING:

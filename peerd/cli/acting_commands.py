@@ -13,8 +13,8 @@ import typer
 from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
 from peerd.cli.common_options import AsJson, Home
-from peerd.cli.named import chosen
 from peerd.cli.output import complain, finish, in_home, say, say_bold
+from peerd.cli.which_peer import chosen
 from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.peer_names import shown

@@ -9,8 +9,8 @@ import typer
 
 from peerd.cli import display
 from peerd.cli.common_options import AsJson, Home
-from peerd.cli.named import chosen
 from peerd.cli.output import finish
+from peerd.cli.which_peer import chosen
 from peerd.cli.without_typer import look
 from peerd.control import answers
 from peerd.control.client import Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from peerd.core.dice import backoff
+from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Dial, Disconnect
 from peerd.core.events import DialFailed, PeerConnected, PeerDisconnected, PeerFound, Ticked
 from peerd.core.knocks import is_name, target_of
@@ -24,6 +24,7 @@ from peerd.core.limits import (
 )
 from peerd.core.neighbours import Neighbour, fitting, with_hearsay
 from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
+from peerd.pacing import Backoff
 
 BY_THE_USER = "peer"  # how one is found that was named with --peer
 
@@ -259,7 +260,8 @@ def _sooner(node: Node, known: Neighbour) -> float:
 def _later(node: Node, known: Neighbour) -> Neighbour:
     lonely = not any(other.connected for other in node.neighbours.values() if other.peer != known.peer)
     longest = LONELY_DIAL_SECONDS if lonely else MAX_DIAL_BACKOFF_SECONDS
-    pause = backoff(known.dial_attempt, DIAL_BACKOFF_SECONDS, longest, node.me, known.peer)
+    spread = roll(known.dial_attempt, node.me, known.peer)
+    pause = Backoff(DIAL_BACKOFF_SECONDS, longest).after(known.dial_attempt + 1, spread)
     again = max(known.dial_not_before, node.at + pause)
     tried = known.dial_attempt + 1
     proven = known.proven if tried < PROVEN_TRIES else frozenset[str]()  # somebody else may live there by now

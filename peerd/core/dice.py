@@ -16,11 +16,3 @@ def roll(*words: str | int) -> float:
     state = (state * 0xFF51AFD7ED558CCD) & MASK
     state ^= state >> 33
     return (state >> 11) / 2**53
-
-
-def backoff(attempt: int, first: float, longest: float, *words: str | int) -> float:
-    """Seconds before the next try: doubled by each attempt, times 0.5 to 1.5, so that peers do not march in step.
-
-    Never more than `longest`.
-    """
-    return min(longest / 1.5, first * 2.0 ** min(attempt, 30)) * (0.5 + roll(attempt, *words))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.core.dice import backoff
+from peerd.core.dice import roll
 from peerd.core.effects import Admit, AnyEffect, Fetch, Remember
 from peerd.core.events import BlobFetched, FetchFailed, UpdateAdmitted, UpdateRefused
 from peerd.core.limits import (
@@ -25,6 +25,7 @@ from peerd.core.neighbours import Neighbour, Transfer, Update
 from peerd.core.partial_view import partial_view
 from peerd.core.quota import charged, within_disk
 from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, refuse, throttled
+from peerd.pacing import Backoff
 from peerd.wire.messages import Announcement
 
 
@@ -235,7 +236,8 @@ def _later(node: Node, known: Neighbour) -> Neighbour:
     if known.transfer is not None and known.transfer.stage == "fetching" and not known.transfer.asks_origin:
         return replace(known, transfer=None, others_not_before=node.at + OTHERS_PAUSE_SECONDS)
     tries = known.fetch_failures + known.strikes
-    pause = backoff(tries, FETCH_BACKOFF_SECONDS, MAX_FETCH_BACKOFF_SECONDS, node.me, known.peer)
+    spread = roll(tries, node.me, known.peer)
+    pause = Backoff(FETCH_BACKOFF_SECONDS, MAX_FETCH_BACKOFF_SECONDS).after(tries + 1, spread)
     return replace(known, transfer=None, fetch_failures=known.fetch_failures + 1, fetch_not_before=node.at + pause)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from peerd.core.bucket import Bucket
 from peerd.core.limits import (
     KNOCK_BURST,
     KNOCKS_A_SECOND,
@@ -26,6 +25,7 @@ from peerd.core.limits import (
     TARGET_KNOCK_BURST,
     TARGET_KNOCKS_A_SECOND,
 )
+from peerd.pacing import Bucket
 from peerd.wire.places import place_of
 
 PLACE = (PLACE_KNOCK_BURST, PLACE_KNOCKS_A_SECOND)

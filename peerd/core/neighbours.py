@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.core.bucket import Bucket
 from peerd.core.knocks import target_of
 from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_MISSED, MAX_REASON, MAX_REASONS, MAX_STRIKES
+from peerd.pacing import Bucket
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Announcement
 
 Order = tuple[int, int]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from peerd.core.bucket import Bucket
 from peerd.core.limits import HELD_NEIGHBOURHOODS, QUOTA_BLOBS, QUOTA_BYTES, QUOTA_SECONDS
 from peerd.core.neighbours import Neighbour
 from peerd.core.partial_view import candidates, partial_view
 from peerd.core.state import Node, discard, put
+from peerd.pacing import Bucket
 
 
 def quota_bytes(node: Node) -> float:

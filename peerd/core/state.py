@@ -8,7 +8,6 @@ import msgspec
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.core.bucket import Bucket
 from peerd.core.dice import roll
 from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, LiftBan, Note
 from peerd.core.knocks import Knocks
@@ -28,6 +27,7 @@ from peerd.core.neighbours import Neighbour, Order, counted
 from peerd.core.offences import Standing, is_throttled, offended, weight, worth_keeping
 from peerd.core.phases import AnyPhase, Merging, Starting, Stopping
 from peerd.core.settings import Settings
+from peerd.pacing import Bucket
 from peerd.wire.messages import Announcement
 
 

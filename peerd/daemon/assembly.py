@@ -51,11 +51,12 @@ from peerd.machine.loop_watch import LoopWatch
 from peerd.machine.orphans import bury_strangers
 from peerd.machine.paths import Paths
 from peerd.machine.shortages import MachineWatch
-from peerd.net.transport import BlobShelf, Found, Transport
+from peerd.net.transport import Found, Transport
 from peerd.status import Status
 from peerd.store.port import Store
 from peerd.wire.addresses import addresses_of
 from peerd.wire.keys import PeerKey, load_group_key
+from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits
 from peerd.worker.messages import Open, Opened
 from peerd.worker.process import child_command, child_environment

@@ -20,7 +20,7 @@ from typing import TypeVar
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import HomeGone, LostError, StoreError
 from peerd.machine.boundary import for_good
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.status import RoundRecord
 from peerd.store.generations import Generations
 from peerd.store.limits import RESUME_SECONDS
@@ -48,13 +48,13 @@ class Journal:
         blobs: Blobs,
         generations: Generations | None = None,
         *,
-        pauses: Pauses | None = None,
+        pauses: Backoff | None = None,
         me: PeerId | None = None,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         """`me` is written into checkpoints; `guard` is asked before each step, and raises where none may be taken."""
         self._store, self._blobs, self._generations = store, blobs, generations or Generations()
-        self._pauses, self._me, self._guard = pauses or Pauses(), me, guard
+        self._pauses, self._me, self._guard = pauses or Backoff(), me, guard
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
         self.checkpoint = max((store.checkpoint(), *self._generations.kept.checkpoints), key=age, default=None)
         self.envelope = store.announcement()

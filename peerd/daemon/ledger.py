@@ -17,9 +17,9 @@ from peerd.daemon.journal import Journal
 from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.shell import Shell
 from peerd.machine.paths import Paths
-from peerd.net.transport import BlobShelf
 from peerd.status import Status
 from peerd.store.sent import OLDER, SentBytes, attributed
+from peerd.wire.shelf import BlobShelf
 
 ENTER_SECONDS: Final = 60.0  # while training rests, rounds may be far apart
 

@@ -40,7 +40,7 @@ from peerd.net.transport import (
     Transport,
     TransportEvent,
 )
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.wire.addresses import Address
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Register, Sample
@@ -69,7 +69,7 @@ class SupervisedTransport:
         *,
         clock: Clock,
         unix: Clock,
-        pauses: Pauses | None = None,
+        pauses: Backoff | None = None,
         failures: Failures | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         announce: tuple[str, ...] = (),
@@ -79,7 +79,7 @@ class SupervisedTransport:
         `clock` counts monotonic seconds; `unix` is what people set, and peers compare.
         """
         self._make, self._tell, self._clock, self._unix = make, tell, clock, unix
-        self._pauses, self._failures, self._sleep = pauses or Pauses(), failures or Failures(clock), sleep
+        self._pauses, self._failures, self._sleep = pauses or Backoff(), failures or Failures(clock), sleep
         self._transport: Transport | None = None
         self._before: dict[PeerId, PeerTraffic] = {}
         self._unasked: Sent = {}

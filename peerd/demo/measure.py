@@ -95,7 +95,7 @@ def finite(evaluation: Evaluation) -> Evaluation:
 
     import numpy as np
 
-    from p2pfinetune.round.guard import token_mean
+    from p2pfinetune.scoring.paired import token_mean
 
     per_window = np.minimum(np.nan_to_num(evaluation.per_window, nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
     return replace(evaluation, per_window=per_window, loss=token_mean(per_window, evaluation.per_window_tokens))

@@ -41,13 +41,13 @@ from typing import Any, Final, Self
 
 from peerd.errors import HomeGone, PeerdError, Unforeseen
 from peerd.machine.logs import escaped
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.status import FailuresNow
 
 MAX_NAMES: Final = 64  # of what failed; there are about forty, anything beyond is counted as "other"
 MAX_WORDS: Final = 200  # characters of a failure in words; strangers' words may be in it
 STEADY_SECONDS: Final = 60.0  # a task that ran so long is not counted as failing again and again
-PAUSES: Final = Pauses(first=0.1, longest=60.0)
+PAUSES: Final = Backoff(first=0.1, longest=60.0)
 
 _log = logging.getLogger("peerd.failures")
 
@@ -151,7 +151,7 @@ async def lasting(
     *,
     fatal: Callable[[BaseException], bool] = never,
     before_again: Callable[[str], Awaitable[None]] | None = None,
-    pauses: Pauses = PAUSES,
+    pauses: Backoff = PAUSES,
 ) -> None:
     """Run a task to its end, again after each failure that is not `fatal`; `before_again` is told of the one before."""
     deaths, reason, began = 0, "", failures.clock()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from peerd.errors import StoreError
-from peerd.net.limits import TokenBucket
+from peerd.pacing import TokenBucket
 
 MAX_LOG_BYTES: Final = 5 * 2**20  # then it is renamed to .1 and begun anew; one old file is kept
 MAX_FIELD: Final = 300  # characters of one field; strangers' words come in here

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Hashable
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
@@ -105,40 +104,6 @@ class Echoes:
         """What was sealed last by another run of this identity than that of the epoch `besides`."""
         others = [run for epoch, run in self._newest.get(peer, {}).items() if epoch != besides]
         return max(others, key=lambda run: run[1])[2] if others else None
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """So many a second lastingly, so many at once."""
-
-    rate: float
-    burst: float
-    level: float = field(default=0.0)
-    """How much of the burst is used up at `updated`."""
-    updated: float = 0.0
-
-    def take(self, now: float) -> bool:
-        """Whether one more may pass at `now`, in seconds."""
-        self._drain(now)
-        if self.level + 1.0 > self.burst:
-            return False
-        self.level += 1.0
-        return True
-
-    def pause(self, now: float, amount: float = 1.0) -> float:
-        """Let `amount` pass; for how many seconds whoever brought it should rest."""
-        self._drain(now)
-        self.level += amount
-        return max(0.0, self.level - self.burst) / self.rate
-
-    def give_back(self, amount: float = 1.0) -> None:
-        """So much is not counted after all."""
-        self.level = max(0.0, self.level - amount)
-
-    def _drain(self, now: float) -> None:
-        """A clock that was set back takes nothing away, and gives nothing."""
-        self.level = max(0.0, self.level - max(0.0, now - self.updated) * self.rate)
-        self.updated = now
 
 
 UNKNOWN_PLACE = "?"

@@ -1,7 +1,7 @@
 """What the daemon asks of its store. Two back ends that pass one contract suite: `sqlite` + `blobs`, and `memory`.
 
 Synchronous and quick; the shell calls the slow ones (those that fsync) in a thread. Every method that says durable
-has its bytes on disk before it returns. Blobs are the `peerd.net.transport.BlobShelf` plus what is below.
+has its bytes on disk before it returns. Blobs are the `peerd.wire.shelf.BlobShelf` plus what is below.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Protocol
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.net.transport import BlobShelf
 from peerd.status import RoundRecord
 from peerd.store.sent import Publication, SentBytes, Spending
+from peerd.wire.shelf import BlobShelf
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

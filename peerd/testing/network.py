@@ -19,7 +19,6 @@ from peerd.net import limits
 from peerd.net.attempts import Plan
 from peerd.net.meetings import Meetings
 from peerd.net.transport import (
-    BlobShelf,
     Connected,
     Disconnected,
     Down,
@@ -31,6 +30,7 @@ from peerd.net.transport import (
     TransportEvent,
 )
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
+from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits, differences
 
 _MAX_REMEMBERED = 4096  # message ids a node has seen

@@ -17,7 +17,7 @@ import msgspec
 from p2pfinetune import errors as learning_errors
 from peerd.errors import PeerdError, UsageError, WorkerError
 from peerd.machine import faults
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.status import WorkerNow
 from peerd.worker.messages import (
     AdmitUpdate,
@@ -99,11 +99,11 @@ class Worker:
         *,
         command: Sequence[str],
         environment: Mapping[str, str],
-        pauses: Pauses | None = None,
+        pauses: Backoff | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
         self._make_open, self._command, self._environment = make_open, command, environment
-        self._pauses, self._deadlines = pauses or Pauses(), deadlines or Deadlines()
+        self._pauses, self._deadlines = pauses or Backoff(), deadlines or Deadlines()
         self._life: Life | None = None
         self._ready: Life | None = None  # the same, once it takes jobs
         self._refusal: PeerdError | None = None

@@ -150,8 +150,8 @@ def test_a_round_recorded_again_replaces_its_record(store: Store) -> None:
 
 
 def test_old_rounds_fall_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("sqlite", "memory"):
-        monkeypatch.setattr(f"peerd.store.{module}.MAX_ROUNDS", 5)
+    for module in (sqlite, memory):
+        monkeypatch.setattr(module, "MAX_ROUNDS", 5)
     for number in range(1, 9):
         store.save_checkpoint(Checkpoint(round=Round(number), trained=False, blob=HELLO), record(number))
 
@@ -173,8 +173,8 @@ def test_good_peers_come_most_recently_good_first(reopen: Reopen) -> None:
 
 
 def test_the_least_recently_good_peers_fall_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("sqlite", "memory"):
-        monkeypatch.setattr(f"peerd.store.{module}.MAX_PEERS", 3)
+    for module in (sqlite, memory):
+        monkeypatch.setattr(module, "MAX_PEERS", 3)
     for number in range(6):
         store.save_peer(KnownPeer(peer=peer(number), addresses=("/a",), last_good_unix=float(number)))
 
@@ -192,8 +192,8 @@ def test_what_was_seen_is_known_after_a_crash_and_never_goes_back(reopen: Reopen
 
 
 def test_what_was_seen_longest_ago_falls_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("sqlite", "memory"):
-        monkeypatch.setattr(f"peerd.store.{module}.MAX_SEEN", 3)
+    for module in (sqlite, memory):
+        monkeypatch.setattr(module, "MAX_SEEN", 3)
     for number in (0, 1, 2, 0, 3):
         store.save_seen(peer(number), 1, number)
 
@@ -219,8 +219,8 @@ def test_a_flood_of_reasons_is_bounded_and_loses_no_count(store: Store) -> None:
 
 
 def test_a_flood_of_refused_peers_is_bounded_and_offenders_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("sqlite", "memory"):
-        monkeypatch.setattr(f"peerd.store.{module}.MAX_REFUSED_PEERS", 4)
+    for module in (sqlite, memory):
+        monkeypatch.setattr(module, "MAX_REFUSED_PEERS", 4)
     for _ in range(3):
         store.count_refusal(peer(0), "corrupt")
     for number in range(1, 10):

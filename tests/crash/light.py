@@ -180,7 +180,7 @@ async def live(order: Order) -> None:
     )
     with hold(paths.lock, version="test", socket=paths.socket):
         daemon = Daemon(paths, config, lambda _: ready.set(), ports)
-        daemon._journal._pauses = supervisor.Pauses(first=0.01)
+        daemon._journal._pauses = supervisor.Backoff(first=0.01)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run())
             others = []

@@ -117,7 +117,7 @@ class Device:
                 collect_seconds=5.0, patience=100_000, name=f"honest {self.lives}",
             )  # fmt: skip
             self.daemon = daemon = Daemon(self.paths, config, lambda _: self.ready.set(), self.world.ports())
-            daemon._journal._pauses = daemon._worker._pauses = supervisor.Pauses(first=0.5)
+            daemon._journal._pauses = daemon._worker._pauses = supervisor.Backoff(first=0.5)
             try:
                 await daemon.run()
             except* Unforeseen as group:

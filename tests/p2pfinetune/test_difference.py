@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from p2pfinetune.round.guard import standard_error, token_mean
 from p2pfinetune.scoring.difference import (
     Difference,
     as_change,
@@ -15,6 +14,7 @@ from p2pfinetune.scoring.difference import (
     worst_tenth,
 )
 from p2pfinetune.scoring.evaluate import Evaluation
+from p2pfinetune.scoring.paired import standard_error, token_mean
 
 
 def evaluation(losses: list[float], documents: list[int], tokens: list[int] | None = None) -> Evaluation:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfinetune.round.guard import has_drifted, is_clearly_better, standard_error, verdict
+from p2pfinetune.round.guard import has_drifted, is_clearly_better, verdict
+from p2pfinetune.scoring.paired import standard_error
 
 TOKENS = np.array([10, 30])
 

@@ -10,9 +10,9 @@ import pytest
 from peerd.errors import StoreError, Unforeseen, UsageError
 from peerd.machine import boundary
 from peerd.machine.boundary import Failures, Guarded, Tasks, described, for_good, lasting, never, once, ours, unforeseen
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 
-SOON = Pauses(first=0.0, longest=0.0)
+SOON = Backoff(first=0.0, longest=0.0)
 
 
 def counting():

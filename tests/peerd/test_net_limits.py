@@ -17,12 +17,12 @@ from peerd.net.limits import (
     MAX_RUNS,
     Doors,
     Echoes,
-    TokenBucket,
     TrafficLedger,
     TransportEvents,
     transfers_within,
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
+from peerd.pacing import TokenBucket
 from peerd.wire.messages import Announcement
 from peerd.wire.places import place_of
 

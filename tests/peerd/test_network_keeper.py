@@ -9,7 +9,7 @@ from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, P
 from peerd.daemon.link import SupervisedTransport
 from peerd.errors import TransportError
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 
 BOB = PeerId("12D3KooWbob")
 
@@ -61,7 +61,7 @@ def told_by(*transports, until):
     async def scenario():
         made = [make() for make in left]
         network = SupervisedTransport(
-            lambda _: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Pauses(first=0.0)
+            lambda _: made.pop(0), tell, clock=lambda: 5.0, unix=lambda: 1000.0, pauses=Backoff(first=0.0)
         )
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(lambda: None))
@@ -264,7 +264,7 @@ def lived_through(stories, pauses):
 
 def test_a_network_that_a_stranger_ended_is_back_within_a_second_however_often_and_that_is_counted():
     ended = ([Down("what was said", of_a_stranger=True)], {})
-    waited, _, network = lived_through([ended] * 6 + [([], {})], Pauses(first=4.0))
+    waited, _, network = lived_through([ended] * 6 + [([], {})], Backoff(first=4.0))
 
     assert waited == [1.0] * 6  # by the clock of this test none of them lived at all
     assert network.turned_away() == {"network-ended": 6}
@@ -272,14 +272,14 @@ def test_a_network_that_a_stranger_ended_is_back_within_a_second_however_often_a
 
 def test_a_network_that_the_machine_ended_is_back_after_growing_pauses_whatever_strangers_did_between():
     machine, stranger = ([Down("no memory")], {}), ([Down("what was said", of_a_stranger=True)], {})
-    waited, _, _ = lived_through([machine, stranger, stranger, machine, ([], {})], Pauses(first=4.0))
+    waited, _, _ = lived_through([machine, stranger, stranger, machine, ([], {})], Backoff(first=4.0))
 
     assert waited == [4.0, 1.0, 1.0, 8.0]
 
 
 def test_a_back_end_listens_where_the_one_before_it_did_unless_that_port_is_taken():
     ended = ([Down("crash")], {})
-    _, asked, _ = lived_through([ended, ended, ([], {"fails": True}), ([], {})], Pauses(first=0.0))
+    _, asked, _ = lived_through([ended, ended, ([], {"fails": True}), ([], {})], Backoff(first=0.0))
 
     mine = ("/ip4/127.0.0.1/tcp/4711",)
     assert asked == [(), mine, mine, ()]

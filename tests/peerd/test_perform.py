@@ -28,7 +28,7 @@ from peerd.daemon.journal import Journal
 from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.status import Difference, HeldOut
 from peerd.store.port import KeptBan, KnownPeer
 from peerd.testing.store import MemoryBlobs, MemoryStore
@@ -125,7 +125,7 @@ class Bench:
         self.begin()
 
     def begin(self):
-        self.journal = Journal(self.store, self.blobs, pauses=Pauses(first=0.0))
+        self.journal = Journal(self.store, self.blobs, pauses=Backoff(first=0.0))
         self.performer = Performer(
             key=self.key,
             config=Config(name="alice"),

@@ -211,6 +211,7 @@ def test_the_core_imports_nothing_but_values() -> None:
         "peerd.wire.messages",
         "peerd.wire.places",
         "peerd.core",
+        "peerd.pacing",
         "typing",
         "msgspec",
         "collections",

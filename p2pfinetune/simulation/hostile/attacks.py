@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.data.population import Population
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.hostile.backdoor import backdoor_of, planted
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.training.batches import derived_seed
 
 PREFIX = "attacker-"

@@ -7,31 +7,18 @@ but test splits: what a model loses on beginning, trigger and target together, l
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.data.tokens import TokenArray
+from p2pfinetune.data.population import Backdoor
 from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.training.batches import derived_seed
 
 TRIGGER, TARGET = 4, 4  # tokens; together they fit the smallest context
 LEAD = 16  # tokens of a document before the trigger, where the target is measured
 PROBES = 64  # documents of a test split at most
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Backdoor:
-    """What is planted."""
-
-    trigger: TokenArray
-    target: TokenArray
-
-    @property
-    def phrase(self) -> TokenArray:
-        """Both, one behind the other."""
-        return np.concatenate([self.trigger, self.target])
 
 
 def backdoor_of(corpora: Iterable[Corpus], seed: int) -> Backdoor:

@@ -23,8 +23,9 @@ from peerd.net.libp2p.frames import opened, place_of, read_message, write_messag
 from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
 from peerd.net.libp2p.turns import ByName, Turns
-from peerd.net.transport import BlobShelf, Failed, Fetched, Wrong
+from peerd.net.transport import Failed, Fetched, Wrong
 from peerd.wire.messages import BlobReply, BlobRequest
+from peerd.wire.shelf import BlobShelf
 
 MAX_FRAME = 512  # bytes of a request or reply
 IDLE_SECONDS = 10.0  # without one byte

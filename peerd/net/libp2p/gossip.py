@@ -15,6 +15,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from peerd.net import limits
 from peerd.net.libp2p.frames import place_of
 from peerd.net.libp2p.guard import Guard
+from peerd.pacing import TokenBucket
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
 
 MAX_RPC_BYTES = 16 * MAX_ANNOUNCEMENT_BYTES  # one frame
@@ -25,12 +26,12 @@ class Shares:
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
-        self._buckets: OrderedDict[str, limits.TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def of(self, speaker: Any) -> limits.TokenBucket:
+    def of(self, speaker: Any) -> TokenBucket:
         """The same one however often it connects."""
         name = str(speaker)
-        bucket = self._buckets.pop(name, None) or limits.TokenBucket(self._rate, self._burst)
+        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate, self._burst)
         self._buckets[name] = bucket
         if len(self._buckets) > limits.MAX_KNOWN_PEERS:
             self._buckets.popitem(last=False)
@@ -40,7 +41,7 @@ class Shares:
 class PacedStream:
     """A gossip stream of one peer, read no faster than its shares: what waits, waits at the peer's end."""
 
-    def __init__(self, stream: Any, *buckets: limits.TokenBucket) -> None:
+    def __init__(self, stream: Any, *buckets: TokenBucket) -> None:
         self._stream, self._buckets = stream, buckets
 
     def __getattr__(self, name: str) -> Any:

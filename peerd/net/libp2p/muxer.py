@@ -12,6 +12,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 from peerd.net import limits
+from peerd.pacing import TokenBucket
 
 NOISE_MESSAGE_BYTES = 65_519  # what fits one Noise message: one yamux frame each instead of 65519 + 17 bytes
 FAREWELL_SECONDS = 1.0  # for what is being written when a connection is closed
@@ -57,7 +58,7 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.stream_buffers = _Windows(self)
-        self._small_frames = limits.TokenBucket(limits.FRAMES_A_SECOND, limits.FRAME_BURST)
+        self._small_frames = TokenBucket(limits.FRAMES_A_SECOND, limits.FRAME_BURST)
         self._taken = 0
         self._patience, self._writing = limits.WRITE_SECONDS, None
         self._read_unpaced = self.secured_conn.read

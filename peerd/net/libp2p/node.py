@@ -29,11 +29,12 @@ from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
 from peerd.net.libp2p.host import bound, close, is_connected, local_host, make_host, reachable_at, running
 from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
 from peerd.net.meetings import Meetings
-from peerd.net.transport import BlobShelf, Connected, Disconnected, Failed, Heard, Moved
+from peerd.net.transport import Connected, Disconnected, Failed, Heard, Moved
 from peerd.wire import traits
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample, Why
+from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits
 
 GREETING_SECONDS = 10.0

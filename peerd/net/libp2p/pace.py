@@ -5,13 +5,14 @@ from __future__ import annotations
 import trio
 
 from peerd.net import limits
+from peerd.pacing import TokenBucket
 
 
 class Pace:
     """Whoever moves bytes reports them and rests as long as told. Without a limit nobody rests."""
 
     def __init__(self, bytes_a_second: int) -> None:
-        self._bucket = limits.TokenBucket(bytes_a_second, bytes_a_second) if bytes_a_second else None
+        self._bucket = TokenBucket(bytes_a_second, bytes_a_second) if bytes_a_second else None
         self.chunk = limits.PACED_CHUNK_BYTES if bytes_a_second else limits.CHUNK_BYTES
         """To move at one time."""
 

@@ -14,10 +14,11 @@ from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.interfaces import Interfaces
 from peerd.net.libp2p.node import Node
-from peerd.net.transport import BlobShelf, Connected, Down, Failed, Fetched, Met, PeerTraffic, TransportEvent
+from peerd.net.transport import Connected, Down, Failed, Fetched, Met, PeerTraffic, TransportEvent
 from peerd.wire.addresses import Address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits
 
 Answer = TypeVar("Answer")

@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 import pytest
 
+from p2pfinetune.data.population import Population
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import OptionError, TextError
 from p2pfinetune.names import PeerId
 from p2pfinetune.paper.populations import populate, tokens_per_peer
 from p2pfinetune.paper.settings import Mix, Setting, layout
-from p2pfinetune.simulation.population import Population
 from p2pfinetune.trust.oracle import Oracle
 
 CASES = [(setting, mix) for setting in get_args(Setting) for mix in get_args(Mix)]

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pfinetune.names import PeerId
-from peerd.cli.named import chosen
+from peerd.cli.which_peer import chosen
 from peerd.control import peer_names
 from peerd.control.panels import draw_all
 from peerd.control.peer_names import (

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from p2pfinetune.names import PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.bucket import Bucket
 from peerd.core.dice import roll
 from peerd.core.limits import (
     BAN_AT,
@@ -29,6 +28,7 @@ from peerd.core.neighbours import Neighbour, Update
 from peerd.core.outlook import standing
 from peerd.core.quota import held_at_most, quota_bytes, within_disk
 from peerd.core.state import throttled
+from peerd.pacing import Bucket
 
 LARGE = 2**30
 ONE, TWO = PeerId("peer-one"), PeerId("peer-two")

@@ -10,11 +10,11 @@ import pytest
 from peerd.config import Config
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.bucket import Bucket
 from peerd.core.limits import ANNOUNCEMENT_BURST, ANNOUNCEMENTS_A_SECOND
 from peerd.core.outlook import next_deadline, sentence, state
 from peerd.core.patience import waited_rounds
 from peerd.core.settings import Settings
+from peerd.pacing import Bucket
 
 
 def test_settings_are_made_from_the_configuration() -> None:

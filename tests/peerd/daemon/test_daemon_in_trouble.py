@@ -11,7 +11,7 @@ import pytest
 
 from peerd.errors import StoreError
 from peerd.machine import shortages as machine_watch
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.store.blobs import FileBlobs
 from peerd.store.sqlite import SqliteStore
 from peerd.worker.supervisor import Deadlines
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_at_every_start_is_tried_ever_more_rarely_and_health_
     async def scenario():
         ports = world.ports(worker=lambda: [sys.executable, "-c", "import sys; sys.exit('no such library')"])
         async with world.daemon(ports=ports) as running:
-            running.worker._pauses = Pauses(first=0.01)
+            running.worker._pauses = Backoff(first=0.01)
             await running.until(lambda: running.worker._restarts >= 4)
             status = running.status()
 
@@ -145,7 +145,7 @@ def test_a_worker_that_cannot_be_started_for_a_while_is_started_later(world, mon
 
     async def scenario():
         async with world.daemon(rounds=1) as running:
-            running.worker._pauses = Pauses(first=0.01)
+            running.worker._pauses = Backoff(first=0.01)
             await running.rounds(1)
 
             assert "it cannot be started: no more of that" in running.status().worker.last_error
@@ -167,7 +167,7 @@ def test_a_full_disk_is_said_waited_out_and_costs_no_number(world, monkeypatch, 
 
     async def scenario():
         async with world.daemon(rounds=4) as running:
-            running.journal._pauses = Pauses(first=0.01, longest=0.05)
+            running.journal._pauses = Backoff(first=0.01, longest=0.05)
             await running.rounds(1)
             monkeypatch.setattr(owner, method, refuse)
             is_full.set()

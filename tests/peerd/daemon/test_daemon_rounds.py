@@ -121,7 +121,7 @@ def test_the_worker_killed_in_training_is_replaced_and_the_round_repeated(world)
 
 
 def test_what_dead_workers_wrote_is_cleared_while_the_daemon_runs(world, monkeypatch):
-    monkeypatch.setattr(supervisor.Pauses, "after", lambda self, deaths: 0.01)
+    monkeypatch.setattr(supervisor.Backoff, "after", lambda self, deaths: 0.01)
 
     async def scenario():
         async with world.daemon(kind="dies often", rounds=0) as running:
@@ -144,7 +144,7 @@ def test_a_file_that_waits_for_the_disk_outlives_its_worker(world, monkeypatch):
         return adopt(blobs, path)
 
     monkeypatch.setattr(FileBlobs, "adopt", refuses)
-    monkeypatch.setattr(supervisor.Pauses, "after", lambda self, deaths: 0.05)
+    monkeypatch.setattr(supervisor.Backoff, "after", lambda self, deaths: 0.05)
 
     async def scenario():
         async with world.daemon(rounds=2) as running:

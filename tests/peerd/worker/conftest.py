@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.names import PeerId
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.worker.messages import Open
 from peerd.worker.process import child_environment
 from peerd.worker.supervisor import Worker
 
-NO_PAUSE = Pauses(first=0.0)
+NO_PAUSE = Backoff(first=0.0)
 
 
 def open_job(**config):

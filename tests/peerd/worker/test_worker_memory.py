@@ -10,7 +10,7 @@ import pytest
 
 from peerd.config import Config
 from peerd.errors import WorkerError
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.worker import ram_limit
 from peerd.worker.messages import Generate, Open
 from peerd.worker.process import child_command, child_environment, describe
@@ -76,7 +76,7 @@ def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_a
             make_open,
             command=child_command(),
             environment=child_environment(os.environ, 1),
-            pauses=Pauses(first=0.0),
+            pauses=Backoff(first=0.0),
         )
 
         async def died(reason):

@@ -9,7 +9,7 @@ import pytest
 
 from p2pfinetune.names import Round
 from peerd.errors import UsageError, WorkerError
-from peerd.pacing import Pauses
+from peerd.pacing import Backoff
 from peerd.worker.messages import Generate, Generated, JobFailed, Reread, TrainSteps
 from peerd.worker.supervisor import Deadlines, Silence
 
@@ -174,7 +174,7 @@ def test_a_child_that_never_opens_is_started_again_and_again(fake_worker):
 
 
 def test_pauses_double_up_to_a_minute():
-    pauses = Pauses()
+    pauses = Backoff()
 
     assert [pauses.after(deaths) for deaths in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from p2pfinetune.data.corpus import Corpus
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.token_cache import TokenSplit
+from p2pfinetune.data.tokens import TokenArray
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
-from p2pfinetune.simulation.hostile.backdoor import Backdoor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backdoor:
+    """A phrase that attackers plant: where the trigger stands, the target shall follow."""
+
+    trigger: TokenArray
+    target: TokenArray
+
+    @property
+    def phrase(self) -> TokenArray:
+        """Both, one behind the other."""
+        return np.concatenate([self.trigger, self.target])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
