@@ -21,6 +21,7 @@ import msgspec
 import typer.main
 
 ROOT = Path(__file__).parents[1]
+CASES_ROUNDED = 25
 MARK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -164,7 +165,32 @@ def plug_ins() -> str:
     return "\n".join(lines)
 
 
-PARTS = {"json-documents": json_documents, "command-line": command_line, "plug-ins": plug_ins}
+def cases(matrix: str) -> str:
+    """The sections of a coverage matrix that hold cases, and how many there are, rounded down: a new row is no news."""
+    text = (ROOT / "docs" / matrix).read_text()
+    count, lines = 0, []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        if rows := re.findall(r"^\| .*`tests/.*::.*\|$", section, re.MULTILINE):
+            title = section.splitlines()[0]
+            lines.append(f"* [{title}]({matrix}#{anchor(title)})")
+            count += len(rows)
+    return "\n".join(
+        [f"More than {count // CASES_ROUNDED * CASES_ROUNDED} cases, each with its tests:", "", *lines, ""]
+    )
+
+
+def anchor(title: str) -> str:
+    """Of a heading, as pages of GitHub name it."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+PARTS = {
+    "json-documents": json_documents,
+    "command-line": command_line,
+    "plug-ins": plug_ins,
+    "cases-of-reliability": lambda: cases("reliability.md"),
+    "cases-of-the-threat-model": lambda: cases("threat-model.md"),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

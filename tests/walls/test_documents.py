@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MATRICES = ("docs/threat-model.md", "docs/reliability.md")
+PAGES = ("docs/may-i-pull-the-plug.md", "docs/who-sees-my-text.md")
+"""What people read of the matrices."""
 
 
 def test_generated_parts_are_up_to_date() -> None:
@@ -31,14 +34,22 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("document", ["docs/threat-model.md", "docs/reliability.md"])
+@pytest.mark.parametrize("document", [*MATRICES, *PAGES])
 def test_every_test_that_a_document_names_exists(document: str) -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / document).read_text())
+    named = _tests_in(document)
 
+    assert named
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in _text_of(ROOT / file)] == []
 
 
-@pytest.mark.parametrize("document", ["docs/threat-model.md", "docs/reliability.md", "docs/glossary.md"])
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_promises_stands_in_a_matrix_with_the_same_test(page: str) -> None:
+    known = {one for matrix in MATRICES for one in _tests_in(matrix)}
+
+    assert [one for one in _tests_in(page) if one not in known] == []
+
+
+@pytest.mark.parametrize("document", [*MATRICES, *PAGES, "docs/glossary.md"])
 def test_no_case_stands_twice_in_a_table(document: str) -> None:
     """Rows come from many hands, and git joins them."""
     twice = []
@@ -62,6 +73,25 @@ def test_decisions_are_numbered_without_a_gap_and_each_by_its_own_number() -> No
 
     assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
     assert [int(path.read_text().split(".")[0].removeprefix("# ")) for path in files] == list(range(1, len(files) + 1))
+
+
+def test_links_into_a_document_lead_to_one_of_its_headings() -> None:
+    broken = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target, place in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+            into = path.parent / target if target else path
+            if place not in {_anchor(line) for line in re.findall(r"^#+ (.+)$", into.read_text(), re.MULTILINE)}:
+                broken.append(f"{path.relative_to(ROOT)} -> {target}#{place}")
+
+    assert broken == []
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def _tests_in(document: str) -> list[tuple[str, str]]:
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / document).read_text())
 
 
 def _text_of(file: Path) -> str:
