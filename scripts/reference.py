@@ -165,6 +165,23 @@ def plug_ins() -> str:
     return "\n".join(lines)
 
 
+def exit_codes() -> str:
+    """What a command ends with, as the errors say of themselves."""
+    from peerd import errors
+
+    kinds = {kind.exit_code: kind for kind in subclasses(errors.PeerdError) if kind.__base__ is errors.PeerdError}
+    told = {0: "Fine.", 1: "It failed; the message says why.", 130: "Interrupted (Ctrl-C)."}
+    told |= {code: inspect.getdoc(kind) or "" for code, kind in kinds.items() if code > 1}
+    return "\n".join(["| code | meaning |", "|---|---|", *(f"| {code} | {told[code]} |" for code in sorted(told)), ""])
+
+
+def subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    """Itself included."""
+    yield kind
+    for inner in kind.__subclasses__():
+        yield from subclasses(inner)
+
+
 def cases(matrix: str) -> str:
     """The sections of a coverage matrix that hold cases, and how many there are, rounded down: a new row is no news."""
     text = (ROOT / "docs" / matrix).read_text()
@@ -188,6 +205,7 @@ PARTS = {
     "json-documents": json_documents,
     "command-line": command_line,
     "plug-ins": plug_ins,
+    "exit-codes": exit_codes,
     "cases-of-reliability": lambda: cases("reliability.md"),
     "cases-of-the-threat-model": lambda: cases("threat-model.md"),
 }

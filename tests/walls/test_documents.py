@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,35 @@ def test_links_into_a_document_lead_to_one_of_its_headings() -> None:
 
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_what_troubleshooting_quotes_is_what_the_programs_say() -> None:
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    quoted = [words for row in rows for words in re.findall(r"`([^`]+)`", row) if not words.isdigit()]
+    said = "\n".join(_strings_of_the_programs())
+
+    assert len(quoted) > 100
+    assert [words for words in quoted if not (words in said or re.search(_as_pattern(words), said))] == []
+
+
+def _as_pattern(words: str) -> str:
+    return r"[^\n]*?".join(map(re.escape, words.split("…")))
+
+
+def _strings_of_the_programs() -> Iterator[str]:
+    """Each on a line of its own; what a program puts into one is an ellipsis."""
+    for path in sorted(
+        path for package in ("peerd", "p2pfinetune", "bootstrap") for path in ROOT.glob(f"{package}/**/*")
+    ):
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                    yield "".join(map(str, parts)).replace("\n", " ")
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value.replace("\n", " ")
+        elif path.suffix == ".js":
+            yield path.read_text()
 
 
 def _tests_in(document: str) -> list[tuple[str, str]]:
