@@ -7,6 +7,7 @@ from its types, the options of every command from its command line, the plug-ins
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import itertools
 import re
@@ -22,6 +23,14 @@ import typer.main
 
 ROOT = Path(__file__).parents[1]
 CASES_ROUNDED = 25
+REGISTRIES = {
+    "Trust schemes": ("p2pfinetune.trust", "SCHEMES"),
+    "Merge rules": ("p2pfinetune.merge", "RULES"),
+    "Codecs": ("p2pfinetune.codec", "CODECS"),
+    "Discovery methods": ("peerd.discovery", "METHODS"),
+    "Panels of the dashboard": ("peerd.panels", "PANELS"),
+}
+"""Where each kind of plug-in is registered; a wall checks that none is missing."""
 MARK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -149,18 +158,15 @@ def option_rows(command: Any) -> list[str]:
 
 
 def plug_ins() -> str:
-    """Trust schemes, merge rules and codecs, with their options."""
-    from p2pfinetune.codec import CODECS
-    from p2pfinetune.merge import RULES
-    from p2pfinetune.trust import SCHEMES
-
-    kinds: dict[str, Any] = {"Trust schemes": SCHEMES, "Merge rules": RULES, "Codecs": CODECS}
+    """Everything that one file adds, with its options."""
     lines: list[str] = []
-    for title, registry in kinds.items():
-        lines += [f"## {title}", ""]
+    for title, (package, where) in REGISTRIES.items():
+        registry = getattr(importlib.import_module(package), where)
+        lines += [f"## {title}", "", f"One file each in `{package.replace('.', '/')}/`.", ""]
         for name in registry.names():
+            shown = getattr(registry.find(name), "title", "")
             options = ", ".join(f"`{k} = {v}`" for k, v in registry.options(name).items())
-            lines += [f"### `{name}`", "", registry.help(name), ""]
+            lines += [f"### `{name}`", "", *([f"On the page: {shown}.", ""] if shown else []), registry.help(name), ""]
             lines += [f"Options: {options}", ""] if options else []
     return "\n".join(lines)
 

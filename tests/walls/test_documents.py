@@ -44,6 +44,27 @@ def test_every_test_that_a_document_names_exists(document: str) -> None:
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in _text_of(ROOT / file)] == []
 
 
+def test_every_kind_of_plug_in_is_documented() -> None:
+    registered = {
+        package
+        for path in (*ROOT.glob("p2pfinetune/**/*.py"), *ROOT.glob("peerd/**/*.py"))
+        for package in re.findall(r"\bRegistry\(\s*\"([\w.]+)\"", path.read_text())
+    }
+    listed = set(re.findall(r"^One file each in `([\w/]+)/`", (ROOT / "docs/plug-ins.md").read_text(), re.MULTILINE))
+
+    assert {package.replace(".", "/") for package in registered} == listed
+
+
+def test_the_index_names_every_document() -> None:
+    named = {
+        (ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#:]+)", _text_of(ROOT / "docs/README.md"))
+    }
+    documents = {path.resolve() for path in ROOT.glob("docs/**/*.md") if path.parent.name != "adr"}
+
+    assert documents - named == {(ROOT / "docs/README.md").resolve()}
+    assert (ROOT / "docs/adr").resolve() in named
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_promises_stands_in_a_matrix_with_the_same_test(page: str) -> None:
     known = {one for matrix in MATRICES for one in _tests_in(matrix)}
