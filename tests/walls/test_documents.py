@@ -55,6 +55,14 @@ def test_every_kind_of_plug_in_is_documented() -> None:
     assert {package.replace(".", "/") for package in registered} == listed
 
 
+def test_the_first_page_stays_short() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    shown = lines[lines.index("$ make demo") :]
+
+    assert len(lines) <= 120
+    assert shown.index("```") <= 15
+
+
 def test_the_index_names_every_document() -> None:
     named = {
         (ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#:]+)", _text_of(ROOT / "docs/README.md"))
