@@ -28,7 +28,7 @@ REGISTRIES = {
     "Merge rules": ("p2pfinetune.merge", "RULES"),
     "Codecs": ("p2pfinetune.codec", "CODECS"),
     "Discovery methods": ("peerd.discovery", "METHODS"),
-    "Panels of the dashboard": ("peerd.panels", "PANELS"),
+    "Panels of the dashboard": ("peerd.control.panels", "PANELS"),
 }
 """Where each kind of plug-in is registered; a wall checks that none is missing."""
 MARK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
