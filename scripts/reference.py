@@ -171,6 +171,20 @@ def plug_ins() -> str:
     return "\n".join(lines)
 
 
+def rooms() -> str:
+    """Every package with the first sentence of its own words."""
+    roots = [ROOT / name for name in ("p2pfinetune", "peerd", "bootstrap")]
+    packages = [path for root in roots for path in sorted(root.glob("**/__init__.py"))]
+    said = {path.parent: ast.get_docstring(ast.parse(path.read_text())) for path in packages}
+    rows = [f"| `{room.relative_to(ROOT)}` | {first_sentence(words)} |" for room, words in said.items() if words]
+    return "\n".join(["| room | what it is |", "|---|---|", *rows, ""])
+
+
+def first_sentence(words: str) -> str:
+    """Up to a full stop that ends one, on one line."""
+    return re.split(r"(?<=[.])\s", " ".join(words.split()))[0].replace("|", "\\|")
+
+
 def exit_codes() -> str:
     """What a command ends with, as the errors say of themselves."""
     from peerd import errors
@@ -212,6 +226,7 @@ PARTS = {
     "command-line": command_line,
     "plug-ins": plug_ins,
     "exit-codes": exit_codes,
+    "rooms": rooms,
     "cases-of-reliability": lambda: cases("reliability.md"),
     "cases-of-the-threat-model": lambda: cases("threat-model.md"),
 }

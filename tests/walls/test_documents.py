@@ -121,6 +121,18 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
+def test_every_place_of_the_floor_plan_is_there() -> None:
+    places = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs/architecture.md").read_text())
+    missing = [
+        f"{file}::{name}"
+        for file, name in places
+        if not re.search(rf"^(async def|def|class) {name}\b|^{name}\b.* = ", _text_of(ROOT / file), re.MULTILINE)
+    ]
+
+    assert len(places) > 25
+    assert missing == []
+
+
 def test_what_troubleshooting_quotes_is_what_the_programs_say() -> None:
     rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     quoted = [words for row in rows for words in re.findall(r"`([^`]+)`", row) if not words.isdigit()]
