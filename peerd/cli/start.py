@@ -171,10 +171,13 @@ def _given_home(paths: Paths) -> Path | None:
 
 
 def _now(paths: Paths) -> Status | None:
-    """The status; None while nobody answers. The state is no longer `starting` once the worker has model and text."""
+    """The status; None while nobody answers. The state is no longer `starting` once the worker has model and text.
+
+    A daemon of another home may answer: two homes of one user have one socket if neither was given with --home.
+    """
     try:
         with Client(_given_home(paths), socket_path=paths.socket) as client:
-            return client.status()
+            return client.status() if client.paths()["home"] == str(paths.home) else None
     except (NotRunning, NotHealthy):
         return None
 

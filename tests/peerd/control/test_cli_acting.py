@@ -18,7 +18,7 @@ from peerd.cli.options import documented
 from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config
 from peerd.control import answers
-from peerd.errors import NotHealthy, StoreError, TransportError, UsageError
+from peerd.errors import NotHealthy, PeerdError, StoreError, TransportError, UsageError
 from peerd.machine import lock
 from peerd.machine.paths import Paths
 from peerd.status import BannedNow
@@ -613,12 +613,25 @@ def test_nobody_waits_in_the_background_for_a_worker_that_dies_again_and_again(
     now = msgspec.structs.replace(view.status(), state="starting")
     dying = msgspec.structs.replace(now.worker, restarts=2, last_error="exit code 1")
     monkeypatch.setattr(view, "status", lambda: msgspec.structs.replace(now, worker=dying))
+    monkeypatch.setattr(view, "paths", lambda: {"home": str(daemon.paths.home)})
     process = SimpleNamespace(poll=lambda: None, returncode=None)
 
     with pytest.raises(NotHealthy, match=r"its worker died 2 times while it was starting \(exit code 1\)"):
         _until_ready(process, daemon.paths, as_json=False, begun=0)
     with pytest.raises(NotHealthy):
         _still_starting(daemon.paths, as_json=False)
+
+
+def test_a_daemon_of_another_home_that_answers_on_the_socket_is_not_taken_for_the_one_that_starts(
+    daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text("peerd start: a daemon answers on the socket already\n")
+    mine = msgspec.structs.replace(daemon.paths, home=tmp_path / "mine", log=tmp_path / "log")
+    codes = iter([None, 4])
+    process = SimpleNamespace(poll=lambda: next(codes), returncode=4)
+
+    with pytest.raises(PeerdError, match="a daemon answers on the socket already"):
+        _until_ready(process, mine, as_json=False, begun=0)
 
 
 @pytest.mark.parametrize(("state", "said"), [("starting", "runs, and is not ready yet"), ("training", "is ready")])
