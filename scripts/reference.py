@@ -180,6 +180,13 @@ def rooms() -> str:
     return "\n".join(["| room | what it is |", "|---|---|", *rows, ""])
 
 
+def decisions() -> str:
+    """The records of decisions by their titles."""
+    files = sorted((ROOT / "docs/adr").glob("*.md"))
+    titles = [path.read_text().splitlines()[0].removeprefix("# ") for path in files]
+    return "\n".join([*(f"* [{title}](adr/{path.name})" for title, path in zip(titles, files, strict=True)), ""])
+
+
 def first_sentence(words: str) -> str:
     """Up to a full stop that ends one, on one line."""
     return re.split(r"(?<=[.])\s", " ".join(words.split()))[0].replace("|", "\\|")
@@ -227,6 +234,7 @@ PARTS = {
     "plug-ins": plug_ins,
     "exit-codes": exit_codes,
     "rooms": rooms,
+    "decisions": decisions,
     "cases-of-reliability": lambda: cases("reliability.md"),
     "cases-of-the-threat-model": lambda: cases("threat-model.md"),
 }
