@@ -98,7 +98,7 @@ def is_rich() -> bool:
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns are (heading, unit of peerd.control.panels); numbers stand to the right."""
+    """Columns are (heading, unit of peerd.control.drawings); numbers stand to the right."""
     texts = [[written(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
     right = [unit not in {"text", "id", ""} for _, unit in columns]
     if is_rich() and _fits(columns, texts):

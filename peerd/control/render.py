@@ -52,7 +52,7 @@ def padded(text: str, width: int, *, to_the_right: bool = False) -> str:
 
 
 def written(value: str | float | bool | None, unit: str) -> str:
-    """A value in the unit of peerd.control.panels."""
+    """A value in the unit of peerd.control.drawings."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):

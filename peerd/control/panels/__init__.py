@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Sequence
 
 from p2pfinetune.registry import Registry
-from peerd.control.panels._base import Bars, Drawing, DrawnPanel, Panel, PanelsDrawn, Series, Table, Words
+from peerd.control.drawings import Bars, Drawing, DrawnPanel, PanelsDrawn, Series, Table, Words
+from peerd.control.panels._base import Panel
 from peerd.status import RoundRecord, Status
 
 PANELS: Registry[Panel] = Registry("peerd.control.panels", Panel, "panel")  # type: ignore[type-abstract]  # its base

@@ -1,8 +1,6 @@
-"""What a panel is: a pure function from the snapshot and the finished rounds to one drawing, as frozen values.
+"""What a panel is: a pure function from the snapshot and the finished rounds to one drawing.
 
-A panel decides what is said, never how it looks: the web page and the terminal draw the few kinds of drawing below,
-so that a new panel needs no line of JavaScript. Names in a drawing come from strangers; whoever draws treats them as
-plain text.
+A panel decides what is said, never how it looks; what it may draw stands in `peerd.control.drawings`.
 """
 
 from __future__ import annotations
@@ -12,105 +10,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import msgspec
-
 from p2pfinetune.names import PeerId
+from peerd.control.drawings import (
+    Bar,
+    Bars,
+    Column,
+    Drawing,
+    Fact,
+    Line,
+    Mark,
+    Series,
+    Table,
+    Tone,
+    Unit,
+    Value,
+    Words,
+)
 from peerd.control.peer_names import mine, told_apart
 from peerd.status import RoundRecord, Status
 
-Unit = Literal["", "text", "id", "number", "loss", "perplexity", "percent", "bytes", "seconds", "milliseconds", "rate"]
-"""How a number is written; `percent` is a share between 0 and 1, `rate` is a count per second."""
-
-Tone = Literal["plain", "good", "warn", "bad"]
-Value = str | int | float | bool | None
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """One labelled value."""
-
-    label: str
-    value: Value
-    unit: Unit = ""
-    tone: Tone = "plain"
-
-
-class Words(msgspec.Struct, frozen=True, kw_only=True, tag="words", tag_field="kind"):
-    """A headline, sentences below it, and facts."""
-
-    headline: str = ""
-    tone: Tone = "plain"
-    sentences: list[str] = []
-    facts: list[Fact] = []
-
-
-class Bar(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar; `key` keeps a peer's colour the same in every panel."""
-
-    label: str
-    key: str
-    value: float
-    note: str = ""
-    mine: bool = False
-
-
-class Bars(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field="kind"):
-    """Horizontal bars from zero to `full`."""
-
-    bars: list[Bar]
-    full: float
-    unit: Unit
-    empty: str
-    """Said where there are no bars."""
-    sentences: list[str] = []
-    """Above the bars, and where there are none."""
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a chart; points are (x, y), y None where nothing was measured."""
-
-    label: str
-    key: str
-    points: list[tuple[float, float | None]]
-    mine: bool = False
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened at x."""
-
-    x: float
-    label: str
-
-
-class Series(msgspec.Struct, frozen=True, kw_only=True, tag="series", tag_field="kind"):
-    """Lines over x, or with `stacked` areas that lie upon one another from zero to one."""
-
-    lines: list[Line]
-    x_label: str
-    y_label: str
-    unit: Unit
-    empty: str
-    stacked: bool = False
-    marks: list[Mark] = []
-    sentences: list[str] = []
-    """Above the lines."""
-
-
-class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of a table."""
-
-    label: str
-    unit: Unit = "text"
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, tag="table", tag_field="kind"):
-    """Rows under columns."""
-
-    columns: list[Column]
-    rows: list[list[Value]]
-    empty: str
-
-
-Drawing = Words | Bars | Series | Table
+__all__ = [
+    "Bar",
+    "Bars",
+    "Column",
+    "Drawing",
+    "Fact",
+    "Line",
+    "Mark",
+    "Panel",
+    "Series",
+    "Table",
+    "Tone",
+    "Unit",
+    "Value",
+    "Words",
+    "titles",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,22 +60,6 @@ class Panel(ABC):
     @abstractmethod
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
         """`rounds` are finished rounds, oldest first."""
-
-
-class DrawnPanel(msgspec.Struct, frozen=True, kw_only=True):
-    """A panel as it travels to whoever draws it."""
-
-    name: str
-    title: str
-    help: str
-    width: str
-    drawing: Drawing
-
-
-class PanelsDrawn(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /v1/panels."""
-
-    panels: list[DrawnPanel]
 
 
 def titles(status: Status) -> dict[PeerId, str]:

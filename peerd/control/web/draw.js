@@ -1,4 +1,4 @@
-// Draws a panel's drawing (peerd/control/panels/_base.py) whatever the panel: words, bars, table or series.
+// Draws a panel's drawing (peerd/control/drawings.py) whatever the panel: words, bars, table or series.
 import { isNumber, printable, shortId, written } from "./format.js";
 import { drawSeries } from "./chart.js";
 

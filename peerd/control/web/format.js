@@ -1,4 +1,4 @@
-// Values as people read them; the units are those of peerd/control/panels/_base.py, the rules those of peerd/control/render.py.
+// Values as people read them; the units are those of peerd/control/drawings.py, the rules those of peerd/control/render.py.
 const NOTHING = "–";
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
