@@ -15,7 +15,7 @@ from p2pfinetune.names import PeerId
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.cli.which_peer import chosen
-from peerd.control import answers
+from peerd.control import answers, questions
 from peerd.control.client import Client
 from peerd.control.peer_names import shown
 from peerd.control.questions import target
@@ -78,12 +78,12 @@ def unban(
 
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=answers.MAX_NEW_TOKENS)] = 64,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=questions.MAX_NEW_TOKENS)] = 64,
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=answers.MAX_TEMPERATURE, help="0: always the likeliest token.")
+        float, typer.Option(min=0.0, max=questions.MAX_TEMPERATURE, help="0: always the likeliest token.")
     ] = 0.8,
     seed: Annotated[
-        int, typer.Option(min=answers.MIN_SEED, max=answers.MAX_SEED, help="The same seed gives the same text.")
+        int, typer.Option(min=questions.MIN_SEED, max=questions.MAX_SEED, help="The same seed gives the same text.")
     ] = 0,
     home: Home = None,
     as_json: AsJson = False,
@@ -132,7 +132,7 @@ def _check_target(where: Path, force: bool) -> None:
         raise UsageError(f"cannot write in the folder {above}", "look at its rights, or choose another")
 
 
-def _generated(found: answers.Generated) -> None:
+def _generated(found: answers.Continuations) -> None:
     known = [("base", found.base), ("own", found.own), ("personal", found.personal)]
     for name, text in [
         *known,
@@ -143,7 +143,7 @@ def _generated(found: answers.Generated) -> None:
         say()
 
 
-def _exported(data: answers.Exported) -> None:
+def _exported(data: answers.ExportedFolder) -> None:
     say_bold(f"{MODELS.get(data.which, data.which).capitalize()} is in {data.folder}")
     for file in data.files:
         say(f"  {file}")

@@ -13,33 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from peerd import __version__
+from peerd.cli.commands import COMMANDS, NAMES
 from peerd.cli.output import INTERRUPTED, say
 from peerd.errors import UsageError
 
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
-COMMANDS: tuple[tuple[str, str, str, str], ...] = (
-    ("start", "start", "start", "peerd start --data ~/notes --bootstrap /ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."),
-    ("stop", "acting_commands", "stop", "peerd stop"),
-    ("status", "looking_commands", "status", "peerd status --json"),
-    ("peers", "looking_commands", "peers", "peerd peers"),
-    ("trust", "looking_commands", "trust", "peerd trust alice"),
-    ("rounds", "looking_commands", "rounds", "peerd rounds --last 20"),
-    ("sent", "looking_commands", "sent", "peerd sent --last 5"),
-    ("id", "looking_commands", "identity", "peerd id"),
-    ("paths", "looking_commands", "paths", "peerd paths --home ~/second-peer"),
-    ("read", "read_command", "read", "peerd read --data ~/notes"),
-    ("metrics", "looking_commands", "metrics", "peerd metrics | grep peerd_refusals_total"),
-    ("unban", "acting_commands", "unban", "peerd unban alice"),
-    ("generate", "acting_commands", "generate", 'peerd generate "Dear all," --max-tokens 40'),
-    ("export", "acting_commands", "export", "peerd export ./my-adapter"),
-    ("dashboard", "opening_commands", "dashboard", "peerd dashboard --port 8088"),
-    ("demo", "opening_commands", "demo", "peerd demo --peers 4 --rounds 6"),
-)
-"""Name, module of this package, function, example."""
-
-
-NAMES = frozenset(name for name, *_ in COMMANDS)
 
 
 def build(only: str = "") -> typer.Typer:

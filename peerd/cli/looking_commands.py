@@ -12,7 +12,7 @@ from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish
 from peerd.cli.which_peer import chosen
 from peerd.cli.without_typer import look
-from peerd.control import answers
+from peerd.control import answers, questions
 from peerd.control.client import Client
 
 
@@ -55,7 +55,7 @@ def trust(
 
 
 def rounds(
-    last: Annotated[int, typer.Option("--last", min=1, max=answers.MAX_ROUNDS, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=questions.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,7 +66,7 @@ def rounds(
 
 
 def sent(
-    last: Annotated[int, typer.Option("--last", min=1, max=answers.MAX_ROUNDS, help="How many rounds.")] = 20,
+    last: Annotated[int, typer.Option("--last", min=1, max=questions.MAX_ROUNDS, help="How many rounds.")] = 20,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say
-from peerd.control import answers
+from peerd.control import answers, questions
 from peerd.control.client import Client, find_socket
 from peerd.errors import UsageError
 from peerd.machine.paths import Paths, absolute
@@ -51,7 +51,7 @@ def demo(
     ] = 6,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=1, max=answers.MAX_ROUNDS, help="Rounds each.", show_default="8"),
+        typer.Option("--rounds", min=1, max=questions.MAX_ROUNDS, help="Rounds each.", show_default="8"),
     ] = None,
     trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
     data: Annotated[
@@ -59,7 +59,7 @@ def demo(
         typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer, of which some is held out."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=answers.MAX_SEED, help="Of the text dealt and of training.")
+        int, typer.Option("--seed", min=0, max=questions.MAX_SEED, help="Of the text dealt and of training.")
     ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,

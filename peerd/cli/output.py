@@ -14,6 +14,7 @@ from typing import Any
 
 from p2pfinetune.system import streams
 from p2pfinetune.system.path_names import shown
+from peerd.cli.commands import OF_A_HOME
 from peerd.control import answers
 from peerd.control.render import columns as width_of
 from peerd.control.render import line, padded, written
@@ -22,8 +23,7 @@ from peerd.errors import PeerdError
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
 GAP = 2  # columns of a terminal between those of a table
-OF_A_HOME = "start|stop|status|peers|trust|rounds|sent|id|paths|read|metrics|unban|generate|export|dashboard"
-_COMMAND = re.compile(rf"\bpeerd ({OF_A_HOME})\b(?! --(?:home|help)\b|:)")
+_COMMAND = re.compile(rf"\bpeerd ({'|'.join(OF_A_HOME)})\b(?! --(?:home|help)\b|:)")
 
 
 def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:

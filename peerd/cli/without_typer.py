@@ -1,7 +1,7 @@
 """Looking, typed plainly, without the command-line library, which takes longer to load than a daemon to answer.
 
-Scripts ask `peerd status --json` every second, on machines that are busy training. Anything but a command of `LOOKS`
-with --home and --json is left to `app`.
+Scripts ask `peerd status --json` every second, on machines that are busy training. Anything but a verb
+that the table of verbs calls quick, with --home and --json, is left to `app`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 from peerd.cli import display
 from peerd.cli.output import facts, finish, say
-from peerd.control import answers
+from peerd.control import answers, verbs
 from peerd.control.client import Client, find_socket
+from peerd.control.questions import Nothing
+from peerd.control.verbs import QUICK, Verb, whole
 from peerd.errors import NotHealthy
 from peerd.machine.paths import Paths
 from peerd.status import Status
@@ -29,7 +31,7 @@ def look(command: str, home: Path | None, as_json: bool) -> int:
 
 def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:
     """Command, home, --json; None where anything else was typed."""
-    if not given or given[0] not in LOOKS:
+    if not given or given[0] not in QUICK:
         return None
     home, as_json, rest = None, False, list(given[1:])
     while rest:
@@ -43,20 +45,12 @@ def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:
     return given[0], home, as_json
 
 
-def _status(home: Path | None) -> Any:
-    with Client(home) as client:
-        return client.status()
+def _of_daemon(verb: Verb[Nothing, Any]) -> Callable[[Path | None], Any]:
+    def ask(home: Path | None) -> Any:
+        with Client(home) as client:
+            return client.ask(verb, Nothing(), whole)
 
-
-def _peers(home: Path | None) -> answers.PeersNow:
-    with Client(home) as client:
-        now = client.status()
-        return answers.PeersNow(peers=now.neighbours, banned=now.banned)
-
-
-def _identity(home: Path | None) -> answers.Identity:
-    with Client(home) as client:
-        return client.identity()
+    return ask
 
 
 def _metrics(home: Path | None) -> answers.Metrics:
@@ -65,15 +59,16 @@ def _metrics(home: Path | None) -> answers.Metrics:
 
 
 def _paths(home: Path | None) -> dict[str, str]:
+    """Known without a daemon."""
     found = Paths.of(home)
     return {**found.named(), "socket": str(find_socket(found))}
 
 
 LOOKS: dict[str, tuple[Callable[[Path | None], Any], Callable[[Any, Path | None], None]]] = {
-    "status": (_status, display.status),
-    "peers": (_peers, lambda found, home: display.peers(found.peers, found.banned, home)),
-    "id": (_identity, lambda found, _: display.identity(found)),
+    "status": (_of_daemon(verbs.STATUS), display.status),
+    "peers": (_of_daemon(verbs.PEERS), lambda found, home: display.peers(found.peers, found.banned, home)),
+    "id": (_of_daemon(verbs.IDENTITY), lambda found, _: display.identity(found)),
     "metrics": (_metrics, lambda found, _: say(found.text.rstrip("\n"))),
     "paths": (_paths, lambda found, _: facts(list(found.items()))),
 }
-"""How to ask and how to show, by command."""
+"""How to ask and how to show, for every verb that the table calls quick."""

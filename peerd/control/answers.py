@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,16 +15,8 @@ from peerd.status import (
     PrivacyNow,
     RoundRecord,
     SentNow,
-    Status,
     TextNow,
 )
-
-MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
-MAX_NEW_TOKENS = 4096
-MAX_TEMPERATURE = 10.0
-MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # what torch's generators and every format on the way hold
-MAX_ROUNDS = 10_000  # rounds in one answer
-MAX_PATH = 4096  # bytes on Linux, the final zero included
 
 
 class PeersNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,17 +143,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """The options among them that have to be the same."""
 
 
-class GenerateAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/generate."""
-
-    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
-    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)] = 0.8
-    """0 takes the likeliest token always."""
-    seed: Annotated[int, msgspec.Meta(ge=MIN_SEED, le=MAX_SEED)] = 0
-
-
-class Generated(msgspec.Struct, frozen=True, kw_only=True):
+class Continuations(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd generate`: continuations of one prompt."""
 
     prompt: str
@@ -189,14 +171,7 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/export; `folder` is absolute, `which` the model: a twin's is refused where none trains."""
-
-    folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
-    which: Which = "served"
-
-
-class Exported(msgspec.Struct, frozen=True, kw_only=True):
+class ExportedFolder(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd export`."""
 
     folder: str
@@ -205,26 +180,14 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """The model whose adapter it is."""
 
 
-class UnbanAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/unban."""
-
-    peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-
-
 class Unbanned(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd unban`: whose ban is lifted."""
 
     peer_id: str
 
 
-class StopAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/stop."""
-
-    reason: Annotated[str, msgspec.Meta(max_length=300)] = "asked over the control socket"
-
-
-class Stopping(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to POST /v1/stop: the daemon ends soon after."""
+class StopHeard(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /v1/stop: the daemon ends soon after."""
 
     stopping: bool = True
 
@@ -329,24 +292,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: Problem
 
 
-DATA: dict[str, Any] = {
+OF_COMMANDS: dict[str, Any] = {
     "start": Started,
     "stop": Stopped,
-    "unban": Unbanned,
-    "status": Status,
-    "peers": PeersNow,
-    "trust": TrustNow,
-    "rounds": RoundsDone,
-    "sent": Sent,
-    "id": Identity,
-    "paths": dict[str, str],
     "read": TextRead,
     "metrics": Metrics,
-    "generate": Generated,
-    "export": Exported,
     "dashboard": DashboardOpened,
 }
-"""Type of `data` by command; `demo` has its own in peerd.demo."""
+"""Type of `data` of the commands that ask nothing of the daemon, or print something else than its answer."""
 
 
 def document(command: str, data: Any) -> dict[str, Any]:

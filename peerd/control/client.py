@@ -18,33 +18,21 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import msgspec
 
-from p2pfinetune.errors import UNREADABLE
-from p2pfinetune.names import Which
-from peerd.control import answers, questions
 from peerd.control.credentials import peer_uid
-from peerd.control.questions import Request
-from peerd.errors import (
-    Busy,
-    NotHealthy,
-    NotRunning,
-    PeerdError,
-    StoreError,
-    TransportError,
-    Unreachable,
-    UsageError,
-    WorkerError,
-)
+from peerd.control.request import Request, read_answer, request_of, told
+from peerd.control.verbs import EVENTS, Methods, Verb
+from peerd.errors import NotHealthy, NotRunning, PeerdError, Unreachable
 from peerd.machine import known_types
 from peerd.machine.lock import Holder, died, holder
 from peerd.machine.paths import Paths
-from peerd.status import BannedNow, NeighbourNow, RoundRecord, Status
+from peerd.status import Status
 
 HOST = "peerd"  # the only host that the daemon answers to
 QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
@@ -52,11 +40,12 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 known_types.work_out()  # here, since a program may have a client in each of its threads
 
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 Answer = TypeVar("Answer")
-_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
+Given = TypeVar("Given")
 
 
-class Client:
+class Client(Methods):
     """A daemon, seen from a thread. One question at a time; safe to keep open."""
 
     def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
@@ -74,76 +63,18 @@ class Client:
     def close(self) -> None:
         """Nothing is kept between questions."""
 
-    def status(self) -> Status:
-        """What the daemon is doing."""
-        return self._ask(questions.STATUS, Status)
-
-    def health(self) -> answers.Health:
-        """Whether it makes progress, and why not."""
-        return self._ask(questions.HEALTH, answers.Health)
-
-    def peers(self) -> list[NeighbourNow]:
-        """Everyone of the network that it knows."""
-        return self._ask(questions.PEERS, answers.PeersNow).peers
-
-    def banned(self) -> list[BannedNow]:
-        """Peers of which nothing is wanted for now."""
-        return self._ask(questions.PEERS, answers.PeersNow).banned
-
-    def unban(self, peer_id: str) -> None:
-        """Lift the ban of a peer. UsageError where it is not banned."""
-        self._ask(questions.unban(peer_id), answers.Unbanned)
-
-    def trust(self) -> answers.TrustNow:
-        """The last trust row, with history."""
-        return self._ask(questions.TRUST, answers.TrustNow)
-
-    def rounds(self, last: int = 1000) -> list[RoundRecord]:
-        """Finished rounds, oldest first."""
-        return self._ask(questions.rounds(last), answers.RoundsDone).rounds
-
-    def metrics(self) -> str:
-        """Every figure, as Prometheus text."""
-        return _text(*self._send(questions.METRICS))
-
-    def sent(self, last: int = 1000) -> answers.Sent:
-        """What left this device, of the last so many rounds."""
-        return self._ask(questions.sent(last), answers.Sent)
-
-    def identity(self) -> answers.Identity:
-        """Peer id and addresses."""
-        return self._ask(questions.IDENTITY, answers.Identity)
-
-    def paths(self) -> dict[str, str]:
-        """Where the daemon's files are."""
-        return self._ask(questions.PATHS, dict[str, str])
-
-    def generate(
-        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
-    ) -> answers.Generated:
-        """The base, own and personal model continue a prompt."""
-        return self._ask(questions.generate(prompt, max_tokens, temperature, seed), answers.Generated)
-
-    def export(self, folder: str | os.PathLike[str], which: Which = "served") -> answers.Exported:
-        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
-        return self._ask(questions.export(folder, which), answers.Exported)
-
-    def test(self) -> answers.TestLosses:
-        """Open the test split, for a report."""
-        return self._ask(questions.TEST, answers.TestLosses)
-
-    def stop(self, reason: str = "asked by a client") -> None:
-        """Ask the daemon to stop; returns when it has heard it."""
-        self._ask(questions.stop(reason), answers.Stopping)
+    def ask(self, verb: Verb[Asked, Answer], question: Asked, take: Callable[[Answer], Given]) -> Given:
+        """Any question of the table of verbs; what is taken of the answer. The methods of `Methods` are made of it."""
+        return take(read_answer(verb, *self._send(request_of(verb, question))))
 
     def watch(self) -> Iterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
         connection = self._connect(60.0)  # the daemon sends a sign of life every 15 seconds
         try:
-            connection.request("GET", "/v1/events", headers={"Host": HOST})
+            connection.request("GET", EVENTS.path, headers={"Host": HOST})
             response = connection.getresponse()
             if response.status != http.client.OK:
-                raise _error(response.read())
+                raise told(response.read())
             for line in iter(lambda: response.readline(MAX_EVENT_BYTES), b""):
                 if line.startswith(b"data: "):
                     yield msgspec.json.decode(line[6:], type=Status)
@@ -153,9 +84,6 @@ class Client:
             return  # it ended in the middle of a line
         finally:
             connection.close()
-
-    def _ask(self, request: Request, kind: type[Answer]) -> Answer:
-        return _answer(*self._send(request), kind)
 
     def _send(self, request: Request) -> tuple[int, bytes]:
         connection = self._connect(request.seconds)
@@ -219,7 +147,7 @@ class _UnixConnection(http.client.HTTPConnection):
         return True
 
 
-class AsyncClient:
+class AsyncClient(Methods):
     """A daemon, seen from a coroutine: `async with AsyncClient() as c: await c.status()`."""
 
     def __init__(self, home: str | os.PathLike[str] | None = None, *, socket_path: Path | None = None) -> None:
@@ -245,67 +173,9 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def status(self) -> Status:
-        """What the daemon is doing."""
-        return await self._ask(questions.STATUS, Status)
-
-    async def health(self) -> answers.Health:
-        """Whether it makes progress, and why not."""
-        return await self._ask(questions.HEALTH, answers.Health)
-
-    async def peers(self) -> list[NeighbourNow]:
-        """Everyone of the network that it knows."""
-        return (await self._ask(questions.PEERS, answers.PeersNow)).peers
-
-    async def banned(self) -> list[BannedNow]:
-        """Peers of which nothing is wanted for now."""
-        return (await self._ask(questions.PEERS, answers.PeersNow)).banned
-
-    async def unban(self, peer_id: str) -> None:
-        """Lift the ban of a peer. UsageError where it is not banned."""
-        await self._ask(questions.unban(peer_id), answers.Unbanned)
-
-    async def trust(self) -> answers.TrustNow:
-        """The last trust row, with history."""
-        return await self._ask(questions.TRUST, answers.TrustNow)
-
-    async def rounds(self, last: int = 1000) -> list[RoundRecord]:
-        """Finished rounds, oldest first."""
-        return (await self._ask(questions.rounds(last), answers.RoundsDone)).rounds
-
-    async def metrics(self) -> str:
-        """Every figure, as Prometheus text."""
-        return _text(*await self._send(questions.METRICS))
-
-    async def sent(self, last: int = 1000) -> answers.Sent:
-        """What left this device, of the last so many rounds."""
-        return await self._ask(questions.sent(last), answers.Sent)
-
-    async def identity(self) -> answers.Identity:
-        """Peer id and addresses."""
-        return await self._ask(questions.IDENTITY, answers.Identity)
-
-    async def paths(self) -> dict[str, str]:
-        """Where the daemon's files are."""
-        return await self._ask(questions.PATHS, dict[str, str])
-
-    async def generate(
-        self, prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0
-    ) -> answers.Generated:
-        """The base, own and personal model continue a prompt."""
-        return await self._ask(questions.generate(prompt, max_tokens, temperature, seed), answers.Generated)
-
-    async def export(self, folder: str | os.PathLike[str], which: Which = "served") -> answers.Exported:
-        """Write the adapter of one model as a PEFT folder; of which, and the files written."""
-        return await self._ask(questions.export(folder, which), answers.Exported)
-
-    async def test(self) -> answers.TestLosses:
-        """Open the test split, for a report."""
-        return await self._ask(questions.TEST, answers.TestLosses)
-
-    async def stop(self, reason: str = "asked by a client") -> None:
-        """Ask the daemon to stop; returns when it has heard it."""
-        await self._ask(questions.stop(reason), answers.Stopping)
+    async def ask(self, verb: Verb[Asked, Answer], question: Asked, take: Callable[[Answer], Given]) -> Given:
+        """Any question of the table of verbs; what is taken of the answer. The methods of `Methods` are made of it."""
+        return take(read_answer(verb, *await self._send(request_of(verb, question))))
 
     async def watch(self) -> AsyncIterator[Status]:
         """The status now, then whenever it changes, until the daemon stops."""
@@ -313,9 +183,9 @@ class AsyncClient:
 
         require_ours(self._socket)
         try:
-            async with self._http.stream("GET", "/v1/events", timeout=60.0) as response:
+            async with self._http.stream("GET", EVENTS.path, timeout=60.0) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise _error(await response.aread())
+                    raise told(await response.aread())
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
                         yield msgspec.json.decode(line[6:], type=Status)
@@ -325,9 +195,6 @@ class AsyncClient:
             raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
         except httpx.TransportError:
             return  # it ended in the middle of a line
-
-    async def _ask(self, request: Request, kind: type[Answer]) -> Answer:
-        return _answer(*await self._send(request), kind)
 
     async def _send(self, request: Request) -> tuple[int, bytes]:
         import httpx
@@ -360,35 +227,6 @@ def find_socket(paths: Paths) -> Path:
     """Where the daemon of this home listens. It wrote that into its lock; else where it would by this environment."""
     found = holder(paths.lock)
     return Path(found.socket) if found and found.socket else paths.socket
-
-
-def _answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
-    if status >= http.client.BAD_REQUEST and b'"error"' in body[:16]:
-        raise _error(body)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except UNREADABLE as error:
-        if status >= http.client.INTERNAL_SERVER_ERROR:
-            raise PeerdError(
-                f"the daemon failed at this question (HTTP {status})", "its log says why; where it is: peerd paths"
-            ) from error
-        raise PeerdError(
-            f"the daemon's answer is not understood: {error}", "is it of another version? compare: peerd --version"
-        ) from error
-
-
-def _text(status: int, body: bytes) -> str:
-    if status != http.client.OK:
-        raise _error(body)
-    return body.decode("utf-8", "replace")
-
-
-def _error(body: bytes) -> PeerdError:
-    try:
-        found = msgspec.json.decode(body, type=answers.Failure).error
-    except UNREADABLE:
-        return PeerdError(f"the daemon answered {body[:200]!r}")
-    return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)
 
 
 def _foreign(path: Path) -> PeerdError:

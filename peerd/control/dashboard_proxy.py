@@ -36,8 +36,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
 from peerd.control.answers import DashboardOpened
-from peerd.control.api import HOST, answer, bounded_body, page, problem
+from peerd.control.api import HOST, page
 from peerd.control.client import require_ours
+from peerd.control.responses import answer, bounded_body, problem
 from peerd.control.serve import loopback, serve_on
 from peerd.errors import UsageError
 

@@ -15,8 +15,8 @@ import itertools
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from peerd.control.api import problem
 from peerd.control.event_stream import ABORT
+from peerd.control.responses import problem
 
 MAX_CONNECTIONS = 64  # people, dashboards and scripts of one user
 PATIENCE_SECONDS = 10.0  # on a line of this machine a request takes milliseconds; clients keep idle lines for 5 s

@@ -1,60 +1,97 @@
-"""What a client may ask of a daemon, as values: method, path, body, and how long an answer may take. Pure."""
+"""What is asked of a daemon, as types: the body of a POST, the query of a GET. Pure.
+
+The functions beside them are how a person gives one from Python: they say where a number is out of bounds, and take a
+folder as it is meant where it is typed.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
 
 from p2pfinetune.names import Which
-from peerd.control import answers
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
 
-QUICK_SECONDS = 10.0  # the daemon's loop is never held for long; a machine that swaps may be
-SLOW_SECONDS = 1800.0  # the worker finishes what it does, then generates, exports or evaluates
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
+MAX_NEW_TOKENS = 4096
+MAX_TEMPERATURE = 10.0
+MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # what torch's generators and every format on the way hold
+MAX_ROUNDS = 10_000  # rounds in one answer
+MAX_PATH = 4096  # bytes on Linux, the final zero included
 
 
-class Request(msgspec.Struct, frozen=True):
-    """One question, however it is sent."""
-
-    method: str
-    path: str
-    body: bytes | None = None
-    seconds: float = QUICK_SECONDS
+class Nothing(msgspec.Struct, frozen=True):
+    """The question of a verb that needs none; what else came with the request is not read."""
 
 
-def rounds(last: int) -> Request:
-    """The last finished rounds."""
-    return Request("GET", f"/v1/rounds?last={_last(last)}")
+class LastRounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Of how many rounds, the last ones."""
+
+    last: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS, description=f"a number from 1 to {MAX_ROUNDS}")] = 1000
 
 
-def sent(last: int) -> Request:
-    """What left this device in the last rounds."""
-    return Request("GET", f"/v1/sent?last={_last(last)}")
+class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to continue."""
+
+    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)] = 0.8
+    """0 takes the likeliest token always."""
+    seed: Annotated[int, msgspec.Meta(ge=MIN_SEED, le=MAX_SEED)] = 0
 
 
-def generate(prompt: str, max_tokens: int, temperature: float, seed: int) -> Request:
+class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to, and which."""
+
+    folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
+    """Absolute."""
+    which: Which = "served"
+    """A twin's is refused if none trains."""
+
+
+class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose ban is to be lifted."""
+
+    peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class StopQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why, for the log."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=300)] = "asked over the control socket"
+
+
+def last_rounds(last: int = 1000) -> LastRounds:
+    """Of the last so many rounds."""
+    return LastRounds(last=last)
+
+
+def generate(prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0) -> GenerateQuestion:
     """Three continuations."""
-    asked = answers.GenerateAsked(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    return Request("POST", "/v1/generate", _body(asked), SLOW_SECONDS)
+    return GenerateQuestion(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
 
-def export(folder: str | os.PathLike[str], which: Which) -> Request:
-    """The adapter of one model, into a folder."""
-    asked = answers.ExportAsked(folder=str(target(folder)), which=which)
-    return Request("POST", "/v1/export", _body(asked), SLOW_SECONDS)
+def export(folder: str | os.PathLike[str], which: Which = "served") -> ExportQuestion:
+    """The adapter of one model, into a folder. Raises UsageError for what is no folder's name."""
+    return ExportQuestion(folder=str(target(folder)), which=which)
 
 
-def unban(peer_id: str) -> Request:
+def unban(peer_id: str) -> UnbanQuestion:
     """Lift a ban."""
-    return Request("POST", "/v1/unban", _body(answers.UnbanAsked(peer_id=peer_id)))
+    return UnbanQuestion(peer_id=peer_id)
 
 
-def stop(reason: str) -> Request:
+def stop(reason: str = "asked by a client") -> StopQuestion:
     """End in order."""
-    return Request("POST", "/v1/stop", _body(answers.StopAsked(reason=reason)))
+    return StopQuestion(reason=reason)
 
 
 def target(folder: str | os.PathLike[str]) -> Path:
@@ -78,29 +115,29 @@ def target(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _last(last: int) -> int:
-    if not 1 <= last <= answers.MAX_ROUNDS:
-        raise UsageError(f"last is a number from 1 to {answers.MAX_ROUNDS}")
-    return last
-
-
-def _body(asked: msgspec.Struct) -> bytes:
-    """As JSON, once the daemon would take it. Raises UsageError that names the field."""
+def checked(kind: type[Asked], fields: Mapping[str, Any]) -> Asked:
+    """The question of these fields, as the daemon would take it. Raises UsageError that names the field."""
     try:
-        msgspec.convert(msgspec.structs.asdict(asked), type(asked))
-        return msgspec.json.encode(asked)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        said, _, field = str(error).partition(" - at `$.")
-        raise UsageError(f"{field.rstrip('`')}: {said[0].lower()}{said[1:]}" if field else said) from error
-    except UnicodeEncodeError as error:
-        raise UsageError("there are bytes in it that are no UTF-8", "write it in UTF-8") from error
+        said, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        if meant := _meant(kind, name):
+            raise UsageError(f"{name} is {meant}") from error
+        raise UsageError(f"{name}: {said[0].lower()}{said[1:]}" if name else said) from error
 
 
-STATUS = Request("GET", "/v1/status")
-HEALTH = Request("GET", "/v1/health")
-PEERS = Request("GET", "/v1/peers")
-TRUST = Request("GET", "/v1/trust")
-METRICS = Request("GET", "/v1/metrics")
-IDENTITY = Request("GET", "/v1/id")
-PATHS = Request("GET", "/v1/paths")
-TEST = Request("POST", "/v1/test", b"{}", SLOW_SECONDS)
+def from_query(kind: type[Asked], given: Mapping[str, str]) -> Asked:
+    """The question that a GET carries behind its path; what no field is called is passed over. Raises UsageError."""
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    return checked(kind, {name: _number(text) for name, text in given.items() if name in known})
+
+
+def _number(text: str) -> int | str:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+
+
+def _meant(kind: type[Any], name: str) -> str:
+    """What a field's own type says that it has to be; empty where it says nothing."""
+    hint = get_type_hints(kind, include_extras=True).get(name)
+    return next((found.description or "" for found in getattr(hint, "__metadata__", ())), "")

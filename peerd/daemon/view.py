@@ -1,4 +1,4 @@
-"""What the control interface may see and ask: `peerd.control.api.DaemonView` over the parts of the daemon."""
+"""What the control interface may see and ask: `peerd.control.handlers.DaemonView` over the parts of the daemon."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
-from peerd.control.answers import Exported as ExportedFolder
-from peerd.control.answers import Sent
+from peerd.control.answers import ExportedFolder, Sent
 from peerd.core.events import BanLifted
 from peerd.daemon.journal import Journal
 from peerd.daemon.ledger import sent_document

@@ -13,7 +13,9 @@ from random import Random
 from typing import Any
 from urllib.parse import unquote
 
-from peerd.control.api import ENDPOINTS, MAX_BODY, application
+from peerd.control.api import application
+from peerd.control.handlers import MAX_BODY
+from peerd.control.verbs import VERBS
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
 from tests.peerd.control.conftest import FakeView
@@ -32,7 +34,7 @@ BODIES = {
 NAMES = sorted({name for body in BODIES.values() for name in body})
 WORDS = [b"content-length: ", b"transfer-encoding: chunked", b"host: peerd", b"origin: null", b"?last=", b"%00", b"%2e%2e/",
          b"\xc2\xb2", b"\xb2", b"HEAD ", b"POST ", b"GET ", b"OPTIONS ", b"/v1/", b"/web/", b"\n\n", b'"\xff"', b"[" * 900,
-         *(endpoint.partition(" ")[2].encode() for endpoint in ENDPOINTS)]  # fmt: skip
+         *(verb.path.encode() for verb in VERBS)]  # fmt: skip
 
 
 def run_control(data: bytes) -> None:
@@ -93,7 +95,7 @@ def request(line: str, body: Any = None, *headers: str) -> bytes:
 
 def control_seeds() -> Iterator[bytes]:
     """Every endpoint, and what must be refused."""
-    for endpoint in ENDPOINTS:
+    for endpoint in (f"{verb.method} {verb.path}" for verb in VERBS):
         yield request(endpoint, BODIES.get(endpoint.partition(" ")[2]))
     for query in ("last=3", "last=0", "last=%C2%B2", "last=1&last=2", "last=" + "9" * 5000):
         yield request(f"GET /v1/rounds?{query}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfinetune.names import Refusal
-from peerd.control.api import MAX_BODY
+from peerd.control.handlers import MAX_BODY
 from peerd.net.transport import Heard
 from peerd.wire.envelope import open_announcement, seal
 from tests.fuzz import control, gossip, messages

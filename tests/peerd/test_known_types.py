@@ -16,7 +16,7 @@ import peerd.daemon.assembly
 import peerd.daemon.perform  # what a daemon has imported
 from p2pfinetune.system import interpreter
 from peerd.config import Config
-from peerd.control import answers
+from peerd.control.verbs import DATA
 from peerd.errors import PeerdError
 from peerd.machine import known_types
 from peerd.machine.paths import Paths
@@ -74,7 +74,7 @@ def test_one_that_is_not_known_ends_the_process_which_is_why_known_types_exists(
 def test_all_that_a_daemon_reads_is_known_before_its_threads_begin() -> None:
     ours = set(known_types.structs(msgspec.Struct))
 
-    assert {RoundRecord, messages.Announcement, *answers.DATA.values()} - {dict[str, str]} <= ours
+    assert {RoundRecord, messages.Announcement, *DATA.values()} - {dict[str, str]} <= ours
     assert known_types.work_out() >= len(ours) - 1  # all but the core's state, which nothing decodes
 
 

@@ -214,11 +214,11 @@ class FakeView:
         texts = {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
         return {**texts, "served": self.served_text or texts["personal"], "served_by": self.served_by}
 
-    async def export(self, folder: str, which: str) -> answers.Exported:
+    async def export(self, folder: str, which: str) -> answers.ExportedFolder:
         self.exported.append(folder)
         self.exported_models.append(which)
         files = [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
-        return answers.Exported(folder=folder, files=files, which=self.served_by if which == "served" else which)
+        return answers.ExportedFolder(folder=folder, files=files, which=self.served_by if which == "served" else which)
 
     async def test_losses(self) -> dict[str, Any]:
         return {"base": 4.2, "own": 3.6, "personal": 3.4, "local": None, "served": 3.4, "documents": 12, "tokens": 2048}

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from peerd.control.api import ENDPOINTS, MAX_BODY
+from peerd.control.handlers import MAX_BODY
+from peerd.control.verbs import VERBS, Verb
 
 
 class Connection(http.client.HTTPConnection):
@@ -39,14 +40,15 @@ def ask(
 
 
 @pytest.mark.parametrize(
-    "endpoint",
-    [name for name in ENDPOINTS if name.startswith("GET") and "events" not in name and ENDPOINTS[name][1] is not str],
+    "verb",
+    [verb for verb in VERBS if verb.method == "GET" and verb.answer is not str and not verb.is_stream],
+    ids=lambda verb: verb.name,
 )
-def test_every_question_is_answered_in_its_type(daemon: Any, endpoint: str) -> None:
-    status, found = ask(daemon, "GET", endpoint.removeprefix("GET "))
+def test_every_question_is_answered_in_its_type(daemon: Any, verb: Verb[Any, Any]) -> None:
+    status, found = ask(daemon, "GET", verb.path)
 
     assert status == 200
-    assert msgspec.convert(found, ENDPOINTS[endpoint][1]) is not None
+    assert msgspec.convert(found, verb.answer) is not None
 
 
 def test_trust_tells_the_row_its_history_and_what_it_rests_on(daemon: Any) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from peerd.cli import main
-from peerd.cli.app import COMMANDS
+from peerd.cli.commands import COMMANDS
 from peerd.cli.options import documented
 from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config

@@ -16,12 +16,12 @@ import pytest
 from p2pfinetune.names import PeerId
 from p2pfinetune.system import interpreter
 from peerd.cli import display, main
-from peerd.cli.app import COMMANDS, NAMES
-from peerd.cli.output import OF_A_HOME, in_home
-from peerd.control import answers
+from peerd.cli.commands import COMMANDS, NAMES, OF_A_HOME
+from peerd.cli.output import in_home
 from peerd.control.client import Client
-from peerd.control.questions import Request
 from peerd.control.render import when
+from peerd.control.request import Request
+from peerd.control.verbs import DATA
 from peerd.machine.lock import hold
 from peerd.machine.paths import Paths
 from peerd.status import NeighbourNow, Status
@@ -64,7 +64,7 @@ def test_every_look_is_one_document_of_its_type(daemon: Any, say: Any, command: 
         "command": command,
         "status": "ok",
     }
-    msgspec.convert(found["data"], answers.DATA[command])
+    msgspec.convert(found["data"], DATA[command])
 
 
 @pytest.mark.parametrize("command", ["status", "peers", "trust", "rounds", "sent", "id", "paths"])
@@ -446,19 +446,13 @@ def test_every_command_that_status_names_reaches_the_daemon_that_was_asked(
     with serve_view(Paths.of(home), make_view(rounds=3)):
         _, out, _ = say("status", "--home", home)
 
-    named = re.findall(rf"\bpeerd (?:{OF_A_HOME})\b(?!:)(.{{7}})?", out)
+    named = re.findall(rf"\bpeerd (?:{'|'.join(OF_A_HOME)})\b(?!:)(.{{7}})?", out)
     assert len(named) >= 2
     assert set(named) == {" --home"}
 
 
-def test_every_command_of_a_home_is_known_as_one() -> None:
-    assert set(OF_A_HOME.split("|")) == NAMES - {"demo"}
-
-
 def test_a_daemon_that_does_not_answer_is_not_only_to_be_asked_again(home: Path, say: Any, monkeypatch: Any) -> None:
-    hasty = Request("GET", "/v1/status", seconds=0.02)
-    monkeypatch.setattr("peerd.control.questions.STATUS", hasty)
-    monkeypatch.setattr("peerd.control.questions.stop", lambda _: hasty)
+    monkeypatch.setattr("peerd.control.client.request_of", lambda *_: Request("GET", "/v1/status", None, 0.02))
     paths = Paths.of(home)
     home.mkdir()
     with socket.socket(socket.AF_UNIX) as deaf, hold(paths.lock, version="0.1.0", socket=paths.socket):

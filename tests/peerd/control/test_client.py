@@ -14,7 +14,7 @@ import pytest
 import peerd
 from peerd import AsyncClient, Client
 from peerd.control.dashboard_proxy import serve_dashboard
-from peerd.control.questions import Request
+from peerd.control.request import Request
 from peerd.errors import NotHealthy, NotRunning, PeerdError, UsageError, WorkerError
 
 
@@ -139,7 +139,7 @@ def mute(home: Path) -> Path:
 
 
 def test_a_daemon_that_hangs_is_unhealthy_and_not_absent(mute: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peerd.control.questions.STATUS", Request("GET", "/v1/status", seconds=0.05))
+    monkeypatch.setattr("peerd.control.client.request_of", lambda *_: Request("GET", "/v1/status", None, 0.05))
     with pytest.raises(NotHealthy, match="did not answer"):
         Client(socket_path=mute).status()
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerd.control import api, places
+from peerd.control import handlers, places
 from peerd.control.client import Client
 from peerd.control.credentials import peer_pid
 from peerd.control.places import MAX_CONNECTIONS
@@ -142,22 +142,22 @@ def test_jobs_of_one_process_leave_room_for_others_and_for_questions(
 
     monkeypatch.setattr(view, "generate", generate)
     client = Client(socket_path=daemon.paths.socket)
-    with ThreadPoolExecutor(api.MAX_JOBS_OF_ONE + 1) as crowd:
-        jobs = [crowd.submit(client.generate, str(n)) for n in range(api.MAX_JOBS_OF_ONE)]
-        while len(asked) < api.MAX_JOBS_OF_ONE:
+    with ThreadPoolExecutor(handlers.MAX_JOBS_OF_ONE + 1) as crowd:
+        jobs = [crowd.submit(client.generate, str(n)) for n in range(handlers.MAX_JOBS_OF_ONE)]
+        while len(asked) < handlers.MAX_JOBS_OF_ONE:
             client.status()
         with pytest.raises(Busy, match="of your process") as caught:
             client.generate("one more")
         with monkeypatch.context() as patch:
             patch.setattr("peerd.control.serve.peer_pid", lambda _: 1)
             another = crowd.submit(client.generate, "of another process")
-            while len(asked) == api.MAX_JOBS_OF_ONE:
+            while len(asked) == handlers.MAX_JOBS_OF_ONE:
                 client.status()
         daemon.call(over.set)
         done = [job.result(20) for job in (*jobs, another)]
 
     assert caught.value.hint
-    assert len(done) == api.MAX_JOBS_OF_ONE + 1
+    assert len(done) == handlers.MAX_JOBS_OF_ONE + 1
     assert client.generate("now").own == ""
 
 
