@@ -10,11 +10,12 @@ import ast
 import importlib
 import inspect
 import itertools
+import json
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,12 @@ def json_documents() -> str:
     """Every command's `data`."""
     from p2pfinetune.cli.answers import Simulated
     from p2pfinetune.compare.summary import Summary
-    from peerd.control.answers import DATA
+    from peerd.cli.commands import COMMANDS
+    from peerd.control.verbs import DATA
     from peerd.demo.result import DemoResult
 
-    kinds: dict[str, Any] = {f"peerd {command}": kind for command, kind in {**DATA, "demo": DemoResult}.items()}
+    printed = {**DATA, "demo": DemoResult}
+    kinds: dict[str, Any] = {f"peerd {command.name}": printed[command.name] for command in COMMANDS}
     kinds |= {"p2pfinetune simulate": Simulated, "p2pfinetune reproduce": Summary}
     lines: list[str] = []
     for command, kind in kinds.items():
@@ -68,6 +71,51 @@ def json_documents() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def endpoints(verbs: Iterable[Any] | None = None) -> str:
+    """A row a verb of the control interface."""
+    from peerd.control.verbs import VERBS
+
+    lines = ["| endpoint | what it does | asked | answered |", "|---|---|---|---|"]
+    for verb in VERBS if verbs is None else verbs:
+        asked = ", ".join(asked_of(verb.question)) or "nothing"
+        lines.append(f"| `{verb.method} {verb.path}` | {verb.says} | {asked} | {answered_by(verb)} |")
+    return "\n".join([*lines, ""])
+
+
+def asked_of(kind: Any) -> Iterator[str]:
+    """Each field with what it may hold, what it means, and what it holds if it is left out."""
+    hints, said = typing.get_type_hints(kind, include_extras=True), field_docstrings(kind)
+    for field in msgspec.structs.fields(kind):
+        hint, *metas = typing.get_args(hint) if hasattr(hint := hints[field.name], "__metadata__") else [hint]
+        sentence = said.get(field.name, "").rstrip(".")
+        meaning = f" ({sentence[0].lower()}{sentence[1:]})" if sentence else ""
+        default = "" if field.required else f", else {json.dumps(field.default)}"
+        yield f"`{field.encode_name}` {spelled(hint)}{''.join(map(bounds_of, metas))}{meaning}{default}"
+
+
+def bounds_of(found: msgspec.Meta) -> str:
+    """In words."""
+    if found.max_length is not None:
+        return f" of at most {found.max_length} characters"
+    return f" from {found.ge} to {found.le}"
+
+
+def answered_by(verb: Any) -> str:
+    """The command that prints it as its `data`, or the names of its fields."""
+    from peerd.control.verbs import DATA
+
+    printed = next((command for command, kind in DATA.items() if kind is verb.answer), "")
+    if verb.answer is str:
+        return "plain text"
+    if verb.is_stream:
+        return f"events, each as of `peerd {printed}`"
+    if printed:
+        return f"as of `peerd {printed}`"
+    if not is_struct(verb.answer):
+        return spelled(verb.answer)
+    return ", ".join(f"`{field.encode_name}`" for field in msgspec.structs.fields(verb.answer))
 
 
 def is_struct(kind: Any) -> bool:
@@ -229,6 +277,7 @@ def anchor(title: str) -> str:
 
 
 PARTS = {
+    "endpoints": endpoints,
     "json-documents": json_documents,
     "command-line": command_line,
     "plug-ins": plug_ins,

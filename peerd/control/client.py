@@ -21,10 +21,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, assert_type
 
 import msgspec
 
+from peerd.control.answers import Continuations, ExportedFolder
 from peerd.control.credentials import peer_uid
 from peerd.control.request import Request, read_answer, request_of, told
 from peerd.control.verbs import EVENTS, Methods, Verb
@@ -32,7 +33,7 @@ from peerd.errors import NotHealthy, NotRunning, PeerdError, Unreachable
 from peerd.machine import known_types
 from peerd.machine.lock import Holder, died, holder
 from peerd.machine.paths import Paths
-from peerd.status import Status
+from peerd.status import NeighbourNow, RoundRecord, Status
 
 HOST = "peerd"  # the only host that the daemon answers to
 QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
@@ -277,3 +278,17 @@ def _silent(seconds: float, paths: Paths) -> NotHealthy:
         f"the daemon did not answer within {seconds:.0f} s: it is suspended, or the machine is far too busy",
         f"wait, or end it: peerd stop{force}",
     )
+
+
+if TYPE_CHECKING:  # what a caller is given, so that the type checker holds the table of verbs to it
+
+    def _held(client: Client) -> None:
+        assert_type(client.status(), Status)
+        assert_type(client.rounds(last=3), list[RoundRecord])
+        assert_type(client.generate("Dear all,", seed=1), Continuations)
+        assert_type(client.unban("12D3KooW"), None)
+
+    async def _held_later(client: AsyncClient) -> None:
+        assert_type(await client.paths(), dict[str, str])
+        assert_type(await client.peers(), list[NeighbourNow])
+        assert_type(await client.export(Path("adapter"), "best"), ExportedFolder)
