@@ -260,7 +260,7 @@ def _sooner(node: Node, known: Neighbour) -> float:
 def _later(node: Node, known: Neighbour) -> Neighbour:
     lonely = not any(other.connected for other in node.neighbours.values() if other.peer != known.peer)
     longest = LONELY_DIAL_SECONDS if lonely else MAX_DIAL_BACKOFF_SECONDS
-    spread = roll(known.dial_attempt, node.me, known.peer)
+    spread = roll(node.lots, "dial", known.peer, known.dial_attempt)
     pause = Backoff(DIAL_BACKOFF_SECONDS, longest).after(known.dial_attempt + 1, spread)
     again = max(known.dial_not_before, node.at + pause)
     tried = known.dial_attempt + 1

@@ -1,18 +1,26 @@
-"""Spreading without randomness: a number in [0, 1) that looks random and is the same for the same words."""
+"""Lots: numbers in [0, 1) that look random, and are the same for the same words under the same key.
+
+The core takes no dice, so whatever it leaves to chance (which strangers are tried, who is asked for a blob, how long a
+pause is) falls from words: the peer's id, the round, the attempt. Peer ids cost nothing: under a function that anybody
+can work out, a crowd would choose ids whose lots win, whatever its mixing. So each lot is keyed BLAKE2b (RFC 7693,
+section 2.9), and the key is a secret of this node: `Node.lots`. Without the key a chosen id wins as often as any other.
+
+The shell gives the secret once, the same in every run of a home, so that a restart draws no new partial view. A
+simulation gives none: then the key comes from the node's own id, and everything falls the same each time.
+"""
 
 from __future__ import annotations
 
-OFFSET = 0xCBF29CE484222325  # FNV-1a, 64 bits
-PRIME = 0x100000001B3
-MASK = 0xFFFFFFFFFFFFFFFF
+import hashlib
 
 
-def roll(*words: str | int) -> float:
-    """FNV-1a over the words with a final mix (the tail of MurmurHash3, since FNV alone leaves the high bits alike)."""
-    state = OFFSET
-    for byte in "\0".join(map(str, words)).encode():
-        state = ((state ^ byte) * PRIME) & MASK
-    state ^= state >> 33
-    state = (state * 0xFF51AFD7ED558CCD) & MASK
-    state ^= state >> 33
-    return (state >> 11) / 2**53
+def key_of(secret: str) -> bytes:
+    """32 bytes for `roll`. What was told apart by the secret stays apart; the secret is not kept in the state."""
+    return hashlib.blake2b(secret.encode(), digest_size=32, person=b"peerd lots").digest()
+
+
+def roll(key: bytes, *words: str | int) -> float:
+    """A number in [0, 1) of 53 bits. `key`: at most 64 bytes. The first word says what the lot is for."""
+    message = "\0".join(map(str, words)).encode()
+    digest = hashlib.blake2b(message, digest_size=8, key=key).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53

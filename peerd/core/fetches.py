@@ -236,7 +236,7 @@ def _later(node: Node, known: Neighbour) -> Neighbour:
     if known.transfer is not None and known.transfer.stage == "fetching" and not known.transfer.asks_origin:
         return replace(known, transfer=None, others_not_before=node.at + OTHERS_PAUSE_SECONDS)
     tries = known.fetch_failures + known.strikes
-    spread = roll(tries, node.me, known.peer)
+    spread = roll(node.lots, "fetch", known.peer, tries)
     pause = Backoff(FETCH_BACKOFF_SECONDS, MAX_FETCH_BACKOFF_SECONDS).after(tries + 1, spread)
     return replace(known, transfer=None, fetch_failures=known.fetch_failures + 1, fetch_not_before=node.at + pause)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
-from peerd.core.dice import roll
+from peerd.core.dice import key_of, roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
     AddressesChanged,
@@ -75,7 +75,7 @@ def begin(
     `Neighbour.proven`. `listened_to`, `epoch`, `said_before`: as of `Node`. `secret`: what the lots of
     peers are drawn from.
     """
-    lots = secret or me
+    lots = key_of(secret or me)
     orders = dict(list((seen or {}).items())[-MAX_SEEN:])
     neighbours: dict[PeerId, Neighbour] = {}
     for record in known_peers:
@@ -83,7 +83,7 @@ def begin(
             continue
         neighbours[record.peer] = Neighbour(
             peer=record.peer,
-            lot=roll(lots, record.peer),
+            lot=roll(lots, "peer", record.peer),
             addresses=fitting(*record.addresses),
             proven=frozenset((proven or {}).get(record.peer, ())),
             remembered=True,
@@ -171,7 +171,7 @@ def _repeat(node: Node) -> Moved:
     speaks = node.own is not None and node.own.network == node.network
     if not speaks or node.at < node.repeat_at or not any(known.connected for known in node.neighbours.values()):
         return node, []
-    pause = REPEAT_SECONDS * (0.75 + 0.5 * roll(node.me, int(node.at)))
+    pause = REPEAT_SECONDS * (0.75 + 0.5 * roll(node.lots, "repeat", int(node.at)))
     return replace(node, repeated_at=node.at, repeat_at=node.at + pause), [Repeat()]
 
 

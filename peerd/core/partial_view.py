@@ -37,7 +37,7 @@ def _best(node: Node, heard: list[Neighbour]) -> frozenset[PeerId]:
 
     So a crowd whose updates are of no use holds no place for long, and everybody is tried in the end.
     """
-    spread = roll("circle", node.round // PARTIAL_VIEW_ROUNDS) * 2**30
+    spread = roll(node.lots, "partial view", node.round // PARTIAL_VIEW_ROUNDS) * 2**30
     ranked = [
         (
             throttled(node, known.peer),

@@ -46,8 +46,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     me: PeerId
     at: float
     """The time of the last event."""
-    lots: str = ""
-    """What the lots of peers are drawn from: where others knew it, they could choose ids that I prefer."""
+    lots: bytes = b""
+    """The key of all lots, 32 bytes, a secret: if others knew it, they could choose ids that I prefer. See `dice`."""
     phase: AnyPhase = Starting()
     network: Digest | None = None
     """Known once the worker has started for the first time."""
@@ -198,7 +198,9 @@ def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbo
             return node, None
         node = expel(node, worst)
     seen = dict(node.seen)
-    neighbour = Neighbour(peer=peer, lot=roll(node.lots, peer), seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at)
+    neighbour = Neighbour(
+        peer=peer, lot=roll(node.lots, "peer", peer), seen=seen.pop(peer, (-1, -1)), dial_not_before=node.at
+    )
     return replace(node, neighbours={**node.neighbours, peer: neighbour}, seen=seen), neighbour
 
 

@@ -433,7 +433,7 @@ def test_a_crowd_of_four_sybils_for_each_honest_peer_captures_neither_partial_vi
         assert peer.longest_round <= longest_allowed(network, peer)
         assert {other.id for other in honest} - {peer.id} <= peer.node.neighbours.keys()
     assert min(seats) >= 4  # of 8
-    assert statistics.median(seats) >= 6
+    assert statistics.median(seats) >= 5  # 5 to 6 by the draw
     assert min(links) >= 5
 
 
