@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import sys
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -228,6 +229,14 @@ def rooms() -> str:
     return "\n".join(["| room | what it is |", "|---|---|", *rows, ""])
 
 
+def floors() -> str:
+    """The layers of the import rules, from the top: the floor plan as it is enforced."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    houses = {one["containers"][0]: one["layers"] for one in contracts if one["type"] == "layers"}
+    drawn = ["\n".join([house, *(f"  | {layer.replace(' | ', ', ')}" for layer in houses[house])]) for house in houses]
+    return "\n".join(["```", "\n\n".join(drawn), "```", ""])
+
+
 def decisions() -> str:
     """The records of decisions by their titles."""
     files = sorted((ROOT / "docs/adr").glob("*.md"))
@@ -283,6 +292,7 @@ PARTS = {
     "plug-ins": plug_ins,
     "exit-codes": exit_codes,
     "rooms": rooms,
+    "floors": floors,
     "decisions": decisions,
     "cases-of-reliability": lambda: cases("reliability.md"),
     "cases-of-the-threat-model": lambda: cases("threat-model.md"),
