@@ -121,6 +121,33 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
+def test_every_file_and_module_that_a_document_names_is_there() -> None:
+    """The log tells of the past, and so does the changelog."""
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+        if path.name not in {"LOG.md", "CHANGELOG.md"}
+        for name in re.findall(
+            r"`((?:peerd|p2pfinetune|bootstrap|tests|scripts|benchmarks)[./][\w./-]+)", path.read_text()
+        )
+        if not _is_there(name)
+    ]
+
+    assert missing == []
+
+
+def _is_there(name: str) -> bool:
+    """A path, or a dotted name with perhaps one thing inside the module."""
+    if "/" in name or name == "peerd.sock":
+        return name == "peerd.sock" or (ROOT / name).exists()
+    for parts in (name.split("."), name.split(".")[:-1], name.split(".")[:-2]):
+        file = ROOT.joinpath(*parts)
+        source = _text_of(file.with_suffix(".py")) or _text_of(file / "__init__.py")
+        if source:
+            return all(re.search(rf"\b{word}\b", source) for word in name.split(".")[len(parts) :])
+    return False
+
+
 def test_every_place_of_the_floor_plan_is_there() -> None:
     places = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs/architecture.md").read_text())
     missing = [
