@@ -67,7 +67,7 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
     torch.set_num_threads(1)
     base = load_base(plan.model, device="cpu")
     adapted = attach(base, AdapterSpec())
-    longest = default_max_norm(adapted.initial)
+    longest = default_max_norm(adapted.shared_schema)
     merges = refused = 0
     with tempfile.TemporaryDirectory() as scratch:
         texts = corpora(plan, base, seed, Path(scratch))

@@ -23,6 +23,10 @@ Served = Literal["personal", "best", "local"]
 """Whose adapter a person is given: the personal one, the best that merging ever reached, the twin's best."""
 SERVED: tuple[Served, ...] = get_args(Served)
 
+Sharing = Literal["both", "a", "b"]
+"""Which factors of an adapter peers share; `p2pfinetune.model.adapter` says what each means."""
+SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
+
 ROW_TOLERANCE = 1e-6  # a row is summed in float64 over at most some hundred peers
 
 

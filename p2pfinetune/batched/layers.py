@@ -28,7 +28,7 @@ class Factors:
     a_kri: Tensor
     b_kro: Tensor
     a_gradient_kri: Tensor | None
-    """Where the backward pass adds; nothing is added without it."""
+    """Where the backward pass adds; of a factor without it, no gradient is computed."""
     b_gradient_kro: Tensor | None
 
 
@@ -99,9 +99,10 @@ class _Stacked(torch.autograd.Function):
         factors: Factors = ctx.factors
         dy_kmo = gradients[0].reshape(len(x_kmi), -1, weight_oi.shape[0])
         d_inner_kmr = torch.bmm(dy_kmo, factors.b_kro.to(dy_kmo.dtype).mT).mul_(ctx.scale)
-        if factors.a_gradient_kri is not None and factors.b_gradient_kro is not None:
-            # into new tensors first: torch multiplies into strided ones one by one
+        # into new tensors first: torch multiplies into strided ones one by one
+        if factors.b_gradient_kro is not None:
             factors.b_gradient_kro.add_(torch.bmm(inner_kmr.mT, dy_kmo), alpha=ctx.scale)
+        if factors.a_gradient_kri is not None:
             factors.a_gradient_kri.add_(torch.bmm(d_inner_kmr.mT, x_kmi))
         if not ctx.needs_input_grad[0]:
             return (None,) * 6

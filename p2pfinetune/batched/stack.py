@@ -42,11 +42,12 @@ class AdapterStack:
     def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None, schema: Schema | None = None) -> None:
         """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once.
 
-        `schema` where the rank is not the live model's; alpha / rank stays as it is.
+        `schema` where the rank is not the live model's, or the order another; alpha / rank stays as it is. Gradients
+        may be narrower: of as many of its first tensors as fit.
         """
         schema = schema or self.adapted.schema
         values = views(schema, values_kp)
-        gradients = views(schema, gradients_kp) if gradients_kp is not None else {}
+        gradients = views(_first(schema, gradients_kp.shape[1]), gradients_kp) if gradients_kp is not None else {}
         for path, layer in self._layers.items():
             a, b = f"{path}.lora_A", f"{path}.lora_B"
             layer.factors = Factors(values[a], values[b], gradients.get(a), gradients.get(b))
@@ -67,7 +68,7 @@ def kind_of(adapted: AdaptedModel) -> Hashable:
     live = {id(parameter) for parameter in adapted.parameters.values()}
     frozen = tuple(id(p) for p in adapted.model.parameters() if id(p) not in live)
     scale, dropout = adapted.spec.alpha / adapted.spec.rank, adapted.spec.dropout
-    return frozen, tuple(adapted.schema.items()), scale, dropout, adapted.precision
+    return frozen, tuple(adapted.schema.items()), tuple(adapted.trained), scale, dropout, adapted.precision
 
 
 def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
@@ -77,6 +78,17 @@ def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
         name: part.unflatten(1, shape if name.endswith("A") else shape[::-1])
         for (name, shape), part in zip(schema.items(), parts, strict=True)
     }
+
+
+def _first(schema: Schema, numbers: int) -> Schema:
+    """The first tensors, which together have so many numbers."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, shape in schema.items():
+        if numbers <= 0:
+            break
+        found[name] = shape
+        numbers -= shape[0] * shape[1]
+    return found
 
 
 def rows_of(schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:

@@ -3,7 +3,7 @@
 Each peer keeps its own batches, learning rate, moments, clipping and pull, and a gradient that is not finite skips the
 step of its own peer alone. Trainers that cannot go together run one by one; see `groups_of` and `reason_against`.
 
-Shapes: k peers, p numbers of an adapter, s sequences of a step, t tokens of one.
+Shapes: k peers, p numbers of an adapter, t of them trained, s sequences of a step, t tokens of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from p2pfinetune.batched.stack import AdapterStack, apart, draws_noise, kind_of, rows_of
+from p2pfinetune.batched.stack import AdapterStack, Schema, apart, draws_noise, kind_of, rows_of
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.compute import training_precision
 from p2pfinetune.training.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
@@ -79,17 +79,23 @@ def reason_against(trainers: Sequence[LocalTrainer]) -> str:
 
 
 class _Run:
-    """Some steps of one group: the trainers' states go into rows of matrices, and come back when it ends."""
+    """Some steps of one group: the trainers' states go into rows of matrices, and come back when it ends.
+
+    What is trained lies in front, so that gradients, moments and steps are of the front alone: t numbers of a row of p.
+    """
 
     def __init__(self, trainers: Sequence[LocalTrainer], stack: AdapterStack) -> None:
         self._trainers, self._stack = trainers, stack
-        self._schema = stack.adapted.schema
-        self._values_kp = self._rows([trainer.adapter.tensors for trainer in trainers])
-        self._gradients_kp = torch.zeros_like(self._values_kp)
+        schema, trained = stack.adapted.schema, stack.adapted.trained
+        self._trained = {name: schema[name] for name in trained}
+        self._schema = {**self._trained, **schema}
+        self._values_kp = self._rows(self._schema, [trainer.adapter.tensors for trainer in trainers])
+        self._trained_kt = self._values_kp[:, : sum(shape[0] * shape[1] for shape in self._trained.values())]
+        self._gradients_kt = torch.zeros_like(self._trained_kt, memory_format=torch.contiguous_format)
         self._clip_k = torch.tensor([trainer.options.clip or math.inf for trainer in trainers], device=stack.device)
         pulls = [trainer.pull for trainer in trainers]
         self._pulls = [
-            (k, self._rows([pull.adapter.tensors])[0], pull.strength)
+            (k, self._rows(self._trained, [pull.adapter.tensors])[0], pull.strength)
             for k, pull in enumerate(pulls)
             if pull is not None
         ]
@@ -109,14 +115,14 @@ class _Run:
         upcoming = [trainer.upcoming() for trainer in self._trainers]
         blocks_kst = torch.stack([blocks for blocks, _ in upcoming]).to(self._stack.device)
         tokens = blocks_kst.shape[1] * self._trainers[0].context
-        self._gradients_kp.zero_()
+        self._gradients_kt.zero_()
         losses_k = torch.zeros(len(upcoming), device=self._stack.device)
         for peers, sequences in self._passes():
             losses_k[peers] += self._backward(blocks_kst[peers, sequences], peers, tokens)
-        for k, target_p, strength in self._pulls:
-            self._gradients_kp[k].add_(self._values_kp[k] - target_p, alpha=strength)
-        norms_k = torch.linalg.vector_norm(self._gradients_kp, dim=1)
-        self._gradients_kp.mul_((self._clip_k / (norms_k + 1e-6)).clamp(max=1.0).unsqueeze(1))
+        for k, target_t, strength in self._pulls:
+            self._gradients_kt[k].add_(self._trained_kt[k] - target_t, alpha=strength)
+        norms_k = torch.linalg.vector_norm(self._gradients_kt, dim=1)
+        self._gradients_kt.mul_((self._clip_k / (norms_k + 1e-6)).clamp(max=1.0).unsqueeze(1))
         norms, losses = norms_k.tolist(), losses_k.tolist()
         self._update(norms, [rate for _, rate in upcoming])
         reports = []
@@ -133,7 +139,7 @@ class _Run:
         each = min(options.batch_size, max(1, most // peers))
         for k in range(0, len(self._trainers), peers):
             part = slice(k, k + peers)
-            self._stack.use(self._values_kp[part], self._gradients_kp[part])
+            self._stack.use(self._values_kp[part], self._gradients_kt[part], self._schema)
             for s in range(0, options.batch_size * options.accumulation, each):
                 yield part, slice(s, s + each)
 
@@ -147,15 +153,15 @@ class _Run:
         (losses_n.sum() / tokens).backward()
         return losses_n.detach().view(count, -1).sum(dim=1) / tokens
 
-    def _rows(self, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        return rows_of(self._schema, adapters).to(self._stack.device)
+    def _rows(self, schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        return rows_of(schema, adapters).to(self._stack.device)
 
     def _adamw(self) -> torch.optim.AdamW:
         """A group of one row for each peer, with the moments it has so far."""
         options = [trainer.options for trainer in self._trainers]
         groups: list[dict[str, Any]] = [
             {"params": [row], "betas": own.betas, "weight_decay": own.weight_decay}
-            for row, own in zip(self._values_kp, options, strict=True)
+            for row, own in zip(self._trained_kt, options, strict=True)
         ]
         is_fused = self._stack.device.type in {"cpu", "cuda"}  # reads and writes a row once instead of a dozen times
         optimizer = torch.optim.AdamW(groups, fused=is_fused or None)
@@ -163,16 +169,18 @@ class _Run:
         begun = [k for k, state in enumerate(states) if state.moments]
         if not begun:
             return optimizer
-        first_kp, second_kp = (self._rows([states[k].moments[kind] for k in begun]) for kind in (FIRST, SECOND))
-        for k, first_p, second_p in zip(begun, first_kp, second_kp, strict=True):
+        first_kt, second_kt = (
+            self._rows(self._trained, [states[k].moments[kind] for k in begun]) for kind in (FIRST, SECOND)
+        )
+        for k, first_t, second_t in zip(begun, first_kt, second_kt, strict=True):
             steps = torch.tensor(float(states[k].moment_steps), device=self._stack.device)
-            optimizer.state[groups[k]["params"][0]] = {"step": steps, FIRST: first_p, SECOND: second_p}
+            optimizer.state[groups[k]["params"][0]] = {"step": steps, FIRST: first_t, SECOND: second_t}
         return optimizer
 
     def _update(self, norms: Sequence[float], rates: Sequence[float]) -> None:
         for k, group in enumerate(self._optimizer.param_groups):
             group["lr"] = rates[k]
-            group["params"][0].grad = self._gradients_kp[k] if math.isfinite(norms[k]) else None
+            group["params"][0].grad = self._gradients_kt[k] if math.isfinite(norms[k]) else None
         self._optimizer.step()
 
     def _give_back(self) -> None:
@@ -180,7 +188,7 @@ class _Run:
         begun = [k for k, state in enumerate(held) if state]
         moments: list[dict[str, dict[str, Tensor]]] = [{} for _ in held]
         for kind in (FIRST, SECOND) if begun else ():
-            parts = apart(self._schema, torch.stack([held[k][kind] for k in begun]))
+            parts = apart(self._trained, torch.stack([held[k][kind] for k in begun]))
             for k, tensors in zip(begun, parts, strict=True):
                 moments[k][kind] = tensors
         for k, (trainer, tensors) in enumerate(zip(self._trainers, apart(self._schema, self._values_kp), strict=True)):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.names import SHARINGS, PeerId, Sharing, TrustRow
 
 if TYPE_CHECKING:
     from p2pfinetune.model.adapter import Adapter
@@ -26,6 +26,9 @@ class MergeRule(ABC):
 
     on_products: ClassVar[bool] = False
     """Whether it works on the products BA; weight similarity then compares products too."""
+
+    sharings: ClassVar[tuple[Sharing, ...]] = SHARINGS
+    """With which sharing it has a meaning; what is not shared is the own one's afterwards, whatever it does to it."""
 
     @abstractmethod
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.merge._products import stack_factors
-from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.names import PeerId, Sharing, TrustRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ class CoreSvd(MergeRule):
 
     resets_moments: ClassVar[bool] = True
     on_products: ClassVar[bool] = True
+    sharings: ClassVar[tuple[Sharing, ...]] = ("both",)  # it writes both factors anew
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """Computed in fp64, peers in sorted order."""

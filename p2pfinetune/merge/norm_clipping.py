@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.merge._vectors import adapter_of, vectors
-from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.names import PeerId, Sharing, TrustRow
 
 if TYPE_CHECKING:
     from p2pfinetune.model.adapter import Adapter
@@ -22,6 +22,8 @@ class NormClipping(MergeRule):
     An adapter's length is the Frobenius norm of all its products BA, what it does to the model; a longer one has its B
     shortened. It bounds what scaling brings and nothing else: a sign that is turned stays turned.
     """
+
+    sharings: ClassVar[tuple[Sharing, ...]] = ("both", "b")  # it shortens B
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """Lengths are found from the factors; no product is formed."""

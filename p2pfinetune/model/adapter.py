@@ -3,6 +3,17 @@
 An `Adapter` is a frozen value (fp32 on the CPU); an `AdaptedModel` is the live thing that trains. Every peer of a
 network starts from the same A, drawn here, and B = 0. Nothing here trains, scores or talks.
 
+Which factors leave a device is part of the network (`AdapterSpec.sharing`); what does not leave, nobody else's numbers
+ever change:
+
+    sharing   trained   shared   method                                                                     merges are
+    both      A, B      A, B     LoRA as in FedIT and arXiv 2404.09753                      inexact in the products BA
+    a         A, B      A        FedSA-LoRA (Guo et al. 2025, arXiv 2410.01463)         of A alone; B is a peer's own
+    b         B         B        FFA-LoRA (Sun et al. 2024, arXiv 2403.12313)       exact: A is the seeded start for all
+
+`b` freezes A. With an A of its own at every peer, one peer's B would be read in another's coordinates, and what
+measured it (FedSB) found it worse than either. A frozen factor has no gradient and no moments.
+
 Shapes: A is (rank, in), B is (out, rank); the layer adds (alpha / rank) x A^T B^T to what it gave before.
 """
 
@@ -10,12 +21,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +36,7 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model.fingerprints import bare_tokenizer_digest, canonical_json
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.model.targets import check_injected, find_targets, is_transposed
-from p2pfinetune.names import Digest
+from p2pfinetune.names import SHARINGS, Digest, Sharing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,8 +44,8 @@ if TYPE_CHECKING:
     from p2pfinetune.model.base import Base
 
 __all__ = [
-    "AdaptedModel", "Adapter", "AdapterSpec", "attach", "disabled", "first_network_digest", "initial_adapter",
-    "network_digest", "read", "resolve_targets", "tree_of", "write",
+    "AdaptedModel", "Adapter", "AdapterSpec", "FactorSet", "attach", "disabled", "factors_of", "first_network_digest",
+    "initial_adapter", "network_digest", "read", "resolve_targets", "tree_of", "write",
 ]  # fmt: skip
 
 MAX_RANK = 1024
@@ -48,7 +60,7 @@ class AdapterSpec:
     alpha: int = 16
     targets: tuple[str, ...] = ()
     dropout: float = 0.0
-    sharing: Literal["both"] = "both"
+    sharing: Sharing = "both"
     init_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,13 +70,21 @@ class AdapterSpec:
             raise OptionError(f"alpha is positive, got {self.alpha}", "twice the rank is a good start")
         if not 0.0 <= self.dropout < 1.0:
             raise OptionError(f"dropout lies in [0, 1), got {self.dropout}")
-        if self.sharing != "both":
-            raise OptionError(f"unknown sharing mode {self.sharing!r}", "choose: both")
+        if self.sharing not in SHARINGS:
+            raise OptionError(f"unknown sharing mode {self.sharing!r}", f"choose: {', '.join(SHARINGS)}")
+
+    def shares(self, name: str) -> bool:
+        """Whether that factor leaves the device, and takes part in merges."""
+        return self.sharing == "both" or name.endswith(".lora_A" if self.sharing == "a" else ".lora_B")
+
+    def trains(self, name: str) -> bool:
+        """Whether that factor ever changes."""
+        return self.sharing != "b" or name.endswith(".lora_B")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Adapter:
-    """The factors of every target, by name: `<module path>.lora_A` (rank, in) and `.lora_B` (out, rank)."""
+class FactorSet:
+    """Factors by name: `<module path>.lora_A` (rank, in) and `.lora_B` (out, rank). All of an adapter, or a part."""
 
     tensors: Mapping[str, Tensor]
 
@@ -76,6 +96,27 @@ class Adapter:
             if not name.endswith((".lora_A", ".lora_B")):
                 raise ValueError(f"{name} is neither a lora_A nor a lora_B")
         object.__setattr__(self, "tensors", MappingProxyType(ordered))
+
+    @property
+    def schema(self) -> dict[str, tuple[int, ...]]:
+        """Tensor names to shapes."""
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+    def vector(self) -> Tensor:
+        """All entries in the order of the names, as one new tensor."""
+        return torch.cat([tensor.reshape(-1) for tensor in self.tensors.values()])
+
+    def norm(self) -> float:
+        """Frobenius norm over all factors, accumulated in fp64."""
+        return float(torch.linalg.vector_norm(self.vector(), dtype=torch.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter(FactorSet):
+    """Both factors of every target."""
+
+    def __post_init__(self) -> None:
+        FactorSet.__post_init__(self)
         for path, a, b in self.pairs():
             if a.shape[0] != b.shape[1]:
                 raise ValueError(f"the factors of {path} differ in rank: {a.shape[0]} and {b.shape[1]}")
@@ -89,11 +130,6 @@ class Adapter:
             except KeyError as error:
                 raise ValueError(f"{path} has only one factor") from error
 
-    @property
-    def schema(self) -> dict[str, tuple[int, ...]]:
-        """Tensor names to shapes."""
-        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
-
     def minus(self, other: Adapter) -> Adapter:
         """Entry by entry; both must have the same schema."""
         self._must_fit(other)
@@ -104,14 +140,6 @@ class Adapter:
         self._must_fit(other)
         return Adapter({name: tensor + other.tensors[name] for name, tensor in self.tensors.items()})
 
-    def vector(self) -> Tensor:
-        """All entries in the order of the names, as one new tensor."""
-        return torch.cat([tensor.reshape(-1) for tensor in self.tensors.values()])
-
-    def norm(self) -> float:
-        """Frobenius norm over all factors, accumulated in fp64."""
-        return float(torch.linalg.vector_norm(self.vector(), dtype=torch.float64))
-
     def equals(self, other: Adapter) -> bool:
         """Same names and the same numbers to the bit of their value."""
         return self.schema == other.schema and all(torch.equal(t, other.tensors[n]) for n, t in self.tensors.items())
@@ -119,6 +147,13 @@ class Adapter:
     def _must_fit(self, other: Adapter) -> None:
         if self.schema != other.schema:
             raise ValueError("the adapters differ in their names or shapes")
+
+
+def factors_of(vector_p: Tensor, schema: Mapping[str, tuple[int, ...]]) -> FactorSet:
+    """The other way round than `FactorSet.vector`."""
+    sizes = [math.prod(shape) for shape in schema.values()]
+    parts = zip(schema.items(), vector_p.float().split(sizes), strict=True)
+    return FactorSet({name: part.reshape(shape).clone() for (name, shape), part in parts})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +165,7 @@ class AdaptedModel:
     targets: tuple[str, ...]
     initial: Adapter
     parameters: Mapping[str, nn.Parameter]
-    """The live factors under the names of `Adapter`: what an optimizer gets."""
+    """The live factors under the names of `Adapter`."""
     is_transposed: bool
     """Whether the targets are GPT-2's Conv1D, which store their weight as (in, out): peft's `fan_in_fan_out`."""
     precision: Precision = "fp32"
@@ -138,8 +173,18 @@ class AdaptedModel:
 
     @property
     def schema(self) -> Mapping[str, tuple[int, ...]]:
-        """Tensor names to shapes: what an update of this network must hold."""
+        """Tensor names to shapes."""
         return self.initial.schema
+
+    @property
+    def shared_schema(self) -> Mapping[str, tuple[int, ...]]:
+        """What an update of this network must hold, no more and no less."""
+        return {name: shape for name, shape in self.initial.schema.items() if self.spec.shares(name)}
+
+    @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """The live factors that ever change: what an optimizer gets."""
+        return {name: parameter for name, parameter in self.parameters.items() if self.spec.trains(name)}
 
 
 def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) -> Adapter:
@@ -181,6 +226,8 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     live = MappingProxyType(dict(sorted(parameters.items())))
     adapted = AdaptedModel(model, spec, targets, initial, live, is_transposed=transposed, precision=base.precision)
     write(adapted, initial)
+    for name, parameter in live.items():
+        parameter.requires_grad_(spec.trains(name))
     model.eval()
     return adapted
 

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2pfinetune.merge import MergeRule
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.errors import OptionError
+from p2pfinetune.merge import RULES, MergeRule
+from p2pfinetune.model.adapter import Adapter, AdapterSpec
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
+from p2pfinetune.round.update import ALL_SHARED, with_own_private
 from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
 
@@ -43,7 +45,7 @@ def collaborate(
 ) -> Heard:
     """The row over me and all neighbours. Outliers are neither scored nor merged."""
     adapters = {**neighbours, me: own}
-    deltas = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
+    deltas = {peer: context.moved(adapter) for peer, adapter in adapters.items()}
     refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
     permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
     row = scheme.row(me, adapters, context, frozenset(permitted))
@@ -65,17 +67,23 @@ def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:
 
 
 def merged_by(
-    row: TrustRow, me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule
+    row: TrustRow,
+    me: PeerId,
+    own: Adapter,
+    neighbours: Mapping[PeerId, Adapter],
+    rule: MergeRule,
+    spec: AdapterSpec = ALL_SHARED,
 ) -> Adapter:
     """The merge by a row; the very object `own` where nobody else weighs anything.
 
-    The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic.
+    The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic; and
+    whatever it does to factors that are not shared is undone, be it a rounding.
     """
     heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
     if heard.keys() == {me}:
         return own
     adapters = {**neighbours, me: own}
-    return rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own)
+    return with_own_private(rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own), own, spec)
 
 
 def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:
@@ -100,6 +108,18 @@ class Outcome:
         """By more than the standard error of the difference, paired by window."""
         one, two = self.on_guard, other.on_guard
         return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
+
+
+def rule_for(name: str, options: Mapping[str, Any], spec: AdapterSpec) -> MergeRule:
+    """OptionError for a rule that has no meaning for the factors that this network shares."""
+    rule = RULES.make(name, options)
+    if spec.sharing not in rule.sharings:
+        fit = ", ".join(other for other in RULES.names() if spec.sharing in RULES.find(other).sharings)
+        raise OptionError(
+            f"{name} needs both factors of an adapter, and with sharing {spec.sharing} one of them is not shared",
+            f"choose sharing both, or another merge rule: {fit}",
+        )
+    return rule
 
 
 def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule) -> TrustScheme:

@@ -17,7 +17,7 @@ from p2pfinetune.names import PeerId, Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.model.adapter import Adapter
+    from p2pfinetune.model.adapter import FactorSet
 
 NORM_OUTLIER = "norm-outlier"
 FACTOR = 5.0
@@ -30,7 +30,7 @@ all in lock step and uniform weights, was 4.5e-4 after twelve rounds of 5 steps,
 (stories260k, peers of three languages). A copy with noise on top is not found; such noise costs whoever adds it."""
 
 
-def norm_outliers(own: Adapter, updates: Mapping[PeerId, Adapter]) -> dict[PeerId, Refusal]:
+def norm_outliers(own: FactorSet, updates: Mapping[PeerId, FactorSet]) -> dict[PeerId, Refusal]:
     """Whose delta is longer than FACTOR times the larger of the own delta and the median of all, own included.
 
     The own length counts, so that a crowd of small ones cannot have an honest peer of my own size refused; the median,
@@ -47,7 +47,7 @@ def norm_outliers(own: Adapter, updates: Mapping[PeerId, Adapter]) -> dict[PeerI
     }
 
 
-def copies(deltas: Mapping[PeerId, Adapter]) -> tuple[tuple[PeerId, PeerId], ...]:
+def copies(deltas: Mapping[PeerId, FactorSet]) -> tuple[tuple[PeerId, PeerId], ...]:
     """Pairs, in the order of their names, whose deltas point the same way: identical, rounded or scaled.
 
     Who of the two copied, nobody can tell from this; whoever was heard later is the more likely one.
@@ -65,7 +65,7 @@ def copies(deltas: Mapping[PeerId, Adapter]) -> tuple[tuple[PeerId, PeerId], ...
     return tuple((peers[i], peers[j]) for i, j in pairs if moved[i] and moved[j] and bool(like_nn[i, j]))
 
 
-def inner_products(deltas: list[Adapter]) -> Tensor:
+def inner_products(deltas: list[FactorSet]) -> Tensor:
     """(n, n) in fp64."""
     import torch
 

@@ -16,9 +16,10 @@ from p2pfinetune.batched.gradient import gradient_of
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack, row_of
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdaptedModel, Adapter
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, FactorSet
 from p2pfinetune.model.compute import measuring_precision, rows_at_once
 from p2pfinetune.names import PeerId
+from p2pfinetune.round.update import moved
 from p2pfinetune.scoring.evaluate import POSITIONS, Evaluation, Measure, divided
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
@@ -58,6 +59,10 @@ class SplitContext:
     def initial(self) -> Adapter:
         """The seeded adapter."""
         return self.adapted.initial
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        """How far what is shared of it has come from the seeded adapter."""
+        return moved(adapter, self.adapted.initial, self.adapted.spec)
 
     def evaluation(self, adapter: Adapter) -> Evaluation:
         """Of this very object, measured at most once."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,6 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
-from p2pfinetune.merge import RULES
 from p2pfinetune.model.adapter import (
     AdaptedModel,
     Adapter,
@@ -40,7 +40,7 @@ from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits
 from p2pfinetune.names import Digest, PeerId, Refusal, Served, TrustRow, Which
 from p2pfinetune.round import guard
-from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_back, merged_by, scheme_for
+from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_back, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.progress import Progress
 from p2pfinetune.round.result import Collaboration, TrainReport, held_out
@@ -118,7 +118,8 @@ class Learner:
         """
         self.me, self.options = me, options
         self._base, self._corpus, self._reference = base, corpus, reference
-        self._rule = RULES.make(options.merge, options.merge_options)
+        self._rule = rule_for(options.merge, options.merge_options, options.spec)
+        self._mixed = partial(merged_by, me=me, rule=self._rule, spec=options.spec)
         self._scheme = scheme_for(options.trust, options.trust_options, self._rule)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
@@ -126,8 +127,8 @@ class Learner:
         self._group = group
         self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
-        self.max_blob_bytes = {name: CODECS.make(name).max_bytes(initial.schema) for name in CODECS.names()}
-        self._max_norm = options.max_norm or default_max_norm(initial)
+        self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
+        self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
         self._training = replace(options.training, context=context)
         self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
@@ -156,7 +157,7 @@ class Learner:
     @property
     def adapter_parameters(self) -> int:
         """Trainable numbers."""
-        return sum(tensor.numel() for tensor in self._adapted.initial.tensors.values())
+        return sum(parameter.numel() for parameter in self._adapted.trained.values())
 
     @property
     def has_twin(self) -> bool:
@@ -200,11 +201,11 @@ class Learner:
 
     def encode(self, codec: str, hide: Hide | None = None) -> bytes:
         """The adapter that the next collaboration calls own, as peers fetch it."""
-        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide)
+        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide, self.options.spec)
 
     def admit(self, blob: bytes, codec: str) -> LoraUpdate | Refusal:
         """A peer's blob as an update, after every check."""
-        return inspect(blob, codec, self._adapted.schema, max_norm=self._max_norm)
+        return inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm)
 
     def collaborate(
         self,
@@ -217,7 +218,7 @@ class Learner:
         """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
         progress = Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
-        neighbours = {peer: u.adapter(self._adapted.initial) for peer, u in updates.items() if peer != self.me}
+        neighbours = {peer: u.adapter(self._adapted.initial, own) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
         heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
         self._last_row = heard.row.weights if neighbours else self._last_row
@@ -229,7 +230,7 @@ class Learner:
         outcome = self._decide(own, merged, on_guard)
         useful = heard.row
         if self._looks_twice and merged is not own:
-            useful = useful_row(heard.row, self.me, own, neighbours, self._scheme, self._rule, context)
+            useful = useful_row(heard.row, self.me, own, neighbours, self._scheme, self._mixed, context)
         useful, merged = self._merge(useful, own, neighbours) if useful is not heard.row else (row, own)
         if merged is not own:
             tried = self._decide(own, merged, on_guard)
@@ -237,7 +238,7 @@ class Learner:
                 row, outcome = useful, tried
         for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
             nearer = held_back(row, self.me, part)
-            tried = self._decide(own, merged_by(nearer, self.me, own, neighbours, self._rule), on_guard)
+            tried = self._decide(own, self._mixed(nearer, own=own, neighbours=neighbours), on_guard)
             if not tried.reason:
                 row, outcome = nearer, tried
                 break
@@ -398,9 +399,8 @@ class Learner:
 
     def _merge(self, row: TrustRow, own: Adapter, neighbours: Mapping[PeerId, Adapter]) -> tuple[TrustRow, Adapter]:
         """The one way from a row to a merge: bounded first. Both, as they are then."""
-        if self.options.guarded:
-            row = bounded(row, self.me, self.options.max_share)
-        return row, merged_by(row, self.me, own, neighbours, self._rule)
+        row = bounded(row, self.me, self.options.max_share) if self.options.guarded else row
+        return row, self._mixed(row, own=own, neighbours=neighbours)
 
     def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> Outcome:
         best, tolerance = self.best_guard, self.options.tolerance

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import FactorSet
 
 RandomBytes = Callable[[int], bytes]
 
@@ -31,7 +31,9 @@ ORDERS = tuple(1.0 + 10.0 ** (k / 20) for k in range(-110, 81))
 """Rényi orders that the accountant tries: near 1 for spends beyond all meaning, large for tiny ones."""
 
 
-def privatised(delta: Adapter, clip: float, noise: float, random_bytes: RandomBytes = secrets.token_bytes) -> Adapter:
+def privatised(
+    delta: FactorSet, clip: float, noise: float, random_bytes: RandomBytes = secrets.token_bytes
+) -> FactorSet:
     """The update clipped to norm `clip`, plus Gaussian noise of standard deviation 2 * clip * noise in every entry.
 
     `noise` is in units of the sensitivity, as accountants count it.
@@ -40,10 +42,10 @@ def privatised(delta: Adapter, clip: float, noise: float, random_bytes: RandomBy
         raise OptionError("clip and noise of private publishing are positive", "for example clip 1 and noise 2")
     kept = clipped(delta, clip)
     scale = 2.0 * clip * noise
-    return Adapter({name: (x + scale * _normal(x, random_bytes)).float() for name, x in kept.items()})
+    return FactorSet({name: (x + scale * _normal(x, random_bytes)).float() for name, x in kept.items()})
 
 
-def clipped(delta: Adapter, clip: float) -> dict[str, Tensor]:
+def clipped(delta: FactorSet, clip: float) -> dict[str, Tensor]:
     """In double precision, shortened to norm `clip` where it is longer; what is not finite becomes all zeros."""
     norm = delta.norm()
     factor = min(1.0, clip / norm * BELOW_ONE) if norm > 0.0 else 1.0

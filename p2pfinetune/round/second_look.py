@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
-from p2pfinetune.merge import MergeRule
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import TrustContext, TrustScheme
@@ -21,18 +21,26 @@ LEAST_WEIGHT = 0.01  # of all that are left out: less is no reason to judge the 
 ROUNDING = 1e-9
 
 
+class Mix(Protocol):
+    """The merge of me and some neighbours by a row: `collaborate.merged_by`, with the rule in it."""
+
+    def __call__(self, row: TrustRow, *, own: Adapter, neighbours: Mapping[PeerId, Adapter]) -> Adapter:
+        """One adapter."""
+        ...
+
+
 def useful_row(
     row: TrustRow,
     me: PeerId,
     own: Adapter,
     neighbours: Mapping[PeerId, Adapter],
     scheme: TrustScheme,
-    rule: MergeRule,
+    mixed: Mix,
     context: TrustContext,
 ) -> TrustRow:
     """A row over those of this one that bring something, by what they bring; the same object if nothing changes."""
     heard = {peer: neighbours[peer] for peer, weight in sorted(row.weights.items()) if weight > 0.0 and peer != me}
-    gains = _gains(me, own, heard, rule, context)
+    gains = _gains(me, own, heard, mixed, context)
     most = max(gains.values(), default=0.0)
     parts = {peer: gain / most for peer, gain in gains.items() if gain > 0.0 and gain >= LEAST_PART * most}
     found = row
@@ -45,11 +53,11 @@ def useful_row(
 
 
 def _gains(
-    me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule, context: TrustContext
+    me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], mixed: Mix, context: TrustContext
 ) -> dict[PeerId, float]:
     """By how much half of me and half of a neighbour measures better than I, in nats a token; where it is a number."""
     halves = {
-        peer: rule.merge(TrustRow({me: 0.5, peer: 0.5}), {me: own, peer: a}, own) for peer, a in neighbours.items()
+        peer: mixed(TrustRow({me: 0.5, peer: 0.5}), own=own, neighbours={peer: a}) for peer, a in neighbours.items()
     }
     mine, *losses = context.losses([own, *halves.values()])
     return {peer: mine - loss for peer, loss in zip(halves, losses, strict=True) if math.isfinite(mine - loss)}

@@ -2,6 +2,10 @@
 
 The start is known to every peer of the network, so a late joiner needs no history. Nothing is taken on trust: an update
 is a value only after every check, and what fails a check is a `Refusal` with one counted word.
+
+A network may share one factor of each target alone (`AdapterSpec.sharing`). Then the other one is not in the update at
+all, an update that holds it is refused (`schema`) before a tensor is made of it, and a neighbour's adapter is, at me,
+what it shares beside what I keep for myself.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.codec import CODECS, Codec, Schema
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import Adapter, AdapterSpec, FactorSet
 from p2pfinetune.names import Refusal
 
 REASONS = ("codec", "oversize", "malformed", "schema", "shape", "dtype", "not-finite", "norm")
@@ -22,23 +26,41 @@ REASONS = ("codec", "oversize", "malformed", "schema", "shape", "dtype", "not-fi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraUpdate:
-    """How far a peer has come from the seeded start: A minus its initial A, and B."""
+    """How far what a peer shares has come from the seeded start: A minus its initial A, and B, or one of the two."""
 
-    delta: Adapter
+    delta: FactorSet
 
-    def adapter(self, initial: Adapter) -> Adapter:
-        """The peer's adapter."""
-        return initial.plus(self.delta)
+    def adapter(self, initial: Adapter, mine: Adapter | None = None) -> Adapter:
+        """The peer's adapter as I can run it: what it does not share is mine, or else the start's."""
+        kept, delta = (mine or initial).tensors, self.delta.tensors
+        return Adapter({n: t + delta[n] if n in delta else kept[n] for n, t in initial.tensors.items()})
 
 
-Hide = Callable[[Adapter], Adapter]
+Hide = Callable[[FactorSet], FactorSet]
 """What happens to a delta before it is encoded, see `privacy.privatised`."""
+ALL_SHARED = AdapterSpec()
 
 
-def encode_update(own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None) -> bytes:
+def moved(adapter: Adapter, initial: Adapter, spec: AdapterSpec = ALL_SHARED) -> FactorSet:
+    """How far the factors that are shared have come from the seeded start: all that any other peer is told of them."""
+    start = initial.tensors
+    return FactorSet({name: t - start[name] for name, t in adapter.tensors.items() if spec.shares(name)})
+
+
+def encode_update(
+    own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED
+) -> bytes:
     """The bytes that others fetch; the same adapter always gives the same bytes, unless `hide` draws noise."""
-    delta = own.minus(initial)
+    delta = moved(own, initial, spec)
     return codec.encode((delta if hide is None else hide(delta)).tensors)
+
+
+def with_own_private(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
+    """What is not shared stays as it was, to the bit; the same object where all is shared."""
+    if spec.sharing == "both":
+        return merged
+    mine = own.tensors
+    return Adapter({name: t if spec.shares(name) else mine[name] for name, t in merged.tensors.items()})
 
 
 def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) -> LoraUpdate | Refusal:
@@ -56,7 +78,7 @@ def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) ->
         return tensors
     if refusal := _check_kind(tensors, schema) or _check_finite(tensors):
         return refusal
-    delta = Adapter(tensors)
+    delta = FactorSet(tensors)
     norm = delta.norm()
     if not norm <= max_norm:
         return Refusal("norm", f"{norm:.3g}, at most {max_norm:.3g}")
@@ -81,11 +103,11 @@ def _check_finite(tensors: dict[str, Tensor]) -> Refusal | None:
     return Refusal("not-finite", f"{len(odd)} tensors, such as {odd[0]}") if odd else None
 
 
-def default_max_norm(adapter: Adapter) -> float:
+def default_max_norm(schema: Schema) -> float:
     """Root mean square of one per entry, as a bound on the norm of an update.
 
     An entry moves by about the learning rate in a step of AdamW, at most: at 2e-3, one is five hundred steps that all
     point the same way, and trained adapters measure some hundredths. This is a check against absurd values, before
     anything is computed with them; whether an update does good is for the trust scheme and the guard to find out.
     """
-    return math.sqrt(sum(tensor.numel() for tensor in adapter.tensors.values()))
+    return math.sqrt(sum(math.prod(shape) for shape in schema.values()))

@@ -11,7 +11,7 @@ import msgspec
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.precision import Choice
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Sharing
 from p2pfinetune.round.learner import DEFAULT_MAX_SHARE, LearnerOptions
 from p2pfinetune.simulation.hostile.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
@@ -71,8 +71,14 @@ class AdapterChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     alpha: Positive = 16
     targets: tuple[str, ...] = ()
     dropout: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    sharing: Sharing = "both"
+    """Which factors peers share; the others stay private: both, a (FedSA) or b (FFA: A stays at the start)."""
     shared_start: bool = True
     """False: every peer draws its own A, as the paper's code does."""
+
+    def __post_init__(self) -> None:
+        if self.sharing == "b" and not self.shared_start:
+            raise OptionError("with sharing b, A stays where it starts: it has to be one start for all", "share it")
 
 
 class TrainingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,7 +162,13 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def spec(self) -> AdapterSpec:
         """The adapter of every peer."""
         choice = self.adapter
-        return AdapterSpec(rank=choice.rank, alpha=choice.alpha, targets=choice.targets, dropout=choice.dropout)
+        return AdapterSpec(
+            rank=choice.rank,
+            alpha=choice.alpha,
+            targets=choice.targets,
+            dropout=choice.dropout,
+            sharing=choice.sharing,
+        )
 
     def learner_options(self, peer: PeerId) -> LearnerOptions:
         """Options of one peer, which differ in the seed of its training alone."""

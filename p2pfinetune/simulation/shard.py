@@ -21,14 +21,13 @@ from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.merge import adapter_of
-from p2pfinetune.model.adapter import Adapter, attach, initial_adapter
+from p2pfinetune.model.adapter import Adapter, FactorSet, attach, factors_of, initial_adapter
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal, Which
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.privacy import privatised
 from p2pfinetune.round.result import TrainReport
-from p2pfinetune.round.update import LoraUpdate
+from p2pfinetune.round.update import LoraUpdate, moved
 from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
@@ -71,7 +70,7 @@ class Shard:
             start = None
             if not config.adapter.shared_start:
                 own_seed = derived_seed("start", config.seed, peer) % 2**31
-                start = initial_adapter(shapes, type(spec)(rank=spec.rank, alpha=spec.alpha, init_seed=own_seed))
+                start = initial_adapter(shapes, replace(spec, init_seed=own_seed))
             self._learners[peer] = Learner(
                 base,
                 population.texts[peer],
@@ -105,9 +104,16 @@ class Shard:
 
     def delta(self, peer: PeerId) -> Tensor:
         """How far it has come from the seeded start, as it publishes that, as one vector."""
-        return self._hidden(peer, self._learners[peer].own().minus(self._adapted.initial)).vector()
+        return self._hidden(peer, self._moved(self._learners[peer].own())).vector()
 
-    def _hidden(self, peer: PeerId, delta: Adapter) -> Adapter:
+    def _moved(self, adapter: Adapter) -> FactorSet:
+        return moved(adapter, self._adapted.initial, self._adapted.spec)
+
+    def _told(self, delta_p: Tensor) -> FactorSet:
+        """The other way round: of what is shared, some numbers as an update."""
+        return factors_of(delta_p, self._adapted.shared_schema)
+
+    def _hidden(self, peer: PeerId, delta: FactorSet) -> FactorSet:
         """Noise by the seed, since a simulation can be repeated: it hides nothing, and shows what hiding costs."""
         privacy = self._config.privacy
         if not privacy.clip:
@@ -122,14 +128,13 @@ class Shard:
             options = replace(self._learners[peer].trainers[0].options, total_steps=0)
             trainers.append(LocalTrainer(self._adapted, self._population.texts[peer].train, options))
             trainers[-1].steps = NOMINAL_STEPS + published * steps  # behind the warm-up
-            trainers[-1].set_adapter(self._adapted.initial.plus(adapter_of(delta_p, self._adapted.initial)))
+            trainers[-1].set_adapter(LoraUpdate(self._told(delta_p)).adapter(self._adapted.initial))
         train_together(trainers, steps, stack=self._stack)
-        initial = self._adapted.initial
-        return {peer: trainer.adapter.minus(initial).vector() for peer, trainer in zip(deltas, trainers, strict=True)}
+        return {peer: self._moved(trainer.adapter).vector() for peer, trainer in zip(deltas, trainers, strict=True)}
 
     def encode(self, delta_p: Tensor) -> bytes:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
-        told = adapter_of(delta_p.nan_to_num(), self._adapted.initial)
+        told = self._told(delta_p.nan_to_num())
         blob = CODECS.make(self._config.codec).encode(told.tensors)
         return blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER
 

@@ -91,7 +91,7 @@ class Pull:
 
 
 class LocalTrainer:
-    """AdamW over the adapter's factors and nothing else."""
+    """AdamW over the adapter's factors and nothing else; a frozen factor has no gradient and no moments."""
 
     def __init__(self, adapted: AdaptedModel, split: TokenSplit, options: TrainingOptions) -> None:
         self._adapted, self._options = adapted, options
@@ -176,7 +176,7 @@ class LocalTrainer:
 
     def state(self, *, copy: bool = True) -> TrainerState:
         """Everything that the next step depends on but a pull; without a copy, valid until that step."""
-        held = {name: self._optimizer.state.get(p, {}) for name, p in self._adapted.parameters.items()}
+        held = {name: self._optimizer.state.get(p, {}) for name, p in self._adapted.trained.items()}
         moment_steps = max((int(state["step"]) for state in held.values() if state), default=0)
         moments = {}
         if moment_steps:
@@ -195,7 +195,7 @@ class LocalTrainer:
         self.reset_moments()
         if not state.moments:
             return
-        for name, parameter in self._adapted.parameters.items():
+        for name, parameter in self._adapted.trained.items():
             first, second = state.moments[FIRST][name], state.moments[SECOND][name]
             if first.shape != parameter.shape or second.shape != parameter.shape:
                 raise CheckpointError(f"the saved moments of {name} have another shape")
@@ -207,7 +207,7 @@ class LocalTrainer:
 
     def _fresh_optimizer(self) -> torch.optim.AdamW:
         options = self._options
-        parameters = list(self._adapted.parameters.values())
+        parameters = list(self._adapted.trained.values())
         return torch.optim.AdamW(parameters, lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
 
     def _one_step(self) -> StepReport:
@@ -243,7 +243,7 @@ class LocalTrainer:
 
     def _reach_all(self) -> None:
         """A layer that no pass reaches has a gradient of zero and not none: it decays and is saved as in batches."""
-        for parameter in self._adapted.parameters.values():
+        for parameter in self._adapted.trained.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
@@ -251,12 +251,12 @@ class LocalTrainer:
         if self._pull is None:
             return
         with torch.no_grad():
-            for name, parameter in self._adapted.parameters.items():
+            for name, parameter in self._adapted.trained.items():
                 if parameter.grad is not None:
                     target = self._pull.adapter.tensors[name].to(parameter.device)
                     parameter.grad.add_(parameter - target, alpha=self._pull.strength)
 
     def _clip(self) -> float:
         """The norm of the gradient, which is then no longer than `clip`."""
-        parameters = list(self._adapted.parameters.values())
+        parameters = list(self._adapted.trained.values())
         return float(torch.nn.utils.clip_grad_norm_(parameters, self._options.clip or math.inf))

@@ -17,7 +17,7 @@ from p2pfinetune.names import PeerId, TrustRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.model.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter, FactorSet
 
 
 class TrustContext(Protocol):
@@ -26,6 +26,10 @@ class TrustContext(Protocol):
     @property
     def initial(self) -> Adapter:
         """The seeded adapter that every peer of the network started from (B = 0)."""
+        ...
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        """How far the factors that peers share have come from there. A factor that is not shared is mine in all."""
         ...
 
     @property

@@ -6,9 +6,9 @@ Shapes: i inputs and o outputs of a module, r and s the ranks of two adapters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust._base import TrustContext, TrustScheme
@@ -16,7 +16,9 @@ from p2pfinetune.trust._base import TrustContext, TrustScheme
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pfinetune.model.adapter import Adapter
+    from p2pfinetune.model.adapter import Adapter, FactorSet
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +48,20 @@ class WeightSimilarity(TrustScheme):
         """Cosine with the own adapter; one that is not finite is excluded."""
         mine = adapters[me]
         if self.faithful:
-            return {peer: _excluding(_rowwise_cosine(mine, theirs)) for peer, theirs in adapters.items()}
+            shared = context.moved(mine).tensors
+            return {peer: _excluding(_rowwise_cosine(mine, theirs, shared)) for peer, theirs in adapters.items()}
         if self.of == "products":
-            inner = _inner_of_products
-            moved = dict(adapters)
-        else:
-            inner = _inner_of_factors
-            moved = {peer: adapter.minus(context.initial) for peer, adapter in adapters.items()}
+            return self._cosines(me, adapters, _inner_of_products)
+        return self._cosines(
+            me, {peer: context.moved(adapter) for peer, adapter in adapters.items()}, _inner_of_factors
+        )
+
+    def _cosines(self, me: PeerId, of: Mapping[PeerId, T], inner: Callable[[T, T], float]) -> dict[PeerId, float]:
+        mine = of[me]
+        square = inner(mine, mine)
         return {
-            peer: _excluding(_cosine(inner(moved[me], a), inner(moved[me], moved[me]), inner(a, a)) / self.temperature)
-            for peer, a in moved.items()
+            peer: _excluding(_cosine(inner(mine, theirs), square, inner(theirs, theirs)) / self.temperature)
+            for peer, theirs in of.items()
         }
 
 
@@ -69,7 +75,7 @@ def _cosine(inner: float, own_square: float, their_square: float) -> float:
     return inner / norm if norm != 0.0 else 0.0
 
 
-def _inner_of_factors(left: Adapter, right: Adapter) -> float:
+def _inner_of_factors(left: FactorSet, right: FactorSet) -> float:
     return math.fsum(_inner(a, right.tensors[name]) for name, a in left.tensors.items())
 
 
@@ -87,12 +93,12 @@ def _inner(left: Tensor, right: Tensor) -> float:
     return float((left.double() * right.double()).sum())
 
 
-def _rowwise_cosine(mine: Adapter, theirs: Adapter) -> float:
+def _rowwise_cosine(mine: Adapter, theirs: Adapter, shared: Collection[str]) -> float:
     """Mean cosine over rows in the paper's layout, A (in, r) and B (r, out); ours is transposed, so over columns."""
     from torch.nn import functional
 
     total, rows = 0.0, 0
-    for name, tensor in mine.tensors.items():
-        cosines = functional.cosine_similarity(tensor.double(), theirs.tensors[name].double(), dim=0)
+    for name in shared:
+        cosines = functional.cosine_similarity(mine.tensors[name].double(), theirs.tensors[name].double(), dim=0)
         total, rows = total + float(cosines.sum()), rows + cosines.numel()
     return total / rows

@@ -56,6 +56,9 @@ class TinyWorld:
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
 
+    def moved(self, adapter: TinyAdapter) -> TinyAdapter:
+        return adapter.minus(self.initial)
+
     def logits(self, adapter: TinyAdapter, *, last_only: bool = False) -> torch.Tensor:
         ((_, a, b),) = adapter.pairs()
         positions = torch.linspace(-1.0, 1.0, 2 if last_only else 6)

@@ -120,7 +120,7 @@ def test_a_picture_tower_is_no_target() -> None:
     assert resolve_targets(model, AdapterSpec()) == ("q_proj",)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 5000}, {"alpha": 0}, {"dropout": 1.0}, {"sharing": "a"}])
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 5000}, {"alpha": 0}, {"dropout": 1.0}, {"sharing": "c"}])
 def test_a_spec_out_of_range_is_an_error(wrong: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         AdapterSpec(**wrong)  # type: ignore[arg-type]

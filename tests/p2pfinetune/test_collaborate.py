@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfinetune.merge import RULES, MergeRule
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.round.collaborate import Heard, bounded, collaborate, held_back, merged_by
 from p2pfinetune.trust import SCHEMES, TrustContext
@@ -30,6 +30,9 @@ class World:
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     initial: Adapter = field(default_factory=lambda: adapter(0.0))
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        return adapter.minus(self.initial)
 
     def loss(self, adapter: Adapter) -> float:
         return 0.0 if float(adapter.tensors["x.lora_A"][0, 0]) < 5 else float("nan")

@@ -497,7 +497,7 @@ def test_the_bound_on_norms_is_far_above_what_training_gives(make: Callable[...,
     learner = make()
     learner.train(20)
 
-    assert update(learner).delta.norm() < 0.2 * default_max_norm(learner.own())
+    assert update(learner).delta.norm() < 0.2 * default_max_norm(learner.own().schema)
 
 
 def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Learner], monkeypatch: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfinetune.merge import RULES
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.trust import SCHEMES
 from p2pfinetune.trust.mixture import Mixture
@@ -38,6 +38,9 @@ class Bowl:
     def _loss(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         goal = self.target.tensors["x.lora_B"] @ self.target.tensors["x.lora_A"]
         return 0.5 * (tensors["x.lora_B"] @ tensors["x.lora_A"] - goal).double().square().sum()
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        return adapter.minus(self.initial)
 
     def loss(self, adapter: Adapter) -> float:
         return float(self._loss(adapter.tensors))

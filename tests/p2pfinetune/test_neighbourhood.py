@@ -7,7 +7,7 @@ import torch
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.merge import RULES
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.round.collaborate import collaborate, merged_by
 from p2pfinetune.round.comparison import FACTOR, NORM_OUTLIER, copies, norm_outliers
@@ -101,6 +101,9 @@ class World:
     """A context that measures nothing."""
 
     initial = delta(99)
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        return adapter.minus(self.initial)
 
 
 def test_an_outlier_weighs_nothing_in_the_merge_and_a_copy_weighs_what_it_did() -> None:

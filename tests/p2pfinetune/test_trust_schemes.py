@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust import SCHEMES
 
@@ -41,6 +41,9 @@ class Told:
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
     initial: Adapter = INITIAL
     asked_last_only: list[bool] = field(default_factory=list)
+
+    def moved(self, adapter: Adapter) -> FactorSet:
+        return adapter.minus(self.initial)
 
     def loss(self, adapter: Adapter) -> float:
         return self.known[self._owner(adapter)]

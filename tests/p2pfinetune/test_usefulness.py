@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ import torch
 from p2pfinetune.merge import RULES
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
+from p2pfinetune.round.collaborate import merged_by
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
 
 ME, FRIEND, COPY, LIAR = PeerId("me"), PeerId("friend"), PeerId("copy"), PeerId("liar")
+MIXED = partial(merged_by, me=ME, rule=RULES.make("factor-mean"))
 AIM = 3.0  # what the best adapter would hold
 
 
@@ -32,6 +35,9 @@ class World:
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     initial: Adapter = field(default_factory=lambda: adapter(0.0))
     measured: list[float] = field(default_factory=list)
+
+    def moved(self, held: Adapter) -> Adapter:
+        return held.minus(self.initial)
 
     def loss(self, held: Adapter) -> float:
         return self.losses([held])[0]
@@ -64,7 +70,7 @@ def looked_at(values: Mapping[PeerId, float], scheme: TrustScheme | None = None)
     own, neighbours = adapter(1.0), {peer: adapter(value) for peer, value in values.items()}
     row = chosen.row(ME, {**neighbours, ME: own}, world)
     context: TrustContext = world
-    return row, useful_row(row, ME, own, neighbours, chosen, RULES.make("factor-mean"), context), world
+    return row, useful_row(row, ME, own, neighbours, chosen, MIXED, context), world
 
 
 def test_a_copy_of_mine_and_one_who_leads_away_weigh_nothing() -> None:
@@ -126,6 +132,6 @@ def test_who_weighs_nothing_in_the_row_stays_out() -> None:
     world, own, neighbours = World(), adapter(1.0), {FRIEND: adapter(3.0), COPY: adapter(1.0), LIAR: adapter(2.0)}
     row = TrustRow({ME: 0.5, FRIEND: 0.25, COPY: 0.25, LIAR: 0.0})
 
-    useful = useful_row(row, ME, own, neighbours, SCHEMES.make("uniform"), RULES.make("factor-mean"), world)
+    useful = useful_row(row, ME, own, neighbours, SCHEMES.make("uniform"), MIXED, world)
 
     assert useful.weights == pytest.approx({ME: 0.5, FRIEND: 0.5, COPY: 0.0, LIAR: 0.0})
