@@ -3,8 +3,7 @@
 python -m tests.fuzz run --minutes 5                 every target in turn (needs atheris)
 python -m tests.fuzz replay TARGET FILE...           inputs again, without a fuzzer
 python -m tests.fuzz daemons --minutes 5 --seed 1    whole daemons over real libp2p, as strangers find them
-python -m tests.fuzz keep OUT                        take what a run found into the corpus, made small
-python -m tests.fuzz seeds                           write the seeds of the corpus anew
+python -m tests.fuzz keep OUT                        take what a run found into tests/fuzz/found.txt
 """
 
 from __future__ import annotations
@@ -31,12 +30,11 @@ def main() -> int:
     replay = commands.add_parser("replay", help="run a target on files")
     replay.add_argument("target")
     replay.add_argument("files", nargs="+", type=Path)
-    keep = commands.add_parser("keep", help="take what a run found into the corpus")
+    keep = commands.add_parser("keep", help="take what a run found into found.txt")
     keep.add_argument("out", type=Path)
     whole.options(commands.add_parser("daemons", help="fuzz whole daemons over real libp2p on loopback"))
-    commands.add_parser("seeds", help="write the seeds of the corpus anew")
     chosen = parser.parse_args()
-    actions = {"run": _run, "replay": _replay, "keep": _keep, "seeds": _seeds, "daemons": whole.main}
+    actions = {"run": _run, "replay": _replay, "keep": _keep, "daemons": whole.main}
     return actions[chosen.command](chosen)
 
 
@@ -72,17 +70,7 @@ def _keep(chosen: argparse.Namespace) -> int:
     for target in TARGETS.values():
         found = chosen.out / target.name / "corpus"
         if found.is_dir():
-            print(f"{target.name}: {corpus.keep_found(target, found)} new")
-    return 0
-
-
-def _seeds(_: argparse.Namespace) -> int:
-    from tests.fuzz import corpus
-    from tests.fuzz.registry import TARGETS
-
-    for target in TARGETS.values():
-        corpus.write_seeds(target)
-        print(f"{target.name}: {len(corpus.kept(target))} inputs")
+            print(f"{target.name}: {len(corpus.keep_found(target, found))} new")
     return 0
 
 

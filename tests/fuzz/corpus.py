@@ -1,61 +1,115 @@
-"""The inputs that are kept: `corpus/<target>/seed-...` made from real values, `found-...` by fuzzing, made small."""
+"""The inputs that are tried in every run: seeds, which the targets make anew, and what fuzzing found, in `found.txt`.
+
+A line of `found.txt` is one input, made small: the target, a name, the bytes in base64, and the functions in which it took a
+step that nothing kept before it took. Seeds are never stored: stored ones stay behind when a format moves on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tests.fuzz.target import Target
 
-FOLDER = Path(__file__).parent / "corpus"
+FOUND = Path(__file__).parent / "found.txt"
 SOURCES = tuple(str(Path(__file__).parents[2] / package) for package in ("peerd", "p2pfinetune", "bootstrap"))
 MAX_FOUND = 24  # of one target
 MAX_FOUND_BYTES = 2048
 MAX_ARCS = 20_000  # of one input; beyond, it says nothing new
+MAX_NAMED = 3  # functions of one input
+
+Arc = tuple[str, str, int, int]
+"""A step inside one function: its file, its name, from which line to which."""
 
 
-def folder_of(target: Target) -> Path:
-    """Of one target."""
-    return FOLDER / target.name
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One that is kept: `seed-...` or `found-...`."""
+
+    name: str
+    data: bytes
 
 
-def kept(target: Target) -> list[Path]:
-    """All inputs, sorted."""
-    return sorted(path for path in folder_of(target).glob("*") if path.is_file())
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One line of the file."""
+
+    target: str
+    data: bytes
+    where: tuple[str, ...]
+    """Functions that it was the first to take a step in, at the time."""
+
+    def line(self) -> str:
+        """As it stands in the file."""
+        return f"{self.target} {name_of(self.data)} {b64encode(self.data).decode() or '-'} {','.join(self.where)}"
+
+    @classmethod
+    def of(cls, line: str) -> Found:
+        """From the file; the name must be that of the bytes."""
+        target, name, text, where = line.split(" ")
+        found = cls(target, b"" if text == "-" else b64decode(text, validate=True), tuple(where.split(",")))
+        assert name_of(found.data) == name, line
+        return found
 
 
-def write_seeds(target: Target) -> None:
-    """The seeds as files; those that no longer are seeds go."""
-    folder = folder_of(target)
+def found_by_fuzzing() -> list[Found]:
+    """All of them, of every target."""
+    return [Found.of(line) for line in FOUND.read_text().splitlines() if not line.startswith("#")]
+
+
+@cache
+def _seeds(name: str, make: Callable[[], Iterator[bytes]]) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(make()))
+
+
+def kept(target: Target) -> list[Input]:
+    """All inputs of a target, sorted."""
+    seeds = [Input(f"seed-{name_of(seed)}", seed) for seed in _seeds(target.name, target.seeds)]
+    found = [Input(f"found-{name_of(one.data)}", one.data) for one in found_by_fuzzing() if one.target == target.name]
+    return sorted(seeds + found, key=lambda one: one.name)
+
+
+def write_out(target: Target, folder: Path) -> Path:
+    """The inputs as files, for a fuzzer that reads files."""
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = {f"seed-{name_of(seed)}": seed for seed in target.seeds()}
-    for path in folder.glob("seed-*"):
-        if path.name not in seeds:
-            path.unlink()
-    for name, seed in seeds.items():
-        (folder / name).write_bytes(seed)
+    for one in kept(target):
+        (folder / one.name).write_bytes(one.data)
+    return folder
 
 
-def keep_found(target: Target, found: Path) -> int:
-    """Take over what reaches code that nothing kept reaches, smallest first; how many."""
-    reached: set[Any] = set()
-    for path in kept(target):
-        reached |= arcs(target.run, path.read_bytes())
-    taken = 0
-    room = MAX_FOUND - len(list(folder_of(target).glob("found-*")))
-    for path in sorted(found.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
+def keep_found(target: Target, folder: Path) -> list[Found]:
+    """What reaches code that nothing kept reaches, smallest first, is written into the file and returned."""
+    reached: set[Arc] = set()
+    for one in kept(target):
+        reached |= arcs(target.run, one.data)
+    everything = found_by_fuzzing()
+    room, taken = MAX_FOUND - sum(one.target == target.name for one in everything), list[Found]()
+    for path in sorted(folder.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
         data = path.read_bytes()
-        if taken >= room or len(data) > MAX_FOUND_BYTES:
+        if len(taken) >= room or len(data) > MAX_FOUND_BYTES:
             break
-        if (new := arcs(target.run, data)) - reached:
+        if new := arcs(target.run, data) - reached:
             reached |= new
-            (folder_of(target) / f"found-{name_of(data)}").write_bytes(data)
-            taken += 1
+            taken.append(Found(target.name, data, _named(new)))
+    write_found([*everything, *taken])
     return taken
+
+
+def write_found(found: list[Found]) -> None:
+    """Sorted, below what the file says of itself."""
+    head = [line for line in FOUND.read_text().splitlines() if line.startswith("#")]
+    FOUND.write_text("\n".join([*head, *sorted(one.line() for one in found)]) + "\n")
+
+
+def _named(new: set[Arc]) -> tuple[str, ...]:
+    return tuple(sorted({name for _, name, _, _ in new})[:MAX_NAMED])
 
 
 def name_of(data: bytes) -> str:
@@ -63,20 +117,20 @@ def name_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
-def arcs(run: Callable[[bytes], None], data: bytes) -> set[tuple[str, int, int]]:
+def arcs(run: Callable[[bytes], None], data: bytes) -> set[Arc]:
     """Which steps from line to line of our own source one input takes."""
-    found: set[tuple[str, int, int]] = set()
+    found: set[Arc] = set()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        name = frame.f_code.co_filename
-        if event != "call" or not name.startswith(SOURCES) or len(found) > MAX_ARCS:
+        file, name = frame.f_code.co_filename, frame.f_code.co_qualname
+        if event != "call" or not file.startswith(SOURCES) or len(found) > MAX_ARCS:
             return None
         last = frame.f_lineno
 
         def inside(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal last
             if event == "line":
-                found.add((name, last, frame.f_lineno))
+                found.add((file, name, last, frame.f_lineno))
                 last = frame.f_lineno
             return inside
 

@@ -79,7 +79,7 @@ def _child(target: Target, folder: Path, flags: Sequence[str]) -> NoReturn:
         arguments = [
             target.name, *flags, f"-max_len={target.max_bytes}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={RSS_MB}",
             f"-artifact_prefix={folder / 'faults'}/", "-print_final_stats=1", *_dictionary(target, folder),
-            str(folder / "corpus"), *(str(kept) for kept in [corpus.folder_of(target)] if kept.is_dir()),
+            str(folder / "corpus"), str(corpus.write_out(target, folder / "kept")),
         ]  # fmt: skip
 
         def mutate(data: bytes, max_size: int, seed: int) -> bytes:

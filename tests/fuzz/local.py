@@ -84,10 +84,14 @@ def checkpoint_seeds() -> Iterator[bytes]:
     trained, fresh = TrainerState(adapter(), moments, 3, 5), TrainerState(adapter(), {}, 0, 0)
     with scratch() as folder:
         path = folder / "x"
+        twin: dict[str, Any] = {"has_twin": True, "twin_best": adapter(), "best_local": 3.0}
         for memory in (
-            LearnerState(trained, None, adapter(), adapter(2.0), adapter(), 3.0),
-            LearnerState(fresh, trained, adapter(), adapter(2.0), adapter(3.0), 3.0, {PeerId("p"): 0.5}, 1.5),
-        ):
+            LearnerState(trainer=trained, own=adapter(), personal=adapter(2.0), is_alone=True, twin=None, **twin),
+            LearnerState(
+                trainer=fresh, own=adapter(), personal=adapter(2.0), is_alone=False, twin=trained, **twin,
+                served="personal", last_row={PeerId("p"): 0.5}, owed=1.5, precision="bf16",
+            ),
+        ):  # fmt: skip
             save_state(path, NETWORK, "f" * 8, memory)
             yield path.read_bytes()
         save_best(path, NETWORK, "f" * 8, adapter())
@@ -274,12 +278,12 @@ def token_seeds() -> Iterator[bytes]:
     full = {split: [(entry, np.array([1, 2, 3], np.uint16))] for split in SPLITS}
     with scratch() as folder:
         for name, placed in (("full", full), ("empty", {split: [] for split in SPLITS})):
-            token_cache.write(folder / name, placed, "uint16")
+            token_cache.write(folder / name, placed, "uint16", "e" * 64)
             index, tokens = (folder / name / "index.json").read_bytes(), (folder / name / "tokens.bin").read_bytes()
             yield len(index).to_bytes(2, "big") + index + tokens
             if name == "full":
                 body = json.loads(index)["index"]
-                for changed in ({"type": "uint9"}, {"type": []}, {"splits": []}, {"splits": {}}, {"format": 99},
+                for changed in ({"type": "uint9"}, {"type": []}, {"tokenizer": 3}, {"splits": []}, {"splits": {}}, {"format": 99},
                                 {"splits": {split: [["d", 4, "f"]] for split in SPLITS}},
                                 {"splits": {split: [["d", -1, "f"]] for split in SPLITS}},
                                 {"splits": {split: [["d"]] for split in SPLITS}}):  # fmt: skip
