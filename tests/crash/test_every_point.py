@@ -37,12 +37,16 @@ def far(light):
     return home
 
 
-def occurrences(counts):
-    """Of every point the first time, and one in the middle of the run."""
+FIRST, MIDDLE = "the first time", "in the middle of the run"
+at_each = pytest.mark.parametrize("when", [FIRST, pytest.param(MIDDLE, marks=pytest.mark.slow)])
+"""The middle is a slow test: `test_random_kills` kills there in every run of the tests, at points that dice choose."""
+
+
+def occurrences(counts, when):
+    """A fault for every point, of those that come so often."""
     for point, count in sorted(counts.items()):
-        yield f"{point}=kill@1"
-        if count > 1:
-            yield f"{point}=kill@{1 + count // 2}"
+        if when == FIRST or count > 1:
+            yield f"{point}=kill@{1 if when == FIRST else 1 + count // 2}"
 
 
 def killed_and_restarted(home, fault):
@@ -75,23 +79,26 @@ def broken(home, twin):
     return home.broken(twin)
 
 
-def test_killed_at_every_point_that_a_peer_alone_reaches(light, twin):
-    assert not all_wrong(light, twin, occurrences(twin.reached()), worse)
+@at_each
+def test_killed_at_every_point_that_a_peer_alone_reaches(light, twin, when):
+    assert not all_wrong(light, twin, occurrences(twin.reached(), when), worse)
 
 
 def test_killed_while_it_copies_from_another_file_system(light, far):
-    faults = [fault for fault in occurrences(far.reached()) if fault.startswith("blob.")]
+    reached = {point: count for point, count in far.reached().items() if point.startswith("blob.")}
+    faults = [fault for when in (FIRST, MIDDLE) for fault in occurrences(reached, when)]
 
     assert {"blob.copy.before=kill@1", "blob.let_go.after=kill@1"} <= set(faults)
     assert not all_wrong(light, far, faults, worse)
 
 
-def test_killed_at_every_point_that_others_bring_about(light, twin, company):
+@at_each
+def test_killed_at_every_point_that_others_bring_about(light, twin, company, when):
     """What is merged with whom depends on when it arrives, so that only what must never happen is looked for."""
     more = {point: count for point, count in company.reached().items() if point not in twin.reached()}
 
     assert {"blob.append.before", "rows.ban.commit.after", "rows.seen.begin.before"} <= set(more)
-    assert not all_wrong(light, company, occurrences(more), broken)
+    assert not all_wrong(light, company, occurrences(more, when), broken)
 
 
 def test_every_point_of_the_daemon_is_killed_at_somewhere(twin, far, company):

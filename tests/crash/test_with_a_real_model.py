@@ -47,26 +47,34 @@ def reborn(again):
     return again()
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        *(f"worker.{what}.{when}=kill@2" for what in ("checkpoint", "best", "update") for when in ("before", "after")),
-        "worker.step.after=kill@3",
-        "worker.collaborate.before=kill@2",
-        "worker.collaborate.after=kill@2",
-        "worker.checkpoint.after=kill@1",
-        "worker.checkpoint.before=kill@5",
-        "handover.training.before=kill@2",
-        "blob.rename.after=kill@4",
-        "rows.checkpoint.commit.before=kill@3",
-        "rows.checkpoint.commit.after=kill@3",
-        "rows.checkpoint.commit.after=kill@4",
-        "announcement.speak.before=kill@2",
-        "announcement.speak.after=kill@3",
-        "handover.merge.before=kill@2",
-        "handover.merge.after=kill@2",
-    ],
+FAULTS = (
+    "worker.checkpoint.before=kill@2",
+    "worker.best.after=kill@2",
+    "worker.step.after=kill@3",
+    "worker.collaborate.before=kill@2",
+    "handover.training.before=kill@2",
+    "rows.checkpoint.commit.after=kill@3",
+    "announcement.speak.before=kill@2",
+    "handover.merge.after=kill@2",
 )
+MORE = (
+    "worker.checkpoint.after=kill@2",
+    "worker.best.before=kill@2",
+    "worker.update.before=kill@2",
+    "worker.update.after=kill@2",
+    "worker.collaborate.after=kill@2",
+    "worker.checkpoint.after=kill@1",
+    "worker.checkpoint.before=kill@5",
+    "blob.rename.after=kill@4",
+    "rows.checkpoint.commit.before=kill@3",
+    "rows.checkpoint.commit.after=kill@4",
+    "announcement.speak.after=kill@3",
+    "handover.merge.before=kill@2",
+)
+"""Slow tests: what lies between two of the points above is killed at twelve random moments in every run of the tests."""
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *(pytest.param(fault, marks=pytest.mark.slow) for fault in MORE)])
 def test_killed_at_a_point_it_ends_with_the_bits_of_its_twin(reborn, twin, fault):
     assert reborn.live(fault) == KILLED
     assert reborn.live() == 0, reborn.said()
@@ -74,7 +82,10 @@ def test_killed_at_a_point_it_ends_with_the_bits_of_its_twin(reborn, twin, fault
     assert reborn.worse_than(twin) == []
 
 
-@pytest.mark.parametrize("total_steps", [0, 5], ids=["constant rate, cut in its warm-up", "one cycle"])
+@pytest.mark.parametrize(
+    "total_steps",
+    [pytest.param(0, id="constant rate, cut in its warm-up", marks=pytest.mark.slow), pytest.param(5, id="one cycle")],
+)
 def test_interrupted_twice_in_every_round_the_curve_is_that_of_its_twin(again, total_steps):
     unbroken, interrupted = again(total_steps=total_steps), again(total_steps=total_steps)
     assert unbroken.live() == 0, unbroken.said()

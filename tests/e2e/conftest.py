@@ -234,7 +234,7 @@ class Town:
             "batch_size": 2,
             "steps_per_round": 2,
             "warmup_rounds": 1,
-            "collect_seconds": 10.0,
+            "collect_seconds": 4.0,
             "patience": 1000,
         }
         home = Home(self.folder / name, Config(**{**defaults, **options}), prefix)

@@ -20,7 +20,7 @@ from peerd.wire.keys import PeerKey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]  # starting daemons takes seconds of CPU time each
 
-ROUNDS = 4
+ROUNDS = 3
 STEPS = 80  # of a round: a second at least, so that a look in every fifth of one finds it training
 HUNT = (
     "database.migrate.commit.before=kill",
@@ -45,7 +45,7 @@ def poor(town):
 
 
 @pytest.fixture(scope="module")
-def twin(town, poor):
+def twin(town):
     """Runs through; its only bootstrap node is dead, which must not matter."""
     nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD8C3E8c8sFpJ8TbvNjKniZFpCugjiD6HaGootVHnWU1R"
     home = town.home("twin", rounds=ROUNDS, steps_per_round=STEPS, bootstrap=(nobody,))
@@ -113,9 +113,10 @@ def test_a_killed_daemon_ends_with_the_state_of_its_twin(killed, is_gone, reques
 
 def test_a_dead_bootstrap_node_is_said_and_does_not_matter(twin, end):
     assert "bootstrap node at /ip4/127.0.0.1/tcp/9" in twin.said()
-    assert "training rests: all 4 rounds are done" in twin.said()
+    assert f"training rests: all {ROUNDS} rounds are done" in twin.said()
 
 
+@pytest.mark.slow
 def test_too_little_text_is_the_users_to_mend(poor):
     assert poor.process.wait(60) == 2
     assert "too little text" in poor.said()

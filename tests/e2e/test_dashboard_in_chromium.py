@@ -167,6 +167,7 @@ def test_the_name_of_a_stranger_is_text_and_nothing_else(daemon: Any) -> None:
         assert not any("example.org" in address for address in requested(driver))
 
 
+@pytest.mark.slow  # the gate itself is asked in tests/peerd/control/test_dashboard_proxy.py
 def test_a_second_browser_with_the_same_link_sees_nothing_and_is_told_why(daemon: Any) -> None:
     with dashboard(daemon.paths.home) as url:
         with chromium() as first:
@@ -262,6 +263,7 @@ def test_a_page_on_another_port_reads_nothing_and_is_sent_nothing_that_it_could_
         assert [asked_with(one, port) for one in other.heard] == [401] * len(other.heard)
 
 
+@pytest.mark.slow
 def test_a_new_tab_and_a_bookmark_take_over_the_session_of_an_open_tab(daemon: Any) -> None:
     with dashboard(daemon.paths.home) as url, chromium() as driver:
         bare = url.partition("#")[0]
@@ -288,6 +290,7 @@ def test_a_new_tab_and_a_bookmark_take_over_the_session_of_an_open_tab(daemon: A
         assert driver.find_elements("css selector", "[data-panel]") == []
 
 
+@pytest.mark.slow  # so is this
 def test_the_page_lives_behind_a_tunnel_on_another_port(daemon: Any) -> None:
     with dashboard(daemon.paths.home) as url, Forwarder(urlsplit(url).port) as port, chromium() as driver:
         driver.get(url.replace(f":{urlsplit(url).port}/", f":{port}/"))

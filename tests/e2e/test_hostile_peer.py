@@ -104,6 +104,7 @@ def test_honest_rounds_go_on_meanwhile(attacked, friend):
     assert friend.status().peer_id in attacked.rounds()[-1].row
 
 
+@pytest.mark.slow  # a ban outlives a restart in tests/peerd/test_resume_bans.py and tests/crash too
 def test_the_ban_survives_a_restart_and_is_lifted_by_hand(attacked):
     assert attacked.stop() == 0
     attacked.start()

@@ -1,4 +1,8 @@
-"""Four daemons on four hosts of their own: their network is parted, healed, pulled out and throttled."""
+"""Four daemons on four hosts of their own: their network is parted, healed, pulled out and throttled.
+
+Slow tests all of them: tests/sim parts and heals the same core in virtual time, tests/contract real transports by a proxy, and
+two daemons on real hosts meet, part and meet again in `test_hosts_that_move`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,11 @@ from peerd.net.libp2p.alive import MAX_MISSED, PING_SECONDS
 from peerd.wire.keys import PeerKey
 from tests.linkfaults.hosts import Hosts, missing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]  # daemons take seconds of CPU time each, silence its minute
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.e2e,
+    pytest.mark.timeout(1200),
+]  # daemons take seconds of CPU time each, silence its minute
 
 NAMES = ("ada", "bob", "eve", "joe")
 NOTICED_SECONDS = (MAX_MISSED + 2) * PING_SECONDS  # the last ping that was heard, and a busy machine
@@ -97,7 +105,6 @@ def test_two_and_two_part_show_it_go_on_and_merge_again_without_a_restart(hosts,
     merge_anew(four)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [30.0, 600.0])
 def test_when_every_cable_is_pulled_all_go_on_alone_and_find_one_another_again(hosts, four, seconds):
     see(four)

@@ -1,4 +1,7 @@
-"""Real daemons, libp2p and torch included, on a machine in trouble: damaged files, a dead network, suspension."""
+"""Real daemons, libp2p and torch included, on a machine in trouble: damaged files, a dead network, suspension.
+
+Slow tests all of them: a silent peer at the end is in `test_peers` too, a dead bootstrap node in `test_crash`, damage in tests/peerd/state.
+"""
 
 import signal
 import time
@@ -7,7 +10,7 @@ import pytest
 
 from peerd.store.generations import Generations
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NOBODY = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD8C3E8c8sFpJ8TbvNjKniZFpCugjiD6HaGootVHnWU1R"
 PROMISED_SECONDS = 15.0
@@ -35,7 +38,6 @@ def suspended(daemon, seconds):
     daemon.process.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [8, 60])
 def test_a_suspended_daemon_is_a_peer_again_and_nobody_is_banned(alice, bob, is_gone, seconds):
     together(alice, bob)
@@ -73,7 +75,6 @@ def test_a_dead_network_and_a_peer_that_says_nothing_do_not_hold_up_the_end(alic
     assert "Traceback" not in bob.said()
 
 
-@pytest.mark.slow
 def test_a_lost_database_and_a_damaged_checkpoint_cost_at_most_a_round(alice):
     alice.until(lambda status: status.round >= 3)
     assert alice.stop() == 0

@@ -1,4 +1,7 @@
-"""Simulations on a Ray cluster of two machines (two nodes on loopback, a CPU each) are those of one process."""
+"""Simulations on a Ray cluster of two machines (two nodes on loopback, a CPU each) are those of one process.
+
+Of these, one whole simulation is in every run: each of the others takes seconds of two more machines of an extra that few install.
+"""
 
 from __future__ import annotations
 
@@ -132,6 +135,7 @@ def test_peers_on_two_machines_learn_what_they_learn_in_one_process(machines, co
     assert_same_run(tmp_path / "here", tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_so_they_do_out_of_step_with_churn_twins_and_few_neighbours(machines, configured, tmp_path):
     config = configured(
         timing=Timing(kind="asynchronous", spread=0.8, jitter=0.2, delay=0.3, max_age=3.0),
@@ -151,6 +155,7 @@ class Interrupted(Exception):
     """As if by the keyboard."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint(machines, configured, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
     config = configured(rounds=3)
@@ -236,6 +241,7 @@ print(psutil.wait_procs(children, timeout=10)[1])
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_of_our_own_listens_on_loopback_is_quiet_and_leaves_nothing(tmp_path):
     (here := tmp_path.with_name("here")).mkdir()  # whose code is nobody's business
     environment = {**os.environ, "TMPDIR": str(short := tempfile.mkdtemp(prefix="t-")), "HOME": str(tmp_path)}

@@ -48,8 +48,8 @@ def ask(paths):
 def test_beyond_the_budget_it_publishes_no_more_and_goes_on_training_and_merging(world):
     async def scenario():
         async with (
-            world.daemon("a", rounds=0, private_budget=2.0, **PRIVATE) as a,
-            world.daemon("b", rounds=0) as b,
+            world.daemon("a", rounds=0, collect_seconds=1.0, private_budget=2.0, **PRIVATE) as a,
+            world.daemon("b", rounds=0, collect_seconds=1.0) as b,
         ):
             await acquainted(a, b)
             await a.until(lambda: any(b.me in record.row and record.round > 3 for record in a.journal.records))

@@ -87,7 +87,9 @@ def test_signals_that_come_when_it_has_ended_change_neither_code_nor_last_words(
     assert_nothing_is_left(daemon)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7])
+@pytest.mark.parametrize(
+    "after", [0.0, 0.4, 0.8, *(pytest.param(later, marks=pytest.mark.slow) for later in (0.2, 0.6, 1.0, 1.3, 1.7))]
+)
 def test_a_signal_at_any_moment_of_the_start_ends_it(process, after):
     daemon = process("slow").start()
     time.sleep(after)
