@@ -1,9 +1,14 @@
-"""What all tests share: their order, dice that fall alike in every run, and which of them multiply matrices."""
+"""What all tests share: their order, one thread each, dice that fall alike in every run, which of them multiply matrices."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# Matrices of tests are tiny, and there is a worker for each core: a second thread of torch would wait for a core most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch; daemons and their workers set their own
 
 # The same examples each time, however slow the machine; `pytest --hypothesis-profile default` looks for others.
 settings.register_profile("deterministic", derandomize=True, deadline=None)

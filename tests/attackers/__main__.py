@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -32,7 +32,8 @@ ATTACKS: dict[str, Callable[..., Awaitable[Counter[str]]]] = {
 }
 
 
-def main() -> None:
+def attack(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lambda: None) -> dict[str, int]:
+    """As a command line says; what was managed. `begun` is called at the first success."""
     parser = argparse.ArgumentParser(prog="python -m tests.attackers", description=__doc__)
     parser.add_argument("name", choices=ATTACKS)
     parser.add_argument("address", help="multiaddr of the target, /p2p/ included")
@@ -42,13 +43,12 @@ def main() -> None:
         "--source", default="", help="own address to come from, such as 127.0.0.2; many: of 127.0.0.0/8"
     )
     parser.add_argument("--blob", help="a blob the target holds, for slow-reader")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     logging.disable()  # the library's complaints about what it is made to do
-    target = Target(given.address, given.network, given.source)
+    target = Target(given.address, given.network, given.source, begun=begun)
     options = {"blob": given.blob} if given.blob else {}
-    done = trio.run(partial(ATTACKS[given.name], target, given.seconds, **options))
-    print(json.dumps(dict(done)), flush=True)  # noqa: T201  # it is the answer
+    return dict(trio.run(partial(ATTACKS[given.name], target, given.seconds, **options)))
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(attack()), flush=True)  # noqa: T201  # it is the answer

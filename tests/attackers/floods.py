@@ -135,10 +135,9 @@ async def huge_prefix(target: Target, seconds: float) -> Counter[str]:
             claimed = header(yamux.TYPE_DATA, 0, stream.stream_id, 2**31)
             await _until_cut(pour, connection.muxer.secured_conn.write, claimed)
 
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for attack in (on_the_port, on_a_stream, in_a_frame):
-                nursery.start_soon(crowd, target, seconds, attack)
+    async with trio.open_nursery() as nursery:
+        for attack in (on_the_port, on_a_stream, in_a_frame):
+            nursery.start_soon(crowd, target, seconds, attack)
     return target.done
 
 

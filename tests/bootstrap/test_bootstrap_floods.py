@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 import time
 
 import psutil
@@ -19,9 +18,10 @@ from peerd.net.transport import Failed
 from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
+from tests.attackers.ready import Ready
 
 NETWORK = "a" * 64
-SECONDS = 3.0
+SECONDS = 1.5
 PATIENCE_SECONDS = 60.0
 MAX_GROWTH_MIB = 64  # a place holds half a MB at worst, a registration 2.5 KB
 
@@ -45,6 +45,13 @@ def node(tmp_path_factory):
         process.communicate(timeout=60)
 
 
+@pytest.fixture(scope="module")
+def attackers():
+    found = Ready()
+    yield found
+    found.end()
+
+
 async def ask(address: str, seed: int) -> Sample | Failed:
     """As an honest peer: again, where it was no use."""
     transport = Libp2pTransport(PeerKey(bytes([seed]) * 32), NETWORK, NoShelf(), listen=["/ip4/127.0.0.1/tcp/0"])
@@ -59,26 +66,22 @@ async def ask(address: str, seed: int) -> Sample | Failed:
 
 
 @pytest.mark.parametrize("attack", ["register-flood", "connection-flood", "slow-register", "slow-loris", "huge-prefix"])
-def test_the_node_stays_bounded_and_honest_peers_find_each_other(node, attack):
+def test_the_node_stays_bounded_and_honest_peers_find_each_other(node, attackers, attack):
     process, address = node
     before, most, descriptors = process.memory_info().rss, 0, 0
-    command = [sys.executable, "-m", "tests.attackers", attack, address, "--seconds", str(SECONDS)]
-    command += ["--source", "127.0.0.2"]
+    arguments = (attack, address, "--seconds", SECONDS, "--source", "127.0.0.2")
 
     async def two_meet() -> Sample | Failed:
         await ask(address, 201)
         return await ask(address, 202)
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as attacker:
-        try:
-            met = asyncio.run(two_meet())
-            while attacker.poll() is None:
-                most = max(most, process.memory_info().rss)
-                descriptors = max(descriptors, process.num_fds())
-                time.sleep(0.05)
-            done = json.loads(attacker.stdout.read())
-        finally:
-            attacker.kill()
+    with attackers.attacking(*arguments) as attacker:
+        met = asyncio.run(two_meet())
+        while psutil.pid_exists(attacker.pid):
+            most = max(most, process.memory_info().rss)
+            descriptors = max(descriptors, process.num_fds())
+            time.sleep(0.05)
+        done = attacker.done()
 
     assert set(done) - {"cut"}, "there was no attack"
     assert isinstance(met, Sample)

@@ -21,8 +21,9 @@ from peerd.net import limits
 from peerd.net.transport import Connected, Fetched
 from peerd.wire.addresses import parse_address
 from tests.attackers import ON_PEERS
+from tests.attackers.ready import Ready
 
-SECONDS = float(os.environ.get("PEERD_FLOOD_SECONDS", "2.5"))
+SECONDS = float(os.environ.get("PEERD_FLOOD_SECONDS", "1.2"))
 PATIENCE_SECONDS = 60.0  # on a machine that is busy with other things
 MAX_GROWTH_MIB = 64  # what every place for a connection may hold unread comes to 48
 SPARE_DESCRIPTORS = limits.MAX_PENDING + 8  # those being refused are open for a moment
@@ -45,6 +46,7 @@ class Victim:
         self.address, self.blob = told["address"], told["blob"]
         self.id = parse_address(self.address).peer
         self.seen = psutil.Process(self.process.pid)
+        self.attackers = Ready()
 
     def mib(self) -> float:
         return self.seen.memory_info().rss / 2**20
@@ -61,9 +63,7 @@ class Victim:
     def attacked(self, name: str, source: str = "127.0.0.2", seconds: float = SECONDS):
         """The most that was measured meanwhile: MiB and descriptors; and what the attacker managed."""
         options = ["--blob", self.blob] if name == "slow-reader" else []
-        command = [sys.executable, "-m", "tests.attackers", name, self.address, "--seconds", str(seconds)]
-        command += ["--source", source, *options]
-        attacker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        arguments = [name, self.address, "--seconds", seconds, "--source", source, *options]
         most, over = {"mib": 0.0, "descriptors": 0, "done": {}}, threading.Event()
 
         def measure() -> None:
@@ -74,12 +74,10 @@ class Victim:
         meter = threading.Thread(target=measure)
         meter.start()
         try:
-            yield most
-            most["done"] = json.loads(attacker.stdout.read())
+            with self.attackers.attacking(*arguments) as attacker:
+                yield most
+                most["done"] = attacker.done()
         finally:
-            attacker.kill()
-            attacker.stdout.close()
-            attacker.wait()
             over.set()
             meter.join()
 
@@ -89,6 +87,7 @@ def victim():
     found = Victim()
     with found.process:  # whose end of its input is the end of it
         yield found
+        found.attackers.end()
 
 
 def is_so_within(condition, seconds: float = PATIENCE_SECONDS) -> bool:
@@ -129,7 +128,7 @@ def test_memory_and_descriptors_stay_bounded_and_an_honest_peer_is_served(play_l
     before = victim.counts().get(counted, 0)
 
     async def scenario(world):
-        await asyncio.sleep(SECONDS / 2)  # the attack is under way
+        await asyncio.sleep(SECONDS / 2)
         await honest_peer_gets_its_blob(world, victim)
 
     with victim.attacked(attack) as most:
