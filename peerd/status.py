@@ -32,7 +32,7 @@ class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
     local: float | None = None
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class LossMargin(msgspec.Struct, frozen=True, kw_only=True):
     """Loss of the personal model less that of another on the same windows: below zero, the personal one is better."""
 
     nats: float
@@ -41,23 +41,23 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Half of the 95 % interval, paired over windows and by document; null where one document was measured."""
 
 
-class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the figures of one held-out split rest on, and how far the personal model is from others there."""
 
     tokens: int
     documents: int
     windows: int
-    against_base: Difference | None = None
+    against_base: LossMargin | None = None
     """Null where a loss was not finite."""
-    against_local: Difference | None = None
+    against_local: LossMargin | None = None
     """The twin; on the guard split, where there is one."""
 
 
 class HeldOutNow(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last round: null before the first, and where an older version recorded it."""
 
-    trust: HeldOut | None = None
-    guard: HeldOut | None = None
+    trust: SplitFigures | None = None
+    guard: SplitFigures | None = None
     contradiction: str = ""
     """A sentence where one split says that the personal model got better and the other that it got worse."""
 
@@ -307,7 +307,7 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int
     served: Served = "personal"
     """Whose adapter was used and exported from then on."""
-    on_trust: HeldOut | None = None
+    on_trust: SplitFigures | None = None
     """What `loss_trust` rests on; null where an older version recorded the round."""
-    on_guard: HeldOut | None = None
+    on_guard: SplitFigures | None = None
     """What the guard's losses rest on; likewise."""

@@ -45,7 +45,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     mine: bool = False
 
 
-class Bars(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field="kind"):
+class BarChart(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field="kind"):
     """Horizontal bars from zero to `full`."""
 
     bars: list[Bar]
@@ -102,7 +102,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, tag="table", tag_field="k
     empty: str
 
 
-Drawing = Words | Bars | Series | Table
+Drawing = Words | BarChart | Series | Table
 
 
 class DrawnPanel(msgspec.Struct, frozen=True, kw_only=True):

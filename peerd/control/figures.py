@@ -12,23 +12,23 @@ import math
 
 from peerd.control.perplexity import MAX_LOSS
 from peerd.control.render import some
-from peerd.status import Difference, HeldOut
+from peerd.status import LossMargin, SplitFigures
 
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
 UNSEEN = "no difference that can be seen"
 
 
-def is_seen(found: Difference | None) -> bool:
+def is_seen(found: LossMargin | None) -> bool:
     """Whether zero lies outside the interval."""
     return found is not None and found.within is not None and abs(found.nats) > found.within
 
 
-def rests_on(found: HeldOut) -> str:
+def rests_on(found: SplitFigures) -> str:
     """`2,048 tokens of 12 documents`."""
     return f"{some(found.tokens, 'token')} of {some(found.documents, 'document')}"
 
 
-def sentence(found: HeldOut) -> str:
+def sentence(found: SplitFigures) -> str:
     """What the guard split says of the personal model, in one sentence; empty where nothing was measured."""
     others = ((found.against_base, "the base model's"), (found.against_local, "that of the twin that trains alone"))
     told = [compared(difference, other) for difference, other in others if difference is not None]
@@ -40,7 +40,7 @@ def sentence(found: HeldOut) -> str:
     )
 
 
-def compared(found: Difference, other: str) -> str:
+def compared(found: LossMargin, other: str) -> str:
     """The personal model's perplexity beside that of another: `21 % below the base model's (18 % to 24 % below)`."""
     if found.within is None:
         return f"not to be told from {other} by one document"
@@ -53,7 +53,7 @@ def compared(found: Difference, other: str) -> str:
     return f"{_percents(found.nats)} {_where(found.nats)} {other} ({_percents(near)} to {_percents(far)})"
 
 
-def briefly(found: Difference | None) -> str:
+def briefly(found: LossMargin | None) -> str:
     """For a table: `-21 %`, or that no difference can be seen; empty where nothing was measured."""
     if found is None:
         return ""
@@ -62,7 +62,7 @@ def briefly(found: Difference | None) -> str:
     return f"{'-' if found.nats < 0 else '+'}{_percents(found.nats)}"
 
 
-def contradiction(trust: HeldOut | None, guard: HeldOut | None) -> str:
+def contradiction(trust: SplitFigures | None, guard: SplitFigures | None) -> str:
     """A sentence where the two held-out splits disagree about the personal model, each beyond its interval; else ""."""
     if trust is None or guard is None or trust.against_base is None or guard.against_base is None:
         return ""

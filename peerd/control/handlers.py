@@ -28,7 +28,7 @@ from peerd.control.panels import draw_all
 from peerd.control.perplexity import bounded
 from peerd.control.questions import LastRounds, Nothing
 from peerd.control.responses import answer, bounded_body, problem
-from peerd.control.shares import CALLER, Shares
+from peerd.control.seats import CALLER, Seats
 from peerd.control.verbs import Verb
 from peerd.errors import Busy, UsageError
 from peerd.status import RoundRecord, Status
@@ -90,8 +90,8 @@ class Callers:
     """Who watches and who waits for the worker, counted by process."""
 
     def __init__(self) -> None:
-        self.watchers = Shares(MAX_WATCHERS, MAX_WATCHERS_OF_ONE)
-        self.jobs = Shares(MAX_JOBS, MAX_JOBS_OF_ONE)
+        self.watchers = Seats(MAX_WATCHERS, MAX_WATCHERS_OF_ONE)
+        self.jobs = Seats(MAX_JOBS, MAX_JOBS_OF_ONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A connection is either *waited for* (its request is not whole yet, or its reader
 *answered*. One that is waited for has `PATIENCE_SECONDS`, however it trickles; and where all places are taken, the one
 that has been waited for longest gives way to a newcomer. So silent connections, however many, keep nobody out: they
 cost one another their places. One that is answered keeps its place; what can take long to answer (watching, jobs for
-the worker) is counted by `peerd.control.shares`, which leave room for questions that are answered at once.
+the worker) is counted by `peerd.control.seats`, which leave room for questions that are answered at once.
 """
 
 from __future__ import annotations

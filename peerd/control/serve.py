@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from peerd.control.credentials import peer_pid, peer_uid
 from peerd.control.door import Door
 from peerd.control.places import MAX_CONNECTIONS, PATIENCE_SECONDS, Place
-from peerd.control.shares import CALLER
+from peerd.control.seats import CALLER
 
 MAX_HEADER_BYTES = 16 * 1024
 LAST_ANSWERS_SECONDS = 2  # given to requests that are being answered when the daemon stops

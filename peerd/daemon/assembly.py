@@ -38,7 +38,7 @@ from peerd.daemon.shell import Finished, Shell
 from peerd.daemon.snapshot import Parts, snapshot
 from peerd.daemon.text_watch import TextWatch
 from peerd.daemon.tidying import clear, clear_folder
-from peerd.daemon.view import View
+from peerd.daemon.view import LiveView
 from peerd.discovery import METHODS, DiscoveryContext, discover
 from peerd.errors import PeerdError, StoreError, UsageError
 from peerd.machine import faults, known_types, logs
@@ -46,7 +46,7 @@ from peerd.machine.apart import apart
 from peerd.machine.boundary import Failures, Guarded, Tasks, once, ours
 from peerd.machine.ending import Ending
 from peerd.machine.home_watch import HomeWatch
-from peerd.machine.lock import Held, hold
+from peerd.machine.lock import HeldLock, hold
 from peerd.machine.loop_watch import LoopWatch
 from peerd.machine.orphans import bury_strangers
 from peerd.machine.paths import Paths
@@ -150,7 +150,7 @@ class Daemon:
         config: Config,
         ready: Callable[[Status], None],
         ports: Ports,
-        held: Held | None = None,
+        held: HeldLock | None = None,
     ) -> None:
         """`held`: the lock of the home; without it nobody looks whether the home stays, nor how the last run ended."""
         self._paths, self._config, self._ready, self._ports = paths, config, ready, ports
@@ -336,7 +336,7 @@ class Daemon:
                 clear(self._paths)
 
     async def _serve(self) -> None:
-        view = View(
+        view = LiveView(
             paths=self._paths,
             shell=self._shell,
             journal=self._journal,

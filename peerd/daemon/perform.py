@@ -74,10 +74,10 @@ from peerd.worker.messages import (
     Encode,
     Encoded,
     JobFailed,
+    JobProgress,
     Merged,
     NotAdmitted,
     Private,
-    Progress,
     Stepped,
     TrainSteps,
     UpdateFile,
@@ -401,7 +401,7 @@ class Performer:
         _log.debug("dial failed", extra={"peer": effect.peer, "reason": got.reason, "detail": got.detail})
         return DialFailed(at=self._clock(), peer=effect.peer, reason=got.reason)
 
-    def _note_training(self, progress: Progress) -> None:
+    def _note_training(self, progress: JobProgress) -> None:
         if progress.loss is not None:
             self._note_losses(Losses(train=progress.loss))
 

@@ -26,7 +26,7 @@ from peerd.worker.messages import (
     Generate,
     Generated,
     JobFailed,
-    TestLosses,
+    TestEvaluated,
 )
 from peerd.worker.supervisor import Worker, as_error
 
@@ -35,7 +35,7 @@ Wanted = TypeVar("Wanted", bound=AnyAnswer)
 JOBS_AT_ONCE = 4  # of people and scripts together; the rest wait their turn and training goes on between
 
 
-class View:
+class LiveView:
     """Reads are quick; what needs the worker waits for it."""
 
     def __init__(
@@ -87,7 +87,7 @@ class View:
 
     async def test_losses(self) -> dict[str, Any]:
         """On the test split."""
-        found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestLosses))
+        found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestEvaluated))
         return {name: value for name, value in found.items() if name not in {"id", "type"}}
 
     async def lift_ban(self, peer: PeerId) -> None:

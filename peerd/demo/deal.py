@@ -24,7 +24,7 @@ MOST_OWN_TEST = 0.3  # of the text of a folder of the user's: the rest is what i
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
+class DealtText:
     """What one peer starts with, and what its models are measured on at the end."""
 
     name: str
@@ -46,7 +46,7 @@ def own_folders(data: Path) -> list[Path]:
     return folders
 
 
-def deal_own(data: Path, into: Path, seed: int) -> tuple[list[Dealt], int]:
+def deal_own(data: Path, into: Path, seed: int) -> tuple[list[DealtText], int]:
     """The user's folders, each with a part held out; a copy of the rest is what its peer reads.
 
     And how many documents were left out as near copies of others, of whoever's.
@@ -60,11 +60,11 @@ def deal_own(data: Path, into: Path, seed: int) -> tuple[list[Dealt], int]:
     for name, documents in kept.items():
         held = partition.hold_out(documents, test_bytes=OWN_TEST_BYTES, most=MOST_OWN_TEST, seed=seed)
         partition.write_folder(into / name, held.given)
-        dealt.append(Dealt(name, name, into / name, held.test))
+        dealt.append(DealtText(name, name, into / name, held.test))
     return dealt, sum(map(len, read.values())) - sum(map(len, kept.values()))
 
 
-def deal_installed(peers: int, into: Path, seed: int) -> list[Dealt]:
+def deal_installed(peers: int, into: Path, seed: int) -> list[DealtText]:
     """Disjoint shares of prose, Python and C++ found in the installed packages."""
     from p2pfinetune.data import partition
 
@@ -80,7 +80,7 @@ def deal_installed(peers: int, into: Path, seed: int) -> list[Dealt]:
     dealt = []
     for name, (kind, held) in zip(names_of([kind for kind, _ in shares]), shares, strict=True):
         partition.write_folder(into / name, held.given)
-        dealt.append(Dealt(name, kind, into / name, held.test))
+        dealt.append(DealtText(name, kind, into / name, held.test))
     return dealt
 
 

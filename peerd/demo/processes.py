@@ -21,7 +21,7 @@ START_SECONDS = 60.0  # an import of libp2p on a busy small machine takes some s
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class DemoProcess:
     """A running process and where it writes what it has to say."""
 
     name: str
@@ -35,7 +35,7 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> Child:
+async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> DemoProcess:
     """Start `python -m ...` in its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
 
     What it prints goes to `<log>.out`, what it complains of to `log`.
@@ -52,7 +52,7 @@ async def spawn(name: str, arguments: list[str], log: Path, *, keep: bool) -> Ch
             cwd=interpreter.FOLDER,
             env={**interpreter.environment(os.environ), "PYTHONUNBUFFERED": "1"},
         )
-    return Child(name, process, log)
+    return DemoProcess(name, process, log)
 
 
 def printed(log: Path) -> Path:
@@ -60,7 +60,7 @@ def printed(log: Path) -> Path:
     return log.with_suffix(".out")
 
 
-async def bootstrap_address(child: Child) -> str:
+async def bootstrap_address(child: DemoProcess) -> str:
     """What the bootstrap node says of itself: the loopback multiaddr from its JSON document."""
     deadline = asyncio.get_running_loop().time() + START_SECONDS
     while asyncio.get_running_loop().time() < deadline and child.process.returncode is None:
@@ -72,7 +72,7 @@ async def bootstrap_address(child: Child) -> str:
     raise PeerdError(f"the bootstrap node did not start:\n{child.last_words()}")
 
 
-async def stop(child: Child) -> None:
+async def stop(child: DemoProcess) -> None:
     """SIGTERM, then SIGKILL of its whole session when it does not listen."""
     if child.process.returncode is not None:
         return
@@ -87,7 +87,7 @@ async def stop(child: Child) -> None:
 
 
 @contextlib.asynccontextmanager
-async def stopping(children: list[Child], *, keep: list[bool]) -> AsyncIterator[None]:
+async def stopping(children: list[DemoProcess], *, keep: list[bool]) -> AsyncIterator[None]:
     """Stop every child at the end, side by side; `keep[0]` set to True inside leaves them running."""
     try:
         yield
@@ -96,7 +96,7 @@ async def stopping(children: list[Child], *, keep: list[bool]) -> AsyncIterator[
             await end(children)
 
 
-async def end(children: list[Child]) -> None:
+async def end(children: list[DemoProcess]) -> None:
     """All of them, side by side; those that have ended already are left."""
     async with asyncio.TaskGroup() as tasks:
         for child in children:

@@ -21,10 +21,10 @@ from peerd.control.client import AsyncClient
 from peerd.control.merges import took_from_others
 from peerd.control.perplexity import perplexity
 from peerd.demo import report
-from peerd.demo.deal import Dealt, deal_installed, deal_own
+from peerd.demo.deal import DealtText, deal_installed, deal_own
 from peerd.demo.measure import MEASURED, Measured, measure_all
 from peerd.demo.plan import DemoOptions, Member, config_of
-from peerd.demo.processes import Child, bootstrap_address, end, spawn, stopping
+from peerd.demo.processes import DemoProcess, bootstrap_address, end, spawn, stopping
 from peerd.demo.result import Change, DemoPeer, DemoPerplexity, DemoResult, same_kind_share
 from peerd.demo.watch import View, watch
 from peerd.machine.orphans import bury_strangers
@@ -48,7 +48,7 @@ async def demo(options: DemoOptions, console: Console) -> DemoResult:
     folder = (options.report or Path("reports") / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005  # a name for a person in this time zone
     folder.mkdir(parents=True, exist_ok=True)
     members = prepare(options, folder, console)
-    children: list[Child] = []
+    children: list[DemoProcess] = []
     keep = [False]
     bury_strangers(lambda: [child.process.pid for child in children])
     async with stopping(children, keep=keep):
@@ -94,7 +94,7 @@ def result_of(
     )
 
 
-def say_what_goes_on(members: list[Member], children: list[Child], console: Console) -> None:
+def say_what_goes_on(members: list[Member], children: list[DemoProcess], console: Console) -> None:
     """How to look at what was kept running, and how to end all of it."""
     homes = members[0].home.parent
     bootstrap = " ".join(str(child.process.pid) for child in children if child.name == "bootstrap")
@@ -127,7 +127,7 @@ def prepare(options: DemoOptions, folder: Path, console: Console) -> list[Member
     return members
 
 
-def deal(options: DemoOptions, into: Path, console: Console) -> list[Dealt]:
+def deal(options: DemoOptions, into: Path, console: Console) -> list[DealtText]:
     """What each peer reads, and what it is measured on."""
     into.mkdir(mode=0o700, exist_ok=True)  # it may be a copy of the user's own
     if options.data is not None:
@@ -139,7 +139,7 @@ def deal(options: DemoOptions, into: Path, console: Console) -> list[Dealt]:
 
 
 async def start(
-    options: DemoOptions, members: list[Member], folder: Path, children: list[Child], console: Console
+    options: DemoOptions, members: list[Member], folder: Path, children: list[DemoProcess], console: Console
 ) -> list[View]:
     """The bootstrap node first, since the daemons need its address; then all daemons at once."""
     logs = folder / "logs"

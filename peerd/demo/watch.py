@@ -16,7 +16,7 @@ from p2pfinetune.names import PeerId
 from peerd.control.client import AsyncClient
 from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.demo.plan import Member
-from peerd.demo.processes import Child
+from peerd.demo.processes import DemoProcess
 from peerd.errors import NotRunning, PeerdError, Unreachable
 from peerd.status import RoundRecord, Status
 
@@ -28,7 +28,7 @@ class View:
     """The latest of one daemon."""
 
     member: Member
-    child: Child
+    child: DemoProcess
     status: Status | None = None
     rounds: list[RoundRecord] = field(default_factory=list)
 

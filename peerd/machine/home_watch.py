@@ -1,6 +1,6 @@
 """Ends the daemon when the home at its path is no longer the one that it holds: deleted, replaced, or moved.
 
-Each durable step asks the lock before (`peerd.machine.lock.Held.require`); in between, and when nothing is to be
+Each durable step asks the lock before (`peerd.machine.lock.HeldLock.require`); in between, and when nothing is to be
 written, this watch does. The end is an orderly one, as that of `peerd stop`, but for the exit code and what is said.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from peerd.errors import HomeGone
 from peerd.machine.apart import apart
-from peerd.machine.lock import Held
+from peerd.machine.lock import HeldLock
 
 LOOK_SECONDS: Final = 2.0
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("peerd.home")
 class HomeWatch:
     """Without a lock (tests of parts) everything is as it should be, always."""
 
-    def __init__(self, held: Held | None, *, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, held: HeldLock | None, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._held, self._look_seconds = held, look_seconds
         self.gone: HomeGone | None = None
         """Why the daemon ends."""

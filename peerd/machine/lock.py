@@ -3,7 +3,7 @@
 The lock is the kernel's (flock), so that a killed daemon leaves none behind; the text is only for people and clients.
 The file is never removed: removing it would let two daemons each lock a file of that name. Where somebody else removes
 it, with the home perhaps, that is what happens: the lock is on the old file, while all else is written by its path. So
-its holder asks `Held.require` before each durable step whether the file at the path is the one that is locked.
+its holder asks `HeldLock.require` before each durable step whether the file at the path is the one that is locked.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """How the holder before it ended, in words; empty where that was in order."""
 
 
-class Held:
+class HeldLock:
     """The lock, while it is held."""
 
     def __init__(self, path: Path, file: IO[bytes], me: Holder) -> None:
@@ -94,7 +94,7 @@ class Held:
 
 
 @contextmanager
-def hold(path: Path, *, version: str, socket: Path) -> Iterator[Held]:
+def hold(path: Path, *, version: str, socket: Path) -> Iterator[HeldLock]:
     """Keep the lock while the body runs. Raises AlreadyRunning, with who and since when."""
     with _open(path) as file:
         with around("start.lock"):
@@ -109,7 +109,7 @@ def hold(path: Path, *, version: str, socket: Path) -> Iterator[Held]:
             )
             _write(file, msgspec.json.encode(me))
         try:
-            yield Held(path, file, me)
+            yield HeldLock(path, file, me)
         finally:
             error = sys.exc_info()[1]
             last_words = replace(me, ended=_words(error), before="") if isinstance(error, Exception) else None

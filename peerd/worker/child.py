@@ -32,8 +32,8 @@ from peerd.worker.messages import (
     Close,
     Closed,
     JobFailed,
+    JobProgress,
     Open,
-    Progress,
 )
 
 NICENESS: Final = 10  # whatever else the device is doing goes first
@@ -60,7 +60,7 @@ class Performs(Protocol):
         ...
 
 
-MakeJobs = Callable[[Between, Callable[[Progress], None]], Performs]
+MakeJobs = Callable[[Between, Callable[[JobProgress], None]], Performs]
 """From `between` (called where a long job may be interrupted) and `progress`."""
 
 
@@ -144,7 +144,7 @@ class Child:
             else:
                 self._later.append(job)
 
-    def _progress(self, note: Progress) -> None:
+    def _progress(self, note: JobProgress) -> None:
         now = time.monotonic()
         if note.done in {0, note.total} or now - self._said_progress >= PROGRESS_SECONDS:
             self._said_progress = now
@@ -163,7 +163,7 @@ def framed(wire: framing.Framing[AnyJob], answer: AnyAnswer) -> bytes:
     try:
         return wire.pack(answer)
     except (ValueError, TypeError) as error:  # text that is no UTF-8, a number out of range, too long
-        if isinstance(answer, Progress):
+        if isinstance(answer, JobProgress):
             return b""
         said = f"the answer cannot be sent: {type(answer).__name__}: {error}"
         return wire.pack(JobFailed(id=answer.id, code="bug", message=shown(said)[:2000], hint="report it, please"))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import Which
-from peerd.status import Difference, HeldOut
+from peerd.status import LossMargin, SplitFigures
 
 if TYPE_CHECKING:
     from p2pfinetune.round import result
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from p2pfinetune.scoring import difference
 
 
-def held_out(found: result.HeldOut) -> HeldOut:
+def held_out(found: result.HeldOut) -> SplitFigures:
     """As it is told."""
-    return HeldOut(
+    return SplitFigures(
         tokens=found.tokens,
         documents=found.documents,
         windows=found.windows,
@@ -25,11 +25,11 @@ def held_out(found: result.HeldOut) -> HeldOut:
     )
 
 
-def _told(found: difference.Difference | None) -> Difference | None:
+def _told(found: difference.Difference | None) -> LossMargin | None:
     if found is None:
         return None
     reach = found.interval[1] - found.nats
-    return Difference(nats=found.nats, within=reach if math.isfinite(reach) else None)
+    return LossMargin(nats=found.nats, within=reach if math.isfinite(reach) else None)
 
 
 def models(learner: Learner) -> tuple[Which, ...]:

@@ -38,15 +38,15 @@ from peerd.worker.messages import (
     Exported,
     Generate,
     Generated,
+    JobProgress,
     Merged,
     NotAdmitted,
     Open,
     Opened,
-    Progress,
     ReadAgain,
     Reread,
     Stepped,
-    TestLosses,
+    TestEvaluated,
     TrainSteps,
     Withheld,
 )
@@ -110,7 +110,7 @@ class Session:
 class Jobs:
     """Performs jobs. `between` is called where a long job may be interrupted by quick ones."""
 
-    def __init__(self, between: Between, progress: Callable[[Progress], None]) -> None:
+    def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
         self._between, self._progress = between, progress
         self._now: Session | None = None
 
@@ -203,13 +203,13 @@ class Jobs:
         held = self._held()
         losses: list[float] = []
         tokens = 0
-        self._progress(Progress(id=job.id, activity="training", done=0, total=job.steps))
+        self._progress(JobProgress(id=job.id, activity="training", done=0, total=job.steps))
         while len(losses) < job.steps:
             with around("worker.step"):
                 report = held.learner.train(1)
             losses.append(report.loss_train)
             tokens += report.tokens
-            done = Progress(
+            done = JobProgress(
                 id=job.id, activity="training", done=len(losses), total=job.steps, loss=losses[-1], tokens=tokens
             )
             self._progress(done)
@@ -252,7 +252,7 @@ class Jobs:
         held = self._held()
 
         def measured(done: int, total: int) -> None:
-            self._progress(Progress(id=job.id, activity="collaborating", done=done, total=total))
+            self._progress(JobProgress(id=job.id, activity="collaborating", done=done, total=total))
             self._between(WHILE_MEASURING)
 
         updates = self._updates(held, job)
@@ -294,7 +294,7 @@ class Jobs:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
                 trouble = f"The disk refuses the worker: {error}; free some space in {held.scratch}"
-                self._progress(Progress(id=job.id, activity="waiting", done=0, total=0, trouble=trouble))
+                self._progress(JobProgress(id=job.id, activity="waiting", done=0, total=0, trouble=trouble))
                 until = time.monotonic() + pause
                 pause = min(2 * pause, LONGEST_DISK_PAUSE_SECONDS)
                 while time.monotonic() < until:
@@ -338,10 +338,10 @@ class Jobs:
         which = learner.served if job.which == "served" else job.which
         return Exported(id=job.id, files=[str(file) for file in files], which=which)
 
-    def _evaluate_test(self, job: EvaluateTest) -> TestLosses:
+    def _evaluate_test(self, job: EvaluateTest) -> TestEvaluated:
         held = self._held()
         found = {which: held.learner.evaluate("test", which) for which in models(held.learner)}
-        return TestLosses(
+        return TestEvaluated(
             id=job.id,
             base=found["base"].loss,
             own=found["own"].loss,

@@ -1,7 +1,7 @@
 """What the daemon and its worker child say to each other: length-prefixed MessagePack over two pipes.
 
 Jobs run one at a time, in the order they came. Each ends in exactly one answer with the same `id`; while it runs it
-may send `Progress`. Tensors never travel here: they are blob files named by path.
+may send `JobProgress`. Tensors never travel here: they are blob files named by path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
-from peerd.status import HeldOut, TextNow
+from peerd.status import SplitFigures, TextNow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -130,7 +130,7 @@ class JobFailed(Answer, frozen=True, kw_only=True, tag=True):
     hint: str = ""
 
 
-class Progress(Answer, frozen=True, kw_only=True, tag=True):
+class JobProgress(Answer, frozen=True, kw_only=True, tag=True):
     """A job goes on: what it does, how far it is."""
 
     activity: str
@@ -238,8 +238,8 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
     """Updates left out, with the reason: each was fine by itself, and odd beside the others."""
     copies: list[tuple[PeerId, PeerId]] = []
     """Pairs of which one copied the other, me included."""
-    on_trust: HeldOut | None = None
-    on_guard: HeldOut | None = None
+    on_trust: SplitFigures | None = None
+    on_guard: SplitFigures | None = None
 
 
 class Generated(Answer, frozen=True, kw_only=True, tag=True):
@@ -261,7 +261,7 @@ class Exported(Answer, frozen=True, kw_only=True, tag=True):
     """The model that was exported."""
 
 
-class TestLosses(Answer, frozen=True, kw_only=True, tag=True):
+class TestEvaluated(Answer, frozen=True, kw_only=True, tag=True):
     """Mean cross-entropy in nats a token on the test split, and how many tokens and documents it is over."""
 
     __test__ = False  # not a test class, whatever pytest thinks of the name
@@ -290,7 +290,7 @@ class Closed(Answer, frozen=True, kw_only=True, tag=True):
 
 AnyAnswer = (
     JobFailed
-    | Progress
+    | JobProgress
     | Opened
     | Stepped
     | Encoded
@@ -300,7 +300,7 @@ AnyAnswer = (
     | Merged
     | Generated
     | Exported
-    | TestLosses
+    | TestEvaluated
     | ReadAgain
     | Closed
 )

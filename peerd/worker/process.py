@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from p2pfinetune.system import interpreter
 from peerd.errors import WorkerError
 from peerd.worker import framing, ram_limit
-from peerd.worker.messages import AnyAnswer, AnyJob, Progress
+from peerd.worker.messages import AnyAnswer, AnyJob, JobProgress
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[JobProgress], None]
 
 PENDING_JOBS: Final = 32  # beyond this many, callers wait; the child holds twice as many
 LINE_BYTES: Final = 64 * 1024  # of what the child prints, before a line is cut
@@ -161,7 +161,7 @@ class Life:
         waiting = self._waiting.get(answer.id)
         if waiting is None or waiting.answer.done():
             return  # whoever asked was cancelled
-        if isinstance(answer, Progress):
+        if isinstance(answer, JobProgress):
             if waiting.on_progress is not None:
                 waiting.on_progress(answer)
         else:

@@ -31,10 +31,10 @@ from peerd.worker.messages import (
     Export,
     Generate,
     JobFailed,
+    JobProgress,
     Merged,
     Open,
     Opened,
-    Progress,
     Stepped,
     TrainSteps,
 )
@@ -138,7 +138,7 @@ class Worker:
         if self._ready is None:
             raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
 
-        def note(progress: Progress) -> None:
+        def note(progress: JobProgress) -> None:
             self.trouble = progress.trouble
             self._rate.note(progress, time.monotonic())
             if on_progress is not None:
@@ -267,7 +267,7 @@ class Rate:
         self._job = -1
         self._began = (0.0, 0)
 
-    def note(self, progress: Progress, at: float) -> None:
+    def note(self, progress: JobProgress, at: float) -> None:
         """The first note of a job is the start of its measurement."""
         if progress.activity != "training":
             return

@@ -12,7 +12,7 @@ import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.errors import LostError, StoreError
-from peerd.status import Difference, HeldOut, RoundRecord
+from peerd.status import LossMargin, RoundRecord, SplitFigures
 from peerd.store import limits, sqlite
 from peerd.store import sent as book
 from peerd.store.blobs import FileBlobs
@@ -83,7 +83,7 @@ def record(number: int, reason: str = "") -> RoundRecord:
         steps=20,
         bytes_in=10,
         bytes_out=11,
-        on_guard=HeldOut(tokens=512, documents=3, windows=9, against_base=Difference(nats=-0.7, within=0.1)),
+        on_guard=SplitFigures(tokens=512, documents=3, windows=9, against_base=LossMargin(nats=-0.7, within=0.1)),
     )
 
 

@@ -88,7 +88,7 @@ def pipe_seeds() -> Iterator[bytes]:
     ]  # fmt: skip
     answers: list[Any] = [
         messages.JobFailed(id=1, code="worker", message="m"),
-        messages.Progress(id=1, activity="training", done=3, total=20, loss=3.25),
+        messages.JobProgress(id=1, activity="training", done=3, total=20, loss=3.25),
         messages.Admitted(id=1),
         messages.NotAdmitted(id=1, reason="norm"),
         messages.Merged(id=1, checkpoint="/c", best=None, best_guard=1.0, row={me: 1.0}, accepted=True, reason="",

@@ -20,7 +20,7 @@ from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.demo import deal
 from peerd.demo.deal import deal_installed, deal_own, own_folders
 from peerd.demo.plan import TEST_TOKENS, DemoOptions, Member, config_of, kinds_of, names_of, shares_of
-from peerd.demo.processes import Child
+from peerd.demo.processes import DemoProcess
 from peerd.demo.report import perplexity_table
 from peerd.demo.result import (
     Change,
@@ -145,7 +145,7 @@ def sequences_of(texts: Iterable[str]) -> list[set[int]]:
     return [set(sequences(text).tolist()) for text in texts]
 
 
-def assert_apart(dealt: list[deal.Dealt]) -> None:
+def assert_apart(dealt: list[deal.DealtText]) -> None:
     """No text that anybody is measured on has a near copy in what anybody reads, or in what another is measured on."""
     read = [d.text for share in dealt for d in read_documents([share.folder])[0]]
     for share in dealt:
@@ -272,7 +272,7 @@ def test_a_daemon_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) ->
     async def scenario() -> None:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(2)")
         await process.wait()
-        views = [View(member=member(name, "prose"), child=Child(name, process, log)) for name in ("a", "b")]
+        views = [View(member=member(name, "prose"), child=DemoProcess(name, process, log)) for name in ("a", "b")]
         await look_at_all(views, 3, 0.0, None)
 
     with pytest.raises(PeerdError, match=r"(?s)a stopped with exit code 2.*no text"):

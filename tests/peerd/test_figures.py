@@ -5,16 +5,16 @@ import math
 import pytest
 
 from peerd.control import figures
-from peerd.status import Difference, HeldOut
+from peerd.status import LossMargin, SplitFigures
 
 
 def held_out(nats, within=0.05, **more):
-    return HeldOut(tokens=2048, documents=12, windows=9, against_base=Difference(nats=nats, within=within), **more)
+    return SplitFigures(tokens=2048, documents=12, windows=9, against_base=LossMargin(nats=nats, within=within), **more)
 
 
 def test_a_figure_says_on_how_many_tokens_and_documents_it_rests():
     assert figures.rests_on(held_out(0.0)) == "2,048 tokens of 12 documents"
-    assert figures.rests_on(HeldOut(tokens=1, documents=1, windows=1)) == "1 token of 1 document"
+    assert figures.rests_on(SplitFigures(tokens=1, documents=1, windows=1)) == "1 token of 1 document"
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_a_figure_says_on_how_many_tokens_and_documents_it_rests():
     ],
 )
 def test_a_difference_is_told_with_its_interval_and_as_none_where_that_holds_zero(nats, within, said):
-    assert figures.compared(Difference(nats=nats, within=within), "the base model's") == said
+    assert figures.compared(LossMargin(nats=nats, within=within), "the base model's") == said
 
 
 def test_a_table_has_room_for_less():
-    assert figures.briefly(Difference(nats=math.log(0.79), within=0.05)) == "-21 %"
-    assert figures.briefly(Difference(nats=0.01, within=0.05)) == "none to be seen"
+    assert figures.briefly(LossMargin(nats=math.log(0.79), within=0.05)) == "-21 %"
+    assert figures.briefly(LossMargin(nats=0.01, within=0.05)) == "none to be seen"
     assert figures.briefly(None) == ""
 
 
@@ -51,7 +51,7 @@ def test_held_out_splits_that_contradict_one_another_are_told_which_fell_and_whi
         (held_out(-1.6), held_out(0.04)),  # rose, by less than its interval
         (held_out(0.2), held_out(-0.04)),
         (held_out(-1.6), held_out(0.2, within=None)),
-        (held_out(-1.6), HeldOut(tokens=9, documents=1, windows=1)),
+        (held_out(-1.6), SplitFigures(tokens=9, documents=1, windows=1)),
         (None, held_out(0.2)),
     ],
 )

@@ -29,7 +29,7 @@ from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
 from peerd.pacing import Backoff
-from peerd.status import Difference, HeldOut
+from peerd.status import LossMargin, SplitFigures
 from peerd.store.port import KeptBan, KnownPeer
 from peerd.testing.store import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
@@ -38,10 +38,10 @@ from peerd.worker.messages import (
     Admitted,
     Encoded,
     JobFailed,
+    JobProgress,
     Merged,
     NotAdmitted,
     Private,
-    Progress,
     Stepped,
     Withheld,
 )
@@ -60,7 +60,7 @@ class FakeWorker:
     async def call(self, job, on_progress=None):
         self.jobs.append(job)
         if on_progress is not None:
-            on_progress(Progress(id=1, activity="training", done=1, total=2, loss=3.5))
+            on_progress(JobProgress(id=1, activity="training", done=1, total=2, loss=3.5))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -189,7 +189,7 @@ def merged(bench, **changes):
         "guard_own": 3.0,
         "guard_personal": 2.0,
         "guard_local": None,
-        "on_guard": HeldOut(tokens=512, documents=3, windows=9, against_base=Difference(nats=-0.7, within=0.1)),
+        "on_guard": SplitFigures(tokens=512, documents=3, windows=9, against_base=LossMargin(nats=-0.7, within=0.1)),
     }
     return Merged(**{**fields, **changes})
 

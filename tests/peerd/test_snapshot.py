@@ -18,7 +18,7 @@ from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.daemon.snapshot import Parts, snapshot
 from peerd.net.transport import Met, PeerTraffic
-from peerd.status import Difference, HeldOut, LoopNow, RoundRecord, WorkerNow
+from peerd.status import LoopNow, LossMargin, RoundRecord, SplitFigures, WorkerNow
 from peerd.wire.addresses import Address
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
@@ -110,7 +110,7 @@ def test_what_is_shown_as_trust_is_what_the_model_took_and_never_a_row_that_the_
 
 def test_figures_of_the_last_round_say_what_they_rest_on_and_that_they_contradict_one_another():
     def on(nats):
-        return HeldOut(tokens=512, documents=3, windows=4, against_base=Difference(nats=nats, within=0.1))
+        return SplitFigures(tokens=512, documents=3, windows=4, against_base=LossMargin(nats=nats, within=0.1))
 
     last = ended(2, {ME: 1.0}, on_trust=on(-1.0), on_guard=on(0.3))
     now = snapshot(node(), parts(records=[ended(1, {ME: 1.0}), last])).held_out

@@ -6,13 +6,24 @@ import inspect
 from collections.abc import Sequence
 
 from p2pfinetune.registry import Registry
-from peerd.control.drawings import Bars, Drawing, DrawnPanel, PanelsDrawn, Series, Table, Words
+from peerd.control.drawings import BarChart, Drawing, DrawnPanel, PanelsDrawn, Series, Table, Words
 from peerd.control.panels._base import Panel
 from peerd.status import RoundRecord, Status
 
 PANELS: Registry[Panel] = Registry("peerd.control.panels", Panel, "panel")  # type: ignore[type-abstract]  # its base
 
-__all__ = ["PANELS", "Bars", "Drawing", "DrawnPanel", "Panel", "PanelsDrawn", "Series", "Table", "Words", "draw_all"]
+__all__ = [
+    "PANELS",
+    "BarChart",
+    "Drawing",
+    "DrawnPanel",
+    "Panel",
+    "PanelsDrawn",
+    "Series",
+    "Table",
+    "Words",
+    "draw_all",
+]
 
 
 def draw_all(status: Status, rounds: Sequence[RoundRecord]) -> list[DrawnPanel]:

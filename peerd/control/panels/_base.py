@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from p2pfinetune.names import PeerId
 from peerd.control.drawings import (
     Bar,
-    Bars,
+    BarChart,
     Column,
     Drawing,
     Fact,
@@ -31,7 +31,7 @@ from peerd.status import RoundRecord, Status
 
 __all__ = [
     "Bar",
-    "Bars",
+    "BarChart",
     "Column",
     "Drawing",
     "Fact",

@@ -11,7 +11,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Losses(Panel):
+class LossesPanel(Panel):
     """Mean loss in nats a token after each round, on three parts of your text.
 
     Training falling while the guard split rises means too little text. A dot on the axis is a round whose merge the

@@ -14,7 +14,7 @@ MAX_CALLBACK_MS = 100.0  # the design's bound on CPU time of one callback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine(Panel):
+class MachinePanel(Panel):
     """The worker is the child process that computes; the daemon's own loop should never be held for 100 ms."""
 
     title = "This machine"

@@ -12,7 +12,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peers(Panel):
+class PeersPanel(Panel):
     """Everyone of my network that I know, and what I refused from them."""
 
     title = "Peers"

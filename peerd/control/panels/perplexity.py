@@ -12,7 +12,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Perplexity(Panel):
+class PerplexityPanel(Panel):
     """How well each model predicts your own held-out text (guard split); lower is better.
 
     Base: no adapter. Own: after my training of the round. Personal: after mixing in trusted peers. Alone: a twin that

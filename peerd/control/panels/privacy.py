@@ -10,7 +10,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy(Panel):
+class PrivacyPanel(Panel):
     """Everything ever published by this home. Your text is never sent; updates made from it can betray parts of it."""
 
     title = "What left this device"

@@ -12,7 +12,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State(Panel):
+class StatePanel(Panel):
     """What the daemon is doing now and what, if anything, you should do."""
 
     title = "Now"

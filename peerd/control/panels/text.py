@@ -11,7 +11,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text(Panel):
+class TextPanel(Panel):
     """What is trained on. What is no text of yours is left out: attachments, keys, generated text, own files."""
 
     title = "My text"

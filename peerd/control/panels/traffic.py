@@ -10,7 +10,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic(Panel):
+class TrafficPanel(Panel):
     """Bytes since the daemon started. What leaves this device are adapters and announcements, never your text."""
 
     title = "Traffic and refusals"

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerd.control.merges import refused_in_words, taken_in_words
-from peerd.control.panels._base import Bar, Bars, Drawing, Panel, titles
+from peerd.control.panels._base import Bar, BarChart, Drawing, Panel, titles
 from peerd.control.peer_names import title
 from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrustNow(Panel):
+class TrustNowPanel(Panel):
     """The weights of the last merge that was taken: what came into my model then. My own training has gone on since.
 
     They are worked out here, on my own text, and sum to one; nobody else can set them. A merge that the guard does not
@@ -28,7 +28,7 @@ class TrustNow(Panel):
         row = now.row or ({status.peer_id: 1.0} if rounds else {})
         ranked = sorted(row.items(), key=lambda pair: (pair[0] != status.peer_id, -pair[1], pair[0]))
         said = (taken_in_words(now), refused_in_words(now, names, status.peer_id)) if rounds else ()
-        return Bars(
+        return BarChart(
             bars=[
                 Bar(label=names.get(peer) or title("", peer), key=peer, value=weight, mine=peer == status.peer_id)
                 for peer, weight in ranked

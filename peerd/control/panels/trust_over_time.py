@@ -12,7 +12,7 @@ from peerd.status import RoundRecord, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrustOverTime(Panel):
+class TrustOverTimePanel(Panel):
     """What the merge of each round took, stacked to one: who came, who went, and whom my model learnt to listen to.
 
     A round whose merge was not taken is all mine: nothing of it came into the model. `peerd rounds` says why.

@@ -25,10 +25,9 @@ from peerd.machine import lock
 from peerd.machine.paths import Paths
 from peerd.status import (
     BannedNow,
-    Difference,
     HealthNow,
-    HeldOut,
     LoopNow,
+    LossMargin,
     LossNow,
     MergesNow,
     NeighbourNow,
@@ -36,6 +35,7 @@ from peerd.status import (
     PrivacyNow,
     RoundRecord,
     SentNow,
+    SplitFigures,
     Status,
     TrafficNow,
     WorkerNow,
@@ -252,8 +252,10 @@ def record(number: int, *, alone: bool = False, refused: bool = False) -> RoundR
         steps=20,
         bytes_in=0 if alone else 120_000,
         bytes_out=0 if alone else 60_000,
-        on_trust=HeldOut(tokens=2048, documents=9, windows=11, against_base=Difference(nats=-0.9, within=0.1)),
-        on_guard=HeldOut(tokens=4096, documents=17, windows=23, against_base=Difference(nats=fall - 1.0, within=0.1)),
+        on_trust=SplitFigures(tokens=2048, documents=9, windows=11, against_base=LossMargin(nats=-0.9, within=0.1)),
+        on_guard=SplitFigures(
+            tokens=4096, documents=17, windows=23, against_base=LossMargin(nats=fall - 1.0, within=0.1)
+        ),
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from peerd.control.panels import PANELS, Drawing, draw_all
-from peerd.control.panels._base import Bars, Series, Table, Words
+from peerd.control.panels._base import BarChart, Series, Table, Words
 from peerd.status import FailuresNow, TextNow
 
 STATES = ("fresh", "alone", "some rounds", "broken", "strange numbers")
@@ -32,7 +32,7 @@ def moment(request: pytest.FixtureRequest, make_view: Any) -> Any:
 def test_every_panel_draws_every_moment_as_a_known_kind(name: str, moment: Any) -> None:
     drawn = PANELS.make(name).draw(*moment)
 
-    assert isinstance(drawn, Words | Bars | Series | Table)
+    assert isinstance(drawn, Words | BarChart | Series | Table)
     assert msgspec.json.decode(msgspec.json.encode(drawn), type=Drawing)
 
 

@@ -18,7 +18,7 @@ from peerd.control import handlers, places
 from peerd.control.client import Client
 from peerd.control.credentials import peer_pid
 from peerd.control.places import MAX_CONNECTIONS
-from peerd.control.shares import Shares
+from peerd.control.seats import Seats
 from peerd.errors import Busy, NotRunning
 
 ASKING = b"GET /v1/status HTTP/1.1\r\nHost: peerd\r\n\r\n"
@@ -201,15 +201,15 @@ def test_the_kernel_says_which_process_calls() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=80))
 def test_shares_never_exceed_either_bound(moves: list[tuple[int, bool]]) -> None:
-    shares = Shares(most=5, of_one=2)
+    seats = Seats(most=5, of_one=2)
     held: list[int] = []
     for caller, takes in moves:
-        if takes and shares.take(caller):
+        if takes and seats.take(caller):
             held.append(caller)
         elif not takes and caller in held:
             held.remove(caller)
-            shares.give_back(caller)
+            seats.give_back(caller)
 
         assert len(held) <= 5
         assert all(held.count(one) <= 2 for one in held)
-    assert shares.take(9) is (len(held) < 5)
+    assert seats.take(9) is (len(held) < 5)

@@ -27,15 +27,15 @@ from peerd.worker.messages import (
     Export,
     Generate,
     Generated,
+    JobProgress,
     Merged,
     NotAdmitted,
     Open,
     Opened,
-    Progress,
     ReadAgain,
     Reread,
     Stepped,
-    TestLosses,
+    TestEvaluated,
     TrainSteps,
     Withheld,
 )
@@ -90,7 +90,7 @@ class FakeLearning:
 
     def on_TrainSteps(self, job: TrainSteps):
         for step in range(job.steps):
-            self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
+            self.progress(JobProgress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
             while self.kind == "slow":
                 time.sleep(0.01)
                 self.between((AdmitUpdate, Export, Generate))
@@ -160,7 +160,7 @@ class FakeLearning:
         raise UsageError("that folder cannot be written", "choose another")
 
     def on_EvaluateTest(self, job: EvaluateTest):
-        return TestLosses(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, documents=1, tokens=8)
+        return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, documents=1, tokens=8)
 
     def on_Reread(self, job: Reread):
         return ReadAgain(id=job.id, changed=True, fingerprint="g", report=["2 documents"])

@@ -11,9 +11,9 @@ from peerd.worker import child
 from peerd.worker.messages import (
     Generate,
     Generated,
+    JobProgress,
     Open,
     Opened,
-    Progress,
     ReadAgain,
     Reread,
     Stepped,
@@ -61,7 +61,9 @@ class FakeJobs:
     def train(self, job):
         self.order.append("train begins")
         for step in range(job.steps):
-            self.progress(Progress(id=job.id, activity="training", done=step + 1, total=job.steps, tokens=step * 100))
+            self.progress(
+                JobProgress(id=job.id, activity="training", done=step + 1, total=job.steps, tokens=step * 100)
+            )
             time.sleep(0.005)
             self.between((Generate,))
         self.order.append("train ends")

@@ -7,7 +7,7 @@ import pytest
 
 from peerd.worker import framing
 from peerd.worker.child import framed
-from peerd.worker.messages import Close, Encode, JobFailed, Progress, ReadAgain, Reread
+from peerd.worker.messages import Close, Encode, JobFailed, JobProgress, ReadAgain, Reread
 
 
 def test_messages_come_out_as_they_went_in_and_in_order():
@@ -57,7 +57,7 @@ def test_a_message_over_the_limit_is_not_sent():
 @pytest.mark.parametrize("told", ["/home/caf\udce9.txt", "x" * framing.MAX_FRAME_BYTES])
 def test_an_answer_that_cannot_be_sent_is_a_failed_job(told):
     answer = ReadAgain(id=7, changed=True, fingerprint="f", report=[told])
-    note = Progress(id=7, activity="waiting", done=0, total=0, trouble=told)
+    note = JobProgress(id=7, activity="waiting", done=0, total=0, trouble=told)
 
     failed = framing.answers().read(io.BytesIO(framed(framing.jobs(), answer)))
 

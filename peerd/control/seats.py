@@ -9,7 +9,7 @@ from typing import Any
 CALLER = "caller"  # the key of `scope["state"]` under which the server says which process asks
 
 
-class Shares:
+class Seats:
     """So many at a time, and of one caller so many of them."""
 
     def __init__(self, most: int, of_one: int) -> None:
