@@ -112,9 +112,8 @@ def corpora(plan: Plan, base: Base, seed: int, scratch: Path) -> dict[PeerId, Co
 
 def learners(plan: Plan, base: Base, texts: Mapping[PeerId, Corpus], scheme: str, seed: int) -> dict[PeerId, Learner]:
     """One learner for each peer, all on one copy of the base."""
-    from p2pfinetune.model.adapter import AdapterSpec
-    from p2pfinetune.round.learner import Learner, LearnerOptions
-    from p2pfinetune.training.trainer import TrainingOptions
+    from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+    from p2pfinetune.round.learner import Learner
 
     training = TrainingOptions(
         lr=plan.lr,

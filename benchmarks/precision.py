@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdapterSpec, attach
+from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import PRECISIONS, quicker
 from p2pfinetune.model.processor import missing
 from p2pfinetune.names import Digest
+from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.step_times import step_times
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 
 MODELS = ("nano", "gpt2-shaped")
 SHAPES = ((1, 64), (2, 256), (8, 256))  # sequences x tokens; `auto` measures the second, the last is the default

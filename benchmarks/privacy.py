@@ -59,8 +59,9 @@ def run(plan: Plan, noise: float | None, clip: float, seed: int) -> Found:
     import torch
 
     from p2pfinetune.batched.stack import AdapterStack
-    from p2pfinetune.model.adapter import AdapterSpec, attach
+    from p2pfinetune.model.adapter import attach
     from p2pfinetune.model.base import load_base
+    from p2pfinetune.options import AdapterSpec
     from p2pfinetune.round.privacy import epsilon, privatised
     from p2pfinetune.round.update import default_max_norm, inspect
 

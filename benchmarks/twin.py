@@ -15,22 +15,22 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import structs
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.twin_choice import worth_it
 from p2pfinetune.round.twin_times import twin_times
 from p2pfinetune.round.update import LoraUpdate
-from p2pfinetune.training.trainer import TrainingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def measured(base: Base, setting: Setting, repetitions: int, clock: Callable[[],
     corpus = text(int(base.model.config.vocab_size), setting)
 
     def learner(number: int, *, twin: bool = False) -> Learner:
-        chosen = replace(options, twin=twin, training=replace(options.training, seed=number))
+        chosen = structs.replace(options, twin=twin, training=structs.replace(options.training, seed=number))
         return Learner(base, corpus, chosen, me=PeerId(f"peer {number}"), group="benchmark")
 
     plain, with_twin = learner(0), learner(0, twin=True)

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import evaluate, measure_of
 
 REFERENCE_ROWS = 50

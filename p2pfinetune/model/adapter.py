@@ -32,11 +32,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from p2pfinetune.errors import OptionError
 from p2pfinetune.model.fingerprints import bare_tokenizer_digest, canonical_json
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.model.targets import check_injected, find_targets, is_transposed
-from p2pfinetune.names import SHARINGS, Digest, Sharing
+from p2pfinetune.names import Digest
+from p2pfinetune.options import AdapterSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,42 +44,11 @@ if TYPE_CHECKING:
     from p2pfinetune.model.base import Base
 
 __all__ = [
-    "AdaptedModel", "Adapter", "AdapterSpec", "FactorSet", "attach", "disabled", "factors_of", "first_network_digest",
+    "AdaptedModel", "Adapter", "FactorSet", "attach", "disabled", "factors_of", "first_network_digest",
     "initial_adapter", "network_digest", "read", "resolve_targets", "tree_of", "write",
 ]  # fmt: skip
 
-MAX_RANK = 1024
 PEFT_NAME = "default"  # of the one adapter that a model carries
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterSpec:
-    """What kind of adapter; no `targets`: our table for the architecture. All but `dropout` is part of the network."""
-
-    rank: int = 8
-    alpha: int = 16
-    targets: tuple[str, ...] = ()
-    dropout: float = 0.0
-    sharing: Sharing = "both"
-    init_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.rank <= MAX_RANK:
-            raise OptionError(f"a rank lies between 1 and {MAX_RANK}, got {self.rank}", "8 is a good start")
-        if self.alpha < 1:
-            raise OptionError(f"alpha is positive, got {self.alpha}", "twice the rank is a good start")
-        if not 0.0 <= self.dropout < 1.0:
-            raise OptionError(f"dropout lies in [0, 1), got {self.dropout}")
-        if self.sharing not in SHARINGS:
-            raise OptionError(f"unknown sharing mode {self.sharing!r}", f"choose: {', '.join(SHARINGS)}")
-
-    def shares(self, name: str) -> bool:
-        """Whether that factor leaves the device, and takes part in merges."""
-        return self.sharing == "both" or name.endswith(".lora_A" if self.sharing == "a" else ".lora_B")
-
-    def trains(self, name: str) -> bool:
-        """Whether that factor ever changes."""
-        return self.sharing != "b" or name.endswith(".lora_B")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

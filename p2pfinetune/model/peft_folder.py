@@ -18,8 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from p2pfinetune.errors import ModelError, OptionError
-from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.base import model_file
+from p2pfinetune.options import AdapterSpec
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_CONFIG = "tokenizer_config.json"

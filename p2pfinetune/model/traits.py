@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.fingerprints import canonical_json
 from p2pfinetune.names import Digest
+from p2pfinetune.options import AdapterSpec
 
 
 def network_traits(base: Base, spec: AdapterSpec, targets: Sequence[str]) -> Mapping[str, Digest]:

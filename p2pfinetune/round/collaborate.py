@@ -14,8 +14,9 @@ from typing import Any
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
-from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, Refusal, TrustRow
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
 from p2pfinetune.round.update import ALL_SHARED, with_own_private

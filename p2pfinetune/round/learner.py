@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+
+import msgspec
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
@@ -26,7 +27,6 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import (
     AdaptedModel,
     Adapter,
-    AdapterSpec,
     attach,
     first_network_digest,
     network_digest,
@@ -39,6 +39,7 @@ from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits
 from p2pfinetune.names import Digest, PeerId, Refusal, Served, TrustRow, Which
+from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round import guard
 from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_back, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
@@ -49,51 +50,11 @@ from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
-from p2pfinetune.training.trainer import LocalTrainer, StepReport, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer, StepReport
 
 RETURNED = "returned-to-best"
 HELD_BACK = (0.5, 0.25)  # of the way to a refused merge, as in a line search: who never moves drifts away from all
-DEFAULT_MAX_SHARE = 0.4  # the honest lose next to nothing by it, and 5 % of their gain at 0.3 once: docs/adr/0018
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerOptions:
-    """Everything about learning that a user can choose."""
-
-    spec: AdapterSpec = field(default_factory=AdapterSpec)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    trust: str = "prediction-similarity"
-    trust_options: Mapping[str, Any] = field(default_factory=dict)
-    merge: str = "factor-mean"
-    merge_options: Mapping[str, Any] = field(default_factory=dict)
-    twin: bool = False  # also train a twin that never merges; it costs a second training, once a merge is kept
-    tolerance: float = 0.05
-    """How far, in nats a token and in total, the guard loss may lie above the best ever reached."""
-    credit: float = 0.0
-    """How much worse than the own adapter, in nats a token, a merge may measure; see `guard.verdict`."""
-    max_norm: float = 0.0
-    """Largest norm of a neighbour's update; 0: see `default_max_norm`."""
-    trust_tokens: int = 4096
-    """Most tokens of the trust split that an adapter is scored on; 0: all."""
-    guard_tokens: int = 8192
-    """Most tokens of the guard split that a loss is measured on; 0: all."""
-    guarded: bool = True
-    """False: every finite merge is taken and nothing is returned to, as in the paper. For simulations only."""
-    second_look: bool = True
-    """False: the guard sees the trust scheme's row alone, and not that of `usefulness`. For comparison."""
-    max_share: float = DEFAULT_MAX_SHARE
-    """Most that any single neighbour weighs in a merge; 1: no bound. Without a guard there is none."""
-    twin_pull: float = 0.0
-    """Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it."""
-
-    def __post_init__(self) -> None:
-        if not min(self.tolerance, self.credit, self.max_norm, self.trust_tokens, self.guard_tokens) >= 0.0:
-            raise OptionError("tolerance, credit, max_norm and limits of tokens are zero or positive")
-        if not 0.0 < self.max_share <= 1.0:
-            raise OptionError("max_share is a share: above 0 and at most 1")
-        if not self.twin_pull >= 0.0 or (self.twin_pull and not self.twin):
-            raise OptionError("twin_pull is zero or positive, and needs a twin")
 
 
 class Learner:
@@ -130,7 +91,7 @@ class Learner:
         self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
         self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
-        self._training = replace(options.training, context=context)
+        self._training = msgspec.structs.replace(options.training, context=context)
         self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
         self._trainer.set_adapter(start or initial)
         self._twin = Twin(self._trainer, is_wanted=options.twin)

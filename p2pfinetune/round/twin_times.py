@@ -8,8 +8,8 @@ neighbour makes the part of the twin smaller. Nothing that is learnt here is kep
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
+import msgspec
 import torch
 
 from p2pfinetune.batched.measuring import evaluate_together
@@ -18,7 +18,7 @@ from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
-from p2pfinetune.round.learner import LearnerOptions
+from p2pfinetune.options import LearnerOptions
 from p2pfinetune.scoring.evaluate import measure_of
 from p2pfinetune.training.trainer import LocalTrainer
 
@@ -44,7 +44,7 @@ def _times(
     training = options.training
     context = min(training.context, base.max_context or training.context)
     most = POSITIONS.get(base.device.type, training.batch_size * context)
-    small = replace(
+    small = msgspec.structs.replace(
         training,
         context=min(context, most),
         batch_size=max(1, min(training.batch_size, most // context)),

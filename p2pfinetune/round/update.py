@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from p2pfinetune.codec import CODECS, Codec, Schema
-from p2pfinetune.model.adapter import Adapter, AdapterSpec, FactorSet
+from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import Refusal
+from p2pfinetune.options import AdapterSpec
 
 REASONS = ("codec", "oversize", "malformed", "schema", "shape", "dtype", "not-finite", "norm")
 

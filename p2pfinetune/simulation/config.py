@@ -7,21 +7,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
+from p2pfinetune import sections
 from p2pfinetune.errors import OptionError
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.precision import Choice
-from p2pfinetune.names import PeerId, Sharing
-from p2pfinetune.round.learner import DEFAULT_MAX_SHARE, LearnerOptions
+from p2pfinetune.names import PeerId
+from p2pfinetune.options import (
+    INT64,
+    AdapterOptions,
+    AdapterSpec,
+    CollaborationOptions,
+    DecayOptions,
+    DetailOptions,
+    LearnerOptions,
+    ModelOptions,
+    NotNegative,
+    Positive,
+    StepOptions,
+    StudyOptions,
+    TrainingOptions,
+    UpdateOptions,
+)  # fmt: skip
 from p2pfinetune.simulation.hostile.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.training.batches import derived_seed
-from p2pfinetune.training.trainer import TrainingOptions
 
-MANY = 10**9  # far beyond use; what is larger is a slip, and is told here and not by a library that cannot hold it
-Positive = Annotated[int, msgspec.Meta(ge=1, le=MANY)]
-NotNegative = Annotated[int, msgspec.Meta(ge=0, le=MANY)]
 Part = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 MAX_CONFIG = 1 << 20  # bytes of a file
 
@@ -64,80 +76,68 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise OptionError("private publishing needs both a clip and a noise", "give both, or neither")
 
 
-class AdapterChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AdapterChoice(AdapterOptions, DetailOptions):
     """The adapter."""
 
-    rank: Positive = 8
-    alpha: Positive = 16
-    targets: tuple[str, ...] = ()
-    dropout: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
-    sharing: Sharing = "both"
-    """Which factors peers share; the others stay private: both, a (FedSA) or b (FFA: A stays at the start)."""
-    shared_start: bool = True
-    """False: every peer draws its own A, as the paper's code does."""
+    shared_start: Annotated[bool, Meta(description="False: every peer draws its own A, as the paper's code does.")] = (
+        True
+    )
 
     def __post_init__(self) -> None:
         if self.sharing == "b" and not self.shared_start:
             raise OptionError("with sharing b, A stays where it starts: it has to be one start for all", "share it")
 
 
-class TrainingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Own training."""
+class TrainingChoice(StepOptions, DecayOptions):
+    """Own training; shorter sequences than the daemon's, so that many peers fit on one machine."""
 
-    lr: Annotated[float, msgspec.Meta(gt=0.0)] = 2e-3
-    batch_size: Positive = 8
-    accumulation: Positive = 1
-    context: Positive = 64
-    weight_decay: Annotated[float, msgspec.Meta(ge=0.0)] = 1e-3
-    clip: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+    context: Annotated[Positive, Meta(description="Tokens a sequence.")] = 64
 
 
-class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SimulationConfig(ModelOptions, CollaborationOptions, UpdateOptions, StudyOptions):
     """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
 
-    model: str = "nano"
-    device: str = "cpu"
-    precision: Choice = "fp32"
-    """In which numbers peers train: fp32, bf16, or auto, which becomes one of them when a run begins."""
-    setting: SettingText | None = None
-    """Text of one of the paper's settings; or else `peers`."""
-    peers: tuple[PeerText, ...] = ()
+    device: Annotated[str, Meta(description="cpu, cuda, mps or auto.")] = "cpu"
+    precision: Annotated[
+        Choice,
+        Meta(
+            description="In which numbers peers train: fp32, bf16, or auto, which becomes one of them when a run "
+            "begins."
+        ),
+    ] = "fp32"
+    setting: Annotated[
+        SettingText | None, Meta(description="Text of one of the paper's settings; or else `peers`.")
+    ] = None
+    peers: Annotated[tuple[PeerText, ...], Meta(description="Peers with text of their own.")] = ()
     adapter: AdapterChoice = AdapterChoice()
     training: TrainingChoice = TrainingChoice()
-    rounds: Positive = 20
-    steps: Positive = 5
-    """Optimizer steps a round."""
-    warmup_rounds: NotNegative = 3
-    """Rounds without merging at the start: the paper merges for the first time after its fourth 25 steps."""
-    merge_until: Part = 1.0
-    """The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning"."""
-    trust: str = "prediction-similarity"
-    trust_options: dict[str, Any] = {}
-    merge: str = "factor-mean"
-    merge_options: dict[str, Any] = {}
-    public_reference: bool = True
-    """Prediction similarity on the setting's public text, as in the paper; false: on each peer's own trust split."""
-    guarded: bool = True
-    """False: every merge is taken, as in the paper."""
-    second_look: bool = True
-    """False: nobody asks whether those that the trust scheme trusts are of use."""
-    max_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = DEFAULT_MAX_SHARE
-    """Most that any single neighbour weighs in a guarded merge; 1: no bound."""
-    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    credit: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    trust_tokens: NotNegative = 4096
-    guard_tokens: NotNegative = 8192
-    twin: bool = False
-    twin_pull: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    """Ditto's strength; needs a twin."""
-    codec: str = "bf16"
+    rounds: Annotated[Positive, Meta(description="Of each peer.")] = 20
+    steps: Annotated[Positive, Meta(description="Optimizer steps a round.")] = 5
+    warmup_rounds: Annotated[
+        NotNegative,
+        Meta(
+            description="Rounds without merging at the start: the paper merges for the first time after its fourth "
+            "25 steps."
+        ),
+    ] = 3
+    merge_until: Annotated[
+        Part,
+        Meta(description='The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning".'),
+    ] = 1.0
+    public_reference: Annotated[
+        bool,
+        Meta(
+            description="Prediction similarity on the setting's public text, as in the paper; false: on each peer's "
+            "own trust split."
+        ),
+    ] = True
     topology: Topology = Topology()
     timing: Timing = Timing()
     churn: Churn = Churn()
     attack: Attack = Attack()
     """Hostile peers beside those that the text is for."""
     privacy: Privacy = Privacy()
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Meta(ge=0, le=INT64, description="Of everything that is drawn.")] = 0
 
     def __post_init__(self) -> None:
         if (self.setting is None) == (not self.peers):
@@ -161,45 +161,13 @@ class SimulationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def spec(self) -> AdapterSpec:
         """The adapter of every peer."""
-        choice = self.adapter
-        return AdapterSpec(
-            rank=choice.rank,
-            alpha=choice.alpha,
-            targets=choice.targets,
-            dropout=choice.dropout,
-            sharing=choice.sharing,
-        )
+        return sections.of(AdapterSpec, self.adapter)
 
     def learner_options(self, peer: PeerId) -> LearnerOptions:
         """Options of one peer, which differ in the seed of its training alone."""
-        choice = self.training
-        training = TrainingOptions(
-            lr=choice.lr,
-            batch_size=choice.batch_size,
-            accumulation=choice.accumulation,
-            context=choice.context,
-            weight_decay=choice.weight_decay,
-            clip=choice.clip,
-            total_steps=self.rounds * self.steps,
-            seed=derived_seed("training", self.seed, peer),
-        )
-        return LearnerOptions(
-            spec=self.spec(),
-            training=training,
-            trust=self.trust,
-            trust_options=self.trust_options,
-            merge=self.merge,
-            merge_options=self.merge_options,
-            twin=self.twin,
-            twin_pull=self.twin_pull,
-            tolerance=self.tolerance,
-            credit=self.credit,
-            trust_tokens=self.trust_tokens,
-            guard_tokens=self.guard_tokens,
-            guarded=self.guarded,
-            second_look=self.second_look,
-            max_share=self.max_share,
-        )
+        seed = derived_seed("training", self.seed, peer)
+        training = sections.of(TrainingOptions, self.training, total_steps=self.rounds * self.steps, seed=seed)
+        return sections.of(LearnerOptions, self, spec=self.spec(), training=training)
 
     def text_digest(self) -> str:
         """Equal for configs whose populations are equal."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from torch import Tensor
 
@@ -70,7 +71,7 @@ class Shard:
             start = None
             if not config.adapter.shared_start:
                 own_seed = derived_seed("start", config.seed, peer) % 2**31
-                start = initial_adapter(shapes, replace(spec, init_seed=own_seed))
+                start = initial_adapter(shapes, msgspec.structs.replace(spec, init_seed=own_seed))
             self._learners[peer] = Learner(
                 base,
                 population.texts[peer],
@@ -125,7 +126,7 @@ class Shard:
         """These deltas after some steps on their peers' text, at the full rate, with other batches in each round."""
         trainers = []
         for peer, delta_p in deltas.items():
-            options = replace(self._learners[peer].trainers[0].options, total_steps=0)
+            options = msgspec.structs.replace(self._learners[peer].trainers[0].options, total_steps=0)
             trainers.append(LocalTrainer(self._adapted, self._population.texts[peer].train, options))
             trainers[-1].steps = NOMINAL_STEPS + published * steps  # behind the warm-up
             trainers[-1].set_adapter(LoraUpdate(self._told(delta_p)).adapter(self._adapted.initial))

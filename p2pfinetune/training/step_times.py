@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
+
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdapterSpec, attach
+from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.precision import PRECISIONS
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.options import AdapterSpec, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 
 POSITIONS = 512  # of a measured step: enough to pay for casting the weights, little enough for large models
 PAIRS = 5
@@ -25,7 +28,7 @@ def step_times(
     """Seconds of a step in fp32 and of one in bf16, by turns; of slow models the very first pair, of others not."""
     context = min(options.context, base.max_context or options.context, POSITIONS)
     rows = max(1, min(options.batch_size, POSITIONS // context))
-    small = replace(options, context=context, batch_size=rows, accumulation=1)
+    small = msgspec.structs.replace(options, context=context, batch_size=rows, accumulation=1)
     full, half = (
         LocalTrainer(attach(replace(base, precision=precision), spec), split, small) for precision in PRECISIONS
     )

@@ -16,42 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.errors import CheckpointError, OptionError
+from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, read, write
 from p2pfinetune.model.compute import next_token_logits, rows_at_once, seeded, training_precision
+from p2pfinetune.options import TrainingOptions
 from p2pfinetune.training.batches import Blocks, derived_seed
 from p2pfinetune.training.schedule import learning_rate
 
 FIRST, SECOND = "exp_avg", "exp_avg_sq"  # what torch's AdamW calls its moments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingOptions:
-    """How to train; defaults after arXiv 2404.09753 but for the batch, which is one for small devices."""
-
-    lr: float = 2e-3
-    batch_size: int = 8
-    """Sequences of one forward pass."""
-    accumulation: int = 1
-    """Batches of one optimizer step."""
-    context: int = 256
-    """Tokens of a sequence."""
-    weight_decay: float = 1e-3
-    clip: float = 1.0
-    """Largest norm of a gradient; 0 leaves gradients as they are."""
-    total_steps: int = 0
-    """Length of the OneCycle schedule; 0: no end is known, constant rate after warm-up."""
-    seed: int = 0
-    """Of data order and dropout."""
-    betas: tuple[float, float] = (0.9, 0.95)
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, self.accumulation, self.context) < 1:
-            raise OptionError("batch size, accumulation and context are at least 1")
-        if not self.lr > 0.0 or self.total_steps < 0:
-            raise OptionError("the learning rate is positive, the number of steps not negative")
-        if not (self.clip >= 0.0 and self.weight_decay >= 0.0):
-            raise OptionError("clip and weight decay are zero or positive")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,12 @@ from p2pfinetune.merge import RULES
 from p2pfinetune.model.base import NANO
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
+from p2pfinetune.options import INT64
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown
 from p2pfinetune.trust import SCHEMES
-from peerd.config import INT64, Config
+from peerd.config import Config
 from peerd.control.peer_names import fault
 from peerd.control.render import printable
 from peerd.errors import UsageError

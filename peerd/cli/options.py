@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import itertools
 import json
 import types
 from collections.abc import Mapping
@@ -16,8 +14,8 @@ import typer
 from p2pfinetune.codec import CODECS
 from p2pfinetune.merge import RULES
 from p2pfinetune.registry import Registry
+from p2pfinetune.sections import described
 from p2pfinetune.trust import SCHEMES
-from peerd import config
 from peerd.config import Config
 from peerd.errors import UsageError
 
@@ -64,22 +62,10 @@ PAIRS = {
 
 def parameters() -> list[inspect.Parameter]:
     """One keyword parameter a field, all of them optional: what is not given is remembered or default."""
-    helps, hints = documented(), get_type_hints(Config)
+    helps, hints = described(Config), get_type_hints(Config)
     fields = [field for field in msgspec.structs.fields(Config) if field.name not in FROM_A_FILE]
     fields.sort(key=lambda field: FIRST.index(field.name) if field.name in FIRST else len(FIRST))
     return [_parameter(field.name, hints[field.name], helps[field.name], field.default) for field in fields]
-
-
-def documented() -> dict[str, str]:
-    """The string below each field of Config."""
-    (body,) = [node.body for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
-    found = {}
-    for field, below in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            assert isinstance(below, ast.Expr), f"the field {field.target.id} of Config has no help"
-            assert isinstance(below.value, ast.Constant), f"the field {field.target.id} of Config has no help"
-            found[field.target.id] = str(below.value.value)
-    return found
 
 
 def _parameter(name: str, kind: Any, text: str, default: Any) -> inspect.Parameter:

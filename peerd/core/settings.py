@@ -1,26 +1,28 @@
-"""What the core needs to know of the user's choices: fields of `peerd.config.Config` under the same names.
+"""What the core needs to know of the user's choices; `sections.of(Settings, config)` makes one.
 
-`msgspec.convert(config, Settings, from_attributes=True)` makes one; the core itself reads no configuration.
+The core itself reads no configuration.
 """
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
+
+from msgspec import Meta
+
+from p2pfinetune.options import HorizonOptions
+from peerd.config import RoundOptions
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(RoundOptions, HorizonOptions):
     """Choices that steer rounds, fetching and dialling. Zero for `rounds` or `total_steps` means no end."""
 
-    steps_per_round: int = 20
-    warmup_rounds: int = 1
-    rounds: int = 0
-    total_steps: int = 0
-    patience: int = 8
-    collect_seconds: float = 30.0
-    staleness_seconds: float = 3600.0
-    max_neighbours: int = 16
-    min_gain: float = 1e-3
-    """Nats a token by which a guard loss must beat the best so far to count as progress: less is noise."""
+    min_gain: Annotated[
+        float,
+        Meta(
+            description="Nats a token by which a guard loss must beat the best so far to count as progress: less is "
+            "noise."
+        ),
+    ] = 1e-3
 
     @property
     def max_connections(self) -> int:

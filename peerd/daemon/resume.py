@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from p2pfinetune import sections
 from p2pfinetune.names import PeerId, Refusal, Round
 from peerd.config import Config
 from peerd.core.clocks import listened_in
@@ -143,7 +144,7 @@ def begin_node(
     rows = list(journal.records)[-CLOCK_ROUNDS:]
     last = rows[-1] if rows else None
     return begin(
-        msgspec.convert(config, Settings, from_attributes=True),
+        sections.of(Settings, config),
         me,
         at,
         [PeerRecord(peer=peer.peer, addresses=peer.addresses) for peer in known],

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from p2pfinetune.names import PeerId
-from peerd.config import Config, Seed
+from p2pfinetune.options import Seed
+from peerd.config import Config
 
 if TYPE_CHECKING:
     from p2pfinetune.data.documents import Document

@@ -11,14 +11,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 
+from p2pfinetune import sections
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
@@ -161,7 +163,7 @@ class Jobs:
         if chosen is None:
             base, chosen = measured(base, corpus, options)
         company = twin(config, job.checkpoint, base, corpus, options)
-        options = replace(options, twin=company.trains)
+        options = msgspec.structs.replace(options, twin=company.trains)
         learner = Learner(base, corpus, options, me=job.me, group=config.group, reference=read_reference(config, base))
         base_guard = learner.best_guard  # before anything was learnt, the base is the best there is
         restored = restore(learner, job)
@@ -364,32 +366,10 @@ class Jobs:
         )
 
 
-def learner_options(config: Config) -> Any:
-    """What the library needs of the user's choices."""
-    from p2pfinetune.model.adapter import AdapterSpec
-    from p2pfinetune.round.learner import LearnerOptions
-    from p2pfinetune.training.trainer import TrainingOptions
-
-    return LearnerOptions(
-        spec=AdapterSpec(rank=config.rank, alpha=config.alpha, targets=config.targets),
-        training=TrainingOptions(
-            lr=config.lr,
-            batch_size=config.batch_size,
-            accumulation=config.accumulation,
-            context=config.context,
-            total_steps=config.total_steps,
-            seed=config.seed,
-        ),
-        trust=config.trust,
-        trust_options=config.trust_options,
-        merge=config.merge,
-        merge_options=config.merge_options,
-        tolerance=config.tolerance,
-        credit=config.credit,
-        max_share=config.max_share,
-        trust_tokens=config.trust_tokens,
-        guard_tokens=config.guard_tokens,
-    )
+def learner_options(config: Config) -> LearnerOptions:
+    """What the library needs of the user's choices; whether a twin trains is settled later."""
+    spec, training = sections.of(AdapterSpec, config), sections.of(TrainingOptions, config)
+    return sections.of(LearnerOptions, config, spec=spec, training=training, twin=False)
 
 
 def restore(learner: Learner, job: Open) -> bool:

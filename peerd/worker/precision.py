@@ -19,7 +19,7 @@ from peerd.config import Config
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
     from p2pfinetune.model.base import Base
-    from p2pfinetune.round.learner import LearnerOptions
+    from p2pfinetune.options import LearnerOptions
 
 
 def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, Chosen | None]:

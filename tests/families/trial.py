@@ -21,12 +21,13 @@ from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import ModelError
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.names import PeerId
-from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+from p2pfinetune.round.learner import Learner
 from p2pfinetune.scoring.evaluate import evaluate, measure_of
-from p2pfinetune.training.trainer import FIRST, LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import FIRST, LocalTrainer
 from tests.families.tiny import CONTEXT, VOCABULARY, write_model
 
 SPEC = AdapterSpec(rank=2, alpha=4)

@@ -22,9 +22,10 @@ from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.splits import SPLITS
 from p2pfinetune.errors import CheckpointError, ModelError
 from p2pfinetune.model import fingerprints
-from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
 from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.training.checkpoint import KEY
 from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState

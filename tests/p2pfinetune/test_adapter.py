@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
 from p2pfinetune.errors import ModelError, OptionError
 from p2pfinetune.model.adapter import (
     AdaptedModel,
     Adapter,
-    AdapterSpec,
     attach,
     disabled,
     initial_adapter,
@@ -26,6 +26,7 @@ from p2pfinetune.model.adapter import (
 )
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.targets import linear_layers
+from p2pfinetune.options import AdapterSpec
 
 SPEC = AdapterSpec(rank=4, alpha=8)
 Bases = Callable[[str], Base]
@@ -150,7 +151,7 @@ def test_the_start_depends_on_the_seed_alone(tiny_base: Base, adapted: AdaptedMo
     torch.manual_seed(123)
     again = attach(tiny_base, SPEC)
     state = torch.random.get_rng_state()
-    other = attach(tiny_base, dataclasses.replace(SPEC, init_seed=1))
+    other = attach(tiny_base, structs.replace(SPEC, init_seed=1))
 
     assert again.initial.equals(adapted.initial)
     assert not other.initial.equals(adapted.initial)
@@ -232,7 +233,7 @@ def test_the_adapter_comes_back_when_the_work_without_it_fails(adapted: AdaptedM
 
 
 def test_dropout_acts_in_training_and_never_in_evaluation(tiny_base: Base) -> None:
-    live = attach(tiny_base, dataclasses.replace(SPEC, dropout=0.5))
+    live = attach(tiny_base, structs.replace(SPEC, dropout=0.5))
     write(live, shifted(live.initial))
 
     assert torch.equal(live.model(tokens()).logits, live.model(tokens()).logits)
@@ -264,7 +265,7 @@ def test_an_adapter_with_odd_tensors_cannot_be_made(tensors: dict[str, torch.Ten
 
 
 def digest(base: Base, live: AdaptedModel, group: str = "lab", **changes: object) -> str:
-    spec = dataclasses.replace(live.spec, **changes)  # type: ignore[arg-type]
+    spec = structs.replace(live.spec, **changes)  # type: ignore[arg-type]
     return network_digest(base, spec, live.targets, live.initial, group)
 
 
@@ -296,12 +297,12 @@ def test_name_dropout_and_compute_dtype_are_no_part_of_the_network(tiny_base: Ba
 
     assert digest(moved, adapted) == known
     assert digest(tiny_base, adapted, dropout=0.3) == known
-    assert digest(tiny_base, attach(tiny_base, dataclasses.replace(SPEC, dropout=0.3))) == known
+    assert digest(tiny_base, attach(tiny_base, structs.replace(SPEC, dropout=0.3))) == known
     assert network_digest(bf16, SPEC, tuple(reversed(adapted.targets)), adapted.initial, "lab") == known
 
 
 def test_all_that_peers_must_agree_on_is_part_of_the_network(tiny_base: Base, adapted: AdaptedModel) -> None:
-    reseeded = attach(tiny_base, dataclasses.replace(SPEC, init_seed=1))
+    reseeded = attach(tiny_base, structs.replace(SPEC, init_seed=1))
     other_sharing = SimpleNamespace(rank=4, alpha=8, sharing="a-only")
     digests = [
         digest(tiny_base, adapted),

@@ -10,8 +10,9 @@ from torch.nn import functional
 from p2pfinetune.batched.gradient import gradient_of
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.adapter import Adapter, attach, write
 from p2pfinetune.model.base import Base
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import PADDING, Measure, measure_of
 
 

@@ -10,8 +10,9 @@ from p2pfinetune.batched import measuring
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, evaluate, measure_of
 
 SPEC = AdapterSpec(rank=2, alpha=4)

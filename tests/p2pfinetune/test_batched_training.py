@@ -2,20 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from p2pfinetune.batched import training
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import groups_of, reason_against, train_together
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, read
 from p2pfinetune.model.base import Base
-from p2pfinetune.training.trainer import LocalTrainer, StepReport, TrainingOptions
+from p2pfinetune.options import AdapterSpec, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer, StepReport
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=3e-3, clip=0.5, weight_decay=0.1)
 SPEC = AdapterSpec(rank=2, alpha=4)
@@ -35,7 +36,7 @@ def peers(adapted: AdaptedModel, count: int = 3, **changes: Any) -> list[LocalTr
     """Trainers that differ in all that may differ; B is not zero, so that A has a gradient."""
     trainers = []
     for i in range(count):
-        options = replace(OPTIONS, seed=i, lr=OPTIONS.lr * (1 + i), total_steps=7 * i, **changes)
+        options = structs.replace(OPTIONS, seed=i, lr=OPTIONS.lr * (1 + i), total_steps=7 * i, **changes)
         trainers.append(LocalTrainer(adapted, split(i), options))
         trainers[-1].set_adapter(noisy(adapted.initial, i))
     return trainers
@@ -219,7 +220,7 @@ def test_a_pull_acts_on_its_own_peer_alone(tiny_base: Base) -> None:
 
 
 def test_live_models_of_one_base_go_together_and_stay_as_they_are(tiny_base: Base) -> None:
-    models = [attach(tiny_base, SPEC), attach(tiny_base, replace(SPEC, init_seed=3))]
+    models = [attach(tiny_base, SPEC), attach(tiny_base, structs.replace(SPEC, init_seed=3))]
     alone = [peers(adapted)[i] for i, adapted in enumerate(models)]
     together = [peers(adapted)[i] for i, adapted in enumerate(models)]
     for trainer in alone:
@@ -241,8 +242,8 @@ def test_only_trainers_of_one_base_kind_and_shape_of_batch_are_grouped(
     trainers = [
         *peers(adapted, 2),
         peers(attach(base_of("qwen2"), SPEC))[0],
-        peers(attach(tiny_base, replace(SPEC, rank=3)))[0],
-        peers(attach(tiny_base, replace(SPEC, alpha=9)))[0],
+        peers(attach(tiny_base, structs.replace(SPEC, rank=3)))[0],
+        peers(attach(tiny_base, structs.replace(SPEC, alpha=9)))[0],
         peers(adapted, batch_size=1)[0],
         short,
     ]
@@ -251,7 +252,7 @@ def test_only_trainers_of_one_base_kind_and_shape_of_batch_are_grouped(
 
 
 def test_what_cannot_go_together_runs_one_by_one_to_the_bit(tiny_base: Base) -> None:
-    adapted = attach(tiny_base, replace(SPEC, dropout=0.2))
+    adapted = attach(tiny_base, structs.replace(SPEC, dropout=0.2))
     alone, together = peers(adapted), peers(adapted)
     reports = [trainer.run(2) for trainer in alone]
     assert "dropout" in reason_against(together)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
 from p2pfinetune.scoring.evaluate import evaluate, measure_of
 

@@ -9,9 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from p2pfinetune.data.corpus import TokenSplit
-from p2pfinetune.model.adapter import AdapterSpec, attach, write
+from p2pfinetune.model.adapter import attach, write
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.compute import CHUNK, rows_at_once, seeded, token_losses, without_dropout
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import PADDING, POSITIONS, divided, evaluate, measure_of
 
 CPU = torch.device("cpu")

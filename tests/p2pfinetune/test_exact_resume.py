@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
-from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate
 from p2pfinetune.training.schedule import NOMINAL_STEPS, WARMUP
-from p2pfinetune.training.trainer import StepReport, TrainingOptions
+from p2pfinetune.training.trainer import StepReport
 
 ROUNDS, STEPS = 6, 4
 TOLERANCE = 1e-3  # nats; the bits are in fact the same
@@ -45,8 +45,11 @@ def corpus(seed: int) -> Corpus:
 @pytest.fixture(scope="module")
 def make(tiny_base: Base) -> Callable[..., Learner]:
     def learner(total_steps: int = 0, *, seed: int = 0, me: str = "me", dropout: float = 0.1) -> Learner:
-        training, spec = replace(OPTIONS.training, total_steps=total_steps), replace(OPTIONS.spec, dropout=dropout)
-        options = replace(OPTIONS, training=training, spec=spec)
+        training, spec = (
+            structs.replace(OPTIONS.training, total_steps=total_steps),
+            structs.replace(OPTIONS.spec, dropout=dropout),
+        )
+        options = structs.replace(OPTIONS, training=training, spec=spec)
         return Learner(tiny_base, corpus(seed), options, me=PeerId(me), group="test")
 
     return learner

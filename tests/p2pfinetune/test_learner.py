@@ -2,23 +2,23 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import CheckpointError, OptionError
 from p2pfinetune.merge import RULES
-from p2pfinetune.model.adapter import Adapter, AdapterSpec
+from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal
-from p2pfinetune.round.learner import RETURNED, Learner, LearnerOptions
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+from p2pfinetune.round.learner import RETURNED, Learner
 from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update
-from p2pfinetune.training.trainer import TrainingOptions
 
 ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")
 OPTIONS = LearnerOptions(
@@ -51,7 +51,7 @@ def corpus(kind: int = 0, seed: int = 0) -> Corpus:
 @pytest.fixture
 def make(tiny_base: Base) -> Callable[..., Learner]:
     def learner(text: Corpus | None = None, me: PeerId = ME, **changes: Any) -> Learner:
-        return Learner(tiny_base, text or corpus(), replace(OPTIONS, **changes), me=me, group="test")
+        return Learner(tiny_base, text or corpus(), structs.replace(OPTIONS, **changes), me=me, group="test")
 
     return learner
 
@@ -216,7 +216,7 @@ def test_validation_gives_such_an_update_no_weight(make: Callable[..., Learner])
 
 
 def test_own_training_that_drifts_beyond_the_tolerance_returns_to_the_best(make: Callable[..., Learner]) -> None:
-    learner = make(tolerance=0.0, training=replace(OPTIONS.training, lr=1.0))
+    learner = make(tolerance=0.0, training=structs.replace(OPTIONS.training, lr=1.0))
     best = learner.best_guard
     learner.train(8)
 
@@ -230,7 +230,7 @@ def test_own_training_that_drifts_beyond_the_tolerance_returns_to_the_best(make:
 
 
 def test_the_tolerance_is_kept_in_total_over_many_rounds(make: Callable[..., Learner]) -> None:
-    learner = make(tolerance=0.02, training=replace(OPTIONS.training, lr=0.1), trust="uniform")
+    learner = make(tolerance=0.02, training=structs.replace(OPTIONS.training, lr=0.1), trust="uniform")
     lowest = learner.best_guard
     for _ in range(6):
         learner.train(3)
@@ -242,7 +242,7 @@ def test_the_tolerance_is_kept_in_total_over_many_rounds(make: Callable[..., Lea
 
 @pytest.mark.parametrize("dropout", [0.1, 0.0])
 def test_the_twin_never_notices_that_there_are_others(make: Callable[..., Learner], dropout: float) -> None:
-    spec = replace(OPTIONS.spec, dropout=dropout)
+    spec = structs.replace(OPTIONS.spec, dropout=dropout)
     teacher = make(corpus(seed=1), FRIEND, spec=spec)
     teacher.train(8)
     social, hermit = make(twin=True, trust="uniform", spec=spec), make(spec=spec)
@@ -268,7 +268,7 @@ def test_without_a_twin_there_is_no_local_model(make: Callable[..., Learner]) ->
 
 
 def test_the_twins_best_is_kept_when_it_overfits(make: Callable[..., Learner]) -> None:
-    learner = make(twin=True, training=replace(OPTIONS.training, lr=0.5))
+    learner = make(twin=True, training=structs.replace(OPTIONS.training, lr=0.5))
     for _ in range(3):
         learner.train(4)
         learner.collaborate({})
@@ -373,7 +373,9 @@ def test_what_is_served_never_ends_a_round_behind_the_twin_on_the_guard_split(
     make: Callable[..., Learner], credit: float, lr: float
 ) -> None:
     stranger = make(corpus(kind=7), STRANGER)
-    learner = make(twin=True, trust="uniform", credit=credit, tolerance=9.0, training=replace(OPTIONS.training, lr=lr))
+    learner = make(
+        twin=True, trust="uniform", credit=credit, tolerance=9.0, training=structs.replace(OPTIONS.training, lr=lr)
+    )
     lowest = math.inf
     for number in range(4):
         stranger.train(3)
@@ -587,7 +589,7 @@ def test_a_rule_that_turns_the_gauge_resets_the_moments(make: Callable[..., Lear
 
 
 def test_three_models_continue_a_prompt(make: Callable[..., Learner]) -> None:
-    learner = make(training=replace(OPTIONS.training, lr=0.5))
+    learner = make(training=structs.replace(OPTIONS.training, lr=0.5))
     learner.train(3)
 
     texts = {
@@ -664,7 +666,7 @@ def two_languages(
     def open_learner(peer: PeerId, scheme: str) -> Learner:
         text, options = (
             corpus(PEERS.index(peer) // 2, PEERS.index(peer)),
-            replace(OPTIONS, training=training, trust=scheme, second_look=False),  # the scheme's own row
+            structs.replace(OPTIONS, training=training, trust=scheme, second_look=False),  # the scheme's own row
         )
         return Learner(tiny_base, text, options, me=peer, group="test")
 

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from p2pfinetune.errors import ModelError
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, read, write
 from p2pfinetune.model.base import Base, public_name
 from p2pfinetune.model.fingerprints import tokenizer_digest
 from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder, tokenizer_files
+from p2pfinetune.options import AdapterSpec
 
 SPEC = AdapterSpec(rank=4, alpha=12)
 

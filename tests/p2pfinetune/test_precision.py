@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.batched.training import groups_of, train_together
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model import processor
-from p2pfinetune.model.adapter import AdaptedModel, AdapterSpec, attach
+from p2pfinetune.model.adapter import AdaptedModel, attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import Precision
+from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.scoring.evaluate import measure_of
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 
 CPU = torch.device("cpu")
 OPTIONS = TrainingOptions(batch_size=2, context=12, lr=3e-3)
@@ -108,7 +110,7 @@ def test_in_fp32_a_training_has_the_same_losses_on_every_processor() -> None:
     adapted = attach(load_base("nano", device="cpu"), AdapterSpec())
     dice = np.random.default_rng(0)
     text = TokenSplit.of([dice.integers(1, 4096, 60).astype(np.uint16) for _ in range(4)])
-    trainer = LocalTrainer(adapted, text, replace(OPTIONS, context=48))
+    trainer = LocalTrainer(adapted, text, structs.replace(OPTIONS, context=48))
 
     found = [report.loss for report in trainer.run(6)]
     measured = evaluate_together(adapted, [trainer.adapter], measure_of(text, context=48, vocabulary=4096), CPU)[0]

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model import processor
-from p2pfinetune.model.adapter import AdapterSpec, attach
+from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import NO_UNITS, Chosen, Times, missing_on_cpu, quicker, settled
+from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.step_times import BUDGET_SECONDS, PAIRS, step_times
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 
 SPEC = AdapterSpec(rank=2, alpha=4)
 OPTIONS = TrainingOptions(batch_size=4, accumulation=3, context=12, lr=3e-3, total_steps=2)
@@ -162,7 +164,7 @@ def test_bf16_where_the_processor_has_units_for_it_is_timed_and_learns_as_fp32_d
     if reason := processor.missing(torch.device("cpu")):
         pytest.skip(f"NOT COVERED HERE: training in bf16 on units of the processor, since {reason}")
     base, text = load_base("nano", device="cpu"), split(vocabulary=4096)
-    options = replace(OPTIONS, batch_size=2, context=48, accumulation=1, total_steps=0)
+    options = structs.replace(OPTIONS, batch_size=2, context=48, accumulation=1, total_steps=0)
     ticks = iter(range(1000))
     assert len(step_times(base, text, options, AdapterSpec(), lambda: float(next(ticks)))) >= 1
 

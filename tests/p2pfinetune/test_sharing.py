@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import save
 
 from p2pfinetune.batched.training import train_together
@@ -17,16 +17,17 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
-from p2pfinetune.model.adapter import Adapter, AdapterSpec, FactorSet, attach, initial_adapter, network_digest
+from p2pfinetune.model.adapter import Adapter, FactorSet, attach, initial_adapter, network_digest
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.traits import network_traits
 from p2pfinetune.names import SHARINGS, PeerId, Refusal, Sharing, TrustRow
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.collaborate import merged_by, rule_for
 from p2pfinetune.round.comparison import copies, norm_outliers
-from p2pfinetune.round.learner import Learner, LearnerOptions
+from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update, inspect, moved
 from p2pfinetune.simulation.config import AdapterChoice
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 from p2pfinetune.trust import SCHEMES
 from tests.p2pfinetune.test_learner import corpus
 
@@ -244,7 +245,7 @@ def test_trained_in_one_pass_is_trained_one_by_one(
 
     def trainers() -> list[LocalTrainer]:
         options = TrainingOptions(batch_size=2, context=16, lr=5e-3)
-        return [LocalTrainer(adapted, random_split(seed), replace(options, seed=seed)) for seed in (1, 2)]
+        return [LocalTrainer(adapted, random_split(seed), structs.replace(options, seed=seed)) for seed in (1, 2)]
 
     together, alone = trainers(), trainers()
     reports = train_together(together, 3)

@@ -1,20 +1,21 @@
 """Own training: what it changes, what it leaves alone, and that it goes on to the bit."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import CheckpointError, OptionError
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, AdapterSpec, attach, read, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, read, write
 from p2pfinetune.model.base import Base
+from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.batches import Blocks
 from p2pfinetune.training.schedule import learning_rate
-from p2pfinetune.training.trainer import LocalTrainer, TrainingOptions
+from p2pfinetune.training.trainer import LocalTrainer
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=1e-2, seed=3)
 
@@ -53,7 +54,7 @@ def test_the_dropout_noise_depends_on_the_seed_and_the_step_alone(adapted: Adapt
     moved = adapted.initial.plus(Adapter({n: torch.full_like(t, 0.1) for n, t in adapted.initial.tensors.items()}))
 
     def losses(seed: int) -> list[float]:
-        trainer = LocalTrainer(adapted, split, replace(OPTIONS, seed=seed))
+        trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, seed=seed))
         trainer.set_adapter(moved)
         return [report.loss for report in trainer.run(2)]
 
@@ -66,7 +67,7 @@ def test_every_step_has_its_own_blocks_and_its_own_noise(
 ) -> None:
     """With weights that hardly move, only text and noise can make one step's loss differ from another's."""
     moved = adapted.initial.plus(Adapter({n: torch.full_like(t, 0.1) for n, t in adapted.initial.tensors.items()}))
-    still = replace(OPTIONS, lr=1e-12)
+    still = structs.replace(OPTIONS, lr=1e-12)
 
     def losses(text: TokenSplit, steps: int) -> list[float]:
         trainer = LocalTrainer(adapted, text, still)
@@ -77,7 +78,7 @@ def test_every_step_has_its_own_blocks_and_its_own_noise(
     first, second = losses(one_block, 2)
     assert first != second  # the text is the same, so the noise is not
 
-    without_noise = replace(OPTIONS, lr=1e-12, batch_size=1, accumulation=1)
+    without_noise = structs.replace(OPTIONS, lr=1e-12, batch_size=1, accumulation=1)
     plain = attach(tiny_base, AdapterSpec(rank=2))
     reports = LocalTrainer(plain, split, without_noise).run(4)
     assert len({round(report.loss, 4) for report in reports}) == 4
@@ -106,7 +107,7 @@ def test_only_the_adapter_changes_and_all_of_it(adapted: AdaptedModel, split: To
 
 def test_training_lowers_the_loss(adapted: AdaptedModel) -> None:
     split = TokenSplit.of([np.tile(np.arange(1, 9, dtype=np.uint16), 30)])
-    reports = LocalTrainer(adapted, split, replace(OPTIONS, lr=3e-2)).run(30)
+    reports = LocalTrainer(adapted, split, structs.replace(OPTIONS, lr=3e-2)).run(30)
 
     assert reports[-1].loss < reports[0].loss - 0.3
 
@@ -134,8 +135,8 @@ def test_the_live_model_may_be_used_for_other_things_in_between(adapted: Adapted
 
 def test_accumulated_batches_are_one_large_batch(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
-    one = LocalTrainer(adapted, split, replace(OPTIONS, batch_size=4, accumulation=1)).step()
-    parts = LocalTrainer(adapted, split, replace(OPTIONS, batch_size=1, accumulation=4)).step()
+    one = LocalTrainer(adapted, split, structs.replace(OPTIONS, batch_size=4, accumulation=1)).step()
+    parts = LocalTrainer(adapted, split, structs.replace(OPTIONS, batch_size=1, accumulation=4)).step()
 
     assert parts.tokens == one.tokens == 48
     assert parts.loss == pytest.approx(one.loss, rel=1e-5)
@@ -156,7 +157,7 @@ def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, s
 def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
     blocks = Blocks(split, 12, 3).batch(0, 4)
-    trainer = LocalTrainer(adapted, split, replace(OPTIONS, clip=0.0, weight_decay=0.1))
+    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, clip=0.0, weight_decay=0.1))
     rate = trainer.step().lr
     write(adapted, adapted.initial)
     logits = adapted.model(input_ids=blocks[:, :-1]).logits
@@ -171,7 +172,7 @@ def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None
 
 
 def test_the_clip_bounds_what_reaches_the_optimizer(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, replace(OPTIONS, clip=1e-4))
+    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, clip=1e-4))
     report = trainer.step()
 
     first = torch.cat([t.flatten() for t in trainer.state().moments["exp_avg"].values()])
@@ -231,7 +232,7 @@ def test_what_was_done_stays_done_when_a_callback_raises(adapted: AdaptedModel, 
 
 
 def test_the_schedule_is_followed(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, replace(OPTIONS, total_steps=5))
+    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, total_steps=5))
 
     rates = [report.lr for report in trainer.run(6)]
 
@@ -267,7 +268,7 @@ def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_pull_adds_its_strength_times_the_distance_to_the_gradient(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
     target = Adapter({n: torch.full_like(t, 0.3) for n, t in adapted.initial.tensors.items()})
-    options = replace(OPTIONS, clip=0.0)
+    options = structs.replace(OPTIONS, clip=0.0)
 
     def gradient(strength: float) -> Adapter:
         trainer = LocalTrainer(adapted, split, options)

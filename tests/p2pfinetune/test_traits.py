@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.traits import network_traits
+from p2pfinetune.options import AdapterSpec
 
 BASE: Any = SimpleNamespace(tensors_digest="a" * 64, tokenizer_digest="b" * 64, config_digest="c" * 64)
 

@@ -8,13 +8,11 @@ import torch
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import OptionError
-from p2pfinetune.model.adapter import AdapterSpec
 from p2pfinetune.model.base import Base
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round import twin_times as module
-from p2pfinetune.round.learner import LearnerOptions
 from p2pfinetune.round.twin_choice import AS_BEGUN, BEGUN_WITHOUT, GIVEN_UP, NO_ROOM, Chosen, Times, settled, worth_it
 from p2pfinetune.round.twin_times import PAIRS, twin_times
-from p2pfinetune.training.trainer import TrainingOptions
 
 OPTIONS = LearnerOptions(spec=AdapterSpec(rank=2), training=TrainingOptions(batch_size=4, accumulation=3, context=12))
 

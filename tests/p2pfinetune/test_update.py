@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from p2pfinetune.codec import CODECS
-from p2pfinetune.model.adapter import Adapter, AdapterSpec, initial_adapter
+from p2pfinetune.model.adapter import Adapter, initial_adapter
 from p2pfinetune.names import Refusal
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.update import REASONS, LoraUpdate, encode_update, inspect
 
 SHAPES = {"m.q": (6, 10), "m.v": (5, 70)}

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from p2pfinetune.data.documents import Document
-from p2pfinetune.model.adapter import AdapterSpec, attach, read
+from p2pfinetune.model.adapter import attach, read
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.peft_folder import export_folder
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import Evaluation, evaluate, measure_of
 from peerd.control.perplexity import MAX_LOSS
 from peerd.demo.measure import MEASURED, by_source, finite, measured

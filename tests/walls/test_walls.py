@@ -27,6 +27,7 @@ QUICK_MODULES = (
     "peerd.control.panels",
     "peerd.config",
     "p2pfinetune.cli",
+    "p2pfinetune.options",
 )
 
 
@@ -208,6 +209,8 @@ def test_a_plug_in_never_imports_another_plug_in(package: str) -> None:
 def test_the_core_imports_nothing_but_values() -> None:
     allowed = (
         "p2pfinetune.names",
+        "p2pfinetune.options",
+        "peerd.config",
         "peerd.wire.messages",
         "peerd.wire.places",
         "peerd.core",

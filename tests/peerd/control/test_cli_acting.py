@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
+from p2pfinetune.sections import described
 from peerd.cli import main
 from peerd.cli.commands import COMMANDS
-from peerd.cli.options import documented
 from peerd.cli.start import LAST_LINES, _still_starting, _until_ready, last_words
 from peerd.config import Config
 from peerd.control import answers
@@ -534,7 +534,7 @@ def test_every_option_of_the_configuration_can_be_typed_and_is_explained(
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("TERMINAL_WIDTH", "300")
     _, out, _ = say("start", "--help")
-    helps = documented()
+    helps = described(Config)
 
     for field in msgspec.structs.fields(Config):
         assert helps[field.name]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
+from p2pfinetune import sections
 from peerd.config import Config
 from peerd.core import effects as do
 from peerd.core import events as on
@@ -20,7 +20,7 @@ from peerd.pacing import Bucket
 def test_settings_are_made_from_the_configuration() -> None:
     config = Config(rounds=7, collect_seconds=4.0)
 
-    settings = msgspec.convert(config, Settings, from_attributes=True)
+    settings = sections.of(Settings, config)
 
     assert (settings.rounds, settings.collect_seconds) == (7, 4.0)
     shared = set(Settings.__struct_fields__) & set(Config.__struct_fields__)

@@ -1,0 +1,212 @@
+"""Every option of learning, with its range, default and help. Never imports torch: the command line reads this.
+
+The daemon's `Config`, a simulation's and what the library itself is handed are made of these sections; see `sections`
+for how. To add an option, add it to the section of its kind, and it is in `config.toml`, `peerd start --help`, the
+file of a simulation and the value that the library gets. An option that only one of them has stands there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, field
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.names import Sharing
+from p2pfinetune.sections import Section, check
+
+# The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
+# library of ours can hold, which would be told much later and by another name.
+MANY = 10**9
+Positive = Annotated[int, Meta(ge=1, le=MANY)]
+NotNegative = Annotated[int, Meta(ge=0, le=MANY)]
+Seconds = Annotated[float, Meta(gt=0, le=MANY)]
+Amount = Annotated[float, Meta(ge=0, le=MANY)]
+INT64 = 2**63 - 1
+Seed = Annotated[int, Meta(ge=-INT64, le=INT64)]
+"""What SQLite, TOML, MessagePack and torch's generators all hold."""
+MAX_RANK = 1024
+
+
+class ModelOptions(Section):
+    """What is fine-tuned, and on what."""
+
+    model: Annotated[str, Meta(description="Base model: `nano` (embedded), a folder, or a Hugging Face name.")] = "nano"
+    device: Annotated[str, Meta(description="auto, cpu, cuda or mps.")] = "auto"
+    precision: Annotated[
+        str,
+        Meta(
+            description="Numbers to train in: fp32, bf16, or auto, which is bf16 where that was measured to be clearly "
+            "quicker."
+        ),
+    ] = "auto"
+
+
+class AdapterOptions(Section):
+    """Which LoRA adapter. What is here is part of the network's identity: peers with another one never mix."""
+
+    rank: Annotated[int, Meta(ge=1, le=MAX_RANK, description="LoRA rank; part of the network's identity.")] = 8
+    alpha: Annotated[Positive, Meta(description="LoRA alpha; part of the network's identity.")] = 16
+    targets: Annotated[
+        tuple[str, ...], Meta(description="Module names to adapt; empty: our table for the model family.")
+    ] = ()
+
+
+class DetailOptions(Section):
+    """More of the adapter; the daemon leaves it at its default."""
+
+    dropout: Annotated[
+        float, Meta(ge=0.0, lt=1.0, description="Of the adapter's inputs, while it trains. No peer needs to know it.")
+    ] = 0.0
+    sharing: Annotated[
+        Sharing,
+        Meta(
+            description="Which factors peers share; the others stay private: both, a (FedSA) or b (FFA: A stays at the "
+            "start)."
+        ),
+    ] = "both"
+
+
+class StepOptions(Section):
+    """One optimizer step; rates after arXiv 2404.09753, and a batch for small devices."""
+
+    batch_size: Annotated[int, Meta(ge=1, le=65_536, description="Sequences a micro-batch.")] = 8
+    accumulation: Annotated[Positive, Meta(description="Micro-batches a step.")] = 1
+    context: Annotated[int, Meta(ge=1, le=1_048_576, description="Tokens a sequence.")] = 256
+    lr: Annotated[float, Meta(gt=0, le=MANY, description="Peak learning rate.")] = 2e-3
+
+
+class DecayOptions(Section):
+    """What keeps weights and steps short, as in arXiv 2404.09753; the daemon leaves it at its default."""
+
+    weight_decay: Annotated[Amount, Meta(description="Of AdamW.")] = 1e-3
+    clip: Annotated[Amount, Meta(description="Largest norm of a gradient; 0 leaves gradients as they are.")] = 1.0
+
+
+class HorizonOptions(Section):
+    """How long training goes on."""
+
+    total_steps: Annotated[
+        NotNegative,
+        Meta(
+            description="With a known number of steps: OneCycle over them, then resting. "
+            "0: run for ever, constant after warm-up."
+        ),
+    ] = 0
+
+
+class OrderOptions(Section):
+    """What is drawn."""
+
+    seed: Annotated[Seed, Meta(description="Of the local data order and dropout.")] = 0
+
+
+class CollaborationOptions(Section):
+    """Whom to trust, how to merge, and what a merge has to be worth."""
+
+    trust: Annotated[str, Meta(description="Trust scheme; see docs/how-to.")] = "prediction-similarity"
+    trust_options: Annotated[dict[str, Any], Meta(description="Options of the trust scheme.")] = field(
+        default_factory=dict
+    )
+    merge: Annotated[str, Meta(description="Merge rule.")] = "factor-mean"
+    merge_options: Annotated[dict[str, Any], Meta(description="Options of the merge rule.")] = field(
+        default_factory=dict
+    )
+    tolerance: Annotated[
+        Amount,
+        Meta(description="How far, in nats a token and in total, the guard loss may lie above the best ever reached."),
+    ] = 0.05
+    credit: Annotated[
+        Amount,
+        Meta(
+            description="How much worse than the own adapter, in nats a token, a merge may measure, until that is "
+            "regained."
+        ),
+    ] = 0.0
+    """See `round.guard.verdict`."""
+    max_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Most that any single neighbour weighs in a merge; what is above goes to the own adapter. "
+            "1: no bound.",
+        ),
+    ] = 0.4
+    """The honest lose next to nothing by it, and 5 % of their gain at 0.3 once: docs/adr/0018. No guard, no bound."""
+    trust_tokens: Annotated[
+        NotNegative, Meta(description="Most tokens of the trust split that an adapter is scored on; 0: all.")
+    ] = 4096
+    guard_tokens: Annotated[
+        NotNegative, Meta(description="Most tokens of the guard split that a loss is measured on; 0: all.")
+    ] = 8192
+
+
+class UpdateOptions(Section):
+    """What is sent."""
+
+    codec: Annotated[str, Meta(description="How updates are written for the network.")] = "bf16"
+
+
+class StudyOptions(Section):
+    """What only comparisons turn off or on."""
+
+    guarded: Annotated[
+        bool, Meta(description="False: every finite merge is taken and nothing is returned to, as in the paper.")
+    ] = True
+    second_look: Annotated[
+        bool,
+        Meta(description="False: the guard sees the trust scheme's row alone, and not that of `round.second_look`."),
+    ] = True
+    twin: Annotated[
+        bool,
+        Meta(description="Also train a twin that never merges; it costs a second training, once a merge is kept."),
+    ] = False
+    twin_pull: Annotated[
+        Amount,
+        Meta(
+            description="Ditto: how strongly the twin is drawn towards the personal adapter; 0: it never hears of it. "
+            "Needs a twin."
+        ),
+    ] = 0.0
+
+
+class AdapterSpec(AdapterOptions, DetailOptions):
+    """What kind of adapter, as the library takes it. All but `dropout` is part of the network."""
+
+    init_seed: Annotated[Seed, Meta(description="Of the start that all peers have in common.")] = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def shares(self, name: str) -> bool:
+        """Whether that factor leaves the device, and takes part in merges."""
+        return self.sharing == "both" or name.endswith(".lora_A" if self.sharing == "a" else ".lora_B")
+
+    def trains(self, name: str) -> bool:
+        """Whether that factor ever changes."""
+        return self.sharing != "b" or name.endswith(".lora_B")
+
+
+class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions):
+    """How to train, as the library takes it."""
+
+    betas: Annotated[tuple[float, float], Meta(description="Of AdamW's moments.")] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class LearnerOptions(CollaborationOptions, StudyOptions):
+    """Everything about learning that a user can choose, as the library takes it."""
+
+    spec: AdapterSpec = AdapterSpec()
+    training: TrainingOptions = TrainingOptions()
+    max_norm: Annotated[
+        Amount, Meta(description="Largest norm of a neighbour's update; 0: see `round.update.default_max_norm`.")
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.twin_pull and not self.twin:
+            raise OptionError("twin_pull is zero or positive, and needs a twin")
