@@ -27,7 +27,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.scoring.difference import as_change, student_975, worst_tenth
+from p2pfinetune.scoring.difference import student_975, worst_tenth
+from p2pfinetune.scoring.perplexity import as_change
 from p2pfinetune.simulation.config import AdapterChoice, PeerText, SettingText, SimulationConfig, TrainingChoice
 from p2pfinetune.simulation.record import RESULT
 from p2pfinetune.system import interpreter

@@ -325,6 +325,7 @@ class Daemon:
     def tested(self) -> dict[str, Any]:
         """As the demo ends: the exported models on text that no peer has."""
         from p2pfinetune.model.base import load_base
+        from p2pfinetune.scoring.perplexity import perplexity
         from peerd.demo.measure import MEASURED, measured
         from peerd.demo.plan import MODEL
         from peerd.worker.messages import Export
@@ -337,7 +338,7 @@ class Daemon:
         return {
             "tokens": found.tokens,
             "loss": losses,
-            "perplexity": {name: math.exp(loss) for name, loss in losses.items()},
+            "perplexity": {name: perplexity(loss) for name, loss in losses.items()},
             "served less alone": found.against_alone.nats,
         }
 

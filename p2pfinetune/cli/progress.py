@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfinetune.cli.output import complain
+from p2pfinetune.scoring.perplexity import perplexity, written
 
 LINE_SECONDS = 20.0  # between two lines about a run that has not ended
-MAX_LOSS = 50.0  # nats; beyond, a perplexity says nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Step:
     @property
     def perplexity(self) -> str:
         """In words; empty where it is not known."""
-        return "" if self.guard_loss is None else f"guard perplexity {math.exp(min(self.guard_loss, MAX_LOSS)):.2f}"
+        return "" if self.guard_loss is None else f"guard perplexity {written(perplexity(self.guard_loss))}"
 
 
 Tell = Callable[[Step], None]

@@ -14,6 +14,7 @@ from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, Ma
 from p2pfinetune.cli.output import complain, finish, table
 from p2pfinetune.cli.progress import Step, progress
 from p2pfinetune.errors import OptionError
+from p2pfinetune.scoring.perplexity import perplexity, written
 
 if TYPE_CHECKING:
     from p2pfinetune.compare.folders import Run
@@ -89,12 +90,10 @@ def _document(folder: Path) -> answers.Simulated:
 
 
 def _peer(run: Run, peer: Any) -> answers.SimulatedPeer:
-    from p2pfinetune.compare.summary import perplexity
-
     assert run.result is not None
     found = run.result.peers[peer]
     losses = msgspec.structs.asdict(found.loss)
-    perplexities = {name: None if loss is None else perplexity(loss) for name, loss in losses.items()}
+    perplexities = {name: perplexity(loss) for name, loss in losses.items()}
     merges = [line for line in run.lines if line.peer == peer and line.is_merge]
     return answers.SimulatedPeer(
         name=peer,
@@ -123,7 +122,7 @@ def _words(data: answers.Simulated) -> str:
         p = peer.perplexity
         alone = [p.local_best] if with_twin else []
         values = (p.base, *alone, p.personal, p.best, p.served)
-        figures = [NOTHING if value is None else f"{value:.2f}" for value in values]
+        figures = [NOTHING if value is None else written(value) for value in values]
         rows.append([peer.name, f"{peer.tokens:,}", *figures, str(peer.merges), str(peer.merges_refused)])
     return "\n".join(
         [

@@ -17,6 +17,7 @@ import msgspec
 
 from p2pfinetune.errors import RunError
 from p2pfinetune.names import PeerId, Round
+from p2pfinetune.scoring.perplexity import MAX_LOSS
 
 SEED = re.compile(r"seed-(\d+)")
 MIXES = ("specific", "mixed")
@@ -39,7 +40,7 @@ class PopulationShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of `metrics.jsonl`: one round of one peer. Losses are nats a token; null where one was not finite."""
+    """A line of `metrics.jsonl`: one round of one peer. Losses are nats a token; null where one was not measured."""
 
     round: Round
     peer: PeerId
@@ -143,8 +144,8 @@ def read_run(folder: Path) -> Run:
 
 
 def _json(text: bytes) -> Any:
-    """With null for NaN and infinities, which Python writes although JSON has none."""
-    return json.loads(text, parse_constant=lambda _: None)
+    """With the bound of losses for NaN and infinities, which Python writes although JSON has none."""
+    return json.loads(text, parse_constant=lambda _: MAX_LOSS)
 
 
 def _lines(path: Path) -> Iterator[RoundLine]:

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from p2pfinetune.compare.folders import Run, Sweep, read_run, read_sweep
-from p2pfinetune.compare.summary import LOCAL, ORDER, Summary, perplexity, rank, summarise
+from p2pfinetune.compare.summary import LOCAL, ORDER, Summary, rank, summarise
 from p2pfinetune.compare.tables import title
 from p2pfinetune.compare.trust_matrices import Matrices, merged_rounds, trust_matrices, write_trust_matrices
+from p2pfinetune.scoring.perplexity import has_diverged, perplexity
 
 COLUMN, PAGE = 3.5, 7.1  # inches: widths of a column and of a page of most journals
 FONT = 8  # points
@@ -75,10 +76,15 @@ def guard_curve(run: Run) -> tuple[list[int], list[float]]:
     """Rounds, and the perplexity of the peers' mean guard loss; only rounds that every peer has ended."""
     losses: dict[int, list[float]] = {}
     for line in run.lines:
-        if line.guard is not None:
+        if _is_drawn(line.guard):
             losses.setdefault(line.round, []).append(line.guard)
     whole = sorted(number for number, found in losses.items() if len(found) == len(run.peers))
     return whole, [perplexity(fmean(losses[number])) for number in whole]
+
+
+def _is_drawn(loss: float | None) -> TypeGuard[float]:
+    """A curve has a gap where a model had diverged: the axis would show nothing else."""
+    return loss is not None and not has_diverged(loss)
 
 
 def mean_matrices(of_seeds: Sequence[Matrices]) -> Matrices:
@@ -146,14 +152,14 @@ def draw_peer_curves(figure: Any, run: Run) -> None:
     everything: list[npt.NDArray[np.float64]] = []
     has_twin = False
     for i, peer in enumerate(run.peers):
-        lines = [line for line in run.lines if line.peer == peer and line.guard is not None]
+        lines = [line for line in run.lines if line.peer == peer and _is_drawn(line.guard)]
         if not lines:
             continue
         rounds = [line.round for line in lines]
-        values = np.array([perplexity(line.guard) for line in lines if line.guard is not None])
+        values = np.array([perplexity(line.guard) for line in lines])
         style = {**_line_style(i, len(rounds)), "linestyle": "-"}
         axes.plot(rounds, values, label=peer, **style)
-        twins = [(line.round, perplexity(line.guard_local)) for line in lines if line.guard_local is not None]
+        twins = [(line.round, perplexity(line.guard_local)) for line in lines if _is_drawn(line.guard_local)]
         if twins:
             has_twin = True
             axes.plot(*zip(*twins, strict=True), linestyle="--", color=style["color"], linewidth=0.9)

@@ -15,6 +15,7 @@ import msgspec
 
 from p2pfinetune.compare.folders import Run, RunResult, SplitLosses, Sweep
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import as_change, has_diverged, perplexity
 
 LOCAL, ORACLE = "local", "theoretical"
 ORDER = (
@@ -33,7 +34,6 @@ ORDER = (
 THRESHOLD = 0.005  # of perplexity: less is neither better nor worse
 NOISE = 2.0  # standard errors over seeds that the oracle's gain has to exceed for a share of it to mean anything
 WILSON_Z = 1.959964  # of a two-sided 95 % interval
-MAX_LOSS = 700.0  # nats; just below where an exponential overflows
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,8 +180,8 @@ def gap_closed(
 
 def better_and_worse(pairs: Iterable[tuple[float, float]]) -> tuple[int, int]:
     """How many (loss of local, loss of the scheme) differ by more than the threshold in perplexity, either way."""
-    ratios = [math.exp(min(scheme - local, MAX_LOSS)) for local, scheme in pairs]
-    return sum(r < 1 - THRESHOLD for r in ratios), sum(r > 1 + THRESHOLD for r in ratios)
+    changes = [as_change(scheme - local) for local, scheme in pairs]
+    return sum(c < -THRESHOLD for c in changes), sum(c > THRESHOLD for c in changes)
 
 
 def own_category_trust(run: Run) -> tuple[float | None, float | None]:
@@ -198,11 +198,6 @@ def own_category_trust(run: Run) -> tuple[float | None, float | None]:
             given.append(sum(w * alike[p] for p, w in others.items()) / total)
             chance.append(fmean(alike.values()))
     return (fmean(given), fmean(chance)) if given else (None, None)
-
-
-def perplexity(nats: float) -> float:
-    """The exponential, as far as a float reaches."""
-    return math.exp(min(nats, MAX_LOSS))
 
 
 def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> SchemeSummary:
@@ -280,9 +275,9 @@ def _last(run: Run) -> float | None:
 
 
 def _lost(result: RunResult) -> bool:
-    """Whether a peer has no finite test loss: such a run has no mean."""
+    """Whether a peer's model has diverged: such a run has no mean."""
     losses = [found.loss.best for found in result.peers.values()]
-    return not losses or any(loss is None or not math.isfinite(loss) for loss in losses)
+    return not losses or any(loss is None or has_diverged(loss) for loss in losses)
 
 
 def _exp(nats: Mapping[int, float]) -> dict[int, float]:

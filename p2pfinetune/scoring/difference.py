@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from p2pfinetune.scoring.evaluate import Evaluation
 
 NORMAL_975 = 1.959963984540054  # of a standard normal distribution, 2.5 % lie above
-SURE_LIMIT = 700.0  # nats: just below where an exponential overflows
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,6 @@ def student_975(degrees: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / n + second / n**2 + third / n**3
-
-
-def as_change(nats: float) -> float:
-    """A difference in nats as the relative change of perplexity: -0.08 is 8 % lower."""
-    return math.expm1(min(nats, SURE_LIMIT))
 
 
 def worst_tenth(changes: Sequence[float]) -> float:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import has_diverged, perplexity
 from p2pfinetune.trust._base import TrustContext, TrustScheme
 
 if TYPE_CHECKING:
     from p2pfinetune.model.adapter import Adapter
-
-LARGEST_EXPONENT = 700.0  # exp() of more overflows a double
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ class Validation(TrustScheme):
         """-(loss - own loss) / temperature, or -perplexity; an adapter without a finite loss is excluded."""
         losses = dict(zip(adapters, context.losses(list(adapters.values())), strict=True))
         if self.faithful:
-            return {peer: -math.exp(loss) if loss < LARGEST_EXPONENT else -math.inf for peer, loss in losses.items()}
+            return {peer: -math.inf if has_diverged(loss) else -perplexity(loss) for peer, loss in losses.items()}
         reference = losses[me] if math.isfinite(losses[me]) else 0.0
         return {peer: _finite((reference - loss) / self.temperature) for peer, loss in losses.items()}
 

@@ -6,10 +6,10 @@ import datetime as dt
 from pathlib import Path
 
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import perplexity
 from peerd.cli.output import facts, in_home, say, say_bold, table
 from peerd.control import answers, figures, merges
 from peerd.control.peer_names import OTHERS, cell, mine, shown, title, told_apart
-from peerd.control.perplexity import perplexity
 from peerd.control.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
 from peerd.control.render import columns as columns_of
 from peerd.control.words import advice, copied, headline, note, refusals, served, text_used, twin, verdict

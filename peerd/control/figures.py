@@ -8,9 +8,7 @@ one.
 
 from __future__ import annotations
 
-import math
-
-from peerd.control.perplexity import MAX_LOSS
+from p2pfinetune.scoring.perplexity import as_change
 from peerd.control.render import some
 from peerd.status import LossMargin, SplitFigures
 
@@ -87,5 +85,5 @@ def _where(nats: float) -> str:
 
 
 def _percents(nats: float) -> str:
-    change = abs(math.expm1(max(-MAX_LOSS, min(nats, MAX_LOSS))))
+    change = abs(as_change(nats))
     return (f"{change:,.0%}" if change >= WHOLE_PERCENTS else f"{change:.1%}").replace("%", " %")

@@ -20,12 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId, Which
+from p2pfinetune.scoring.perplexity import bounded
 from peerd.control import answers, metrics, questions, verbs
 from peerd.control.drawings import PanelsDrawn
 from peerd.control.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
 from peerd.control.explain import HISTORY, trust_now
 from peerd.control.panels import draw_all
-from peerd.control.perplexity import bounded
 from peerd.control.questions import LastRounds, Nothing
 from peerd.control.responses import answer, bounded_body, problem
 from peerd.control.seats import CALLER, Seats

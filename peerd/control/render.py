@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 
-from peerd.control.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY
+from p2pfinetune.scoring.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, direction marks, surrogates, private use, line breaks

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from p2pfinetune.data.report import UNKNOWN
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import MAX_PERPLEXITY
 from peerd.control import figures
 from peerd.control.answers import FileFate
 from peerd.control.peer_names import title
-from peerd.control.perplexity import MAX_PERPLEXITY
 from peerd.control.render import printable, share, some
 from peerd.status import NeighbourNow, Status, TextNow
 

@@ -16,8 +16,8 @@ from typing import assert_never
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.scoring.perplexity import bounded
 from peerd.config import Config
-from peerd.control.perplexity import bounded
 from peerd.core.effects import (
     Admit,
     AnyEffect,

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import MAX_LOSS, bounded, perplexity
 from peerd import __version__
 from peerd.config import Config
 from peerd.control import figures, merges
 from peerd.control.peer_names import clean
-from peerd.control.perplexity import MAX_LOSS, bounded, perplexity
 from peerd.control.render import some
 from peerd.core import clocks, doubles, outlook
 from peerd.core.events import Losses

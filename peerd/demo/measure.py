@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import Which
-from peerd.control.perplexity import MAX_LOSS
+from p2pfinetune.scoring.perplexity import MAX_LOSS
 from peerd.demo.plan import CONTEXT, MODEL
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY
+from p2pfinetune.scoring.perplexity import written
 from peerd.demo.result import MANY, Change, DemoResult, verdict
 from peerd.status import RoundRecord
 
@@ -45,7 +45,7 @@ def perplexity_table(result: DemoResult) -> Table:
         grid.add_column(column, justify="right")
     for peer in result.peers:
         p = peer.perplexity
-        figures = (cell(value) for value in (p.base, p.local, p.served))
+        figures = (written(value) for value in (p.base, p.local, p.served))
         grid.add_row(peer.name, *figures, *change_cells(peer.against_alone), f"{peer.test_tokens:,}")
     return grid
 
@@ -59,11 +59,6 @@ def change_cells(change: Change) -> tuple[str, str]:
     if max(change.mean, change.high) > MANY:
         return "HIGHER", "-"
     return f"{change.mean:+.1%}" if change.is_seen else "not seen", f"{100 * change.low:+.1f} to {change.high:+.1%}"
-
-
-def cell(perplexity: float) -> str:
-    """With two digits, which the differences are made of."""
-    return f"{perplexity:.2f}" if perplexity < MAX_PERPLEXITY else DIVERGED
 
 
 def heat_map(result: DemoResult) -> Table:

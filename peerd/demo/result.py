@@ -14,7 +14,8 @@ from statistics import fmean
 import msgspec
 
 from p2pfinetune.names import PeerId, Served
-from p2pfinetune.scoring.difference import Difference, as_change
+from p2pfinetune.scoring.difference import Difference
+from p2pfinetune.scoring.perplexity import as_change
 from peerd.demo.plan import TEST_TOKENS
 
 MANY = 10.0  # times: more is told in words

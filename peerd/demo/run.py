@@ -15,11 +15,11 @@ from rich.console import Console
 
 from p2pfinetune.names import PeerId, Served
 from p2pfinetune.scoring.difference import mean_difference, worst_tenth
+from p2pfinetune.scoring.perplexity import perplexity
 from p2pfinetune.trust import SCHEMES
 from peerd.config_file import write_config
 from peerd.control.client import AsyncClient
 from peerd.control.merges import took_from_others
-from peerd.control.perplexity import perplexity
 from peerd.demo import report
 from peerd.demo.deal import DealtText, deal_installed, deal_own
 from peerd.demo.measure import MEASURED, Measured, measure_all

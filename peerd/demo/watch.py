@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.control.client import AsyncClient
-from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY, perplexity
 from peerd.demo.plan import Member
 from peerd.demo.processes import DemoProcess
 from peerd.errors import NotRunning, PeerdError, Unreachable

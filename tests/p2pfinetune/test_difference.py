@@ -7,7 +7,6 @@ import pytest
 
 from p2pfinetune.scoring.difference import (
     Difference,
-    as_change,
     difference,
     mean_difference,
     student_975,
@@ -131,11 +130,6 @@ def test_the_mean_over_peers_shows_nothing_where_one_of_them_was_measured_on_a_s
 )
 def test_students_t_is_that_of_the_tables(degrees: int, tabled: float) -> None:
     assert student_975(degrees) == pytest.approx(tabled, rel=5e-3)
-
-
-def test_nats_become_a_change_of_perplexity() -> None:
-    assert as_change(math.log(0.92)) == pytest.approx(-0.08)
-    assert math.isfinite(as_change(1e6))
 
 
 def test_the_worst_tenth_is_of_at_least_one_and_is_the_largest() -> None:

@@ -14,7 +14,7 @@ from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.peft_folder import export_folder
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.scoring.evaluate import Evaluation, evaluate, measure_of
-from peerd.control.perplexity import MAX_LOSS
+from p2pfinetune.scoring.perplexity import MAX_LOSS
 from peerd.demo.measure import MEASURED, by_source, finite, measured
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from p2pfinetune.data.documents import Document, read_documents
 from p2pfinetune.data.near_duplicates import MOST_SHARED, sequences
 from p2pfinetune.names import PeerId
 from p2pfinetune.scoring.difference import Difference
-from peerd.control.perplexity import DIVERGED, MAX_PERPLEXITY
+from p2pfinetune.scoring.perplexity import DIVERGED, MAX_PERPLEXITY
 from peerd.demo import deal
 from peerd.demo.deal import deal_installed, deal_own, own_folders
 from peerd.demo.plan import TEST_TOKENS, DemoOptions, Member, config_of, kinds_of, names_of, shares_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2pfinetune.scoring.perplexity import perplexity
 from peerd.control import figures
 from peerd.control.panels._base import Drawing, Line, Panel, Series
-from peerd.control.perplexity import perplexity
 from peerd.status import RoundRecord, Status
 
 

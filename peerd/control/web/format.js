@@ -29,7 +29,7 @@ function duration(seconds) {
 }
 
 const share = (part) => (part > 0 && part < 0.005 ? "<1 %" : `${Math.round(part * 100)} %`);
-// peerd/control/perplexity.py: what stands for all losses beyond it, and its exponential.
+// p2pfinetune/scoring/perplexity.py: what stands for all losses beyond it, and its exponential.
 const MAX_LOSS = 50, DIVERGED = "diverged";
 export const isDiverged = (value, unit) => (unit === "loss" && value >= MAX_LOSS) || (unit === "perplexity" && value >= Math.exp(MAX_LOSS) * (1 - 1e-9));
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfinetune.scoring.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
 from peerd import Client
 from peerd.cli import main
 from peerd.control.panels import draw_all
-from peerd.control.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
 from peerd.control.render import written
 from peerd.control.words import verdict
 from peerd.status import PerplexityNow
