@@ -5,7 +5,10 @@ One writer (the shell) makes it, everyone else reads. Field names are a public c
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.names import Digest, PeerId, Round, Served
 
@@ -35,10 +38,14 @@ class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
 class LossMargin(msgspec.Struct, frozen=True, kw_only=True):
     """Loss of the personal model less that of another on the same windows: below zero, the personal one is better."""
 
-    nats: float
-    """A token."""
-    within: float | None = None
-    """Half of the 95 % interval, paired over windows and by document; null where one document was measured."""
+    nats: Annotated[float, Meta(description="A token.")]
+    within: Annotated[
+        float | None,
+        Meta(
+            description="Half of the 95 % interval, paired over windows and by document; null where one document "
+            "was measured."
+        ),
+    ] = None
 
 
 class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +54,10 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     documents: int
     windows: int
-    against_base: LossMargin | None = None
-    """Null where a loss was not finite."""
-    against_local: LossMargin | None = None
-    """The twin; on the guard split, where there is one."""
+    against_base: Annotated[LossMargin | None, Meta(description="Null where a loss was not finite.")] = None
+    against_local: Annotated[
+        LossMargin | None, Meta(description="The twin; on the guard split, where there is one.")
+    ] = None
 
 
 class HeldOutNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +65,13 @@ class HeldOutNow(msgspec.Struct, frozen=True, kw_only=True):
 
     trust: SplitFigures | None = None
     guard: SplitFigures | None = None
-    contradiction: str = ""
-    """A sentence where one split says that the personal model got better and the other that it got worse."""
+    contradiction: Annotated[
+        str,
+        Meta(
+            description="A sentence where one split says that the personal model got better and the other that "
+            "it got worse."
+        ),
+    ] = ""
 
 
 class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,35 +79,32 @@ class NeighbourNow(msgspec.Struct, frozen=True, kw_only=True):
 
     peer_id: PeerId
     name: str
-    trust: float
-    """Its weight in my last merge that was taken; see `merges`."""
-    age_seconds: float | None
-    """Since its latest admitted update arrived."""
+    trust: Annotated[float, Meta(description="Its weight in my last merge that was taken; see `merges`.")]
+    age_seconds: Annotated[float | None, Meta(description="Since its latest admitted update arrived.")]
     round: Round
     connected: bool
     bytes_in: int
     bytes_out: int
     refused: dict[str, int]
-    standing: str = "good"
-    """good | throttled (it offended: heard more rarely, dialled and fetched last) | banned"""
-    copy_of: PeerId | None = None
-    """Whose update its own was a copy of in my last merge; perhaps mine."""
-    refused_trust: float = 0.0
-    """Its weight in a merge since that was not taken: nothing of it is in my model."""
+    standing: Annotated[
+        str, Meta(description="good | throttled (it offended: heard more rarely, dialled and fetched last) | banned")
+    ] = "good"
+    copy_of: Annotated[
+        PeerId | None, Meta(description="Whose update its own was a copy of in my last merge; perhaps mine.")
+    ] = None
+    refused_trust: Annotated[
+        float, Meta(description="Its weight in a merge since that was not taken: nothing of it is in my model.")
+    ] = 0.0
 
 
 class BannedNow(msgspec.Struct, frozen=True, kw_only=True):
     """A peer of which nothing is wanted for now."""
 
     peer_id: PeerId
-    name: str
-    """Empty where it never said one, or not in this run."""
-    seconds: float
-    """Until the ban ends by itself."""
-    bans: int
-    """How often it has been banned, this time included; the next one is longer."""
-    reason: str
-    """The last offence."""
+    name: Annotated[str, Meta(description="Empty where it never said one, or not in this run.")]
+    seconds: Annotated[float, Meta(description="Until the ban ends by itself.")]
+    bans: Annotated[int, Meta(description="How often it has been banned, this time included; the next one is longer.")]
+    reason: Annotated[str, Meta(description="The last offence.")]
 
 
 class TrafficNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,57 +117,56 @@ class TrafficNow(msgspec.Struct, frozen=True, kw_only=True):
 class SentNow(msgspec.Struct, frozen=True, kw_only=True):
     """All that ever left this device, as far as its book goes back; `peerd sent` has the details."""
 
-    publications: int = 0
-    """Own updates announced."""
-    bytes: int = 0
-    """To peers: updates and announcements."""
+    publications: Annotated[int, Meta(description="Own updates announced.")] = 0
+    bytes: Annotated[int, Meta(description="To peers: updates and announcements.")] = 0
     peers: int = 0
 
 
 class PrivacyNow(msgspec.Struct, frozen=True, kw_only=True):
     """What the own updates betray, where that is bounded. The unit is the whole local text."""
 
-    mechanism: str = "none"
-    """none | gaussian: of the updates to come."""
+    mechanism: Annotated[str, Meta(description="none | gaussian: of the updates to come.")] = "none"
     clip: float | None = None
-    noise: float | None = None
-    """Standard deviation in units of the sensitivity, which is twice the clip."""
+    noise: Annotated[
+        float | None, Meta(description="Standard deviation in units of the sensitivity, which is twice the clip.")
+    ] = None
     delta: float | None = None
     budget: float | None = None
-    publications: int = 0
-    """Updates published with noise, ever."""
-    bare: int = 0
-    """Updates published without noise, ever."""
-    epsilon: float | None = None
-    """Of everything published; null where no bound holds, or nothing was published."""
-    sentence: str = ""
-    """What that means."""
+    publications: Annotated[int, Meta(description="Updates published with noise, ever.")] = 0
+    bare: Annotated[int, Meta(description="Updates published without noise, ever.")] = 0
+    epsilon: Annotated[
+        float | None, Meta(description="Of everything published; null where no bound holds, or nothing was published.")
+    ] = None
+    sentence: Annotated[str, Meta(description="What that means.")] = ""
 
 
 class TextNow(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of --data the last time, and what was not; `peerd read` says it of every file."""
 
-    files: int = 0
-    """That gave at least one document."""
+    files: Annotated[int, Meta(description="That gave at least one document.")] = 0
     documents: int = 0
-    characters: int = 0
-    """Of all documents."""
-    skipped: dict[str, int] = {}
-    """Files and folders of which nothing is used, by reason."""
-    left_out: dict[str, int] = {}
-    """Characters that are no text of a person's (attachments, keys, generated text), by reason."""
-    repeated: int = 0
-    """Documents equal to another."""
-    bad_rows: int = 0
-    """Rows of .jsonl files that are no JSON or have no text."""
-    encodings: dict[str, int] = {}
-    """Files that are used, by encoding."""
-    replaced: int = 0
-    """Characters that stand for bytes which mean nothing in their file's encoding."""
-    copies_together: int = 0
-    """Documents kept in one split with near copies of theirs, replies that quote, other versions of the text."""
-    copies_left_out: int = 0
-    """Documents in no split, since near copies of them stand in several."""
+    characters: Annotated[int, Meta(description="Of all documents.")] = 0
+    skipped: Annotated[dict[str, int], Meta(description="Files and folders of which nothing is used, by reason.")] = {}
+    left_out: Annotated[
+        dict[str, int],
+        Meta(description="Characters that are no text of a person's (attachments, keys, generated text), by reason."),
+    ] = {}
+    repeated: Annotated[int, Meta(description="Documents equal to another.")] = 0
+    bad_rows: Annotated[int, Meta(description="Rows of .jsonl files that are no JSON or have no text.")] = 0
+    encodings: Annotated[dict[str, int], Meta(description="Files that are used, by encoding.")] = {}
+    replaced: Annotated[
+        int, Meta(description="Characters that stand for bytes which mean nothing in their file's encoding.")
+    ] = 0
+    copies_together: Annotated[
+        int,
+        Meta(
+            description="Documents kept in one split with near copies of theirs, replies that quote, other "
+            "versions of the text."
+        ),
+    ] = 0
+    copies_left_out: Annotated[
+        int, Meta(description="Documents in no split, since near copies of them stand in several.")
+    ] = 0
 
 
 class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,17 +179,25 @@ class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     """The child process that owns torch."""
 
-    state: str
-    """starting | idle | training | collaborating | encoding | inspecting | generating | restarting | stopped"""
+    state: Annotated[
+        str,
+        Meta(
+            description="starting | idle | training | collaborating | encoding | inspecting | generating | "
+            "restarting | stopped"
+        ),
+    ]
     device: str = ""
-    precision: str = ""
-    """fp32 or bf16: in which it trains; empty before a worker has started."""
-    precision_why: str = ""
-    """Empty where --precision says it and nothing is to be added."""
-    twin: str = ""
-    """on | off: whether a twin trains beside, that never merges; empty before a worker has started."""
-    twin_why: str = ""
-    """Empty where --twin says it and nothing is to be added."""
+    precision: Annotated[
+        str, Meta(description="fp32 or bf16: in which it trains; empty before a worker has started.")
+    ] = ""
+    precision_why: Annotated[str, Meta(description="Empty where --precision says it and nothing is to be added.")] = ""
+    twin: Annotated[
+        str,
+        Meta(
+            description="on | off: whether a twin trains beside, that never merges; empty before a worker has started."
+        ),
+    ] = ""
+    twin_why: Annotated[str, Meta(description="Empty where --twin says it and nothing is to be added.")] = ""
     tokens_per_second: float | None = None
     restarts: int = 0
     last_error: str = ""
@@ -197,12 +213,9 @@ class LoopNow(msgspec.Struct, frozen=True, kw_only=True):
 class FailuresNow(msgspec.Struct, frozen=True, kw_only=True):
     """What failed since the start that nobody foresaw. The daemon goes on without; the log has the tracebacks."""
 
-    counts: dict[str, int] = {}
-    """By what failed: an effect, a task, the core at an event."""
-    last: str = ""
-    """The last one, in words."""
-    last_seconds: float | None = None
-    """Since then."""
+    counts: Annotated[dict[str, int], Meta(description="By what failed: an effect, a task, the core at an event.")] = {}
+    last: Annotated[str, Meta(description="The last one, in words.")] = ""
+    last_seconds: Annotated[float | None, Meta(description="Since then.")] = None
 
 
 class MergesNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,20 +224,19 @@ class MergesNow(msgspec.Struct, frozen=True, kw_only=True):
     Own training has gone on since, upon that merge and those before it.
     """
 
-    round: Round | None = None
-    """Of the last merge that was taken; null where none was."""
+    round: Annotated[Round | None, Meta(description="Of the last merge that was taken; null where none was.")] = None
     unix: float | None = None
-    row: dict[PeerId, float] = {}
-    """Its weights as it was taken, a part of the way included; mine is among them."""
-    refused: int = 0
-    """Merges in a row that were not taken since."""
-    since_round: Round | None = None
-    """Of the first of them."""
+    row: Annotated[
+        dict[PeerId, float],
+        Meta(description="Its weights as it was taken, a part of the way included; mine is among them."),
+    ] = {}
+    refused: Annotated[int, Meta(description="Merges in a row that were not taken since.")] = 0
+    since_round: Annotated[Round | None, Meta(description="Of the first of them.")] = None
     since_unix: float | None = None
-    reason: str = ""
-    """Of the last of them: worse-than-own | above-best | not-finite | returned-to-best"""
-    refused_row: dict[PeerId, float] = {}
-    """Of the last of them."""
+    reason: Annotated[
+        str, Meta(description="Of the last of them: worse-than-own | above-best | not-finite | returned-to-best")
+    ] = ""
+    refused_row: Annotated[dict[PeerId, float], Meta(description="Of the last of them.")] = {}
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,10 +249,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     uptime_seconds: float
     round: Round
-    state: str
-    """starting | training | publishing | collecting | merging | resting | stopping"""
-    sentence: str
-    """The state in plain words, with why."""
+    state: Annotated[
+        str, Meta(description="starting | training | publishing | collecting | merging | resting | stopping")
+    ]
+    sentence: Annotated[str, Meta(description="The state in plain words, with why.")]
     loss: LossNow
     perplexity: PerplexityNow
     neighbours: list[NeighbourNow]
@@ -251,41 +263,59 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     model: str
     trust_scheme: str
-    refused: dict[str, int]
-    """Refusals by reason, all peers together."""
-    turned_away: dict[str, int] = {}
-    """What strangers tried on the network that came to nothing, by kind."""
-    banned: list[BannedNow] = []
-    """Whose ban ends last comes first."""
-    round_seconds: float = 0.0
-    """How long the last full round of this run took."""
-    dropped: int = 0
-    """Announcements of strangers, and hints where peers are, that a flood drowned."""
+    refused: Annotated[dict[str, int], Meta(description="Refusals by reason, all peers together.")]
+    turned_away: Annotated[
+        dict[str, int], Meta(description="What strangers tried on the network that came to nothing, by kind.")
+    ] = {}
+    banned: Annotated[list[BannedNow], Meta(description="Whose ban ends last comes first.")] = []
+    round_seconds: Annotated[float, Meta(description="How long the last full round of this run took.")] = 0.0
+    dropped: Annotated[
+        int, Meta(description="Announcements of strangers, and hints where peers are, that a flood drowned.")
+    ] = 0
     sent: SentNow = SentNow()
     privacy: PrivacyNow = PrivacyNow()
-    looking: bool = False
-    """Whether it was told where to find peers: --bootstrap, --peer or --lan."""
+    looking: Annotated[
+        bool, Meta(description="Whether it was told where to find peers: --bootstrap, --peer or --lan.")
+    ] = False
     text: TextNow = TextNow()
-    served: Served = "personal"
-    """What `peerd generate` and `peerd export` give since the last round, not behind the twin
-    on the guard split. Best: the personal model as it was at its best; local: the twin as it was at its best."""
-    merge: str = ""
-    """What became of the last merge, in words; empty before the first round."""
+    served: Annotated[
+        Served,
+        Meta(
+            description="What `peerd generate` and `peerd export` give since the last round, not behind the twin "
+            "on the guard split. Best: the personal model as it was at its best; local: the twin as "
+            "it was at its best."
+        ),
+    ] = "personal"
+    merge: Annotated[
+        str, Meta(description="What became of the last merge, in words; empty before the first round.")
+    ] = ""
     failures: FailuresNow = FailuresNow()
-    before: str = ""
-    """How the run before this one ended, where that was not in order; else empty."""
-    notices: list[str] = []
-    """What should be known though nothing has to be wrong, in whole sentences."""
-    held_out: HeldOutNow = HeldOutNow()
-    """What `loss.trust`, `loss.guard` and `perplexity` rest on."""
-    joining: str = ""
-    """What others type behind `peerd start`, besides an address, to be of the same network."""
-    invitations: list[str] = []
-    """Whole commands for others, one for each address that another machine may reach; empty where there is none."""
-    invitation_notes: list[str] = []
-    """What FILE and FOLDER in them stand for, from where they work, or why there is none."""
-    merges: MergesNow = MergesNow()
-    """What my model took from others, and since when it has taken nothing."""
+    before: Annotated[
+        str, Meta(description="How the run before this one ended, where that was not in order; else empty.")
+    ] = ""
+    notices: Annotated[
+        list[str], Meta(description="What should be known though nothing has to be wrong, in whole sentences.")
+    ] = []
+    held_out: Annotated[HeldOutNow, Meta(description="What `loss.trust`, `loss.guard` and `perplexity` rest on.")] = (
+        HeldOutNow()
+    )
+    joining: Annotated[
+        str, Meta(description="What others type behind `peerd start`, besides an address, to be of the same network.")
+    ] = ""
+    invitations: Annotated[
+        list[str],
+        Meta(
+            description="Whole commands for others, one for each address that another machine may reach; empty "
+            "where there is none."
+        ),
+    ] = []
+    invitation_notes: Annotated[
+        list[str],
+        Meta(description="What FILE and FOLDER in them stand for, from where they work, or why there is none."),
+    ] = []
+    merges: Annotated[
+        MergesNow, Meta(description="What my model took from others, and since when it has taken nothing.")
+    ] = MergesNow()
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,9 +335,9 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     bytes_in: int
     bytes_out: int
-    served: Served = "personal"
-    """Whose adapter was used and exported from then on."""
-    on_trust: SplitFigures | None = None
-    """What `loss_trust` rests on; null where an older version recorded the round."""
-    on_guard: SplitFigures | None = None
-    """What the guard's losses rest on; likewise."""
+    served: Annotated[Served, Meta(description="Whose adapter was used and exported from then on.")] = "personal"
+    on_trust: Annotated[
+        SplitFigures | None,
+        Meta(description="What `loss_trust` rests on; null where an older version recorded the round."),
+    ] = None
+    on_guard: Annotated[SplitFigures | None, Meta(description="What the guard's losses rest on; likewise.")] = None

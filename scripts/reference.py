@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import itertools
 import json
 import re
 import sys
@@ -22,6 +21,8 @@ from typing import Any
 
 import msgspec
 import typer.main
+
+from p2pfinetune.sections import described
 
 ROOT = Path(__file__).parents[1]
 CASES_ROUNDED = 25
@@ -87,7 +88,7 @@ def endpoints(verbs: Iterable[Any] | None = None) -> str:
 
 def asked_of(kind: Any) -> Iterator[str]:
     """Each field with what it may hold, what it means, and what it holds if it is left out."""
-    hints, said = typing.get_type_hints(kind, include_extras=True), field_docstrings(kind)
+    hints, said = typing.get_type_hints(kind, include_extras=True), described(kind)
     for field in msgspec.structs.fields(kind):
         hint, *metas = typing.get_args(hint) if hasattr(hint := hints[field.name], "__metadata__") else [hint]
         sentence = said.get(field.name, "").rstrip(".")
@@ -100,7 +101,7 @@ def bounds_of(found: msgspec.Meta) -> str:
     """In words."""
     if found.max_length is not None:
         return f" of at most {found.max_length} characters"
-    return f" from {found.ge} to {found.le}"
+    return f" from {found.ge} to {found.le}" if found.ge is not None else ""
 
 
 def answered_by(verb: Any) -> str:
@@ -126,7 +127,7 @@ def is_struct(kind: Any) -> bool:
 
 def fields_of(kind: Any, indent: str = "") -> list[str]:
     """A bullet a field, nested types below."""
-    hints, said = typing.get_type_hints(kind), field_docstrings(kind)
+    hints, said = typing.get_type_hints(kind), described(kind)
     lines = []
     for field in msgspec.structs.fields(kind):
         hint = hints[field.name]
@@ -163,17 +164,6 @@ def spelled(hint: Any) -> str:
     hint = getattr(hint, "__supertype__", hint)
     names = {str: "text", float: "number", int: "integer", bool: "true or false"}
     return "object" if is_struct(hint) else names.get(hint, str(hint))
-
-
-def field_docstrings(kind: Any) -> dict[str, str]:
-    """The string below each field."""
-    found = {}
-    (tree,) = ast.parse(inspect.getsource(kind)).body
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
-    for before, after in itertools.pairwise(body):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
-    return found
 
 
 def command_line() -> str:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.compare.summary import Summary
 
@@ -18,27 +19,27 @@ class Perplexities(msgspec.Struct, frozen=True, kw_only=True):
     """Of one peer on its test split, which nothing else has seen; null where there is no such model."""
 
     base: float | None
-    personal: float | None
-    """The last adapter."""
-    best: float | None
-    """The adapter with the best guard loss."""
-    local: float | None
-    """The last adapter of the twin that never merges."""
+    personal: Annotated[float | None, Meta(description="The last adapter.")]
+    best: Annotated[float | None, Meta(description="The adapter with the best guard loss.")]
+    local: Annotated[float | None, Meta(description="The last adapter of the twin that never merges.")]
     local_best: float | None
-    served: float | None
-    """The one of these that `generate` and `export` would give: never behind the twin on the guard split."""
+    served: Annotated[
+        float | None,
+        Meta(
+            description="The one of these that `generate` and `export` would give: never behind the twin on the "
+            "guard split."
+        ),
+    ]
 
 
 class SimulatedPeer(msgspec.Struct, frozen=True, kw_only=True):
     """One peer at the end."""
 
     name: str
-    tokens: int
-    """Of the test split."""
+    tokens: Annotated[int, Meta(description="Of the test split.")]
     perplexity: Perplexities
     merges: int
-    merges_refused: int
-    """By its guard."""
+    merges_refused: Annotated[int, Meta(description="By its guard.")]
 
 
 class Simulated(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +47,7 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     seconds: float
-    bytes: int
-    """All peers' traffic."""
+    bytes: Annotated[int, Meta(description="All peers' traffic.")]
     peers: list[SimulatedPeer]
     plots: list[str]
 
@@ -55,8 +55,7 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True):
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """One value of an ablation."""
 
-    name: str
-    """As rank-4."""
+    name: Annotated[str, Meta(description="As rank-4.")]
     summary: Summary
 
 

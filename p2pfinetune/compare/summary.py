@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.compare.folders import Run, RunResult, SplitLosses, Sweep
 from p2pfinetune.names import PeerId
@@ -48,45 +50,46 @@ class SchemeSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One scheme over its seeds; a standard deviation is that of a sample, null for one seed."""
 
     name: str
-    seeds: list[int]
-    """Those whose run is complete."""
-    perplexity_mean: float
-    """Over seeds, of exp(mean over peers of the test loss)."""
+    seeds: Annotated[list[int], Meta(description="Those whose run is complete.")]
+    perplexity_mean: Annotated[float, Meta(description="Over seeds, of exp(mean over peers of the test loss).")]
     perplexity_std: float | None
-    last_perplexity_mean: float | None
-    """Of the last adapter instead of the one with the best guard loss."""
-    nats_mean: float
-    """Test loss, nats a token."""
+    last_perplexity_mean: Annotated[
+        float | None, Meta(description="Of the last adapter instead of the one with the best guard loss.")
+    ]
+    nats_mean: Annotated[float, Meta(description="Test loss, nats a token.")]
     nats_std: float | None
-    gain_nats_mean: float | None
-    """Test loss of local less that of the scheme; null without a local run to compare with."""
-    gain_nats_std: float | None
-    """Over seeds, each paired with local of the same seed."""
-    gap_closed: float | None
-    """(local - scheme) / (local - theoretical) in perplexity, mean over seeds."""
+    gain_nats_mean: Annotated[
+        float | None,
+        Meta(description="Test loss of local less that of the scheme; null without a local run to compare with."),
+    ]
+    gain_nats_std: Annotated[float | None, Meta(description="Over seeds, each paired with local of the same seed.")]
+    gap_closed: Annotated[
+        float | None, Meta(description="(local - scheme) / (local - theoretical) in perplexity, mean over seeds.")
+    ]
     gap_closed_std: float | None
-    gap_closed_absent: str | None
-    """Why there is no `gap_closed`."""
-    better_than_local: float | None
-    """Share of (peer, seed) whose perplexity is more than 0.5 % below that of local."""
-    worse_than_local: float | None
-    """Likewise above."""
-    worse_than_local_interval: tuple[float, float] | None
-    """Wilson's 95 % interval, as if all (peer, seed) were independent."""
-    pairs: int
-    """How many (peer, seed) those shares are of."""
-    bytes: float
-    """All peers' traffic, mean over seeds."""
-    seconds: float
-    """Of wall time, mean over seeds."""
-    own_category_trust: float | None
-    """Chance that text of a peer drawn by my weights for others is of the category of my own text; over all merges."""
-    own_category_by_chance: float | None
-    """The same for a peer that trusts all others alike."""
-    merges: int
-    """Over all seeds."""
-    merges_refused: int
-    """By the guards."""
+    gap_closed_absent: Annotated[str | None, Meta(description="Why there is no `gap_closed`.")]
+    better_than_local: Annotated[
+        float | None, Meta(description="Share of (peer, seed) whose perplexity is more than 0.5 % below that of local.")
+    ]
+    worse_than_local: Annotated[float | None, Meta(description="Likewise above.")]
+    worse_than_local_interval: Annotated[
+        tuple[float, float] | None, Meta(description="Wilson's 95 % interval, as if all (peer, seed) were independent.")
+    ]
+    pairs: Annotated[int, Meta(description="How many (peer, seed) those shares are of.")]
+    bytes: Annotated[float, Meta(description="All peers' traffic, mean over seeds.")]
+    seconds: Annotated[float, Meta(description="Of wall time, mean over seeds.")]
+    own_category_trust: Annotated[
+        float | None,
+        Meta(
+            description="Chance that text of a peer drawn by my weights for others is of the category of my own "
+            "text; over all merges."
+        ),
+    ]
+    own_category_by_chance: Annotated[
+        float | None, Meta(description="The same for a peer that trusts all others alike.")
+    ]
+    merges: Annotated[int, Meta(description="Over all seeds.")]
+    merges_refused: Annotated[int, Meta(description="By the guards.")]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +99,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     mix: str
     model: str
     seeds: list[int]
-    tokens_per_peer: dict[str, Spread]
-    """By split."""
+    tokens_per_peer: Annotated[dict[str, Spread], Meta(description="By split.")]
     schemes: list[SchemeSummary]
-    missing: list[str]
-    """Runs that are not complete, as seed-K/SCHEME; nothing of them is counted."""
+    missing: Annotated[
+        list[str], Meta(description="Runs that are not complete, as seed-K/SCHEME; nothing of them is counted.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from peerd.status import (
@@ -31,8 +32,9 @@ class TrustPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     round: Round
     weight: float
-    taken: bool = True
-    """Whether the merge of that round was; if not, nothing of it is in my model."""
+    taken: Annotated[
+        bool, Meta(description="Whether the merge of that round was; if not, nothing of it is in my model.")
+    ] = True
 
 
 class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,37 +43,39 @@ class TrustedPeer(msgspec.Struct, frozen=True, kw_only=True):
     peer_id: PeerId
     name: str
     is_me: bool
-    weight: float
-    """In the row of `round`, taken or not."""
-    mean_weight: float
-    """Over the rounds of `history`."""
-    history: list[TrustPoint]
-    """Oldest first, at most the last 100 rounds."""
-    update_round: Round | None
-    """The peer's own round of its latest admitted update."""
+    weight: Annotated[float, Meta(description="In the row of `round`, taken or not.")]
+    mean_weight: Annotated[float, Meta(description="Over the rounds of `history`.")]
+    history: Annotated[list[TrustPoint], Meta(description="Oldest first, at most the last 100 rounds.")]
+    update_round: Annotated[Round | None, Meta(description="The peer's own round of its latest admitted update.")]
     update_age_seconds: float | None
-    refused: dict[str, int]
-    """What I did not take from it, by reason."""
-    copy_of: PeerId | None = None
-    """Whose update its own was a copy of in my last merge; perhaps mine."""
-    taken_weight: float = 0.0
-    """In the last merge that was taken: what my model is made of. That may be of an earlier round; see `merges`."""
+    refused: Annotated[dict[str, int], Meta(description="What I did not take from it, by reason.")]
+    copy_of: Annotated[
+        PeerId | None, Meta(description="Whose update its own was a copy of in my last merge; perhaps mine.")
+    ] = None
+    taken_weight: Annotated[
+        float,
+        Meta(
+            description="In the last merge that was taken: what my model is made of. That may be of an earlier "
+            "round; see `merges`."
+        ),
+    ] = 0.0
 
 
 class TrustNow(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd trust`: my last row, whether it was taken, why, and how it came about."""
 
     scheme: str
-    measured: str
-    """What the scheme measures, in one sentence."""
+    measured: Annotated[str, Meta(description="What the scheme measures, in one sentence.")]
     round: Round | None
-    accepted: bool | None
-    """Whether the guard took the merge; None before the first round ended."""
+    accepted: Annotated[
+        bool | None, Meta(description="Whether the guard took the merge; None before the first round ended.")
+    ]
     reason: str
     guard_own: float | None
     guard_personal: float | None
-    row: list[TrustedPeer]
-    """Everybody of the row of `round`, and of the last merge that was taken."""
+    row: Annotated[
+        list[TrustedPeer], Meta(description="Everybody of the row of `round`, and of the last merge that was taken.")
+    ]
     merges: MergesNow = MergesNow()
 
 
@@ -84,17 +88,20 @@ class RoundsDone(msgspec.Struct, frozen=True, kw_only=True):
 class SentRow(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that went to one peer."""
 
-    round: Round | None
-    """Of the update that was fetched; for all else, the round this device was in. Null: older rounds together."""
-    peer_id: PeerId
-    """Empty: peers that are not kept apart any more."""
+    round: Annotated[
+        Round | None,
+        Meta(
+            description="Of the update that was fetched; for all else, the round this device was in. Null: older "
+            "rounds together."
+        ),
+    ]
+    peer_id: Annotated[PeerId, Meta(description="Empty: peers that are not kept apart any more.")]
     name: str
-    update_bytes: int
-    """Of my update of that round."""
-    passed_on_bytes: int
-    """Of other peers' updates."""
-    announcement_bytes: int
-    """Announcements, mine and others', with what gossip needs to carry them."""
+    update_bytes: Annotated[int, Meta(description="Of my update of that round.")]
+    passed_on_bytes: Annotated[int, Meta(description="Of other peers' updates.")]
+    announcement_bytes: Annotated[
+        int, Meta(description="Announcements, mine and others', with what gossip needs to carry them.")
+    ]
     last_unix: float
 
 
@@ -106,23 +113,24 @@ class SentUpdate(msgspec.Struct, frozen=True, kw_only=True):
     blob: Digest
     size: int
     clip: float
-    noise: float
-    """0: it went out as it was."""
-    epsilon: float | None
-    """Of all updates with noise up to this one."""
+    noise: Annotated[float, Meta(description="0: it went out as it was.")]
+    epsilon: Annotated[float | None, Meta(description="Of all updates with noise up to this one.")]
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd sent`: what left this device. Bytes on their way to a peer that the last minute counted may be missing."""
 
-    since_unix: float
-    """Since when it is counted."""
+    since_unix: Annotated[float, Meta(description="Since when it is counted.")]
     total: SentNow
     privacy: PrivacyNow
-    updates: list[SentUpdate]
-    """Oldest first; of the rounds asked for."""
-    rows: list[SentRow]
-    """By round and peer; of the rounds asked for, and the sum of the rounds too old to be kept apart."""
+    updates: Annotated[list[SentUpdate], Meta(description="Oldest first; of the rounds asked for.")]
+    rows: Annotated[
+        list[SentRow],
+        Meta(
+            description="By round and peer; of the rounds asked for, and the sum of the rounds too old to be "
+            "kept apart."
+        ),
+    ]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,16 +139,27 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     peer_id: PeerId
     name: str
     version: str
-    addresses: list[str]
-    """Multiaddrs that end in the peer id: all that this daemon listens at and announces, loopback included."""
+    addresses: Annotated[
+        list[str],
+        Meta(
+            description="Multiaddrs that end in the peer id: all that this daemon listens at and announces, "
+            "loopback included."
+        ),
+    ]
     network: Digest | None
     group: str
-    invitations: list[str] = []
-    """Whole commands for others, one for each address that another machine may reach; empty where there is none."""
-    invitation_notes: list[str] = []
-    """What FILE and FOLDER in them stand for, from where they work, or why there is none."""
-    joining: str = ""
-    """The options among them that have to be the same."""
+    invitations: Annotated[
+        list[str],
+        Meta(
+            description="Whole commands for others, one for each address that another machine may reach; empty "
+            "where there is none."
+        ),
+    ] = []
+    invitation_notes: Annotated[
+        list[str],
+        Meta(description="What FILE and FOLDER in them stand for, from where they work, or why there is none."),
+    ] = []
+    joining: Annotated[str, Meta(description="The options among them that have to be the same.")] = ""
 
 
 class Continuations(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,10 +169,8 @@ class Continuations(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     own: str
     personal: str
-    served: str
-    """By the model that is served: of `served_by`."""
-    served_by: Served
-    """As in the status."""
+    served: Annotated[str, Meta(description="By the model that is served: of `served_by`.")]
+    served_by: Annotated[Served, Meta(description="As in the status.")]
 
 
 class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,8 +182,7 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
     own: float
     personal: float
     local: float | None
-    served: float
-    """Of the model that `peerd generate` and `peerd export` give."""
+    served: Annotated[float, Meta(description="Of the model that `peerd generate` and `peerd export` give.")]
     documents: int
     tokens: int
 
@@ -176,8 +192,7 @@ class ExportedFolder(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     files: list[str]
-    which: Which
-    """The model whose adapter it is."""
+    which: Annotated[Which, Meta(description="The model whose adapter it is.")]
 
 
 class Unbanned(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,49 +225,42 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     home: str
     socket: str
-    invitations: list[str] = []
-    """As of `peerd id`."""
-    log: str | None
-    """Where a detached daemon writes; None in the foreground."""
+    invitations: Annotated[list[str], Meta(description="As of `peerd id`.")] = []
+    log: Annotated[str | None, Meta(description="Where a detached daemon writes; None in the foreground.")]
 
 
 class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one file, or of a folder that was left out whole."""
 
     path: str
-    reason: str
-    """Why nothing of it is used; empty where something is."""
-    documents: int
-    """That no earlier file gave."""
-    characters: int
-    """Of these documents."""
-    repeated: int
-    """Documents equal to an earlier one."""
-    bad_rows: int
-    """Rows of a .jsonl file that are no JSON or have no text."""
-    encoding: str
-    """Empty where it was not opened."""
-    guesses: list[str]
-    """Encodings that it may be in, the best first, where it was guessed."""
-    replaced: int
-    """Characters that stand for bytes which mean nothing in that encoding."""
-    left_out: dict[str, int]
-    """Characters that are no text of a person's, by reason."""
-    near_copies: int
-    """Documents that are near copies of others, here or in another file."""
-    splits: dict[str, int]
-    """Documents by the split that they were dealt to: train, trust, guard, test; `no split` for near copies of
-    documents in several; `new` for those that no daemon of this home has read yet."""
+    reason: Annotated[str, Meta(description="Why nothing of it is used; empty where something is.")]
+    documents: Annotated[int, Meta(description="That no earlier file gave.")]
+    characters: Annotated[int, Meta(description="Of these documents.")]
+    repeated: Annotated[int, Meta(description="Documents equal to an earlier one.")]
+    bad_rows: Annotated[int, Meta(description="Rows of a .jsonl file that are no JSON or have no text.")]
+    encoding: Annotated[str, Meta(description="Empty where it was not opened.")]
+    guesses: Annotated[
+        list[str], Meta(description="Encodings that it may be in, the best first, where it was guessed.")
+    ]
+    replaced: Annotated[int, Meta(description="Characters that stand for bytes which mean nothing in that encoding.")]
+    left_out: Annotated[dict[str, int], Meta(description="Characters that are no text of a person's, by reason.")]
+    near_copies: Annotated[int, Meta(description="Documents that are near copies of others, here or in another file.")]
+    splits: Annotated[
+        dict[str, int],
+        Meta(
+            description="Documents by the split that they were dealt to: train, trust, guard, test; `no split` "
+            "for near copies of documents in several; `new` for those that no daemon of this home "
+            "has read yet."
+        ),
+    ]
 
 
 class TextRead(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd read`."""
 
     data: list[str]
-    text: TextNow
-    """All files together."""
-    files: list[FileFate]
-    """In the order in which they were found."""
+    text: Annotated[TextNow, Meta(description="All files together.")]
+    files: Annotated[list[FileFate], Meta(description="In the order in which they were found.")]
 
 
 class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,8 +273,7 @@ class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd metrics`."""
 
-    text: str
-    """In the Prometheus text format, version 0.0.4."""
+    text: Annotated[str, Meta(description="In the Prometheus text format, version 0.0.4.")]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,9 +286,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a command failed and what to do next."""
 
-    code: str
-    """usage | not-running | already-running | not-healthy | busy | store | transport | worker | unforeseen | failed;
-    over HTTP also not-found | method | forbidden"""
+    code: Annotated[
+        str,
+        Meta(
+            description="usage | not-running | already-running | not-healthy | busy | store | transport | worker "
+            "| unforeseen | failed; over HTTP also not-found | method | forbidden"
+        ),
+    ]
     message: str
     hint: str = ""
 

@@ -6,9 +6,10 @@ come from strangers; whoever draws treats them as plain text.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Unit = Literal["", "text", "id", "number", "loss", "perplexity", "percent", "bytes", "seconds", "milliseconds", "rate"]
 """How a number is written; `percent` is a share between 0 and 1, `rate` is a count per second."""
@@ -51,10 +52,8 @@ class BarChart(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field=
     bars: list[Bar]
     full: float
     unit: Unit
-    empty: str
-    """Said where there are no bars."""
-    sentences: list[str] = []
-    """Above the bars, and where there are none."""
+    empty: Annotated[str, Meta(description="Said where there are no bars.")]
+    sentences: Annotated[list[str], Meta(description="Above the bars, and where there are none.")] = []
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +82,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, tag="series", tag_field=
     empty: str
     stacked: bool = False
     marks: list[Mark] = []
-    sentences: list[str] = []
-    """Above the lines."""
+    sentences: Annotated[list[str], Meta(description="Above the lines.")] = []
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):

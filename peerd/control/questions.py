@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.names import Which
 from peerd.errors import UsageError
@@ -35,7 +36,7 @@ class Nothing(msgspec.Struct, frozen=True):
 class LastRounds(msgspec.Struct, frozen=True, kw_only=True):
     """Of how many rounds, the last ones."""
 
-    last: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS, description=f"a number from 1 to {MAX_ROUNDS}")] = 1000
+    last: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS, title=f"a number from 1 to {MAX_ROUNDS}")] = 1000
 
 
 class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,18 +44,17 @@ class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)] = 0.8
-    """0 takes the likeliest token always."""
+    temperature: Annotated[float, Meta(ge=0, le=MAX_TEMPERATURE, description="0 takes the likeliest token always.")] = (
+        0.8
+    )
     seed: Annotated[int, msgspec.Meta(ge=MIN_SEED, le=MAX_SEED)] = 0
 
 
 class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to, and which."""
 
-    folder: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
-    """Absolute."""
-    which: Which = "served"
-    """A twin's is refused if none trains."""
+    folder: Annotated[str, Meta(min_length=1, max_length=MAX_PATH, description="Absolute.")]
+    which: Annotated[Which, Meta(description="A twin's is refused if none trains.")] = "served"
 
 
 class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,4 +140,4 @@ def _number(text: str) -> int | str:
 def _meant(kind: type[Any], name: str) -> str:
     """What a field's own type says that it has to be; empty where it says nothing."""
     hint = get_type_hints(kind, include_extras=True).get(name)
-    return next((found.description or "" for found in getattr(hint, "__metadata__", ())), "")
+    return next((found.title or "" for found in getattr(hint, "__metadata__", ())), "")

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.names import PeerId, Served
 from p2pfinetune.scoring.difference import Difference
@@ -26,21 +28,20 @@ class DemoPerplexity(msgspec.Struct, frozen=True, kw_only=True):
     """On text that nothing else has seen."""
 
     base: float
-    local: float
-    """Trained alone: to the end, or stopped at its best, whichever is better on this very text."""
-    served: float
-    """What `generate` and `export` give; see `DemoPeer.served`."""
+    local: Annotated[
+        float,
+        Meta(description="Trained alone: to the end, or stopped at its best, whichever is better on this very text."),
+    ]
+    served: Annotated[float, Meta(description="What `generate` and `export` give; see `DemoPeer.served`.")]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Of perplexity, served against alone: -0.08 is 8 % lower. `low` to `high` is the 95 % interval."""
 
     mean: float
-    low: float | None
-    """Null if too few texts were measured on to say anything."""
+    low: Annotated[float | None, Meta(description="Null if too few texts were measured on to say anything.")]
     high: float | None
-    is_seen: bool
-    """The interval leaves out zero."""
+    is_seen: Annotated[bool, Meta(description="The interval leaves out zero.")]
 
     @property
     def is_none(self) -> bool:
@@ -60,19 +61,26 @@ class DemoPeer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     peer_id: PeerId
     domain: str
-    test_tokens: int
-    """What its perplexities and its change are measured on."""
-    test_texts: int
-    """How many sources those tokens are of: what the interval counts."""
-    served: Served
-    """Which of its models that is: a peer whose twin did better on its guard split is served the best that it has."""
+    test_tokens: Annotated[int, Meta(description="What its perplexities and its change are measured on.")]
+    test_texts: Annotated[int, Meta(description="How many sources those tokens are of: what the interval counts.")]
+    served: Annotated[
+        Served,
+        Meta(
+            description="Which of its models that is: a peer whose twin did better on its guard split is served "
+            "the best that it has."
+        ),
+    ]
     perplexity: DemoPerplexity
     against_alone: Change
-    trust: dict[PeerId, float]
-    """The row of the last merge that its guard let pass, own id included; all its own where there was none."""
+    trust: Annotated[
+        dict[PeerId, float],
+        Meta(
+            description="The row of the last merge that its guard let pass, own id included; all its own where "
+            "there was none."
+        ),
+    ]
     rounds: int
-    accepted: int
-    """Merges that its guard let pass."""
+    accepted: Annotated[int, Meta(description="Merges that its guard let pass.")]
     bytes_in: int
     bytes_out: int
     refused: dict[str, int]
@@ -86,12 +94,17 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     report: str
     seed: int
     trust_scheme: str
-    same_kind_share: float | None
-    """Of the weight that peers give to others, the part that goes to peers with the same kind of text."""
-    against_alone: Change
-    """Mean over peers, in nats a token, each peer counting alike."""
-    worst_tenth: float
-    """Mean change of the tenth of the peers that came off worst, of at least one."""
+    same_kind_share: Annotated[
+        float | None,
+        Meta(
+            description="Of the weight that peers give to others, the part that goes to peers with the same kind "
+            "of text."
+        ),
+    ]
+    against_alone: Annotated[Change, Meta(description="Mean over peers, in nats a token, each peer counting alike.")]
+    worst_tenth: Annotated[
+        float, Meta(description="Mean change of the tenth of the peers that came off worst, of at least one.")
+    ]
 
 
 def same_kind_share(peers: Sequence[DemoPeer]) -> float | None:
