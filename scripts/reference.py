@@ -239,6 +239,19 @@ def first_sentence(words: str) -> str:
     return re.split(r"(?<=[.])\s", " ".join(words.split()))[0].replace("|", "\\|")
 
 
+def trust_schemes() -> str:
+    """Each in its first sentence."""
+    from p2pfinetune.trust import SCHEMES
+    from peerd.config import Config
+
+    usual = Config().trust
+    rows = [
+        f"| `{name}`{' (default)' if name == usual else ''} | {first_sentence(SCHEMES.help(name))} |"
+        for name in SCHEMES.names()
+    ]
+    return "\n".join(["| scheme | what it does |", "|---|---|", *rows, ""])
+
+
 def exit_codes() -> str:
     """What a command ends with, as the errors say of themselves."""
     from peerd import errors
@@ -280,6 +293,7 @@ PARTS = {
     "json-documents": json_documents,
     "command-line": command_line,
     "plug-ins": plug_ins,
+    "trust-schemes": trust_schemes,
     "exit-codes": exit_codes,
     "rooms": rooms,
     "floors": floors,
