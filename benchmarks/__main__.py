@@ -12,6 +12,7 @@ python -m benchmarks.validation_row                   what scoring the candidate
 python -m benchmarks.row_sampling --data DIR          how much text a validation row needs for the same final perplexity
 python -m benchmarks.attacks --data DIR               what attackers do to honest peers, by scheme and defence
 python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
+python -m benchmarks.sharing --out RUNS               what keeping A or B to oneself, and weak devices, cost and save
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m scripts.nano.report --data DIR          bits per byte of the embedded model
 """

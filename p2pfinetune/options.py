@@ -50,6 +50,13 @@ class AdapterOptions(Section):
     targets: Annotated[
         tuple[str, ...], Meta(description="Module names to adapt; empty: our table for the model family.")
     ] = ()
+    sharing: Annotated[
+        Sharing,
+        Meta(
+            description="Which factors leave this device: both, a (B stays private, as in FedSA-LoRA), or b (A stays "
+            "at the start, as in FFA-LoRA); part of the network's identity."
+        ),
+    ] = "both"
 
 
 class DetailOptions(Section):
@@ -58,13 +65,19 @@ class DetailOptions(Section):
     dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="Of the adapter's inputs, while it trains. No peer needs to know it.")
     ] = 0.0
-    sharing: Annotated[
-        Sharing,
+
+
+class HeldOptions(Section):
+    """What a device holds of that adapter; no peer needs to know it."""
+
+    own_rank: Annotated[
+        int,
         Meta(
-            description="Which factors peers share; the others stay private: both, a (FedSA) or b (FFA: A stays at the "
-            "start)."
+            ge=0,
+            le=MAX_RANK,
+            description="What this device holds and trains of the rank, if it is a weak one. 0: all of it.",
         ),
-    ] = "both"
+    ] = 0
 
 
 class StepOptions(Section):
@@ -171,13 +184,28 @@ class StudyOptions(Section):
     ] = 0.0
 
 
-class AdapterSpec(AdapterOptions, DetailOptions):
-    """What kind of adapter, as the library takes it. All but `dropout` is part of the network."""
+class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
+    """What kind of adapter, as the library takes it. All but `dropout` and `own_rank` is part of the network."""
 
     init_seed: Annotated[Seed, Meta(description="Of the start that all peers have in common.")] = 0
 
     def __post_init__(self) -> None:
         check(self)
+        if self.own_rank > self.rank:
+            raise OptionError(
+                f"the own rank {self.own_rank} is above the network's, {self.rank}",
+                "what a device holds is at most what its network speaks of",
+            )
+
+    @property
+    def held_rank(self) -> int:
+        """Of the adapter in this device's memory."""
+        return self.own_rank or self.rank
+
+    @property
+    def scale(self) -> float:
+        """What the product of the factors is multiplied with, on every device of the network."""
+        return self.alpha / self.rank
 
     def shares(self, name: str) -> bool:
         """Whether that factor leaves the device, and takes part in merges."""

@@ -67,7 +67,7 @@ def kind_of(adapted: AdaptedModel) -> Hashable:
     """Equal for adapted models that share a base's tensors, run alike and add the same kind of adapter."""
     live = {id(parameter) for parameter in adapted.parameters.values()}
     frozen = tuple(id(p) for p in adapted.model.parameters() if id(p) not in live)
-    scale, dropout = adapted.spec.alpha / adapted.spec.rank, adapted.spec.dropout
+    scale, dropout = adapted.spec.scale, adapted.spec.dropout
     return frozen, tuple(adapted.schema.items()), tuple(adapted.trained), scale, dropout, adapted.precision
 
 
@@ -128,7 +128,7 @@ def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLi
     layers = {}
     for path in adapted.targets:
         peft_layer: Any = model.get_submodule(path)
-        layer = StackedLinear(peft_layer.get_base_layer(), adapted.spec.alpha / adapted.spec.rank, tape)
+        layer = StackedLinear(peft_layer.get_base_layer(), adapted.spec.scale, tape)
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, layer)
         layers[path] = layer

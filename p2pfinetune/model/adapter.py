@@ -14,7 +14,16 @@ ever change:
 `b` freezes A. With an A of its own at every peer, one peer's B would be read in another's coordinates, and what
 measured it (FedSB) found it worse than either. A frozen factor has no gradient and no moments.
 
-Shapes: A is (rank, in), B is (out, rank); the layer adds (alpha / rank) x A^T B^T to what it gave before.
+A device may hold fewer components of each target than its network speaks of (`AdapterSpec.own_rank`), after HetLoRA
+(Cho et al. 2024, arXiv 2401.06432). Updates stay of the network's rank R, so that nobody else has to know:
+
+    padding   A gets the last R - r rows of the seeded start, B columns of zeros: the product BA is the same, and the
+              update, being relative to that start, is zero there. HetLoRA pads A with zeros, which would read as a
+              change from the start to nothing.
+    cutting   of what a neighbour sent, the first r rows of A and columns of B are kept. What else it held is not heard.
+    scale     alpha / R for all.
+
+Shapes: A is (rank, in), B is (out, rank); the layer adds (alpha / R) x A^T B^T to what it gave before.
 """
 
 from __future__ import annotations
@@ -44,8 +53,8 @@ if TYPE_CHECKING:
     from p2pfinetune.model.base import Base
 
 __all__ = [
-    "AdaptedModel", "Adapter", "FactorSet", "attach", "disabled", "factors_of", "first_network_digest",
-    "initial_adapter", "network_digest", "read", "resolve_targets", "tree_of", "write",
+    "AdaptedModel", "Adapter", "FactorSet", "attach", "cut", "disabled", "factors_of", "first_network_digest",
+    "initial_adapter", "network_digest", "padded", "read", "resolve_targets", "tree_of", "write",
 ]  # fmt: skip
 
 PEFT_NAME = "default"  # of the one adapter that a model carries
@@ -132,7 +141,10 @@ class AdaptedModel:
     model: PreTrainedModel
     spec: AdapterSpec
     targets: tuple[str, ...]
+    start: Adapter
+    """The network's seeded start, of the rank of its updates."""
     initial: Adapter
+    """The same of the rank that this device holds."""
     parameters: Mapping[str, nn.Parameter]
     """The live factors under the names of `Adapter`."""
     is_transposed: bool
@@ -148,7 +160,11 @@ class AdaptedModel:
     @property
     def shared_schema(self) -> Mapping[str, tuple[int, ...]]:
         """What an update of this network must hold, no more and no less."""
-        return {name: shape for name, shape in self.initial.schema.items() if self.spec.shares(name)}
+        return {name: shape for name, shape in self.start.schema.items() if self.spec.shares(name)}
+
+    def of_network_rank(self, adapter: Adapter) -> Adapter:
+        """The same adapter for whoever knows the network's rank and alpha alone."""
+        return padded(adapter, self.start)
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
@@ -157,7 +173,7 @@ class AdaptedModel:
 
 
 def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) -> Adapter:
-    """The seeded start, equal on every machine. `shapes` gives (in, out) of each target.
+    """The network's seeded start, equal on every machine. `shapes` gives (in, out) of each target.
 
     A is uniform in ±1/sqrt(in), which is kaiming_uniform with a = sqrt(5), the choice of LoRA and peft. Only exact
     operations and one rounding follow the generator, so that no compiler or processor changes a bit.
@@ -171,6 +187,25 @@ def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) ->
         tensors[name] = (2.0 * unit - 1.0) * bound
         tensors[f"{name.removesuffix('.lora_A')}.lora_B"] = torch.zeros((out_features, spec.rank))
     return Adapter(tensors)
+
+
+def cut(adapter: Adapter, rank: int) -> Adapter:
+    """Its first components; the sum of all is the product BA, so what the others held is lost."""
+    return Adapter(
+        {n: (t[:rank] if n.endswith(".lora_A") else t[:, :rank]).contiguous() for n, t in adapter.tensors.items()}
+    )
+
+
+def padded(adapter: Adapter, start: Adapter) -> Adapter:
+    """With the rank of the start, whose other components it has never left: the product BA is the same."""
+    return Adapter({name: _grown(tensor, start.tensors[name]) for name, tensor in adapter.tensors.items()})
+
+
+def _grown(tensor: Tensor, start: Tensor) -> Tensor:
+    """The tensor in the upper left corner of the start."""
+    grown = start.clone()
+    grown[: tensor.shape[0], : tensor.shape[1]] = tensor
+    return grown
 
 
 def resolve_targets(model: PreTrainedModel, spec: AdapterSpec) -> tuple[str, ...]:
@@ -188,12 +223,16 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     parameters, shapes = {}, {}
     for path in targets:
         layer: Any = model.get_submodule(path)
+        layer.scaling[PEFT_NAME] = spec.scale
         a, b = layer.lora_A[PEFT_NAME].weight, layer.lora_B[PEFT_NAME].weight
         parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"] = a, b
         shapes[path] = (a.shape[1], b.shape[0])
-    initial = initial_adapter(shapes, spec)
+    start = initial_adapter(shapes, spec)
+    initial = start if spec.held_rank == spec.rank else cut(start, spec.held_rank)
     live = MappingProxyType(dict(sorted(parameters.items())))
-    adapted = AdaptedModel(model, spec, targets, initial, live, is_transposed=transposed, precision=base.precision)
+    adapted = AdaptedModel(
+        model, spec, targets, start, initial, live, is_transposed=transposed, precision=base.precision
+    )
     write(adapted, initial)
     for name, parameter in live.items():
         parameter.requires_grad_(spec.trains(name))
@@ -215,8 +254,8 @@ def _inject(model: PreTrainedModel, spec: AdapterSpec, targets: Sequence[str], *
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
+        r=spec.held_rank,
+        lora_alpha=spec.alpha,  # the scale that peft makes of it is replaced
         lora_dropout=spec.dropout,
         target_modules=list(targets),
         fan_in_fan_out=is_transposed,

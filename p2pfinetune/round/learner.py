@@ -86,7 +86,7 @@ class Learner:
         self._stack = stack or AdapterStack(self._adapted)
         initial = self._adapted.initial
         self._group = group
-        self.network = network_digest(base, options.spec, self._adapted.targets, initial, group)
+        self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
         self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
@@ -238,7 +238,7 @@ class Learner:
         adapted = self._adapted
         return export_folder(
             folder,
-            self.adapter(which),
+            adapted.of_network_rank(self.adapter(which)),
             adapted.spec,
             public_name(self._base),
             adapted.targets,
@@ -329,7 +329,7 @@ class Learner:
     def _formerly(self) -> Digest:
         """What this network was called by the first version."""
         adapted = self._adapted
-        return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.initial, self._group)
+        return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.start, self._group)
 
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:

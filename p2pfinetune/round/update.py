@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from p2pfinetune.codec import CODECS, Codec, Schema
 from p2pfinetune.model.adapter import Adapter, FactorSet
@@ -34,7 +35,7 @@ class LoraUpdate:
     def adapter(self, initial: Adapter, mine: Adapter | None = None) -> Adapter:
         """The peer's adapter as I can run it: what it does not share is mine, or else the start's."""
         kept, delta = (mine or initial).tensors, self.delta.tensors
-        return Adapter({n: t + delta[n] if n in delta else kept[n] for n, t in initial.tensors.items()})
+        return Adapter({n: t + _fitting(delta[n], t) if n in delta else kept[n] for n, t in initial.tensors.items()})
 
 
 Hide = Callable[[FactorSet], FactorSet]
@@ -43,7 +44,7 @@ ALL_SHARED = AdapterSpec()
 
 
 def moved(adapter: Adapter, initial: Adapter, spec: AdapterSpec = ALL_SHARED) -> FactorSet:
-    """How far the factors that are shared have come from the seeded start: all that any other peer is told of them."""
+    """How far the factors that are shared have come from the seeded start: all that any other peer is told of."""
     start = initial.tensors
     return FactorSet({name: t - start[name] for name, t in adapter.tensors.items() if spec.shares(name)})
 
@@ -52,8 +53,26 @@ def encode_update(
     own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED
 ) -> bytes:
     """The bytes that others fetch; the same adapter always gives the same bytes, unless `hide` draws noise."""
+    return codec.encode(told(own, initial, hide, spec).tensors)
+
+
+def told(own: Adapter, initial: Adapter, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED) -> FactorSet:
+    """What others hear: hidden by `hide`, then zeros for components that the network has and this device has not."""
     delta = moved(own, initial, spec)
-    return codec.encode((delta if hide is None else hide(delta)).tensors)
+    delta = delta if hide is None else hide(delta)
+    return (
+        FactorSet({name: _of_rank(spec.rank, name, t) for name, t in delta.tensors.items()}) if spec.own_rank else delta
+    )
+
+
+def _of_rank(rank: int, name: str, tensor: Tensor) -> Tensor:
+    rows, columns = tensor.shape
+    return pad(tensor, (0, 0, 0, rank - rows) if name.endswith(".lora_A") else (0, rank - columns))
+
+
+def _fitting(told: Tensor, mine: Tensor) -> Tensor:
+    """The components that this device has too: the upper left corner."""
+    return told[: mine.shape[0], : mine.shape[1]]
 
 
 def with_own_private(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:

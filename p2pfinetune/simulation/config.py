@@ -79,11 +79,16 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class AdapterChoice(AdapterOptions, DetailOptions):
     """The adapter."""
 
+    own_ranks: Annotated[
+        tuple[Positive, ...], Meta(description="What peers hold of the rank, dealt to them in turn; empty: all of it.")
+    ] = ()
     shared_start: Annotated[bool, Meta(description="False: every peer draws its own A, as the paper's code does.")] = (
         True
     )
 
     def __post_init__(self) -> None:
+        if any(own > self.rank for own in self.own_ranks):
+            raise OptionError(f"an own rank is above the network's, {self.rank}", "raise the rank")
         if self.sharing == "b" and not self.shared_start:
             raise OptionError("with sharing b, A stays where it starts: it has to be one start for all", "share it")
 
@@ -159,15 +164,16 @@ class SimulationConfig(ModelOptions, CollaborationOptions, UpdateOptions, StudyO
         """Whether peers merge in their round of that number."""
         return self.warmup_rounds < number <= self.last_merging_round
 
-    def spec(self) -> AdapterSpec:
-        """The adapter of every peer."""
-        return sections.of(AdapterSpec, self.adapter)
+    def spec(self, place: int = 0) -> AdapterSpec:
+        """The adapter of the peer at that place of the population."""
+        dealt = self.adapter.own_ranks
+        return sections.of(AdapterSpec, self.adapter, own_rank=dealt[place % len(dealt)] if dealt else 0)
 
-    def learner_options(self, peer: PeerId) -> LearnerOptions:
-        """Options of one peer, which differ in the seed of its training alone."""
+    def learner_options(self, peer: PeerId, place: int = 0) -> LearnerOptions:
+        """Options of one peer, which differ in the seed of its training and in its own rank."""
         seed = derived_seed("training", self.seed, peer)
         training = sections.of(TrainingOptions, self.training, total_steps=self.rounds * self.steps, seed=seed)
-        return sections.of(LearnerOptions, self, spec=self.spec(), training=training)
+        return sections.of(LearnerOptions, self, spec=self.spec(place), training=training)
 
     def text_digest(self) -> str:
         """Equal for configs whose populations are equal."""

@@ -22,13 +22,14 @@ from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.model.adapter import Adapter, FactorSet, attach, factors_of, initial_adapter
+from p2pfinetune.model.adapter import FactorSet, attach, cut, factors_of, initial_adapter
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal, Which
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.privacy import privatised
 from p2pfinetune.round.result import TrainReport
-from p2pfinetune.round.update import LoraUpdate, moved
+from p2pfinetune.round.update import LoraUpdate, told
 from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
@@ -36,7 +37,7 @@ from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
 from p2pfinetune.simulation.timetable import Visit
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.schedule import NOMINAL_STEPS
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainer import LocalTrainer, StepReport
 
 NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 
@@ -62,25 +63,29 @@ class Shard:
 
     def __init__(self, config: SimulationConfig, population: Population, peers: Sequence[PeerId], base: Base) -> None:
         self._config, self._population = config, population
-        spec = config.spec()
-        self._adapted = attach(base, spec)
-        self._stack = AdapterStack(self._adapted)
-        shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in self._adapted.initial.pairs()}
+        self._stacks: dict[AdapterSpec, AdapterStack] = {}
+        """Live models, one for each rank that peers hold."""
+        self._stack_of: dict[PeerId, AdapterStack] = {}
         self._learners: dict[PeerId, Learner] = {}
         for peer in peers:
-            start = None
+            place, start = population.peers.index(peer), None
+            spec = config.spec(place)
+            if spec not in self._stacks:
+                self._stacks[spec] = AdapterStack(attach(base, spec))
+            stack = self._stack_of[peer] = self._stacks[spec]
             if not config.adapter.shared_start:
+                shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in stack.adapted.start.pairs()}
                 own_seed = derived_seed("start", config.seed, peer) % 2**31
-                start = initial_adapter(shapes, msgspec.structs.replace(spec, init_seed=own_seed))
+                start = cut(initial_adapter(shapes, msgspec.structs.replace(spec, init_seed=own_seed)), spec.held_rank)
             self._learners[peer] = Learner(
                 base,
                 population.texts[peer],
-                config.learner_options(peer),
+                config.learner_options(peer, place),
                 me=peer,
                 group="simulation",
                 reference=population.reference if config.public_reference else None,
-                adapted=self._adapted,
-                stack=self._stack,
+                adapted=stack.adapted,
+                stack=stack,
                 start=start,
             )
         self._reports: dict[PeerId, TrainReport] = {}
@@ -95,9 +100,12 @@ class Shard:
         learners = [self._learners[peer] for peer in peers]
         own: list[LocalTrainer] = [learner.trainers[0] for learner in learners]
         twins = [twin for learner in learners for twin in learner.trainers[1:]]
-        reports = train_together([*own, *twins], self._config.steps, stack=self._stack)
-        for learner, mine in zip(learners, reports, strict=False):  # the twins' come behind
-            self._reports[learner.me] = learner.trained(mine)
+        reports: dict[LocalTrainer, list[StepReport]] = {}
+        for stack in self._stacks.values():
+            here = [trainer for trainer in (*own, *twins) if trainer.adapted is stack.adapted]
+            reports |= zip(here, train_together(here, self._config.steps, stack=stack), strict=True)
+        for learner, trainer in zip(learners, own, strict=True):
+            self._reports[learner.me] = learner.trained(reports[trainer])
 
     def publish(self, peer: PeerId) -> bytes:
         """What its neighbours fetch."""
@@ -105,14 +113,14 @@ class Shard:
 
     def delta(self, peer: PeerId) -> Tensor:
         """How far it has come from the seeded start, as it publishes that, as one vector."""
-        return self._hidden(peer, self._moved(self._learners[peer].own())).vector()
+        adapted = self._stack_of[peer].adapted
+        own = self._learners[peer].own()
+        return told(own, adapted.initial, lambda delta: self._hidden(peer, delta), adapted.spec).vector()
 
-    def _moved(self, adapter: Adapter) -> FactorSet:
-        return moved(adapter, self._adapted.initial, self._adapted.spec)
-
-    def _told(self, delta_p: Tensor) -> FactorSet:
-        """The other way round: of what is shared, some numbers as an update."""
-        return factors_of(delta_p, self._adapted.shared_schema)
+    def _update(self, delta_p: Tensor) -> FactorSet:
+        """The other way round."""
+        adapted = next(iter(self._stacks.values())).adapted  # all have the schema of the network's updates
+        return factors_of(delta_p, adapted.shared_schema)
 
     def _hidden(self, peer: PeerId, delta: FactorSet) -> FactorSet:
         """Noise by the seed, since a simulation can be repeated: it hides nothing, and shows what hiding costs."""
@@ -127,16 +135,19 @@ class Shard:
         trainers = []
         for peer, delta_p in deltas.items():
             options = msgspec.structs.replace(self._learners[peer].trainers[0].options, total_steps=0)
-            trainers.append(LocalTrainer(self._adapted, self._population.texts[peer].train, options))
+            adapted = self._stack_of[peer].adapted
+            trainers.append(LocalTrainer(adapted, self._population.texts[peer].train, options))
             trainers[-1].steps = NOMINAL_STEPS + published * steps  # behind the warm-up
-            trainers[-1].set_adapter(LoraUpdate(self._told(delta_p)).adapter(self._adapted.initial))
-        train_together(trainers, steps, stack=self._stack)
-        return {peer: self._moved(trainer.adapter).vector() for peer, trainer in zip(deltas, trainers, strict=True)}
+            trainers[-1].set_adapter(LoraUpdate(self._update(delta_p)).adapter(adapted.initial))
+        train_together(trainers, steps, stack=next(iter(self._stacks.values())))
+        return {
+            peer: told(trainer.adapter, trainer.adapted.initial, None, trainer.adapted.spec).vector()
+            for peer, trainer in zip(deltas, trainers, strict=True)
+        }
 
     def encode(self, delta_p: Tensor) -> bytes:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
-        told = self._told(delta_p.nan_to_num())
-        blob = CODECS.make(self._config.codec).encode(told.tensors)
+        blob = CODECS.make(self._config.codec).encode(self._update(delta_p.nan_to_num()).tensors)
         return blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER
 
     def merge(self, visit: Visit, blobs: Mapping[PeerId, bytes]) -> dict[str, Any]:
@@ -187,7 +198,8 @@ class Shard:
             return {}
         text = self._population.texts[learner.me].test
         context = self._config.training.context
-        vocabulary = int(self._adapted.model.config.get_text_config().vocab_size)
+        stack = self._stack_of[learner.me]
+        vocabulary = int(stack.adapted.model.config.get_text_config().vocab_size)
         measures = [
             measure_of(split, context=context, vocabulary=vocabulary)
             for split in probes(text, self._population.backdoor)
@@ -195,8 +207,7 @@ class Shard:
         asked = PROBED
         adapters = [learner.adapter(which) for which in asked]
         whole, triggered = (
-            evaluate_together(self._adapted, adapters, measure, self._stack.device, stack=self._stack)
-            for measure in measures
+            evaluate_together(stack.adapted, adapters, measure, stack.device, stack=stack) for measure in measures
         )
         return {which: target_loss(a, b) for which, a, b in zip(asked, whole, triggered, strict=True)}
 
