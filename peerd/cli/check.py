@@ -109,6 +109,24 @@ def _plugins(config: Config) -> None:
         )
 
 
+def _sharing(config: Config) -> None:
+    if config.sharing not in RULES.find(config.merge).sharings:
+        fit = ", ".join(name for name in RULES.names() if config.sharing in RULES.find(name).sharings)
+        raise UsageError(
+            f"--merge {config.merge} needs both factors of an adapter, and with --sharing {config.sharing} one of them "
+            "is not shared",
+            f"choose one of: {fit}",
+        )
+
+
+def _own_rank(config: Config) -> None:
+    if config.own_rank > config.rank:
+        raise UsageError(
+            f"--own-rank: {config.own_rank} is above the network's rank, {config.rank}",
+            f"give at most {config.rank}, or 0 for all of it",
+        )
+
+
 def _addresses(config: Config) -> None:
     for option, texts in (("--bootstrap", config.bootstrap), ("--peer", config.peer), ("--listen", config.listen)):
         for text in texts:
@@ -220,6 +238,8 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _data,
     _names,
     _plugins,
+    _sharing,
+    _own_rank,
     _addresses,
     _announce,
     _group_key,

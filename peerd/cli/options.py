@@ -49,6 +49,7 @@ METAVARS = {
     "listen": "MULTIADDR",
     "announce": "MULTIADDR",
     "twin": "auto|on|off",
+    "sharing": "both|a|b",
 }
 REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml

@@ -22,7 +22,7 @@ MAX_DETAIL: Final = 300  # characters; strangers choose some of them
 _WHAT_TO_DO: Final[Mapping[FailureReason, str]] = {
     "other-key": "Give both the same --group-key FILE, or neither",
     "other-network": "Compare the two: peerd id shows the group and the network, which --group, --model, --rank, "
-    "--alpha and --targets decide",
+    "--alpha, --sharing and --targets decide",
     "no-such-name": "Spell it as in: getent hosts NAME; or give the IP address",
     "no-route": "Look at this machine's own network: ip address; ip route",
     "connection-refused": "Check that it runs there, and the port: without --listen it is another one at every start",

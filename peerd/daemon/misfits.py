@@ -33,7 +33,7 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
     "adapter": (
         "has the same model and adapts it otherwise",
         (
-            "Both need the same --rank, --alpha and --targets, and whoever changes begins in a new home: "
+            "Both need the same --rank, --alpha, --sharing and --targets, and whoever changes begins in a new home: "
             "peerd start --home ANOTHER-FOLDER --data FOLDER --rank N; peerd id prints the whole line for others"
         ),
     ),

@@ -30,6 +30,8 @@ def joining(config: Config) -> str:
         words += ["--group-key", "FILE"]
     for option, value, default in (("--rank", config.rank, usual.rank), ("--alpha", config.alpha, usual.alpha)):
         words += [option, str(value)] if value != default else []
+    if config.sharing != usual.sharing:
+        words += ["--sharing", config.sharing]
     for target in config.targets:
         words += ["--targets", shlex.quote(printable(target))]
     return " ".join(words)

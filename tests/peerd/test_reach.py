@@ -13,14 +13,21 @@ NODE = parse_address(f"/dns4/meet.example.org/tcp/4001/p2p/{ADA}")
 
 def test_an_invitation_names_everything_that_has_to_be_the_same_and_no_path_of_this_machine():
     config = Config(
-        group="my writers", group_key="/far/ada/group.key", model="/far/ada/gpt", rank=4, alpha=8, targets=("q", "v")
+        group="my writers",
+        group_key="/far/ada/group.key",
+        model="/far/ada/gpt",
+        rank=4,
+        alpha=8,
+        targets=("q", "v"),
+        sharing="a",
+        own_rank=2,
     )
 
     (line,) = invitations(config, [PRIVATE])
 
     assert line == (
         "peerd start --data THEIR-FOLDER --model FOLDER --group 'my writers' --group-key FILE --rank 4 --alpha 8 "
-        f"--targets q --targets v --peer {PRIVATE}"
+        f"--sharing a --targets q --targets v --peer {PRIVATE}"
     )
     key, model, _ = invitation_notes(config, [PRIVATE])
     assert key.startswith("FILE is a copy of /far/ada/group.key")

@@ -37,6 +37,8 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
     ("options", "says"),
     [
         ({"data": ()}, "--data"),
+        ({"sharing": "a", "merge": "core-svd"}, "needs both factors"),
+        ({"own_rank": 9}, "above the network.s rank"),
         ({"lr": float("inf")}, "--lr has to be"),
         ({"collect_seconds": float("inf")}, "--collect-seconds has to be"),
         ({"private_clip": 0.05, "private_noise": 4.0, "private_delta": 0.5}, "fails with a chance of 0.5"),

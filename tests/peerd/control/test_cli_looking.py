@@ -283,6 +283,7 @@ def test_paths_needs_no_daemon_and_makes_nothing(home: Path, say: Any) -> None:
         ["dashboard", "--port", "70000"],
         ["start", "--rank", "0"],
         ["start", "--rank", "many"],
+        ["start", "--sharing", "c"],
         ["demo", "--peers", "many"],
         ["--nonsense"],
     ],

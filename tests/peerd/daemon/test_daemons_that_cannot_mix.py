@@ -33,7 +33,7 @@ async def meet(one, other):
     [
         ({"group": "painters"}, "it is in another group", "--group NAME"),
         ({"model": "gpt2"}, "it has another base model", "--model NAME"),
-        ({"rank": 4}, "it has the same model and adapts it otherwise", "--rank, --alpha and --targets"),
+        ({"rank": 4}, "it has the same model and adapts it otherwise", "--rank, --alpha, --sharing and --targets"),
     ],
 )
 def test_the_owners_of_both_are_told_in_words_what_is_the_matter_and_what_to_type(world, options, words, command):
