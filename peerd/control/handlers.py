@@ -65,16 +65,16 @@ class DaemonView(Protocol):
         """Wakes a watcher when the snapshot has changed; any number of changes may be one wake."""
         ...
 
-    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
-        """The fields of answers.Continuations but the prompt. Raises WorkerError."""
+    async def generate(self, asked: questions.GenerateQuestion) -> answers.Continuations:
+        """By each model, and which is served. Raises WorkerError."""
         ...
 
     async def export(self, folder: str, which: Which) -> answers.ExportedFolder:
         """Write the adapter of one model as a PEFT folder. Raises WorkerError."""
         ...
 
-    async def test_losses(self) -> dict[str, Any]:
-        """The fields of answers.TestLosses. Raises WorkerError."""
+    async def test_losses(self) -> answers.TestLosses:
+        """As they were measured: infinite, perhaps. Raises WorkerError."""
         ...
 
     async def lift_ban(self, peer: PeerId) -> None:
@@ -255,10 +255,8 @@ async def stop(call: Call[questions.StopQuestion]) -> Response:
 @answers_to(verbs.GENERATE)
 async def generate(call: Call[questions.GenerateQuestion]) -> answers.Continuations:
     """By the worker."""
-    asked = call.question
     with call.job():
-        texts = await call.view.generate(asked.prompt, asked.max_tokens, asked.temperature, asked.seed)
-    return msgspec.convert({"prompt": asked.prompt, **texts}, answers.Continuations)
+        return await call.view.generate(call.question)
 
 
 @answers_to(verbs.EXPORT)
@@ -276,8 +274,14 @@ async def test(call: Call[Nothing]) -> answers.TestLosses:
     """By the worker; JSON has no infinity."""
     with call.job():
         found = await call.view.test_losses()
-    losses = {name: bounded(found[name]) for name in ("base", "own", "personal", "local", "served")}
-    return msgspec.convert({**found, **losses}, answers.TestLosses)
+    return msgspec.structs.replace(
+        found,
+        base=bounded(found.base),
+        own=bounded(found.own),
+        personal=bounded(found.personal),
+        local=bounded(found.local),
+        served=bounded(found.served),
+    )
 
 
 @answers_to(verbs.UNBAN)

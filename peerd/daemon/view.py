@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
-from peerd.control.answers import ExportedFolder, Sent
+from peerd.control.answers import Continuations, ExportedFolder, Sent, TestLosses
+from peerd.control.questions import GenerateQuestion
 from peerd.core.events import BanLifted
 from peerd.daemon.journal import Journal
 from peerd.daemon.ledger import sent_document
@@ -73,22 +74,27 @@ class LiveView:
         """Wakes a watcher."""
         return self._shell.changes()
 
-    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
-        """Continuations by each model, and which is served."""
-        job = Generate(id=0, prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-        found = await self._ask(job, Generated)
-        texts = {"base": found.base, "own": found.own, "personal": found.personal}
-        return {**texts, "served": found.served, "served_by": found.served_by}
+    async def generate(self, asked: GenerateQuestion) -> Continuations:
+        """By each model, and which is served."""
+        found = await self._ask(Generate(id=0, **msgspec.structs.asdict(asked)), Generated)
+        return Continuations(
+            prompt=asked.prompt,
+            base=found.base,
+            own=found.own,
+            personal=found.personal,
+            served=found.served,
+            served_by=found.served_by,
+        )
 
     async def export(self, folder: str, which: Which) -> ExportedFolder:
         """One of the models' adapters as a PEFT folder."""
         found = await self._ask(Export(id=0, folder=folder, which=which), Exported)
         return ExportedFolder(folder=folder, files=found.files, which=found.which)
 
-    async def test_losses(self) -> dict[str, Any]:
+    async def test_losses(self) -> TestLosses:
         """On the test split."""
-        found = msgspec.to_builtins(await self._ask(EvaluateTest(id=0), TestEvaluated))
-        return {name: value for name, value in found.items() if name not in {"id", "type"}}
+        found = msgspec.structs.asdict(await self._ask(EvaluateTest(id=0), TestEvaluated))
+        return TestLosses(**{name: found[name] for name in TestLosses.__struct_fields__})
 
     async def lift_ban(self, peer: PeerId) -> None:
         """Hear of a banned peer again."""

@@ -18,6 +18,7 @@ from peerd.control import answers
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.control.api import application
 from peerd.control.merges import line, merges_now
+from peerd.control.questions import GenerateQuestion
 from peerd.control.serve import serve
 from peerd.daemon.snapshot import held_out
 from peerd.errors import WorkerError
@@ -208,11 +209,18 @@ class FakeView:
         finally:
             self._watchers.discard(mine)
 
-    async def generate(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> dict[str, str]:
-        if prompt == "fail":
+    async def generate(self, asked: GenerateQuestion) -> answers.Continuations:
+        if asked.prompt == "fail":
             raise WorkerError("the worker ran out of memory", "stop other programs")
-        texts = {"base": "the the", "own": f"{prompt} own {seed}", "personal": f"{prompt} personal {max_tokens}"}
-        return {**texts, "served": self.served_text or texts["personal"], "served_by": self.served_by}
+        personal = f"{asked.prompt} personal {asked.max_tokens}"
+        return answers.Continuations(
+            prompt=asked.prompt,
+            base="the the",
+            own=f"{asked.prompt} own {asked.seed}",
+            personal=personal,
+            served=self.served_text or personal,
+            served_by=self.served_by,
+        )
 
     async def export(self, folder: str, which: str) -> answers.ExportedFolder:
         self.exported.append(folder)
@@ -220,8 +228,8 @@ class FakeView:
         files = [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
         return answers.ExportedFolder(folder=folder, files=files, which=self.served_by if which == "served" else which)
 
-    async def test_losses(self) -> dict[str, Any]:
-        return {"base": 4.2, "own": 3.6, "personal": 3.4, "local": None, "served": 3.4, "documents": 12, "tokens": 2048}
+    async def test_losses(self) -> answers.TestLosses:
+        return answers.TestLosses(base=4.2, own=3.6, personal=3.4, local=None, served=3.4, documents=12, tokens=2048)
 
     def request_stop(self, reason: str) -> None:
         self.stop_reasons.append(reason)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from p2pfinetune.scoring.perplexity import DIVERGED, MAX_LOSS, MAX_PERPLEXITY, bounded, perplexity
 from peerd import Client
 from peerd.cli import main
+from peerd.control.answers import TestLosses
 from peerd.control.panels import draw_all
 from peerd.control.render import written
 from peerd.control.words import verdict
@@ -69,9 +70,8 @@ def test_terminal_document_and_page_say_the_same_of_a_diverged_round(
 def test_the_test_losses_of_a_diverged_model_are_an_answer_that_clients_read(
     daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch, loss: float
 ) -> None:
-    async def test_losses() -> dict[str, Any]:
-        losses = {"base": 4.2, "own": loss, "personal": loss, "local": None, "served": loss}
-        return {**losses, "documents": 12, "tokens": 2048}
+    async def test_losses() -> TestLosses:
+        return TestLosses(base=4.2, own=loss, personal=loss, local=None, served=loss, documents=12, tokens=2048)
 
     monkeypatch.setattr(view, "test_losses", test_losses)
     with Client(daemon.paths.home) as client:

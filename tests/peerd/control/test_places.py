@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerd.control import handlers, places
+from peerd.control.answers import Continuations
 from peerd.control.client import Client
 from peerd.control.credentials import peer_pid
 from peerd.control.places import MAX_CONNECTIONS
+from peerd.control.questions import GenerateQuestion
 from peerd.control.seats import Seats
 from peerd.errors import Busy, NotRunning
 
@@ -135,10 +137,10 @@ def test_jobs_of_one_process_leave_room_for_others_and_for_questions(
     over = asyncio.Event()
     asked: list[str] = []
 
-    async def generate(prompt: str, *_: object) -> dict[str, str]:
-        asked.append(prompt)
+    async def generate(question: GenerateQuestion) -> Continuations:
+        asked.append(question.prompt)
         await over.wait()
-        return {"base": "", "own": "", "personal": "", "served": "", "served_by": "personal"}
+        return Continuations(prompt="", base="", own="", personal="", served="", served_by="personal")
 
     monkeypatch.setattr(view, "generate", generate)
     client = Client(socket_path=daemon.paths.socket)
