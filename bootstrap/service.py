@@ -15,11 +15,13 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.machine import known_types
 from peerd.machine.ending import asked_by
 from peerd.machine.orphans import bury_strangers
+from peerd.net.exchanges import Asked
+from peerd.net.libp2p.asking import Answering
 from peerd.net.libp2p.dialling import keep_what_is_heard
-from peerd.net.libp2p.frames import place_of, read_message, write_message
 from peerd.net.libp2p.guard import Guard
 from peerd.net.libp2p.host import close, make_host, parse_listen, running
-from peerd.net.libp2p.rendezvous import MAX_REQUEST_BYTES, MAX_SAMPLE_BYTES, PROTOCOL
+from peerd.net.rendezvous import RENDEZVOUS
+from peerd.wire.framing import pack, unpack
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 
@@ -48,6 +50,8 @@ class Rendezvous:
         self.state, self.counts = state, Counter[str]()
         self._now, self._dice, self._warn = now, dice, warn
         self._warned: dict[str, float] = {}
+        self.serve = Answering(RENDEZVOUS, self._asked, self.count).serve
+        """One exchange on one stream."""
 
     def answer(self, peer: PeerId, host: str, message: Register | Refusal) -> Sample:
         """One step."""
@@ -70,13 +74,14 @@ class Rendezvous:
                 self._warned[kind] = self._now()
                 self._warn(WORDS[kind])
 
-    async def serve(self, stream: Any) -> None:
-        """One exchange on one stream; who sends something else is told so once."""
-        peer = PeerId(str(stream.muxed_conn.peer_id))
-        message = await read_message(stream, Register, max_bytes=MAX_REQUEST_BYTES)
-        sample = self.answer(peer, place_of(stream), message)
-        await write_message(stream, sample, max_bytes=MAX_SAMPLE_BYTES)
-        await stream.close()
+    async def _asked(self, asked: Asked) -> bytes:
+        """Who sends something else is told so, once."""
+        request = asked.request
+        if isinstance(request, bytes):
+            message = unpack(request, Register, max_bytes=RENDEZVOUS.max_request_bytes)
+        else:
+            message = request
+        return pack(self.answer(asked.peer, asked.place, message))
 
 
 async def run(
@@ -95,7 +100,7 @@ async def run(
     guard = Guard(rendezvous.count)
     host = make_host(key, max_connections=MAX_CONNECTIONS, max_inbound=MAX_CONNECTIONS, psk=psk, guard=guard)
     keep_what_is_heard(host, rendezvous.met)
-    host.set_stream_handler(PROTOCOL, rendezvous.serve)
+    host.set_stream_handler(RENDEZVOUS.protocol, rendezvous.serve)
     with trio.open_signal_receiver(*asked_by()) as signals:
         async with running(host, addresses) as told, trio.open_nursery() as nursery:
             nursery.start_soon(guard.keep, "memory", host.get_peerstore().start_cleanup_task, 60)

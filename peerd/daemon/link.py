@@ -26,6 +26,7 @@ from peerd.core.events import (
 )
 from peerd.errors import TransportError
 from peerd.machine.boundary import Failures, Guarded, lasting
+from peerd.net.exchanges import Answerer, Asked, Exchange
 from peerd.net.transport import (
     Connected,
     Disconnected,
@@ -86,6 +87,7 @@ class SupervisedTransport:
         self._turned_away = Counter[str]()
         self._stopping, self._died = False, Down("it ended")
         self._listening: tuple[str, ...] = ()
+        self._exchanges: list[tuple[Exchange, Answerer]] = []
         self._moved = asyncio.Event()
         self._has_started, self._announce = False, announce
         self.traits = Traits()
@@ -142,13 +144,23 @@ class SupervisedTransport:
             return DOWN
         return await self._transport.fetch(digest, size, holders, timeout_seconds)
 
+    def answer(self, exchange: Exchange, answerer: Answerer) -> None:
+        """Answer an exchange from the next start on, whatever back end runs then. What fails in it is recorded."""
+
+        async def guarded(asked: Asked) -> bytes | None:
+            with Guarded(f"answer to {exchange.protocol}", self._failures):
+                return await answerer(asked)
+            return None
+
+        self._exchanges.append((exchange, guarded))
+
+    async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
+        """One question to a connected peer."""
+        return DOWN if self._transport is None else await self._transport.ask(peer, exchange, request)
+
     async def register(self, node: Address, message: Register) -> Sample | Failed:
-        """Ask a rendezvous node; not every back end has them, so it is no part of the transport port."""
-        ask = getattr(self._transport, "register", None)
-        if ask is None:
-            return DOWN
-        answer: Sample | Failed = await ask(node, message)
-        return answer
+        """Ask a rendezvous node."""
+        return DOWN if self._transport is None else await self._transport.register(node, message)
 
     async def rest(self, seconds: float) -> bool:
         """So long, or until the own addresses have changed, which is told."""
@@ -185,6 +197,8 @@ class SupervisedTransport:
         """One back end from start to death; returns why it died."""
         transport, is_first = self._make(self._listening), not self._has_started
         transport.traits = self.traits
+        for exchange, answerer in self._exchanges:
+            transport.answer(exchange, answerer)
         try:
             addresses = await transport.start()
         except TransportError as error:
@@ -194,7 +208,7 @@ class SupervisedTransport:
             return Down(str(error))
         addresses = self._told(addresses)
         self._transport, self.trouble = transport, ""
-        self._listening = tuple(getattr(transport, "listening", ()))
+        self._listening = transport.listening
         if is_first:
             self.addresses, self._has_started = addresses, True
             started()

@@ -11,12 +11,15 @@ from typing import Literal, Protocol
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
+from peerd.net.exchanges import Answerer, Exchange
+from peerd.wire.addresses import Address
+from peerd.wire.messages import Register, Sample
 from peerd.wire.traits import Traits
 
 FailureReason = Literal[
     "unreachable",  # no address answers, or the connection broke
     "absent",  # the peer answers and does not hold the blob
-    "busy",  # the peer serves enough others already
+    "busy",  # the peer serves enough others already, or has no answer now
     "timeout",  # the byte or time budget ran out
     "corrupt",  # bytes that do not hash to the digest
     "oversize",  # the peer says another size than was announced
@@ -129,6 +132,15 @@ class Transport(Protocol):
         """My own id."""
         ...
 
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """Where it really listens, with the ports that were got: what the next back end listens on if this one dies."""
+        ...
+
+    def answer(self, exchange: Exchange, answerer: Answerer) -> None:
+        """Answer an exchange from the start on: to be called before it. `answerer` is called on the asyncio loop."""
+        ...
+
     async def start(self) -> tuple[str, ...]:
         """Listen; returns the addresses others can paste, `/p2p/<id>` included. Raises TransportError (ours)."""
         ...
@@ -174,6 +186,21 @@ class Transport(Protocol):
 
     async def publish(self, message: bytes) -> Failed | None:
         """Gossip to whoever listens. Having no peers is no failure."""
+        ...
+
+    async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
+        """One question to a connected peer, and its answer: bytes of a stranger, no more than the exchange allows.
+
+        Nobody is dialled for it. Reasons: `unreachable` (not connected, or it breaks off), `refused` (it does not
+        speak the protocol), `busy` (it ends without an answer), `oversize`, `timeout`.
+        """
+        ...
+
+    async def register(self, node: Address, message: Register) -> Sample | Failed:
+        """Tell a rendezvous node of this peer and hear of others, over a connection that is closed again.
+
+        `message.why` is filled in. It is no neighbour: nothing is told of it.
+        """
         ...
 
     async def fetch(

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from p2pfinetune.names import Digest, PeerId
+import msgspec
+
+from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.errors import StoreError
-from peerd.net import limits
+from peerd.machine.boundary import Failures, Guarded
+from peerd.net import exchanges, limits, rendezvous
 from peerd.net.attempts import Plan
+from peerd.net.exchanges import Answerer, Asked, Exchange
 from peerd.net.meetings import Meetings
 from peerd.net.transport import (
     Connected,
@@ -29,11 +33,13 @@ from peerd.net.transport import (
     PeerTraffic,
     TransportEvent,
 )
-from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES
+from peerd.wire.addresses import Address
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits, differences
 
 _MAX_REMEMBERED = 4096  # message ids a node has seen
+_BUSY = Failed("busy", "ends without an answer")
 _STOPPED = Failed("unreachable", "the network is stopped")
 
 
@@ -114,7 +120,10 @@ class MemoryTransport:
         self.max_uploads = limits.MAX_UPLOADS
         self._wires, self._me = wires, me
         self.address = f"/memory/{me}/p2p/{me}"
-        self._ledger = limits.TrafficLedger()
+        self.ledger, self._counts = limits.TrafficLedger(), Counter[str]()
+        self._exchanges: dict[str, tuple[Exchange, Answerer]] = {}
+        self._asking: dict[str, set[PeerId]] = {}
+        self._failures = Failures(lambda: 0.0)
         self._seen: OrderedDict[tuple[PeerId, int], None] = OrderedDict()
         self._published = 0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # gone with their holders
@@ -123,6 +132,15 @@ class MemoryTransport:
     def me(self) -> PeerId:
         """My own id."""
         return self._me
+
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """Where it listens."""
+        return (self.address,)
+
+    def answer(self, exchange: Exchange, answerer: Answerer) -> None:
+        """Answer an exchange from the start on."""
+        self._exchanges[exchange.protocol] = exchange, answerer
 
     async def start(self) -> tuple[str, ...]:
         """Join the network."""
@@ -146,15 +164,15 @@ class MemoryTransport:
 
     def traffic(self) -> dict[PeerId, PeerTraffic]:
         """Bytes by peer."""
-        return self._ledger.snapshot()
+        return self.ledger.snapshot()
 
     def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
         """Bytes that went out since this was last asked."""
-        return self._ledger.sent()
+        return self.ledger.sent()
 
     def counts(self) -> dict[str, int]:
         """What was dropped."""
-        return {**self.meetings.counts(), "heard-dropped": self.inbox.dropped}
+        return {**self._counts, **self.meetings.counts(), "heard-dropped": self.inbox.dropped}
 
     def met(self) -> dict[str, Met]:
         """Who was met and could not be joined, by kind."""
@@ -194,6 +212,31 @@ class MemoryTransport:
         self._spread(_Gossip((self._me, self._published), message), {self._me})
         return None
 
+    async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
+        """One question to a linked node."""
+        other = self._wires.nodes.get(peer)
+        if not self._is_up():
+            return _STOPPED
+        if other is None or peer not in self.links:
+            return Failed("unreachable", "not connected")
+        answer = await self._ask(other, exchange, request)
+        if isinstance(answer, bytes):
+            self.ledger.add(peer, bytes_in=len(answer), bytes_out=len(request))
+            other.ledger.add(self._me, bytes_in=len(request), bytes_out=len(answer))
+        return answer
+
+    async def register(self, node: Address, message: Register) -> Sample | Failed:
+        """Ask a node that answers as a rendezvous node does, of whatever network."""
+        if node.peer is None:
+            return rendezvous.NO_ID
+        if not self._is_up():
+            return _STOPPED
+        if (other := self._wires.nodes.get(node.peer)) is None:
+            return Failed("unreachable", "no address answers", address=str(node))
+        told = msgspec.structs.replace(message, why=self.traits.told_by(node.peer))
+        asked = await self._ask(other, rendezvous.RENDEZVOUS, rendezvous.question(told))
+        return rendezvous.answer(asked, node)
+
     async def fetch(
         self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
@@ -211,7 +254,7 @@ class MemoryTransport:
 
     def receive(self, via: PeerId, gossip: _Gossip) -> None:
         """A message arrives over a link."""
-        self._ledger.add(via, bytes_in=len(gossip.message))
+        self.ledger.add(via, bytes_in=len(gossip.message))
         if gossip.id in self._seen or gossip.id[0] == self._me:
             return
         self._seen[gossip.id] = None
@@ -244,7 +287,7 @@ class MemoryTransport:
 
     def _spread(self, gossip: _Gossip, except_to: set[PeerId]) -> None:
         for peer in sorted(self.links.keys() - except_to):
-            self._ledger.add(peer, bytes_out=len(gossip.message))
+            self.ledger.add(peer, bytes_out=len(gossip.message))
             self._wires.carry(self._me, peer, gossip)
 
     async def _fetch(self, digest: Digest, size: int, holders: Sequence[PeerId]) -> Fetched | Failed:
@@ -281,6 +324,52 @@ class MemoryTransport:
         finally:
             other.uploads.discard(self._me)
 
+    async def _ask(self, other: MemoryTransport, exchange: Exchange, request: bytes) -> bytes | Failed:
+        if len(request) > exchange.max_request_bytes:
+            return Failed("oversize", f"a question of {len(request)} bytes, at most {exchange.max_request_bytes}")
+        try:
+            async with asyncio.timeout(exchange.patience_seconds):
+                if other.me in self._wires.stalled:
+                    await asyncio.Event().wait()
+                answer = await other.answered(exchange.protocol, self._me, request)
+        except TimeoutError:
+            return Failed("timeout", f"does not answer within {exchange.patience_seconds:g} s")
+        if isinstance(answer, bytes) and len(answer) > exchange.max_answer_bytes:
+            return Failed("oversize", f"answers with {len(answer)} bytes, at most {exchange.max_answer_bytes}")
+        return answer
+
+    async def answered(self, protocol: str, peer: PeerId, request: bytes) -> bytes | Failed:
+        """What this node answers to a question, within its own bounds."""
+        exchange, answerer = self._exchanges.get(protocol, (None, None))
+        if exchange is None or answerer is None:
+            return Failed("refused", "does not speak that protocol")
+        if not exchange.for_anybody and peer not in self.links:
+            return self._turned_away(exchanges.OF_STRANGERS)
+        asking = self._asking.setdefault(protocol, set())
+        if peer in asking or len(asking) >= exchange.at_once:
+            return self._turned_away(exchanges.UNSERVED)
+        asking.add(peer)
+        try:
+            return await self._answered(exchange, answerer, peer, request)
+        finally:
+            asking.discard(peer)
+
+    async def _answered(self, exchange: Exchange, answerer: Answerer, peer: PeerId, request: bytes) -> bytes | Failed:
+        asked: bytes | Refusal = request
+        if len(request) > exchange.max_request_bytes:
+            self._counts[exchanges.OVERSIZE] += 1
+            asked = Refusal("oversize", f"a frame of {len(request)} bytes, at most {exchange.max_request_bytes}")
+        answer: bytes | None = None
+        with Guarded(f"answer to {exchange.protocol}", self._failures) as guard:
+            answer = await answerer(Asked(peer, str(peer), asked))
+        if guard.error is not None or (answer is not None and len(answer) > exchange.max_answer_bytes):
+            return self._turned_away(exchanges.FAILED)
+        return _BUSY if answer is None else answer
+
+    def _turned_away(self, what: str) -> Failed:
+        self._counts[what] += 1
+        return _BUSY
+
     def _copy(self, other: MemoryTransport, digest: Digest, size: int) -> Fetched | Failed:
         begun = held = self.shelf.partial_size(digest)
         while held < size:
@@ -290,8 +379,8 @@ class MemoryTransport:
             if not self.shelf.append_partial(digest, held, data):
                 return Failed("unreachable", "what was held of it is gone", held - begun)
             held += len(data)
-            self._ledger.add(other.me, bytes_in=len(data))
-            other._ledger.add(self._me, bytes_out=len(data), blob=digest)
+            self.ledger.add(other.me, bytes_in=len(data))
+            other.ledger.add(self._me, bytes_out=len(data), blob=digest)
         if not self.shelf.complete_partial(digest):
             return Failed("corrupt", "the bytes do not hash to the digest", held - begun)
         return Fetched(digest, other.me, held - begun)
@@ -302,4 +391,4 @@ class MemoryTransport:
         return lock
 
     def _bytes_in(self) -> int:
-        return sum(row.bytes_in for row in self._ledger.snapshot().values())
+        return sum(row.bytes_in for row in self.ledger.snapshot().values())

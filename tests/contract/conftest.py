@@ -120,6 +120,7 @@ class World:
     async def peer(self, network: str = NETWORK, **options: Any) -> Peer:
         key = options.pop("key", None) or PeerKey(bytes([len(self.peers) + 1]) * 32)
         shelf, traits = options.pop("shelf", None) or DictShelf(), options.pop("traits", None)
+        answers = options.pop("answers", ())
         if self.kind == "memory":
             transport: Any = self.wires.node(key.peer_id, shelf, Digest(network))
         else:
@@ -129,6 +130,8 @@ class World:
             transport = Libp2pTransport(key, Digest(network), shelf, listen=listen, **options)
         if traits is not None:
             transport.traits = traits
+        for exchange, answerer in answers:
+            transport.answer(exchange, answerer)
         peer = Peer(key, transport, shelf)
         self.peers.append(peer)
         peer.addresses = await transport.start()

@@ -37,10 +37,10 @@ def run_echo_server(data: bytes) -> None:
     """Whoever says its own last words is handed those of another run of it; nobody else is handed anything."""
     script, told = Script.of(data), list[Heard]()
     host = SimpleNamespace(set_stream_handler=lambda *_: None)
-    asked = echo.Echo(host, "/echo", Digest(NETWORK), told.append)
+    asked = echo.Echo(host, Digest(NETWORK), told.append, lambda _: None)
     asked.heard(TWIN, TWINS_WORDS)
     stream = ScriptedStream(script)
-    done = serve(asked._answer, stream)
+    done = serve(asked.answering.serve, stream)
     check_reading(stream, MAX_ANNOUNCEMENT_BYTES)
     assert not told, "what is asked is no news"
     length = int.from_bytes(script.said[:HEADER_BYTES], "big")
@@ -62,10 +62,10 @@ def run_echo_client(data: bytes) -> None:
     script, told = Script.of(data), list[Heard]()
     host: Any = ScriptedHost(script)
     host.set_stream_handler = lambda *_: None
-    asking = echo.Echo(host, "/echo", Digest(NETWORK), told.append)
+    asking = echo.Echo(host, Digest(NETWORK), told.append, lambda _: None)
 
     async def ask() -> Exception | None:
-        return await attempt(asking._ask, OTHER_SIDE, TWINS_WORDS)
+        return await attempt(asking.ask, OTHER_SIDE, TWINS_WORDS)
 
     with patch.object(echo, "is_connected", lambda *_: True):
         failure = in_virtual_time(ask)

@@ -19,8 +19,9 @@ from bootstrap.registry import State, register
 from bootstrap.service import Rendezvous
 from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.discovery.bootstrap import _tell_all
-from peerd.net import limits
+from peerd.net import exchanges, limits
 from peerd.net.libp2p import blobs, rendezvous
+from peerd.net.rendezvous import RENDEZVOUS
 from peerd.net.transport import Failed, FailureReason, Fetched, Found
 from peerd.testing.store import MemoryBlobs
 from peerd.wire.addresses import Address, parse_address
@@ -177,20 +178,20 @@ def run_bootstrap_server(data: bytes) -> None:
     service = Rendezvous(state, lambda: 1.0, Random(1))
     stream = ScriptedStream(script)
     done = serve(service.serve, stream)
-    check_reading(stream, rendezvous.MAX_REQUEST_BYTES)
+    check_reading(stream, RENDEZVOUS.max_request_bytes)
     if not stream.written:
         assert not done or script.writes != TAKEN
         return
-    sample = first_message(Script(0, 0, b"", bytes(stream.written)), Sample, rendezvous.MAX_SAMPLE_BYTES)
+    sample = first_message(Script(0, 0, b"", bytes(stream.written)), Sample, RENDEZVOUS.max_answer_bytes)
     assert isinstance(sample, Sample)
     check_addresses(sample)
-    request = first_message(script, Register, rendezvous.MAX_REQUEST_BYTES)
+    request = first_message(script, Register, RENDEZVOUS.max_request_bytes)
     expected = "ok" if isinstance(request, Register) else "bad-request"
     assert sample.status == expected
     assert len(service.state.registrations) == (2 if expected == "ok" else 1)
     if isinstance(request, Register):
         assert len(sample.peers) == min(request.want, 1 if request.network == NETWORK else 0)
-    assert sum(service.counts.values()) == 1
+    assert sum(count for what, count in service.counts.items() if what != exchanges.OVERSIZE) == 1
 
 
 def run_bootstrap_client(data: bytes) -> None:
@@ -206,10 +207,10 @@ def run_bootstrap_client(data: bytes) -> None:
 
     answer = in_virtual_time(ask)
     for stream in host.streams:
-        check_reading(stream, rendezvous.MAX_SAMPLE_BYTES)
+        check_reading(stream, RENDEZVOUS.max_answer_bytes)
     if isinstance(answer, Failed):
         assert answer.reason in {"unreachable", "refused", "timeout"}
-        if script.is_smooth and isinstance(first_message(script, Sample, rendezvous.MAX_SAMPLE_BYTES), Refusal):
+        if script.is_smooth and isinstance(first_message(script, Sample, RENDEZVOUS.max_answer_bytes), Refusal):
             assert answer.reason == "refused"
         return
     check_addresses(answer)

@@ -177,3 +177,37 @@ def test_a_group_of_one_is_that_one():
 
     assert flatten(ExceptionGroup("", [ExceptionGroup("", [one])])) is one
     assert isinstance(flatten(ExceptionGroup("", [one, one])), ExceptionGroup)
+
+
+def test_the_trio_side_calls_back_and_what_that_raises_or_who_cancels_it_ends_nothing_else():
+    async def scenario(bridge):
+        begun, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def double(number):
+            await asyncio.sleep(0)
+            return 2 * number
+
+        async def refuse():
+            raise LookupError("nobody")
+
+        async def hang():
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        async def in_haste():
+            with trio.move_on_after(0.05):
+                await bridge.call_back(hang)
+            return "went on"
+
+        await bridge.start()
+
+        assert await bridge.call(bridge.call_back, double, 21) == 42
+        with pytest.raises(LookupError, match="nobody"):
+            await bridge.call(bridge.call_back, refuse)
+        assert await bridge.call(in_haste) == "went on"
+        await cancelled.wait()
+
+    play(scenario)

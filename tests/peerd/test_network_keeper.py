@@ -8,14 +8,22 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.core.events import AddressesChanged, MessageRefused, PeerConnected, PeerDisconnected, PeerFound
 from peerd.daemon.link import SupervisedTransport
 from peerd.errors import TransportError
+from peerd.machine.boundary import Failures
+from peerd.net.exchanges import Asked, Exchange
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
 from peerd.pacing import Backoff
+from peerd.wire.addresses import Address
+from peerd.wire.messages import Register, Sample
 
 BOB = PeerId("12D3KooWbob")
+NODE = Address("ip4", "192.0.2.1", 4001, BOB)
+EXCHANGE = Exchange(protocol="/test/1", max_request_bytes=9, max_answer_bytes=9, patience_seconds=9.0)
 
 
 class FakeTransport:
     """Plays a fixed story, then waits."""
+
+    listening = ()
 
     def __init__(self, *story, fails=False):
         self.story, self.fails, self.stopped = story, fails, asyncio.Event()
@@ -47,6 +55,15 @@ class FakeTransport:
 
     async def publish(self, message):
         return None
+
+    def answer(self, exchange, answerer):
+        self.answerer = answerer
+
+    async def ask(self, peer, exchange, request):
+        return await self.answerer(Asked(peer, "?", request))
+
+    async def register(self, node, message):
+        return Sample(status="ok")
 
 
 def told_by(*transports, until):
@@ -203,6 +220,47 @@ def test_a_first_start_that_fails_is_an_error():
     assert isinstance(raised.value.exceptions[0], TransportError)
 
 
+def test_each_back_end_answers_what_the_daemon_answers_and_a_failing_answerer_ends_nothing():
+    asked = []
+
+    async def answerer(question):
+        asked.append(question.request)
+        if question.request == b"trap":
+            raise LookupError("a mistake of ours")
+        return b"answer"
+
+    async def tell(_):
+        pass
+
+    async def scenario():
+        made = [FakeTransport(Down("crash")), FakeTransport()]
+        second, failures = made[1], Failures(lambda: 5.0)
+        network = SupervisedTransport(
+            lambda _: made.pop(0),
+            tell,
+            clock=lambda: 5.0,
+            unix=lambda: 1.0,
+            pauses=Backoff(first=0.0),
+            failures=failures,
+        )
+        network.answer(EXCHANGE, answerer)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(network.run(lambda: None))
+            while network._transport is not second:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            answers = [await network.ask(BOB, EXCHANGE, request) for request in (b"question", b"trap")]
+            registered = await network.register(NODE, Register(network="a" * 64, addresses=()))
+            await network.stop()
+        return answers, registered, failures.now().counts
+
+    answers, registered, failed = asyncio.run(scenario())
+
+    assert answers == [b"answer", None]
+    assert asked == [b"question", b"trap"]
+    assert registered == Sample(status="ok")
+    assert failed == {"answer to /test/1": 1}
+
+
 def test_without_a_back_end_everything_fails_as_a_value():
     async def scenario():
         network = SupervisedTransport(
@@ -212,7 +270,8 @@ def test_without_a_back_end_everything_fails_as_a_value():
             await network.publish(b""),
             await network.connect(BOB, ()),
             await network.fetch(Digest("0" * 64), 1, (BOB,), 1.0),
-            await network.register(None, None),
+            await network.ask(BOB, EXCHANGE, b""),
+            await network.register(NODE, Register(network="a" * 64, addresses=())),
         ], network.connected()
 
     failures, connected = asyncio.run(scenario())

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent import futures
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import outcome
@@ -73,6 +75,28 @@ class Bridge:
             raise
         finally:
             self._pending.discard(answer)
+
+    async def call_back(self, function: Callable[..., Coroutine[Any, Any, Result]], *arguments: Any) -> Result:
+        """The other way: run `function(*arguments)` on the asyncio loop, from a trio task. The same holds.
+
+        Raises BridgeClosed if that loop is closed.
+        """
+        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+        call = function(*arguments)
+        try:
+            answer = asyncio.run_coroutine_threadsafe(call, self._loop)
+        except RuntimeError as error:
+            call.close()
+            raise BridgeClosed("the loop is closed") from error
+        answer.add_done_callback(lambda _: _wake(token, over))
+        try:
+            await over.wait()
+        finally:
+            answer.cancel()  # of no effect once it is done
+        try:
+            return answer.result()
+        except futures.CancelledError as error:
+            raise BridgeClosed("cancelled on the loop") from error
 
     async def stop(self, timeout_seconds: float) -> bool:
         """Ask the program to end, cancel it where it takes too long; False where the thread has to be left behind."""
@@ -140,6 +164,11 @@ class Bridge:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed, so nobody is waiting
             return
+
+
+def _wake(token: trio.lowlevel.TrioToken, over: trio.Event) -> None:
+    with suppress(trio.RunFinishedError):
+        token.run_sync_soon(over.set)
 
 
 def flatten(error: BaseException) -> BaseException:

@@ -13,27 +13,39 @@ from typing import Any
 
 import trio
 
-from p2pfinetune.names import Digest, PeerId, Refusal
+from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
-from peerd.net.libp2p.frames import opened, read_exactly
+from peerd.net.exchanges import Asked, Exchange
+from peerd.net.libp2p import asking
 from peerd.net.libp2p.guard import attempt
 from peerd.net.libp2p.host import is_connected
 from peerd.net.transport import Heard
-from peerd.wire.framing import HEADER_BYTES, body_length, frame
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Announcement
 
 ECHO_SECONDS = 5.0  # for both messages of 4 KB
 
 
+def echo_exchange(network: Digest) -> Exchange:
+    """Asks with what I said last; answers with the last words of another run of the asker's, or not at all."""
+    return Exchange(
+        protocol=f"/peerd/{network}/echo/1",
+        max_request_bytes=MAX_ANNOUNCEMENT_BYTES,
+        max_answer_bytes=MAX_ANNOUNCEMENT_BYTES,
+        patience_seconds=ECHO_SECONDS,
+        for_anybody=True,  # who asks proves by a signature of this network's that it may
+    )
+
+
 class Echo:
     """Both sides of one node."""
 
-    def __init__(self, host: Any, protocol: str, network: Digest, tell: Callable[[Heard], None]) -> None:
-        self._host, self._protocol, self._network, self._tell = host, protocol, network, tell
-        self._echoes = limits.Echoes()
+    def __init__(self, host: Any, network: Digest, tell: Callable[[Heard], None], count: Callable[[str], None]) -> None:
+        self._host, self._network, self._tell = host, network, tell
+        self._exchange, self._echoes = echo_exchange(network), limits.Echoes()
         self.said: bytes | None = None
         """What this node said last."""
-        host.set_stream_handler(protocol, self._answer)
+        self.answering = asking.Answering(self._exchange, self._answer, count)
+        host.set_stream_handler(self._exchange.protocol, self.answering.serve)
 
     def heard(self, said: Announcement, message: bytes) -> None:
         """A neighbour said it itself."""
@@ -46,31 +58,22 @@ class Echo:
             await trio.sleep(limits.ECHO_PAUSE_SECONDS)
             if self.said is not None and (peers := sorted(accepted())):
                 asked = (asked + 1) % len(peers)
-                await attempt(self._ask, peers[asked], self.said)
+                await attempt(self.ask, peers[asked], self.said)
 
-    async def _ask(self, peer: PeerId, said: bytes) -> None:
+    async def ask(self, peer: PeerId, said: bytes) -> None:
         """An older version does not know the protocol; a neighbour that has nothing to hand back ends the stream."""
         if not is_connected(self._host, peer):  # a stream to it would dial it, be it while this node ends
             return
-        async with opened(self._host, peer, self._protocol) as stream:
-            with trio.fail_after(ECHO_SECONDS):
-                await stream.write(frame(said, max_bytes=MAX_ANNOUNCEMENT_BYTES))
-                if (answer := await _one_frame(stream)) is not None:
-                    self._tell(Heard(answer, peer))
+        answer = await asking.ask(self._host, peer, self._exchange, said)
+        if isinstance(answer, bytes):
+            self._tell(Heard(answer, peer))
 
-    async def _answer(self, stream: Any) -> None:
-        peer = PeerId(str(stream.muxed_conn.peer_id))
-        with trio.fail_after(ECHO_SECONDS):
-            message = await _one_frame(stream)
-            said = None if message is None else limits.announced_here(message, self._network)
-            if message is not None and said is not None and said.peer == peer:
-                self._echoes.heard(said, message)
-                if (words := self._echoes.of(peer, besides=said.epoch)) is not None:
-                    await stream.write(frame(words, max_bytes=MAX_ANNOUNCEMENT_BYTES))
-            await stream.close()
-
-
-async def _one_frame(stream: Any) -> bytes | None:
-    """None where it says that it is longer than an announcement."""
-    length = body_length(await read_exactly(stream, HEADER_BYTES), max_bytes=MAX_ANNOUNCEMENT_BYTES)
-    return None if isinstance(length, Refusal) else await read_exactly(stream, length)
+    async def _answer(self, asked: Asked) -> bytes | None:
+        """Nothing is handed to anybody but what its own key has signed."""
+        if not isinstance(asked.request, bytes):
+            return None
+        said = limits.announced_here(asked.request, self._network)
+        if said is None or said.peer != asked.peer:
+            return None
+        self._echoes.heard(said, asked.request)
+        return self._echoes.of(asked.peer, besides=said.epoch)

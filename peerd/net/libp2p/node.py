@@ -19,7 +19,8 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.net import limits
-from peerd.net.libp2p import mdns, rendezvous
+from peerd.net.exchanges import Answerer, Exchange
+from peerd.net.libp2p import asking, mdns, rendezvous
 from peerd.net.libp2p.blobs import BlobFetcher, BlobServer
 from peerd.net.libp2p.dialling import dial, keep_what_is_heard, says_no
 from peerd.net.libp2p.echo import Echo
@@ -102,6 +103,7 @@ class Node:
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
         self._greeted: dict[PeerId, _Greeting] = {}
         self._guests: Counter[PeerId] = Counter()
+        self._exchanges: list[tuple[Exchange, Answerer]] = []
 
     async def run(self, stopping: trio.Event, *, task_status: Any) -> None:
         """Start, tell the addresses, and serve until asked to stop."""
@@ -115,7 +117,9 @@ class Node:
         keep_what_is_heard(self._host, self.meetings.note)
         self._make_gossip()
         self._make_blobs()
-        self._echo = Echo(self._host, f"/peerd/{self._network}/echo/1", self._network, self._inbox.put)
+        self._echo = Echo(self._host, self._network, self._inbox.put, self._count)
+        for exchange, answerer in self._exchanges:
+            self._serve(exchange, answerer)
         self._host.set_stream_handler(hello_protocol(self._network), self._answer_hello)
         self._host.set_stream_handler(traits.PROTOCOL, self._answer_why)
         self._host.get_network().register_notifee(_Notifee(self._on_connected, self._on_disconnected))
@@ -198,6 +202,19 @@ class Node:
         self._echo.said = message
         await self._pubsub.publish(gossip_topic(self._network), message)
 
+    def answer(self, exchange: Exchange, answerer: Answerer) -> None:
+        """Answer an exchange once it runs; `answerer` is awaited in trio."""
+        self._exchanges.append((exchange, answerer))
+
+    async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
+        """As `Transport.ask`. A stream to somebody who is not connected would dial it, be it while this node ends."""
+        if not is_connected(self._host, peer):
+            return Failed("unreachable", "not connected")
+        answer = await asking.ask(self._host, peer, exchange, request)
+        if isinstance(answer, bytes):
+            self._ledger.add(peer, bytes_in=len(answer), bytes_out=len(request))
+        return answer
+
     async def register(self, node: Address, message: Register) -> Sample | Failed:
         """Ask a rendezvous node; the connection is closed again, since that node is no neighbour."""
         peer = node.peer or PeerId("")
@@ -236,6 +253,15 @@ class Node:
         topic = gossip_topic(self._network)
         self._pubsub = GuardedPubsub(self._host, topic, traffic=self._count_bytes, guard=self._guard)
         self._pubsub.set_topic_validator(topic, self._hear, is_async_validator=False)
+
+    def _serve(self, exchange: Exchange, answerer: Answerer) -> None:
+        def sent(peer: PeerId, bytes_in: int, bytes_out: int) -> None:
+            self._ledger.add(peer, bytes_in=bytes_in, bytes_out=bytes_out)
+
+        answering = asking.Answering(
+            exchange, answerer, self._count, is_neighbour=lambda peer: peer in self.accepted, sent=sent
+        )
+        self._host.set_stream_handler(exchange.protocol, answering.serve)
 
     def _make_blobs(self) -> None:
         protocol = blob_protocol(self._network)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.errors import TransportError
 from peerd.net import limits
+from peerd.net.exchanges import Answerer, Exchange
 from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.interfaces import Interfaces
@@ -86,6 +88,10 @@ class Libp2pTransport:
     def traits(self, traits: Traits) -> None:
         self._node.traits = traits
 
+    def answer(self, exchange: Exchange, answerer: Answerer) -> None:
+        """Answer an exchange from the start on."""
+        self._node.answer(exchange, partial(self._bridge.call_back, answerer))
+
     async def start(self) -> tuple[str, ...]:
         """Listen; returns the addresses others can paste."""
         try:
@@ -147,8 +153,12 @@ class Libp2pTransport:
         arguments = (self.me, digest, size, tuple(holders), timeout_seconds)
         return await self._ask(self._node.fetch, *arguments)
 
+    async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
+        """One question to a connected peer."""
+        return await self._ask(self._node.ask, peer, exchange, request)
+
     async def register(self, node: Address, message: Register) -> Sample | Failed:
-        """Tell a rendezvous node of us and hear of others; used by `peerd.discovery`, beyond the transport port."""
+        """Tell a rendezvous node of us and hear of others."""
         return await self._ask(self._node.register, node, message)
 
     async def _ask(self, function: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer | Failed:

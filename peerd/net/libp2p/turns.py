@@ -38,10 +38,11 @@ class ByName(Generic[Turn]):
 class Turns:
     """Turns to be served, given in the order of asking."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, patience_seconds: float = limits.UPLOAD_PATIENCE_SECONDS) -> None:
+        """`patience_seconds`: for how long one waits for its turn at most."""
         self._turns, self._peers = trio.Semaphore(most), ByName(trio.Lock)
         self._places = ByName(partial(trio.Semaphore, max(1, most // 2)))
-        self._waiting = Counter[str]()
+        self._waiting, self._patience_seconds = Counter[str](), patience_seconds
 
     @asynccontextmanager
     async def of(self, peer: PeerId, place: str) -> AsyncIterator[bool]:
@@ -58,7 +59,7 @@ class Turns:
             return False
         self._waiting.update(most.keys())
         try:
-            with trio.move_on_after(limits.UPLOAD_PATIENCE_SECONDS) as patience:
+            with trio.move_on_after(self._patience_seconds) as patience:
                 for turn in (self._peers.get(peer), self._places.get(place), self._turns):
                     await turn.acquire()
                     held.callback(turn.release)
