@@ -187,6 +187,7 @@ def _strings_of_the_programs() -> Iterator[str]:
                     yield node.value.replace("\n", " ")
         elif path.suffix == ".js":
             yield path.read_text()
+    yield (ROOT / "scripts/setup").read_text()
 
 
 def _tests_in(document: str) -> list[tuple[str, str]]:
