@@ -155,6 +155,27 @@ class CollaborationOptions(Section):
     ] = 8192
 
 
+class RunOptions(Section):
+    """How long a simulation is, and when its peers merge; after the paper, but for a shorter run."""
+
+    rounds: Annotated[Positive, Meta(description="Of each peer.")] = 20
+    steps: Annotated[Positive, Meta(description="Optimizer steps a round.")] = 5
+    warmup_rounds: Annotated[
+        NotNegative,
+        Meta(
+            description="First rounds without merging: the paper merges for the first time after its fourth 25 steps."
+        ),
+    ] = 3
+    merge_until: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description='The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning".',
+        ),
+    ] = 1.0
+
+
 class UpdateOptions(Section):
     """What is sent."""
 

@@ -84,6 +84,16 @@ def described(kind: type[msgspec.Struct]) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def typed(kind: type[msgspec.Struct], name: str) -> dict[str, Any]:
+    """What a command line has to know of a field that can be typed there: its `help`, and `min` and `max` if they are.
+
+    A bound that the value itself may not reach is left to msgspec, since a command line has no words for it.
+    """
+    metas = [meta for meta in getattr(_hints(kind)[name], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    bounds = {bound: value for meta in metas for bound, value in (("min", meta.ge), ("max", meta.le))}
+    return {"help": described(kind)[name]} | {bound: value for bound, value in bounds.items() if value is not None}
+
+
 @cache
 def _hints(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from p2pfinetune.options import CollaborationOptions
+from p2pfinetune.sections import typed
+
 
 class EngineName(StrEnum):
     """What carries simulations out."""
@@ -22,9 +25,6 @@ RayAddress = Annotated[
         "--ray-address", metavar="ADDRESS", help="A running cluster, or 'auto'. Default: one started for this command."
     ),
 ]
-MaxShare = Annotated[
-    float | None,
-    typer.Option("--max-share", max=1.0, help="Most that any single neighbour weighs in a guarded merge. 1: no bound."),
-]
+MaxShare = Annotated[float | None, typer.Option("--max-share", **typed(CollaborationOptions, "max_share"))]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, overwriting what lies in the folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

@@ -15,6 +15,8 @@ from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, Ma
 from p2pfinetune.cli.output import complain, finish
 from p2pfinetune.cli.progress import Step, Tell, progress
 from p2pfinetune.errors import OptionError
+from p2pfinetune.options import AdapterOptions, ModelOptions, RunOptions, StepOptions
+from p2pfinetune.sections import typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +65,8 @@ def reproduce(
     *,
     mix: Annotated[MixName, typer.Option("--mix", help="One kind of text a peer, or two.")] = MixName.SPECIFIC,
     model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", help="nano (embedded), a folder, or a name, as gpt2.")
-    ] = "nano",
+        str, typer.Option("--model", metavar="NAME|PATH", **typed(ModelOptions, "model"))
+    ] = ModelOptions().model,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help=f"Raw text. \\[default: ${DATA_VARIABLE}, or else ../shared/data]"),
@@ -80,18 +82,16 @@ def reproduce(
         bool, typer.Option("--faithful", help="Add the paper's own form of each scheme, with an A drawn by each peer.")
     ] = False,
     ablate: Annotated[AblationName | None, typer.Option("--ablate", help="Vary one thing.")] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Of each peer.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps a round.")] = None,
-    warmup_rounds: Annotated[
-        int | None, typer.Option("--warmup-rounds", min=0, help="First rounds without merging.")
-    ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Sequences a step of one peer.")] = None,
-    context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens a sequence.")] = None,
-    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA.")] = None,
-    alpha: Annotated[int | None, typer.Option("--alpha", min=1, help="Of LoRA.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", **typed(RunOptions, "rounds"))] = None,
+    steps: Annotated[int | None, typer.Option("--steps", **typed(RunOptions, "steps"))] = None,
+    warmup_rounds: Annotated[int | None, typer.Option("--warmup-rounds", **typed(RunOptions, "warmup_rounds"))] = None,
+    lr: Annotated[float | None, typer.Option("--lr", **typed(StepOptions, "lr"))] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", **typed(StepOptions, "batch_size"))] = None,
+    context: Annotated[int | None, typer.Option("--context", **typed(StepOptions, "context"))] = None,
+    rank: Annotated[int | None, typer.Option("--rank", **typed(AdapterOptions, "rank"))] = None,
+    alpha: Annotated[int | None, typer.Option("--alpha", **typed(AdapterOptions, "alpha"))] = None,
     max_share: MaxShare = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    device: Annotated[str | None, typer.Option("--device", **typed(ModelOptions, "device"))] = None,
     precision: Annotated[
         PrecisionName, typer.Option("--precision", help="In which numbers peers train; one for the whole comparison.")
     ] = PrecisionName.FP32,

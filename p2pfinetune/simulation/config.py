@@ -24,6 +24,7 @@ from p2pfinetune.options import (
     ModelOptions,
     NotNegative,
     Positive,
+    RunOptions,
     StepOptions,
     StudyOptions,
     TrainingOptions,
@@ -34,7 +35,6 @@ from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.training.batches import derived_seed
 
-Part = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 MAX_CONFIG = 1 << 20  # bytes of a file
 
 
@@ -99,7 +99,7 @@ class TrainingChoice(StepOptions, DecayOptions):
     context: Annotated[Positive, Meta(description="Tokens a sequence.")] = 64
 
 
-class SimulationConfig(ModelOptions, CollaborationOptions, UpdateOptions, StudyOptions):
+class SimulationConfig(ModelOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions):
     """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
 
     device: Annotated[str, Meta(description="cpu, cuda, mps or auto.")] = "cpu"
@@ -116,19 +116,6 @@ class SimulationConfig(ModelOptions, CollaborationOptions, UpdateOptions, StudyO
     peers: Annotated[tuple[PeerText, ...], Meta(description="Peers with text of their own.")] = ()
     adapter: AdapterChoice = AdapterChoice()
     training: TrainingChoice = TrainingChoice()
-    rounds: Annotated[Positive, Meta(description="Of each peer.")] = 20
-    steps: Annotated[Positive, Meta(description="Optimizer steps a round.")] = 5
-    warmup_rounds: Annotated[
-        NotNegative,
-        Meta(
-            description="Rounds without merging at the start: the paper merges for the first time after its fourth "
-            "25 steps."
-        ),
-    ] = 3
-    merge_until: Annotated[
-        Part,
-        Meta(description='The part of the rounds after which nobody merges any more: "FedAvg, then fine-tuning".'),
-    ] = 1.0
     public_reference: Annotated[
         bool,
         Meta(

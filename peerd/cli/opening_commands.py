@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from p2pfinetune.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say
-from peerd.control import answers, questions
+from peerd.control import answers
 from peerd.control.client import Client, find_socket
+from peerd.demo.plan import DemoOptions
 from peerd.errors import UsageError
 from peerd.machine.paths import Paths, absolute
 
@@ -45,35 +47,28 @@ def _invite(data: answers.DashboardOpened) -> None:
     sys.stdout.flush()
 
 
+USUAL = DemoOptions()
+
+
 def demo(
-    peers: Annotated[
-        int, typer.Option("--peers", min=2, max=12, help="Daemons to start; pairs with the same kind of text.")
-    ] = 6,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=1, max=questions.MAX_ROUNDS, help="Rounds each.", show_default="8"),
-    ] = None,
-    trust: Annotated[str, typer.Option("--trust", help="Trust scheme.")] = "validation",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Own text: one sub-folder a peer, of which some is held out."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=questions.MAX_SEED, help="Of the text dealt and of training.")
-    ] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the daemons running.")] = False,
-    report: Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Where the report goes.")] = None,
+    peers: Annotated[int, typer.Option("--peers", **typed(DemoOptions, "peers"))] = USUAL.peers,
+    rounds: Annotated[int, typer.Option("--rounds", **typed(DemoOptions, "rounds"))] = USUAL.rounds,
+    trust: Annotated[str, typer.Option("--trust", **typed(DemoOptions, "trust"))] = USUAL.trust,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", **typed(DemoOptions, "data"))] = USUAL.data,
+    seed: Annotated[int, typer.Option("--seed", **typed(DemoOptions, "seed"))] = USUAL.seed,
+    keep: Annotated[bool, typer.Option("--keep", **typed(DemoOptions, "keep"))] = USUAL.keep,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", **typed(DemoOptions, "report"))
+    ] = USUAL.report,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole network on this machine: a bootstrap node and real daemons that learn to trust one another."""
     from rich.console import Console
 
-    from peerd.demo import DemoOptions, run
+    from peerd.demo.run import run
 
-    given: dict[str, Any] = {"peers": peers, "trust": trust, "keep": keep, "seed": seed}
+    given: dict[str, Any] = {"peers": peers, "rounds": rounds, "trust": trust, "keep": keep, "seed": seed}
     given |= {name: absolute(path) for name, path in (("data", data), ("report", report)) if path is not None}
-    if rounds is not None:
-        given["rounds"] = rounds
     try:
         options = msgspec.convert(given, DemoOptions)
     except msgspec.ValidationError as error:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+from msgspec import Meta
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.options import Seed
+from p2pfinetune.options import INT64
+from p2pfinetune.sections import Section
 from peerd.config import Config
 
 if TYPE_CHECKING:
@@ -27,16 +28,19 @@ CONTEXT = 128  # tokens
 MODEL = "nano"
 
 
-class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+class DemoOptions(Section):
     """What the user chose."""
 
-    peers: Annotated[int, msgspec.Meta(ge=MIN_PEERS, le=MAX_PEERS)] = 6
-    rounds: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS)] = 8
-    trust: str = "validation"
-    data: Path | None = None
-    keep: bool = False
-    report: Path | None = None
-    seed: Seed = 0
+    peers: Annotated[
+        int,
+        Meta(ge=MIN_PEERS, le=MAX_PEERS, description="Daemons to start; pairs with the same kind of text."),
+    ] = 6
+    rounds: Annotated[int, Meta(ge=1, le=MAX_ROUNDS, description="Rounds each.")] = 8
+    trust: Annotated[str, Meta(description="Trust scheme.")] = "validation"
+    data: Annotated[Path | None, Meta(description="Own text: one sub-folder a peer, of which some is held out.")] = None
+    seed: Annotated[int, Meta(ge=0, le=INT64, description="Of the text dealt and of training.")] = 0
+    keep: Annotated[bool, Meta(description="Leave the daemons running.")] = False
+    report: Annotated[Path | None, Meta(description="Where the report goes.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +90,9 @@ def config_of(member: Member, members: list[Member], options: DemoOptions, boots
         trust=options.trust,
         twin="on",
         rounds=options.rounds,
-        warmup_rounds=1,
         steps_per_round=STEPS_PER_ROUND,
         batch_size=4,
         context=CONTEXT,
-        rank=8,
-        alpha=16,
         lr=6e-3,  # all steps together are few
         total_steps=options.rounds * STEPS_PER_ROUND,
         trust_tokens=1500,

@@ -276,7 +276,7 @@ OPTIONS_WITH_NUMBERS = [
 def test_a_number_out_of_bounds_is_told_by_the_name_of_its_option(
     daemon: Any, say: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], number: str
 ) -> None:
-    monkeypatch.setattr("peerd.demo.run", None)
+    monkeypatch.setattr("peerd.demo.run.run", None)
     home = () if words[0] == "demo" else ("--home", daemon.paths.home)
     code, out, err = say(*words, number, *home)
 
@@ -546,7 +546,7 @@ def test_every_option_of_the_configuration_can_be_typed_and_is_explained(
 
 
 def test_the_demo_gets_what_was_typed(say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from peerd.demo import DemoOptions
+    from peerd.demo.plan import DemoOptions
 
     asked: list[Any] = []
 
@@ -554,7 +554,7 @@ def test_the_demo_gets_what_was_typed(say: Any, tmp_path: Path, monkeypatch: pyt
         asked.append((options, console.stderr))
         return {"peers": 4}
 
-    monkeypatch.setattr("peerd.demo.run", run)
+    monkeypatch.setattr("peerd.demo.run.run", run)
     code, out, _ = say(
         "demo", "--peers", 4, "--rounds", 6, "--trust", "uniform", "--data", tmp_path, "--keep", "--json"
     )
@@ -568,7 +568,7 @@ def test_folders_of_the_demo_are_meant_where_they_are_typed(
 ) -> None:
     """Its daemons stand elsewhere."""
     asked: list[Any] = []
-    monkeypatch.setattr("peerd.demo.run", lambda options, _: asked.append(options))
+    monkeypatch.setattr("peerd.demo.run.run", lambda options, _: asked.append(options))
     monkeypatch.chdir(tmp_path)
     say("demo", "--data", "texts", "--report", "report", "--json")
 
