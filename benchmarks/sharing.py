@@ -23,14 +23,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks.never_worse import BOUND, demo_config, over_seeds, say
+from p2pfinetune.data.token_cache import TokenSplit
 from p2pfinetune.names import PeerId
 from p2pfinetune.simulation.config import AdapterChoice, SimulationConfig
 from p2pfinetune.simulation.record import RESULT
 
 if TYPE_CHECKING:
-    from peerd.demo.deal import Dealt
+    from peerd.demo.deal import DealtText
 
-PEERS, ROUNDS, STEPS = 4, 6, 10
+PEERS, ROUNDS, STEPS = 4, 4, 10
+TEST_TOKENS = 5_000
+"""Of each peer, in whole documents: a quarter of the demo's."""
 ARMS: Mapping[str, AdapterChoice] = {
     "both": AdapterChoice(),
     "a": AdapterChoice(sharing="a"),
@@ -39,7 +42,7 @@ ARMS: Mapping[str, AdapterChoice] = {
 }
 
 
-def config_of(dealt: list[Dealt], arm: str, rate: float, seed: int) -> SimulationConfig:
+def config_of(dealt: list[DealtText], arm: str, rate: float, seed: int) -> SimulationConfig:
     """The demo's, shorter."""
     told = demo_config(dealt, BOUND, seed)
     return msgspec.structs.replace(
@@ -51,8 +54,14 @@ def config_of(dealt: list[Dealt], arm: str, rate: float, seed: int) -> Simulatio
     )
 
 
-def run(out: Path, rates: list[float], seed: int) -> None:
-    """All arms of a seed; the test splits are replaced by text that no peer has, as in the demo."""
+def shortened(split: TokenSplit) -> TokenSplit:
+    """Its first documents."""
+    documents = max(1, int((split.starts <= TEST_TOKENS).sum()) - 1)
+    return TokenSplit.of([split.document(i) for i in range(documents)])
+
+
+def run(out: Path, arms: list[str], rates: list[float], seed: int) -> None:
+    """Some arms of a seed; the test splits are replaced by text that no peer has, as in the demo."""
     from p2pfinetune.simulation.own_text import population_from_folders
     from p2pfinetune.simulation.run import base_for, simulate
     from peerd.demo.deal import deal_installed
@@ -60,9 +69,9 @@ def run(out: Path, rates: list[float], seed: int) -> None:
 
     dealt = deal_installed(PEERS, out / "text" / f"seed-{seed}", seed)
     base = base_for(config_of(dealt, "both", rates[0], seed))
-    tests = {PeerId(share.name): by_source(base, share.test)[0] for share in dealt}
+    tests = {PeerId(share.name): shortened(by_source(base, share.test)[0]) for share in dealt}
     for rate in rates:
-        for arm in ARMS:
+        for arm in arms:
             config = config_of(dealt, arm, rate, seed)
             read = population_from_folders(config, base)
             texts = {peer: replace(found, test=tests[peer]) for peer, found in read.texts.items()}
@@ -111,13 +120,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=[6e-3])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     options = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
     out = options.out.resolve()
     for seed in options.seeds:
-        run(out, options.rates, seed)
+        run(out, options.arms, options.rates, seed)
     print(table(out, options.rates, options.seeds))
 
 
