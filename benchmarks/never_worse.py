@@ -35,7 +35,7 @@ from p2pfinetune.system import interpreter
 from peerd.demo.plan import TEST_TOKENS, DemoOptions, Member, config_of
 
 if TYPE_CHECKING:
-    from peerd.demo.deal import Dealt
+    from peerd.demo.deal import DealtText
 
 SETTINGS = tuple((name, mix) for name in ("languages", "ag-news", "code-wiki") for mix in ("specific", "mixed"))
 PAIRS = {"languages": (0, 1, 3, 4), "ag-news": (0, 1, 2, 3), "code-wiki": (0, 1, 2, 3)}
@@ -87,7 +87,7 @@ def setting_config(name: str, mix: str, data: Path, seed: int) -> SimulationConf
     )
 
 
-def demo_config(dealt: Iterable[Dealt], max_share: float, seed: int) -> SimulationConfig:
+def demo_config(dealt: Iterable[DealtText], max_share: float, seed: int) -> SimulationConfig:
     """As the demo's daemons are told, in lock-step."""
     member = Member(name="a", domain="a", text=Path("a"), home=Path("a"), peer_id=PeerId("a"))
     told = config_of(member, [member], DemoOptions(), "", "")

@@ -53,7 +53,7 @@ class AdapterOptions(Section):
     sharing: Annotated[
         Sharing,
         Meta(
-            description="Which factors leave this device: both, a (B stays private, as in FedSA-LoRA), or b (A stays "
+            description="Which factors leave this device: both, a (B is kept here, as in FedSA-LoRA), or b (A stays "
             "at the start, as in FFA-LoRA); part of the network's identity."
         ),
     ] = "both"

@@ -19,7 +19,7 @@ from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
-from p2pfinetune.round.update import ALL_SHARED, with_own_private
+from p2pfinetune.round.update import ALL_SHARED, with_own_kept
 from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
 
@@ -84,7 +84,7 @@ def merged_by(
     if heard.keys() == {me}:
         return own
     adapters = {**neighbours, me: own}
-    return with_own_private(rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own), own, spec)
+    return with_own_kept(rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own), own, spec)
 
 
 def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:

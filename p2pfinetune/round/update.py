@@ -75,7 +75,7 @@ def _fitting(told: Tensor, mine: Tensor) -> Tensor:
     return told[: mine.shape[0], : mine.shape[1]]
 
 
-def with_own_private(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
+def with_own_kept(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
     """What is not shared stays as it was, to the bit; the same object where all is shared."""
     if spec.sharing == "both":
         return merged

@@ -53,10 +53,10 @@ def schema_of(sharing: Sharing) -> dict[str, tuple[int, ...]]:
 
 @partly
 @pytest.mark.parametrize("codec_name", CODECS.names())
-def test_the_bytes_that_leave_do_not_depend_on_what_is_private(sharing: Sharing, codec_name: str) -> None:
-    codec, private = CODECS.make(codec_name), "B" if sharing == "a" else "A"
+def test_the_bytes_that_leave_do_not_depend_on_what_is_kept(sharing: Sharing, codec_name: str) -> None:
+    codec, kept = CODECS.make(codec_name), "B" if sharing == "a" else "A"
     own = trained(1)
-    other = Adapter({n: t + 7.0 * n.endswith(private) for n, t in own.tensors.items()})
+    other = Adapter({n: t + 7.0 * n.endswith(kept) for n, t in own.tensors.items()})
     seen: list[FactorSet] = []
 
     def hide(delta: FactorSet) -> FactorSet:
@@ -66,7 +66,7 @@ def test_the_bytes_that_leave_do_not_depend_on_what_is_private(sharing: Sharing,
     told = encode_update(own, START, codec, hide, spec_of(sharing))
 
     assert told == encode_update(other, START, codec, None, spec_of(sharing))
-    assert f"lora_{private}".encode() not in told
+    assert f"lora_{kept}".encode() not in told
     assert seen[0].schema == schema_of(sharing)  # private publishing hides what leaves and measures nothing else
     assert len(told) <= codec.max_bytes(schema_of(sharing)) < codec.max_bytes(START.schema)
 
@@ -107,7 +107,7 @@ def test_a_neighbour_is_what_it_shares_beside_what_i_keep(sharing: Sharing) -> N
 
 @partly
 @pytest.mark.parametrize("name", RULES.names())
-def test_whatever_a_rule_does_what_is_private_stays_to_the_bit(sharing: Sharing, name: str) -> None:
+def test_whatever_a_rule_does_what_is_kept_stays_to_the_bit(sharing: Sharing, name: str) -> None:
     if sharing not in RULES.find(name).sharings:
         with pytest.raises(OptionError, match="needs both factors"):
             rule_for(name, {}, spec_of(sharing))
