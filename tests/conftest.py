@@ -19,7 +19,7 @@ MODELS = {"tiny_base", "tiny_folder", "tiny_model", "base_of"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at markers
-def pytest_collection_modifyitems(items: list) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real processes first: two workers that share the files would else wait for the last slow one."""
     items.sort(key=lambda item: "e2e" not in item.keywords)
     for item in items:
@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items: list) -> None:
             item.add_marker("numeric")
 
 
-def is_numeric(item) -> bool:
+def is_numeric(item: pytest.Item) -> bool:
     """Whether results may depend on the processor: it has a model, or torch, in this process."""
-    return "e2e" not in item.keywords and ("torch" in vars(item.module) or bool(MODELS & set(item.fixturenames)))
+    if "e2e" in item.keywords or not isinstance(item, pytest.Function):
+        return False
+    return "torch" in vars(item.module) or bool(MODELS & set(item.fixturenames))

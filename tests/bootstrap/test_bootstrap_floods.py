@@ -19,16 +19,12 @@ from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 from tests.attackers.ready import Ready
+from tests.support.shelves import EmptyShelf
 
 NETWORK = "a" * 64
 SECONDS = 1.5
 PATIENCE_SECONDS = 60.0
 MAX_GROWTH_MIB = 64  # a place holds half a MB at worst, a registration 2.5 KB
-
-
-class NoShelf:
-    def size(self, digest: str) -> None:
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +50,7 @@ def attackers():
 
 async def ask(address: str, seed: int) -> Sample | Failed:
     """As an honest peer: again, where it was no use."""
-    transport = Libp2pTransport(PeerKey(bytes([seed]) * 32), NETWORK, NoShelf(), listen=["/ip4/127.0.0.1/tcp/0"])
+    transport = Libp2pTransport(PeerKey(bytes([seed]) * 32), NETWORK, EmptyShelf(), listen=["/ip4/127.0.0.1/tcp/0"])
     await transport.start()
     question = Register(network=NETWORK, addresses=(f"/ip4/127.0.0.1/tcp/{4000 + seed}",), want=64)
     deadline = time.monotonic() + PATIENCE_SECONDS

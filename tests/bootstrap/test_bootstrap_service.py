@@ -24,13 +24,9 @@ from peerd.wire.addresses import given_addresses, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Register, Sample
 from peerd.wire.traits import Traits
+from tests.support.shelves import EmptyShelf
 
 NETWORK, OTHER = "a" * 64, "b" * 64
-
-
-class EmptyShelf:
-    def size(self, digest: str) -> None:
-        return None
 
 
 def start(home: Path, *options: str) -> subprocess.Popen[str]:

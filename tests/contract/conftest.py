@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -12,51 +11,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, Round
 from peerd.testing.network import MemoryNetwork
 from peerd.wire.envelope import seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement
+from tests.support.shelves import DictShelf
 
 NETWORK = Digest("a" * 64)
 PATIENCE_SECONDS = 60.0  # only a broken back end waits so long
-
-
-class DictShelf:
-    """A shelf in memory."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self.partials: dict[str, bytes] = {}
-
-    def put(self, data: bytes) -> Digest:
-        digest = Digest(hashlib.sha256(data).hexdigest())
-        self.blobs[digest] = data
-        return digest
-
-    def size(self, digest: Digest) -> int | None:
-        return len(self.blobs[digest]) if digest in self.blobs else None
-
-    def read(self, digest: Digest, offset: int, length: int) -> bytes:
-        return self.blobs[digest][offset : offset + length]
-
-    def partial_size(self, digest: Digest) -> int:
-        return len(self.partials.get(digest, b""))
-
-    def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
-        assert offset == self.partial_size(digest)
-        self.partials[digest] = self.partials.get(digest, b"") + data
-        return True
-
-    def complete_partial(self, digest: Digest) -> bool:
-        data = self.partials.pop(digest, b"")
-        if hashlib.sha256(data).hexdigest() != digest:
-            return False
-        self.blobs[digest] = data
-        return True
-
-    def drop_partial(self, digest: Digest) -> None:
-        self.partials.pop(digest, None)
 
 
 class Peer:
@@ -93,7 +56,7 @@ class Peer:
                 peer=self.id,
                 epoch=1,
                 sequence=sequence,
-                round=1,
+                round=Round(1),
                 codec="bf16",
                 size=len(blob),
                 blob=digest,

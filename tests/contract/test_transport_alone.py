@@ -16,6 +16,7 @@ from peerd.net.transport import Connected, Disconnected, Down, Failed, Fetched, 
 from peerd.testing.network import Faults, MemoryNetwork
 from peerd.wire.addresses import parse_address
 from peerd.wire.keys import PeerKey
+from tests.support.shelves import DictShelf
 
 NETWORK = "a" * 64
 MDNS_GROUP = "224.0.0.251"
@@ -25,7 +26,7 @@ ADA, BOB = (PeerKey(bytes([n]) * 32).peer_id for n in (1, 2))
 def play_in_memory(scenario, faults: Faults, seed: int = 0):
     async def main():
         wires = MemoryNetwork(seed=seed, faults=faults, chunk_bytes=10)
-        ada, bob = wires.node(ADA, Shelf(), NETWORK), wires.node(BOB, Shelf(), NETWORK)
+        ada, bob = wires.node(ADA, DictShelf(), NETWORK), wires.node(BOB, DictShelf(), NETWORK)
         addresses = [await ada.start(), await bob.start()]
         await ada.connect(BOB, addresses[1])
         await scenario(wires, ada, bob)
@@ -34,29 +35,6 @@ def play_in_memory(scenario, faults: Faults, seed: int = 0):
         return [h async for h in bob.events()]
 
     return asyncio.run(main())
-
-
-class Shelf:
-    def __init__(self) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self.partial = b""
-
-    def size(self, digest):
-        return len(self.blobs[digest]) if digest in self.blobs else None
-
-    def read(self, digest, offset, length):
-        return self.blobs[digest][offset : offset + length]
-
-    def partial_size(self, digest):
-        return len(self.partial)
-
-    def append_partial(self, digest, offset, data):
-        self.partial += data
-        return True
-
-    def complete_partial(self, digest):
-        self.blobs[digest], self.partial = self.partial, b""
-        return True
 
 
 async def hundred_messages(wires, ada, bob):
@@ -91,10 +69,10 @@ def test_latency_passes_on_the_clock_of_the_loop():
 
 def test_a_transfer_that_is_cut_is_resumed():
     async def scenario(wires, ada, bob):
-        bob.shelf.blobs["c" * 64] = bytes(range(100))
-        outcome = await ada.fetch("c" * 64, 100, [BOB], 5.0)
-        assert outcome == Fetched("c" * 64, BOB, 100)
-        assert ada.shelf.blobs["c" * 64] == bytes(range(100))
+        digest = bob.shelf.put(bytes(range(100)))
+        outcome = await ada.fetch(digest, 100, [BOB], 5.0)
+        assert outcome == Fetched(digest, BOB, 100)
+        assert ada.shelf.blobs[digest] == bytes(range(100))
 
     play_in_memory(scenario, Faults(cut=0.2))
 

@@ -22,9 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "peerd" / "daemon"))
-from fake_learning import FakeLearning
-
+sys.path.insert(0, str(Path(__file__).parents[2]))  # this is started as a file
 from p2pfinetune.names import Digest
 from peerd.config import Config
 from peerd.config_file import write_config
@@ -44,6 +42,7 @@ from peerd.wire.messages import Announcement
 from peerd.worker import supervisor
 from peerd.worker.jobs import Jobs
 from peerd.worker.messages import Close, Closed
+from tests.support.learning import FakeLearning
 
 MAX_SECONDS = 60.0
 

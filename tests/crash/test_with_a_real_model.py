@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from tests.e2e.conftest import make_model, write_text
+from tests.support.models import make_model
+from tests.support.texts import write_text
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 import pytest
 
+from p2pfinetune.names import PeerId
 from p2pfinetune.system import interpreter
 from peerd.config import Config
 from peerd.config_file import write_config
@@ -26,103 +28,43 @@ from peerd.control.client import Client
 from peerd.errors import NotHealthy, NotRunning, PeerdError
 from peerd.machine.lock import holder
 from peerd.machine.paths import Paths
+from peerd.status import RoundRecord, Status
+from peerd.store.port import Checkpoint
 from peerd.store.sqlite import SqliteStore
+from tests.support.models import make_model
+from tests.support.processes import children_of
+from tests.support.texts import write_text
 
 PATIENCE_SECONDS = 180.0  # on a machine that is busy with other things
 LOOK_SECONDS = 0.2
-WORDS = {
-    "water": [
-        "river",
-        "boat",
-        "lake",
-        "rain",
-        "tide",
-        "harbour",
-        "wave",
-        "sail",
-        "fish",
-        "net",
-        "shore",
-        "storm",
-        "deck",
-        "anchor",
-        "salt",
-    ],
-    "stone": [
-        "granite",
-        "quarry",
-        "wall",
-        "arch",
-        "tower",
-        "chisel",
-        "marble",
-        "slab",
-        "gravel",
-        "road",
-        "brick",
-        "mason",
-        "vault",
-        "cliff",
-        "ore",
-    ],
-}
-
-
-def write_text(folder, kind, seed):
-    """Sentences of one kind of words: enough for four splits at a context of 32 tokens."""
-    dice = random.Random(seed)
-    folder.mkdir(parents=True)
-    for number in range(24):
-        sentences = (" ".join(dice.choices(WORDS[kind], k=9)).capitalize() + "." for _ in range(12))
-        (folder / f"{number}.txt").write_text("\n".join(sentences))
-    return folder
-
-
-def make_model(folder):
-    """A random Llama of some ten thousand parameters, and a byte-level tokenizer."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    trained = ByteLevelBPETokenizer()
-    words = [" ".join(words) for words in WORDS.values()]
-    trained.train_from_iterator(words, vocab_size=300, min_frequency=1, show_progress=False, special_tokens=["<|end|>"])
-    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|end|>").save_pretrained(folder)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = AutoConfig.for_model("llama", vocab_size=300, max_position_embeddings=64, **shape, **ends)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
-
-
-def is_gone(process_id):
-    """Whether a process ends within ten seconds."""
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{process_id}").exists() and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-    return not Path(f"/proc/{process_id}").exists()
 
 
 class Home:
     """One daemon's folder, and its process where one runs."""
 
-    def __init__(self, folder, config, prefix=()):
+    def __init__(self, folder: Path, config: Config, prefix: Sequence[str] = ()) -> None:
         self.folder, self.config, self.paths = folder, config, Paths.of(folder)
         self.prefix = list(prefix)  # of every command: where it runs
-        self.process, self.output = None, folder.with_suffix(".out")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.output = folder.with_suffix(".out")
+        self.peer_id = PeerId("")
         self.paths.prepare()
         write_config(self.paths.config, config)
 
-    def change(self, **options):
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Of its present or last life."""
+        assert self._process is not None, "it was never started"
+        return self._process
+
+    def change(self, **options: Any) -> None:
         self.config = msgspec.structs.replace(self.config, **options)
         write_config(self.paths.config, self.config)
 
-    def start(self, fault=""):
+    def start(self, fault: str = "") -> Self:
         """`fault`: see peerd/machine/faults.py."""
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 self.command("start"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -132,20 +74,20 @@ class Home:
             )
         return self
 
-    def command(self, name, *arguments):
+    def command(self, name: str, *arguments: str) -> list[str]:
         return [*self.prefix, *interpreter.command("-m", "peerd"), name, "--home", str(self.folder), *arguments]
 
-    def run(self, name, *arguments):
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of the CLI to its end."""
         return subprocess.run(self.command(name, *arguments), capture_output=True, text=True, timeout=60, check=False)
 
-    def json(self, name, *arguments):
+    def json(self, name: str, *arguments: str) -> Any:
         return json.loads(self.run(name, "--json", *arguments).stdout)
 
-    def client(self):
+    def client(self) -> Client:
         return Client(home=self.folder)
 
-    def status(self):
+    def status(self) -> Status | None:
         """None while nobody answers."""
         try:
             with self.client() as client:
@@ -153,39 +95,39 @@ class Home:
         except (NotRunning, NotHealthy, PeerdError):
             return None
 
-    def until(self, is_so):
+    def until(self, is_so: Callable[[Status], object]) -> Status:
         """The first status for which `is_so` holds; the process has to live."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if self.process is not None and self.process.poll() is not None:
-                pytest.fail(f"{self.folder.name} ended with {self.process.returncode}:\n{self.said()}")
+            if self._process is not None and self._process.poll() is not None:
+                pytest.fail(f"{self.folder.name} ended with {self._process.returncode}:\n{self.said()}")
             status = self.status()
             if status is not None and is_so(status):
                 return status
             time.sleep(LOOK_SECONDS)
         pytest.fail(f"{self.folder.name} did not get there: {self.status()}\n{self.said()}")
 
-    def ready(self):
+    def ready(self) -> Status:
         return self.until(lambda status: status.state != "starting")
 
-    def rounds(self):
+    def rounds(self) -> list[RoundRecord]:
         with self.client() as client:
             return client.rounds()
 
-    def said(self):
+    def said(self) -> str:
         return self.output.read_text()[-4000:]
 
-    def stop(self):
+    def stop(self) -> int:
         """In order; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
-    def kill(self):
+    def kill(self) -> None:
         """As the kernel does for lack of memory: the daemon alone, nothing is told."""
         self.process.kill()
         self.process.wait(10)
 
-    def checkpoint(self):
+    def checkpoint(self) -> Checkpoint | None:
         """Of a daemon that does not run."""
         assert holder(self.paths.lock) is None
         store = SqliteStore(self.paths.database, epoch=1)
@@ -194,16 +136,13 @@ class Home:
         finally:
             store.close()
 
-    def children(self):
+    def children(self) -> list[int]:
         """Processes whose parent is the daemon."""
-        return [
-            int(child)
-            for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
+        return children_of(self.process.pid)
 
-    def end(self):
+    def end(self) -> None:
         """Whatever state it is in."""
-        if self.process is not None and self.process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGCONT)
                 self.process.terminate()
@@ -217,12 +156,12 @@ class Home:
 class Town:
     """Homes on one machine that share a model."""
 
-    def __init__(self, folder, model):
-        self.folder, self.model, self.homes = folder, model, []
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model, self.homes = folder, model, list[Home]()
 
-    def home(self, name, kind="water", seed=0, prefix=(), **options):
+    def home(self, name: str, kind: str = "water", seed: int = 0, prefix: Sequence[str] = (), **options: Any) -> Home:
         text = write_text(self.folder / f"{name}-text", kind, seed)
-        defaults = {
+        defaults: dict[str, Any] = {
             "name": name,
             "data": (str(text),),
             "model": str(self.model),
@@ -242,20 +181,15 @@ class Town:
         return home
 
 
-@pytest.fixture(name="is_gone")
-def gone():
-    return is_gone
-
-
 @pytest.fixture(scope="session")
-def tiny_model():
+def tiny_model() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="peerd-model-"))
     yield make_model(folder)
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def town(tiny_model):
+def town(tiny_model: Path) -> Iterator[Town]:
     folder = Path(tempfile.mkdtemp(prefix="peerd-"))  # short, since a socket's path has to be
     found = Town(folder, tiny_model)
     yield found
@@ -265,12 +199,12 @@ def town(tiny_model):
 
 
 @pytest.fixture(scope="module")
-def alice(town):
+def alice(town: Town) -> Home:
     home = town.home("alice", "water", seed=1).start()
     home.ready()
     return home
 
 
 @pytest.fixture(scope="module")
-def bob(town, alice):
-    return town.home("bob", "water", seed=2, peer=tuple(alice.status().addresses)).start()
+def bob(town: Town, alice: Home) -> Home:
+    return town.home("bob", "water", seed=2, peer=tuple(alice.ready().addresses)).start()

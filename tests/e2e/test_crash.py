@@ -17,6 +17,7 @@ from peerd.store.checksum import sealed
 from peerd.store.schema import MIGRATIONS
 from peerd.store.sqlite import SqliteStore
 from peerd.wire.keys import PeerKey
+from tests.support.processes import is_gone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]  # starting daemons takes seconds of CPU time each
 
@@ -100,7 +101,7 @@ def order_of(home):
     return own.order if own is not None else (-1, -1)
 
 
-def test_a_killed_daemon_ends_with_the_state_of_its_twin(killed, is_gone, request):
+def test_a_killed_daemon_ends_with_the_state_of_its_twin(killed, request):
     killed.until(lambda status: 2 <= status.round <= ROUNDS and status.worker.state == "training")
     (worker,) = killed.children()
     killed.kill()

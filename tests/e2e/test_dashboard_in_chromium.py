@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +23,7 @@ import pytest
 from p2pfinetune.system import interpreter
 from peerd.machine.paths import Paths
 from tests.linkfaults.forwarder import Forwarder
+from tests.support.view import Daemon, FakeView
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
@@ -43,24 +42,13 @@ if not (CHROMIUM and DRIVER):
     )
 
 
-def control() -> Any:
-    """The fake daemon of the control side's tests."""
-    place = Path(__file__).parents[1] / "peerd" / "control" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("control_conftest", place)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["control_conftest"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Any]:
-    fake = control()
-    view = fake.FakeView(rounds=24)
+    view = FakeView(rounds=24)
     view.bob_name = "bob\u202e<img src=http://example.org/x onerror=alert(1)>"
     with (
         tempfile.TemporaryDirectory(prefix="pd-") as folder,
-        fake.Daemon(fake.Paths.of(Path(folder) / "home"), view) as running,
+        Daemon(Paths.of(Path(folder) / "home"), view) as running,
     ):
         yield running
 
@@ -304,16 +292,15 @@ def test_the_page_lives_behind_a_tunnel_on_another_port(daemon: Any) -> None:
 
 
 def test_the_page_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() -> None:
-    fake = control()
     with tempfile.TemporaryDirectory(prefix="pd-") as folder, contextlib.ExitStack() as stack:
-        paths = fake.Paths.of(Path(folder) / "home")
-        with fake.Daemon(paths, fake.FakeView(alone=True)):
+        paths = Paths.of(Path(folder) / "home")
+        with Daemon(paths, FakeView(alone=True)):
             driver = stack.enter_context(chromium())
             driver.get(stack.enter_context(dashboard(paths.home)))
             wait(driver, lambda d: "To find peers, type" in text_of(d, "state"))
             screenshot(driver, "dashboard-alone")
         wait(driver, lambda d: "daemon does not answer" in d.find_element("id", "notice").text)
-        with fake.Daemon(paths, fake.FakeView(rounds=3)):
+        with Daemon(paths, FakeView(rounds=3)):
             wait(driver, lambda d: "training round 4" in text_of(d, "state"))
 
             assert not driver.find_element("id", "notice").is_displayed()

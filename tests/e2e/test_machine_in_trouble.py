@@ -9,6 +9,7 @@ import time
 import pytest
 
 from peerd.store.generations import Generations
+from tests.support.processes import is_gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -39,7 +40,7 @@ def suspended(daemon, seconds):
 
 
 @pytest.mark.parametrize("seconds", [8, 60])
-def test_a_suspended_daemon_is_a_peer_again_and_nobody_is_banned(alice, bob, is_gone, seconds):
+def test_a_suspended_daemon_is_a_peer_again_and_nobody_is_banned(alice, bob, seconds):
     together(alice, bob)
     rounds = {one: one.status().round for one in (alice, bob)}
     worker = bob.children()
@@ -54,7 +55,7 @@ def test_a_suspended_daemon_is_a_peer_again_and_nobody_is_banned(alice, bob, is_
     assert bob.status().worker.restarts == 0
 
 
-def test_a_dead_network_and_a_peer_that_says_nothing_do_not_hold_up_the_end(alice, bob, is_gone):
+def test_a_dead_network_and_a_peer_that_says_nothing_do_not_hold_up_the_end(alice, bob):
     together(alice, bob)
     children = bob.children()
     alice.process.send_signal(signal.SIGSTOP)  # its side of every connection stays open and is silent

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import is_gone
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # starting daemons takes seconds of CPU time each
 
 
@@ -97,7 +99,7 @@ def test_generate_and_export_work_while_training_goes_on(alice):
     assert {Path(file).name for file in files} >= {"adapter_config.json", "adapter_model.safetensors"}
 
 
-def test_a_stopped_peer_holds_nobody_up_and_sigterm_ends_within_fifteen_seconds(alice, bob, is_gone):
+def test_a_stopped_peer_holds_nobody_up_and_sigterm_ends_within_fifteen_seconds(alice, bob):
     os.kill(bob.process.pid, signal.SIGSTOP)
     children = alice.children()
     begun = time.monotonic()
@@ -109,7 +111,7 @@ def test_a_stopped_peer_holds_nobody_up_and_sigterm_ends_within_fifteen_seconds(
     os.kill(bob.process.pid, signal.SIGCONT)
 
 
-def test_a_second_signal_ends_at_once_and_leaves_no_child(bob, is_gone):
+def test_a_second_signal_ends_at_once_and_leaves_no_child(bob):
     (child,) = bob.children()
     bob.process.send_signal(signal.SIGTERM)
     begun = time.monotonic()

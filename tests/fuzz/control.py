@@ -18,7 +18,7 @@ from peerd.control.handlers import MAX_BODY
 from peerd.control.verbs import VERBS
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
-from tests.peerd.control.conftest import FakeView
+from tests.support.view import FakeView
 
 VIEW = FakeView(rounds=3)
 APPLICATION = application(VIEW)

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from p2pfinetune.model.base import Base, load_base
+from tests.support.models import random_model, tiny_tokenizer
 
 torch.set_num_threads(1)
 
@@ -50,22 +49,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(
-        TEXT, vocab_size=VOCABULARY, min_frequency=1, show_progress=False, special_tokens=["<|end|>"]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|end|>", bos_token="<|end|>")
-
-
-def tiny_model(family: str, seed: int = 0) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ends = {"bos_token_id": 0, "eos_token_id": 0}
-        config = AutoConfig.for_model(family, vocab_size=VOCABULARY, **ends, **FAMILIES[family])
-        return AutoModelForCausalLM.from_config(config)
-
-
 @pytest.fixture(scope="session")
 def families() -> tuple[str, ...]:
     return tuple(FAMILIES)
@@ -74,12 +57,12 @@ def families() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from a family's name to a folder that holds a tiny random model of it and a tokenizer."""
-    root, tokenizer = tmp_path_factory.mktemp("models"), tiny_tokenizer()
+    root, tokenizer = tmp_path_factory.mktemp("models"), tiny_tokenizer(TEXT, VOCABULARY)
 
     def make(family: str) -> Path:
         folder = root / family
         if not folder.exists():
-            tiny_model(family).save_pretrained(folder)
+            random_model(family, VOCABULARY, **FAMILIES[family]).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return folder
 

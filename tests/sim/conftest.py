@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
@@ -145,7 +146,7 @@ class World:
 
     def start(self, who: Iterable[PeerId] | None = None, spread_seconds: float = 5.0) -> World:
         for id_ in self.peers if who is None else who:
-            self.later(self.dice.uniform(0, spread_seconds), lambda id_=id_: self.boot(self.peers[id_]))
+            self.later(self.dice.uniform(0, spread_seconds), partial(self.boot, self.peers[id_]))
         return self
 
     def add(self, id_: str) -> Peer:
@@ -425,7 +426,14 @@ class World:
 
     def announcement(self, peer: str, sequence: int, **fields: Any) -> Announcement:
         blob = Digest(hashlib.sha256(f"{peer} {fields.get('epoch', 1)} {sequence}".encode()).hexdigest())
-        usual = {"network": NETWORK, "epoch": 1, "round": 1, "codec": "bf16", "size": SIZE, "blob": blob}
+        usual: dict[str, Any] = {
+            "network": NETWORK,
+            "epoch": 1,
+            "round": 1,
+            "codec": "bf16",
+            "size": SIZE,
+            "blob": blob,
+        }
         ahead = self.peers[PeerId(peer)].clock_ahead if peer in self.peers else 0.0
         usual |= {"time": int(EPOCH_SECONDS + self.now + ahead)}
         address = self.peers[PeerId(peer)].address if peer in self.peers else f"/sim/{peer}"
@@ -464,8 +472,9 @@ class World:
             if not self.can_reach(peer.id, holder):  # gone meanwhile
                 return on.FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
             peer.shelf.add(effect.digest)
-            told = {"peer": effect.peer, "digest": effect.digest, "wrong": tuple(wrong)}
-            return on.BlobFetched(at=at, bytes_in=effect.size, **told)
+            return on.BlobFetched(
+                at=at, bytes_in=effect.size, peer=effect.peer, digest=effect.digest, wrong=tuple(wrong)
+            )
 
         self.answer(peer, seconds, fetched)
 

@@ -15,10 +15,11 @@ from p2pfinetune.names import Digest
 from p2pfinetune.system import interpreter
 from peerd.config import Config
 from peerd.machine.orphans import die_with_parent
-from tests.e2e.conftest import make_model, write_text
 from tests.linkfaults.hosts import Hosts
 from tests.soak.peer import Peer
 from tests.soak.schedule import Fault
+from tests.support.models import make_model
+from tests.support.texts import write_text
 
 PORT = 4001
 KINDS = ("water", "stone")

@@ -47,7 +47,7 @@ def test_a_verb_that_is_added_as_the_how_to_says_is_a_route_a_method_of_both_cli
     uptime: Verb[Any, Any], home: Path, view: Any, serve_view: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     made = api.application(view, (*VERBS, uptime), handlers.HANDLERS)
-    monkeypatch.setattr("tests.peerd.control.conftest.application", lambda _: made)
+    monkeypatch.setattr("tests.support.view.application", lambda _: made)
 
     async def later(socket: Path) -> Any:
         async with AsyncClient(socket_path=socket) as client:

@@ -68,7 +68,12 @@ class Playbook:
     # --- longer strides ---------------------------------------------------------------------------------------------
 
     def worker(self, **fields: Any) -> list[do.AnyEffect]:
-        usual = {"network": NETWORK, "device": "cpu", "max_blob_bytes": {"bf16": 1000}, "round": Round(1)}
+        usual: dict[str, Any] = {
+            "network": NETWORK,
+            "device": "cpu",
+            "max_blob_bytes": {"bf16": 1000},
+            "round": Round(1),
+        }
         return self.tell(on.WorkerStarted, **(usual | {"trained": False, "best_guard": None} | fields))
 
     def trained(self) -> list[do.AnyEffect]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from p2pfinetune.system import interpreter
-from tests.peerd.daemon.conftest import Process
+from tests.support.daemons import Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -5,23 +5,16 @@ import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
 from peerd.machine import lock
 from peerd.machine.ending import ECHO_SECONDS, ORDERLY_SECONDS
+from tests.support.processes import is_gone
 
 PROMISED_SECONDS = 15.0
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
-
-
-def is_gone(process_id):
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{process_id}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not Path(f"/proc/{process_id}").exists()
 
 
 def assert_nothing_is_left(daemon, children=()):

@@ -1,12 +1,13 @@
 """Ways to damage a file."""
 
 import random
+from pathlib import Path
 
 OFFSET, LENGTH = 150, 200  # where and how much is overwritten
 FLIPPED = 1e-3  # of the bits
 
 
-def damaged(data, how, seed=0):
+def damaged(data: bytes, how: str, seed: int = 0) -> bytes | None:
     """The bytes afterwards; None where the file is gone."""
     match how:
         case "deleted":
@@ -28,6 +29,8 @@ def damaged(data, how, seed=0):
             return bytes(flipped)
         case "overwritten":
             return data[:OFFSET].ljust(OFFSET, b"\0") + b"\xaa" * LENGTH + data[OFFSET + LENGTH :]
+        case _:
+            raise ValueError(how)
 
 
 DAMAGES = (
@@ -42,7 +45,7 @@ DAMAGES = (
 )
 
 
-def do_damage(file, how, seed=0):
+def do_damage(file: Path, how: str, seed: int = 0) -> None:
     """To a file that is there."""
     after = damaged(file.read_bytes(), how, seed)
     if after is None:

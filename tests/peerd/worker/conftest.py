@@ -3,21 +3,23 @@
 import asyncio
 import os
 import sys
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pfinetune.names import PeerId
 from peerd.pacing import Backoff
-from peerd.worker.messages import Open
+from peerd.worker.messages import Open, Opened
 from peerd.worker.process import child_environment
 from peerd.worker.supervisor import Worker
 
 NO_PAUSE = Backoff(first=0.0)
 
 
-def open_job(**config):
+def open_job(**config: object) -> Open:
     return Open(
         id=0,
         config=config,
@@ -34,34 +36,36 @@ def open_job(**config):
 class Running:
     """A worker with the story of its lives."""
 
-    def __init__(self, worker):
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.story = []
+        self.story: list[str] = []
         self.happened = asyncio.Condition()
 
-    async def opened(self, answer):
+    async def opened(self, answer: Opened) -> None:
         await self.tell("opened")
 
-    async def died(self, reason):
+    async def died(self, reason: str) -> None:
         await self.tell(f"died: {reason}")
 
-    async def tell(self, what):
+    async def tell(self, what: str) -> None:
         async with self.happened:
             self.story.append(what)
             self.happened.notify_all()
 
-    async def until(self, what, times=1):
+    async def until(self, what: str, times: int = 1) -> None:
         async with self.happened:
             await self.happened.wait_for(lambda: sum(what in told for told in self.story) >= times)
 
 
 @pytest.fixture
-def fake_worker():
+def fake_worker() -> Callable[..., AbstractAsyncContextManager[Running]]:
     """An async context manager: a running worker over `fake_child.py`."""
 
     @asynccontextmanager
-    async def start(*, pauses=NO_PAUSE, deadlines=None, wait=True, **config):
-        async def make_open():
+    async def start(
+        *, pauses: Backoff = NO_PAUSE, deadlines: Any = None, wait: bool = True, **config: object
+    ) -> AsyncIterator[Running]:
+        async def make_open() -> Open:
             return open_job(**config)
 
         script = str(Path(__file__).parent / "fake_child.py")

@@ -17,43 +17,15 @@ from peerd.config import Config
 from peerd.worker import messages
 from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs, learner_options
 from tests.families.tiny import write_model
+from tests.support.models import make_tiniest_model
+from tests.support.texts import WORDS
 
 ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")
-WORDS = [
-    "river",
-    "boat",
-    "lake",
-    "rain",
-    "tide",
-    "harbour",
-    "wave",
-    "sail",
-    "fish",
-    "net",
-    "shore",
-    "storm",
-    "deck",
-    "anchor",
-    "salt",
-]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("model")
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(WORDS, vocab_size=290, min_frequency=1, show_progress=False, special_tokens=["<|end|>"])
-    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|end|>").save_pretrained(folder)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        shape |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 32}
-        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=290, **shape)).save_pretrained(folder)
-    return folder
+    return make_tiniest_model(tmp_path_factory.mktemp("model"))
 
 
 class Bench:
@@ -73,7 +45,9 @@ class Bench:
         dice = random.Random(seed)
         self.text.mkdir(exist_ok=True)
         for number in range(files):
-            (self.text / f"{number}.txt").write_text("\n".join(" ".join(dice.choices(WORDS, k=9)) for _ in range(9)))
+            (self.text / f"{number}.txt").write_text(
+                "\n".join(" ".join(dice.choices(WORDS["water"], k=9)) for _ in range(9))
+            )
 
     def do(self, kind, **fields):
         return self.jobs.perform(kind(id=1, **fields))

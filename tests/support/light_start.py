@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from peerd.cli import main
 from peerd.daemon import assembly as daemon
@@ -11,13 +12,13 @@ from peerd.testing.network import MemoryNetwork
 wires, real = MemoryNetwork(), daemon.Ports
 
 
-def fake():
+def fake() -> Any:
     return real(
         transport=lambda key, network, shelf, config: wires.node(key.peer_id, shelf, network),
         prepare=lambda: None,
-        worker=lambda: [sys.executable, str(Path(__file__).with_name("fake_learning.py")), str(os.getpid())],
+        worker=lambda: [sys.executable, str(Path(__file__).with_name("learning.py")), str(os.getpid())],
     )
 
 
-daemon.Ports = fake
+vars(daemon)["Ports"] = fake
 sys.exit(main())

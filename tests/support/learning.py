@@ -10,16 +10,21 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
 from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.worker import child
+from peerd.worker.jobs import Between
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
+    AnyAnswer,
+    AnyJob,
     CollaborateWith,
     Encode,
     Encoded,
@@ -47,7 +52,7 @@ def digest(*values: object) -> Digest:
     return Digest(hashlib.sha256(repr(values).encode()).hexdigest())
 
 
-def network_of(config: dict) -> Digest:
+def network_of(config: dict[str, Any]) -> Digest:
     """Readable where only the group was chosen."""
     usual = Config()
     if (config["model"], config["rank"]) == (usual.model, usual.rank):
@@ -56,14 +61,18 @@ def network_of(config: dict) -> Digest:
 
 
 class FakeLearning:
-    def __init__(self, between, progress):
+    job: Open
+    kind: str
+
+    def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
         self.between, self.progress = between, progress
         self.value, self.steps, self.files, self.best = 0.0, 0, 0, GOAL
 
-    def perform(self, job):
-        return getattr(self, f"on_{type(job).__name__}")(job)
+    def perform(self, job: AnyJob) -> AnyAnswer:
+        answer: AnyAnswer = getattr(self, f"on_{type(job).__name__}")(job)
+        return answer
 
-    def on_Open(self, job: Open):
+    def on_Open(self, job: Open) -> Opened:
         self.job, self.kind = job, Path(job.config["data"][0]).name
         if self.kind == "short":
             raise TooLittleText("too little text: 3 tokens", "add text")
@@ -88,7 +97,7 @@ class FakeLearning:
             steps=self.steps,
         )
 
-    def on_TrainSteps(self, job: TrainSteps):
+    def on_TrainSteps(self, job: TrainSteps) -> Stepped:
         for step in range(job.steps):
             self.progress(JobProgress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
             while self.kind == "slow":
@@ -111,7 +120,7 @@ class FakeLearning:
             id=job.id, checkpoint=self.checkpoint(), steps=job.steps, tokens=8, loss_train=abs(GOAL - self.value)
         )
 
-    def on_Encode(self, job: Encode):
+    def on_Encode(self, job: Encode) -> Encoded | Withheld:
         if self.kind == "cannot encode":
             raise UsageError("no")
         text = "not an update" if self.kind == "liar" else json.dumps(self.value)
@@ -123,15 +132,16 @@ class FakeLearning:
         text = json.dumps(self.value + random.random())
         return Encoded(id=job.id, path=self.write(text), size=len(text), epsilon=epsilon)
 
-    def on_AdmitUpdate(self, job: AdmitUpdate):
+    def on_AdmitUpdate(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
         return Admitted(id=job.id) if self.read(job.path) is not None else NotAdmitted(id=job.id, reason="decode")
 
-    def on_CollaborateWith(self, job: CollaborateWith):
+    def on_CollaborateWith(self, job: CollaborateWith) -> Merged:
         if self.kind == "hangs merging" or (self.kind == "hangs merging once" and self.is_first("hung")):
             time.sleep(1000)
         if self.kind == "cannot merge":
             raise ValueError("surprise")
-        others = {update.peer: self.read(update.path) for update in job.updates}
+        read = {update.peer: self.read(update.path) for update in job.updates}
+        others = {peer: value for peer, value in read.items() if value is not None}
         own = abs(GOAL - self.value)
         self.value = (self.value + sum(others.values())) / (1 + len(others))
         guard = abs(GOAL - self.value)
@@ -153,19 +163,19 @@ class FakeLearning:
             guard_local=None,
         )
 
-    def on_Generate(self, job: Generate):
+    def on_Generate(self, job: Generate) -> Generated:
         return Generated(id=job.id, base=job.prompt, own=job.prompt, personal=str(self.value))
 
-    def on_Export(self, job: Export):
+    def on_Export(self, job: Export) -> NoReturn:
         raise UsageError("that folder cannot be written", "choose another")
 
-    def on_EvaluateTest(self, job: EvaluateTest):
-        return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, documents=1, tokens=8)
+    def on_EvaluateTest(self, job: EvaluateTest) -> TestEvaluated:
+        return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, served=1.0, documents=1, tokens=8)
 
-    def on_Reread(self, job: Reread):
+    def on_Reread(self, job: Reread) -> ReadAgain:
         return ReadAgain(id=job.id, changed=True, fingerprint="g", report=["2 documents"])
 
-    def is_first(self, word):
+    def is_first(self, word: str) -> bool:
         """Whether no worker of this home has said this word before."""
         marker = Path(self.job.cache) / word
         if marker.exists():
@@ -173,17 +183,17 @@ class FakeLearning:
         marker.touch()
         return True
 
-    def checkpoint(self):
+    def checkpoint(self) -> str:
         return self.write(json.dumps({"value": self.value, "steps": self.steps}))
 
-    def write(self, text):
+    def write(self, text: str) -> str:
         self.files += 1
         path = Path(self.job.scratch) / f"{os.getpid()}-{self.files}"
         path.write_text(text)
         return str(path)
 
     @staticmethod
-    def read(path):
+    def read(path: str) -> float | None:
         try:
             return float(json.loads(Path(path).read_text()))
         except ValueError:
