@@ -7,12 +7,9 @@ in one place, the file that the link names is written. A start that changes noth
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,11 @@ import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import mode_of, write_whole
 from peerd.config import Config
 from peerd.errors import StoreError, UsageError
-from peerd.machine.faults import around
+from peerd.machine.faults import within
 
-UNFINISHED = ".config-*.toml"
-"""Beside the file, where a start was killed while it wrote."""
 _BOUND = re.compile(r"(<=|>=|<|>) (-?[0-9.e+]+)")
 _RANGES = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
 MAX_SHOWN = 40  # characters of a number that is told to be too large
@@ -131,35 +126,12 @@ def put_back(path: Path, before: bytes | None) -> None:
         path.resolve().unlink(missing_ok=True)
 
 
-def unfinished(path: Path) -> Iterator[Path]:
-    """Files that a start left beside it when it was killed while it wrote."""
-    return path.resolve().parent.glob(UNFINISHED)
-
-
 def _write(path: Path, content: bytes) -> None:
     try:
-        _replace(path.resolve(), content)
+        place = path.resolve()
+        write_whole(place, content, mode=mode_of(place), step=within("config"))
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}", "is the disk full?") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-", suffix=".toml")  # mode 0600
-    try:
-        if path.exists():
-            os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
-        with os.fdopen(handle, "wb") as file:
-            with around("config.write"):
-                file.write(content)
-                file.flush()
-            with around("config.sync"):
-                os.fsync(file.fileno())
-        with around("config.rename"):
-            Path(name).replace(path)
-    finally:  # also where a signal ends the command meanwhile
-        Path(name).unlink(missing_ok=True)
-    with around("config.folder_sync"):
-        sync_folder(path.parent)
 
 
 def _told(message: str, values: Mapping[str, Any]) -> tuple[str, str]:

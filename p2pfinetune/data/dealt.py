@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from p2pfinetune.data.report import Copies
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import write_whole
 
 FORMAT = 1
 MAGIC = b"splits of documents\n"
@@ -73,25 +72,13 @@ def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
     body = _packed(rows)
     head = {"format": FORMAT, "owner": owner, "documents": len(rows)}
     line = json.dumps({**head, "sha256": _checksum(head, body)}).encode() + b"\n"
-    part = unfinished(path)
     try:
-        with part.open("wb") as file:
-            file.write(MAGIC + line + body)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
+        write_whole(path, MAGIC + line + body)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise TextError(
             f"{path}, the record of which documents are held out, cannot be written: {error.strerror or error}",
             f"make room or look at the rights of {path.parent}",
         ) from error
-
-
-def unfinished(path: Path) -> Path:
-    """What a writer that was killed may leave."""
-    return path.with_name(path.name + ".part")
 
 
 def read(path: Path, owner: str) -> dict[Digest, Dealt]:

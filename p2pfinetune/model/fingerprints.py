@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import msgspec
 
 from p2pfinetune.errors import UNREADABLE, ModelError
 from p2pfinetune.names import Digest
+from p2pfinetune.system.durable import write_whole
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 CHUNK_BYTES = 1 << 20
@@ -202,8 +202,6 @@ def _remembered(kept: Path) -> tuple[StoredTensor, ...] | None:
 
 
 def _remember(kept: Path, found: tuple[StoredTensor, ...]) -> None:
-    fresh = kept.with_name(f"{kept.name}.{os.getpid()}")  # several workers may start at once
-    with contextlib.suppress(OSError):  # nor is one that cannot be written
+    with contextlib.suppress(OSError):  # nor is one that cannot be written; several workers may start at once
         kept.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(msgspec.json.encode(found))
-        fresh.replace(kept)
+        write_whole(kept, msgspec.json.encode(found), mode=None)

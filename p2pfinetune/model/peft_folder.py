@@ -21,13 +21,14 @@ from p2pfinetune.errors import ModelError, OptionError
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.base import model_file
 from p2pfinetune.options import AdapterSpec
+from p2pfinetune.system.durable import sync_folder, write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 OF_THIS_MACHINE = frozenset({"name_or_path", "is_local", "local_files_only", "vocab_file", "merges_file"})
 PREFIX = "base_model.model."
 SUFFIX = ".weight"
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+PRIVATE_FOLDER = 0o700
 MUST_BE_UNSET = (
     "alpha_pattern", "alora_invocation_tokens", "bias", "exclude_modules", "layer_replication", "lora_bias",
     "modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices", "use_dora", "use_rslora",
@@ -62,20 +63,16 @@ def export_folder(
     contents = {**beside, WEIGHTS: save(weights, metadata={"format": "pt"}), CONFIG: f"{config}\n".encode()}
     if folder.is_dir():
         for name, content in contents.items():
-            fresh = folder / f".{name}.{os.getpid()}.part"
-            try:
-                _write_durably(fresh, content)
-                fresh.replace(folder / name)
-            finally:
-                fresh.unlink(missing_ok=True)
+            write_whole(folder / name, content)
     else:
         folder.parent.mkdir(parents=True, exist_ok=True)
         whole = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         whole.mkdir(mode=PRIVATE_FOLDER)
         try:
             for name, content in contents.items():
-                _write_durably(whole / name, content)
+                write_whole(whole / name, content)
             whole.rename(folder)
+            sync_folder(folder.parent)
         finally:
             shutil.rmtree(whole, ignore_errors=True)
     return [folder / CONFIG, folder / WEIGHTS, *(folder / name for name in sorted(beside))]
@@ -153,10 +150,3 @@ def _alpha(config: dict[str, Any]) -> int:
     if (alpha := config["lora_alpha"]) != int(alpha):
         raise ValueError(f"lora_alpha is {alpha}, not a whole number")
     return int(alpha)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -29,6 +29,7 @@ from p2pfinetune.simulation.run import base_for, population_of, simulate
 from p2pfinetune.simulation.shard import Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 from p2pfinetune.system import interpreter
+from p2pfinetune.system.durable import write_whole
 
 START_SECONDS = 300.0  # for every shard to have its place and model; a busy cluster is refused and not waited for
 LONGEST_SCRATCH = 45  # characters; the paths of Ray's sockets are 61 longer, and a socket's path has at most 107
@@ -355,9 +356,7 @@ def _simulate_there(config: SimulationConfig, population: Population) -> dict[st
 def _write_run(folder: Path, files: Mapping[str, bytes]) -> None:
     """The result goes last: with it the folder is complete."""
     _write_files(folder, {name: data for name, data in files.items() if name != RESULT})
-    scratch = folder / f"{RESULT}.part"
-    scratch.write_bytes(files[RESULT])
-    scratch.replace(folder / RESULT)
+    write_whole(folder / RESULT, files[RESULT], mode=None)
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:

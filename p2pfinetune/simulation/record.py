@@ -16,6 +16,7 @@ from typing import Any
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError, OptionError
 from p2pfinetune.simulation.config import SimulationConfig, dump_config, load_config
+from p2pfinetune.system.durable import write_whole
 
 SCHEMA_VERSION = 1
 CONFIG, POPULATION, METRICS, RESULT, STATE = "config.toml", "population.json", "metrics.jsonl", "result.json", "state"
@@ -111,6 +112,4 @@ class RunFolder:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, f"{json.dumps(value, indent=1)}\n".encode(), mode=None)

@@ -6,18 +6,16 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from p2pfinetune.data.dealt import unfinished as unfinished_record
-from peerd.config_file import unfinished as unfinished_settings
+from p2pfinetune.system.durable import unfinished
 from peerd.machine.paths import Paths
-from peerd.wire.keys import unfinished
 
 
 def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
-    settings, record = unfinished_settings(paths.config), unfinished_record(paths.splits)
-    for left in (record, *unfinished(paths.identity), *settings):
-        left.unlink(missing_ok=True)
+    for file in (paths.splits, paths.identity, paths.config.resolve()):
+        for left in unfinished(file):
+            left.unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:

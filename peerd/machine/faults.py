@@ -22,7 +22,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
@@ -95,6 +95,11 @@ def around(step: str) -> Iterator[None]:
     reached(f"{step}.before")
     yield
     reached(f"{step}.after")
+
+
+def within(what: str) -> Callable[[str], AbstractContextManager[None]]:
+    """`around` for the steps of one thing that is written, as `p2pfinetune.system.durable` enters them by name."""
+    return lambda step: around(f"{what}.{step}")
 
 
 def arm(environment: Mapping[str, str]) -> None:

@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pfinetune.names import Digest
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import beside, settle
 from peerd.errors import LostError, StoreError
-from peerd.machine.faults import around
+from peerd.machine.faults import around, within
 from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
@@ -100,7 +99,7 @@ class FileBlobs:
         with self._writing():
             if self._is_whole(digest):
                 return digest
-            with self._temporary() as temporary:
+            with beside(self._file(digest)) as temporary:
                 with around("blob.write"):
                     temporary.write_bytes(data)
                 self._settle(temporary, digest)
@@ -118,7 +117,7 @@ class FileBlobs:
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise
-                    with self._temporary() as temporary:  # from another file system
+                    with beside(self._file(digest)) as temporary:  # from another file system
                         with around("blob.copy"):
                             shutil.copyfile(path, temporary)
                         self._settle(temporary, digest)
@@ -178,14 +177,9 @@ class FileBlobs:
 
     def _settle(self, file: Path, digest: Digest) -> None:
         """Make a finished file durable under its digest."""
-        with file.open("rb") as opened, around("blob.sync"):
-            os.fsync(opened.fileno())
         target = self._file(digest)
         try:
-            with around("blob.rename"):
-                file.replace(target)
-            with around("blob.folder_sync"):
-                sync_folder(self._folder)
+            settle(file, target, step=within("blob"))
         except OSError:
             if not file.exists():
                 target.replace(file)  # whoever tries again looks for it there
@@ -196,16 +190,6 @@ class FileBlobs:
         with self._lock, disk_trouble(self._folder):
             self._guard()
             yield
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """An empty file in the folder that is gone afterwards, unless it was moved."""
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".temp")  # mode 0600
-        os.close(handle)
-        try:
-            yield Path(name)
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     def _make_room(self, growing: Path, size: int) -> None:
         """For a partial of that size: the others that were written longest ago give way, never this one."""

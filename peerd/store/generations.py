@@ -6,7 +6,6 @@ what says which blob is the older generation when the newest one is damaged. It 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +14,9 @@ from msgspec.structs import replace
 
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import write_whole
 from peerd.errors import StoreError
-from peerd.machine.faults import around
+from peerd.machine.faults import around, within
 from peerd.store.blobs import disk_trouble
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.port import Checkpoint, KeptBan
@@ -87,18 +86,8 @@ class Generations:
     def save(self, kept: Kept) -> None:
         """All of it."""
         if self._file is not None:
-            fresh = self._file.with_suffix(".temp")
             with disk_trouble(self._file.parent):
-                with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                    with around("generations.write"):
-                        file.write(sealed(msgspec.json.encode(kept)))
-                        file.flush()
-                    with around("generations.sync"):
-                        os.fsync(file.fileno())
-                with around("generations.rename"):
-                    fresh.replace(self._file)
-                with around("generations.folder_sync"):
-                    sync_folder(self._file.parent)
+                write_whole(self._file, sealed(msgspec.json.encode(kept)), step=within("generations"))
         self.kept = kept
 
     def _read(self) -> Kept | None:

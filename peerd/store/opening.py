@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import settle
 from peerd.errors import StoreError
 from peerd.machine.faults import around
 from peerd.machine.unfit import lacks
@@ -59,8 +59,7 @@ def _create(path: Path, epoch: int) -> None:
     finally:
         connection.close()
     with around("database.rename"):
-        fresh.replace(path)
-        sync_folder(path.parent)
+        settle(fresh, path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

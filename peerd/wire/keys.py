@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import create_whole
 from peerd.errors import StoreError, UsageError
-from peerd.machine.faults import around
+from peerd.machine.faults import within
 from peerd.machine.unfit import LACKING
 
 SEED_BYTES = 32
@@ -154,42 +153,15 @@ def _require_private(path: Path, found: os.stat_result) -> None:
         )
 
 
-def unfinished(path: Path) -> list[Path]:
-    """Seeds beside the key that a start left which was killed while it made one."""
-    return list(path.parent.glob(f".{path.name}.*"))
-
-
 def sealed(seed: bytes) -> bytes:
     """As in the file: any 32 bytes are a valid seed, so a checksum tells whether they are still the same."""
     return seed + zlib.crc32(seed).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Durable and never half there: written beside, fsynced, then linked into place unless another was first."""
+    """The home is locked, so on a file system without hard links nobody else makes one meanwhile."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with around("identity.write"):
-                file.write(content)
-                file.flush()
-            with around("identity.sync"):
-                os.fsync(file.fileno())
-        try:
-            with around("identity.link"):
-                os.link(name, path)
-        except FileExistsError:
-            return  # another process made one in the meantime, and that one stands
-        except OSError as error:
-            if error.errno not in LACKING:
-                raise
-            if path.exists():
-                return
-            Path(name).replace(path)  # a file system without hard links; the home is locked, so nobody else makes one
-    finally:
-        Path(name).unlink(missing_ok=True)
-    with around("identity.folder_sync"):
-        sync_folder(path.parent)
+    create_whole(path, content, lacking=LACKING, step=within("identity"))
 
 
 def _read(path: Path) -> bytes:

@@ -264,12 +264,12 @@ def test_an_interrupted_write_leaves_the_record_as_it_was(home, monkeypatch):
     home.read(has_learnt=False)
     before = home.splits.read_bytes()
     write_notes(home.notes, 5, start=100)
-    monkeypatch.setattr(record.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
 
     with pytest.raises(TextError, match=r"splits\.record.*No space left"):
         home.read()
     assert home.splits.read_bytes() == before
-    assert not list(home.splits.parent.glob("*.part"))
+    assert not list(home.splits.parent.glob("*.temp"))
 
 
 def test_what_was_trained_on_is_not_held_out_when_the_held_out_text_is_deleted(home):

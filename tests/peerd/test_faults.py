@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfinetune.system import durable
 from peerd.errors import UsageError
 from peerd.machine import faults
 from peerd.machine.faults import POINTS, STEPS, TRANSACTIONS, VARIABLE, around, of_successor, parsed, reached
@@ -144,9 +145,17 @@ def sources():
     return [(path.relative_to(PEERD), ast.parse(path.read_text())) for path in sorted(PEERD.rglob("*.py"))]
 
 
+WHOLE = {"write_whole": durable.WRITE_STEPS, "create_whole": durable.CREATE_STEPS, "settle": durable.SETTLE_STEPS}
+
+
 def steps_in(tree):
-    """Literal names given to `around`; `*` stands for what an f-string puts in."""
+    """Literal names given to `around`, and those of a file that is written whole; `*`: what an f-string puts in."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (steps := WHOLE.get(ast.unparse(node.func))):
+            for keyword in node.keywords:
+                if keyword.arg == "step":
+                    assert ast.unparse(keyword.value.func) == "within"
+                    yield from (f"{keyword.value.args[0].value}.{step}" for step in steps)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"around", "faults.around"}:
             (name,) = node.args
             if isinstance(name, ast.JoinedStr):
@@ -165,7 +174,7 @@ def test_every_step_that_is_declared_stands_in_the_source_and_no_other_does():
                 transactions.add(node.args[0].value)
 
     assert transactions == set(TRANSACTIONS)
-    assert {s for s in found if "*" in s} == {"rows.*.begin", "rows.*.commit"}
+    assert {s for s in found if "*" in s} == {"rows.*.begin", "rows.*.commit", "*.*"}
     assert {s for s in found if "*" not in s} == {s for s in STEPS if not s.startswith("rows.")}
 
 
@@ -199,7 +208,6 @@ def test_whatever_the_store_does_for_good_stands_between_two_points():
         naked += [f"{path}: {ast.unparse(call)}" for call in calls if is_durable(call)]
 
     assert sorted(naked) == [
-        "store/blobs.py: Path(name).unlink(missing_ok=True)",  # cleaning up what nobody has heard of
         "store/blobs.py: target.replace(file)",  # cleaning up
     ]
 
@@ -210,4 +218,6 @@ def is_durable(call):
         return bool(re.match(r"'(COMMIT|BEGIN|PRAGMA wal_checkpoint)", ast.unparse(call.args[0])))
     if name == "replace" and call.keywords:
         return False  # of fields of a record
+    if name in WHOLE:
+        return all(keyword.arg != "step" for keyword in call.keywords)
     return name in DURABLE or name == "sync_folder"
