@@ -1,8 +1,13 @@
-"""Every command of `peerd`, once: its function is loaded when it is called, since each costs time. Values only."""
+"""Every command of `peerd`: those that ask a verb come from the table of verbs, the others are told here. Values only.
+
+The function of a command is loaded when it is called, since each costs time.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from peerd.control.verbs import PATHS, VERBS, Verb
 
 
 class Command(NamedTuple):
@@ -15,26 +20,26 @@ class Command(NamedTuple):
     example: str
 
 
+def asked_by(verb: Verb[Any, Any]) -> Command:
+    """A verb that looks is asked by `looking_commands`, one that acts by `acting_commands`, under its own name."""
+    module = "looking_commands" if verb.method == "GET" else "acting_commands"
+    return Command(verb.name, module, verb.name, verb.example)
+
+
+_ASKED = tuple(asked_by(verb) for verb in VERBS if verb.example)
+_TEXT = _ASKED.index(asked_by(PATHS)) + 1  # what becomes of the text is told behind where things are
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "start", "start", "start", "peerd start --data ~/notes --bootstrap /ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."
     ),
-    Command("stop", "acting_commands", "stop", "peerd stop"),
-    Command("status", "looking_commands", "status", "peerd status --json"),
-    Command("peers", "looking_commands", "peers", "peerd peers"),
-    Command("trust", "looking_commands", "trust", "peerd trust alice"),
-    Command("rounds", "looking_commands", "rounds", "peerd rounds --last 20"),
-    Command("sent", "looking_commands", "sent", "peerd sent --last 5"),
-    Command("id", "looking_commands", "identity", "peerd id"),
-    Command("paths", "looking_commands", "paths", "peerd paths --home ~/second-peer"),
+    *_ASKED[:_TEXT],
     Command("read", "read_command", "read", "peerd read --data ~/notes"),
-    Command("metrics", "looking_commands", "metrics", "peerd metrics | grep peerd_refusals_total"),
-    Command("unban", "acting_commands", "unban", "peerd unban alice"),
-    Command("generate", "acting_commands", "generate", 'peerd generate "Dear all," --max-tokens 40'),
-    Command("export", "acting_commands", "export", "peerd export ./my-adapter"),
+    *_ASKED[_TEXT:],
     Command("dashboard", "opening_commands", "dashboard", "peerd dashboard --port 8088"),
     Command("demo", "opening_commands", "demo", "peerd demo --peers 4 --rounds 6"),
 )
+"""In the order of `peerd --help`."""
 
 NAMES = frozenset(command.name for command in COMMANDS)
 

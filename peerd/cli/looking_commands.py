@@ -27,7 +27,7 @@ def peers(home: Home = None, as_json: AsJson = False) -> None:
     look("peers", home, as_json)
 
 
-def identity(home: Home = None, as_json: AsJson = False) -> None:
+def id(home: Home = None, as_json: AsJson = False) -> None:  # noqa: A001  # as it is typed
     """Print my peer id and the addresses that others can type after --peer."""
     look("id", home, as_json)
 

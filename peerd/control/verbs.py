@@ -4,7 +4,7 @@ A verb is a row here, and all that knows of it follows:
 
     peerd.control.api       the route `/v1/NAME`; the handler is bound to the row, and its types are checked against it
     peerd.control.client    a method of both clients, made at the end of this file
-    peerd.cli               whether `peerd NAME` asks it, and whether that can be done without the command-line library
+    peerd.cli.commands      the command `peerd NAME`, if there is an example of it
     docs/protocol.md        the table of endpoints
 
 So a new verb is a row, a handler and a command: docs/how-to/add-a-verb.md. Nothing heavy is loaded here, since
@@ -55,8 +55,10 @@ class Verb(Generic[Asked, Answer]):
     """What it does, in one line."""
     patience_seconds: float = QUICK_SECONDS
     """How long a client waits for the answer."""
-    command: Literal["", "typed", "quick"] = ""
-    """Whether `peerd NAME` asks it; `quick` if typed plainly it is answered without the command-line library."""
+    example: str = ""
+    """Of its command, `peerd NAME`, if people type it."""
+    is_quick: bool = False
+    """Whether the command, typed plainly, is answered without the command-line library, which takes longer to load."""
     is_stream: bool = False
     """Whether the answer comes again and again, as server-sent events; such a one has no method here."""
 
@@ -66,13 +68,108 @@ class Verb(Generic[Asked, Answer]):
         return f"/v1/{self.name}"
 
 
+STOP = Verb(
+    name="stop",
+    method="POST",
+    question=questions.StopQuestion,
+    answer=answers.StopHeard,
+    says="Ask the daemon to stop; the answer, HTTP status 202, is that it has heard it.",
+    example="peerd stop",
+)
 STATUS = Verb(
     name="status",
     method="GET",
     question=Nothing,
     answer=Status,
     says="What the daemon is doing.",
-    command="quick",
+    example="peerd status --json",
+    is_quick=True,
+)
+PEERS = Verb(
+    name="peers",
+    method="GET",
+    question=Nothing,
+    answer=answers.PeersNow,
+    says="Everyone of the network that it knows, and of whom nothing is wanted for now.",
+    example="peerd peers",
+    is_quick=True,
+)
+TRUST = Verb(
+    name="trust",
+    method="GET",
+    question=Nothing,
+    answer=answers.TrustNow,
+    says="The last trust row, with history.",
+    example="peerd trust alice",
+)
+ROUNDS = Verb(
+    name="rounds",
+    method="GET",
+    question=questions.LastRounds,
+    answer=answers.RoundsDone,
+    says="Finished rounds, oldest first.",
+    example="peerd rounds --last 20",
+)
+SENT = Verb(
+    name="sent",
+    method="GET",
+    question=questions.LastRounds,
+    answer=answers.Sent,
+    says="What left this device, of the last so many rounds.",
+    example="peerd sent --last 5",
+)
+IDENTITY = Verb(
+    name="id",
+    method="GET",
+    question=Nothing,
+    answer=answers.Identity,
+    says="Peer id and addresses.",
+    example="peerd id",
+    is_quick=True,
+)
+PATHS = Verb(
+    name="paths",
+    method="GET",
+    question=Nothing,
+    answer=dict[str, str],
+    says="Where the daemon's files are.",
+    example="peerd paths --home ~/second-peer",
+    is_quick=True,
+)
+METRICS = Verb(
+    name="metrics",
+    method="GET",
+    question=Nothing,
+    answer=str,
+    says="Every figure, as Prometheus text.",
+    example="peerd metrics | grep peerd_refusals_total",
+    is_quick=True,
+)
+UNBAN = Verb(
+    name="unban",
+    method="POST",
+    question=questions.UnbanQuestion,
+    answer=answers.Unbanned,
+    says="Lift the ban of a peer, which is bad usage if it is not banned.",
+    example="peerd unban alice",
+)
+GENERATE = Verb(
+    name="generate",
+    method="POST",
+    question=questions.GenerateQuestion,
+    answer=answers.Continuations,
+    says="The base, own and personal model continue a prompt.",
+    patience_seconds=SLOW_SECONDS,
+    example='peerd generate "Dear all," --max-tokens 40',
+)
+EXPORT = Verb(
+    name="export",
+    method="POST",
+    question=questions.ExportQuestion,
+    answer=answers.ExportedFolder,
+    says="Write the adapter of one model as a PEFT folder; of which, and the files written.",
+    patience_seconds=SLOW_SECONDS,
+    example="peerd export ./my-adapter",
 )
 HEALTH = Verb(
     name="health",
@@ -81,68 +178,12 @@ HEALTH = Verb(
     answer=answers.Health,
     says="Whether it makes progress, and why not; HTTP status 503 if not.",
 )
-PEERS = Verb(
-    name="peers",
-    method="GET",
-    question=Nothing,
-    answer=answers.PeersNow,
-    says="Everyone of the network that it knows, and of whom nothing is wanted for now.",
-    command="quick",
-)
-TRUST = Verb(
-    name="trust",
-    method="GET",
-    question=Nothing,
-    answer=answers.TrustNow,
-    says="The last trust row, with history.",
-    command="typed",
-)
-ROUNDS = Verb(
-    name="rounds",
-    method="GET",
-    question=questions.LastRounds,
-    answer=answers.RoundsDone,
-    says="Finished rounds, oldest first.",
-    command="typed",
-)
-SENT = Verb(
-    name="sent",
-    method="GET",
-    question=questions.LastRounds,
-    answer=answers.Sent,
-    says="What left this device, of the last so many rounds.",
-    command="typed",
-)
-IDENTITY = Verb(
-    name="id",
-    method="GET",
-    question=Nothing,
-    answer=answers.Identity,
-    says="Peer id and addresses.",
-    command="quick",
-)
-PATHS = Verb(
-    name="paths",
-    method="GET",
-    question=Nothing,
-    answer=dict[str, str],
-    says="Where the daemon's files are.",
-    command="quick",
-)
 PANELS = Verb(
     name="panels",
     method="GET",
     question=Nothing,
     answer=drawings.PanelsDrawn,
     says="Every panel of the dashboard, drawn.",
-)
-METRICS = Verb(
-    name="metrics",
-    method="GET",
-    question=Nothing,
-    answer=str,
-    says="Every figure, as Prometheus text.",
-    command="quick",
 )
 EVENTS = Verb(
     name="events",
@@ -152,32 +193,6 @@ EVENTS = Verb(
     says="The status now, then whenever it changes; a slow watcher is dropped.",
     is_stream=True,
 )
-STOP = Verb(
-    name="stop",
-    method="POST",
-    question=questions.StopQuestion,
-    answer=answers.StopHeard,
-    says="Ask the daemon to stop; the answer, HTTP status 202, is that it has heard it.",
-    command="typed",
-)
-GENERATE = Verb(
-    name="generate",
-    method="POST",
-    question=questions.GenerateQuestion,
-    answer=answers.Continuations,
-    says="The base, own and personal model continue a prompt.",
-    patience_seconds=SLOW_SECONDS,
-    command="typed",
-)
-EXPORT = Verb(
-    name="export",
-    method="POST",
-    question=questions.ExportQuestion,
-    answer=answers.ExportedFolder,
-    says="Write the adapter of one model as a PEFT folder; of which, and the files written.",
-    patience_seconds=SLOW_SECONDS,
-    command="typed",
-)
 TEST = Verb(
     name="test",
     method="POST",
@@ -186,22 +201,14 @@ TEST = Verb(
     says="Open the test split, for a report.",
     patience_seconds=SLOW_SECONDS,
 )
-UNBAN = Verb(
-    name="unban",
-    method="POST",
-    question=questions.UnbanQuestion,
-    answer=answers.Unbanned,
-    says="Lift the ban of a peer, which is bad usage if it is not banned.",
-    command="typed",
-)
 
 VERBS: tuple[Verb[Any, Any], ...] = tuple(row for row in tuple(globals().values()) if isinstance(row, Verb))
 """The table, in its order."""
 
-QUICK = frozenset(verb.name for verb in VERBS if verb.command == "quick")
-"""Commands that are answered without the command-line library where they are typed plainly."""
+QUICK = frozenset(verb.name for verb in VERBS if verb.is_quick)
+"""Names of those commands."""
 
-DATA: dict[str, Any] = {verb.name: verb.answer for verb in VERBS if verb.command} | answers.OF_COMMANDS
+DATA: dict[str, Any] = {verb.name: verb.answer for verb in VERBS if verb.example} | answers.OF_COMMANDS
 """Type of `data` by command, as `--json` prints it; `demo` has its own in peerd.demo."""
 
 

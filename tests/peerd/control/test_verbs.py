@@ -13,7 +13,7 @@ import pytest
 
 from peerd import AsyncClient, Client
 from peerd.cli import looking_commands, output
-from peerd.cli.commands import NAMES
+from peerd.cli.commands import NAMES, Command, asked_by
 from peerd.cli.without_typer import LOOKS
 from peerd.control import api, handlers, questions, verbs
 from peerd.control.verbs import DATA, QUICK, VERBS, Methods, Verb
@@ -58,6 +58,7 @@ def test_a_verb_that_is_added_as_the_how_to_says_is_a_route_a_method_of_both_cli
         looking_commands.uptime(home)
         assert asyncio.run(later(daemon.paths.socket)) == {"seconds": 7384.0}
     assert capsys.readouterr().out == "7384 s\n"
+    assert asked_by(uptime) == Command("uptime", "looking_commands", "uptime", "peerd uptime")
     assert "| `GET /v1/uptime` | For how long the daemon has run. | nothing | {text: number} |" in endpoints(uptime)
 
 
@@ -87,7 +88,7 @@ def test_each_verb_stands_once_and_has_a_method_unless_it_is_a_stream() -> None:
 
 def test_the_commands_that_the_table_tells_of_exist() -> None:
     assert set(LOOKS) == QUICK
-    assert {verb.name for verb in VERBS if verb.command} <= NAMES
+    assert {verb.name for verb in VERBS if verb.example} <= NAMES
     assert set(DATA) == NAMES - {"demo"}
 
 
