@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MATRICES = ("docs/threat-model.md", "docs/reliability.md")
+HOW_TOS = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/how-to/*.md")}
 PAGES = ("docs/may-i-pull-the-plug.md", "docs/who-sees-my-text.md")
 """What people read of the matrices."""
 
@@ -53,6 +54,26 @@ def test_every_kind_of_plug_in_is_documented() -> None:
     listed = set(re.findall(r"^One file each in `([\w/]+)/`", (ROOT / "docs/plug-ins.md").read_text(), re.MULTILINE))
 
     assert {package.replace(".", "/") for package in registered} == listed
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/user-guide.md", "docs/troubleshooting.md", "docs/demo.md", *PAGES, *sorted(HOW_TOS)],
+)
+def test_every_option_that_people_are_told_to_type_exists(document: str) -> None:
+    known = set(re.findall(r"`(--[a-z-]+)", (ROOT / "docs/command-line.md").read_text()))
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
+
+    assert told - known <= {"--help", "--version", "--no-open"}
+
+
+def test_every_attack_of_the_simulator_is_explained() -> None:
+    source = (ROOT / "p2pfinetune/simulation/hostile/attacks.py").read_text()
+    kinds = re.findall(r'^        "([a-z-]+)": _', source[source.index("\nKINDS") :], re.MULTILINE)
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/how-to/simulate.md").read_text(), re.MULTILINE)
+
+    assert len(kinds) > 10
+    assert [kind for kind in kinds if not any(f"`{kind}`" in row for row in table)] == []
 
 
 def test_the_first_page_stays_short() -> None:
