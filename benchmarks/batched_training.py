@@ -29,7 +29,8 @@ from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 
 SHAPES = ((1, 64), (1, 128), (4, 128))  # sequences x tokens of one peer's step
 STEPS = 4  # of one repetition: a simulated round has more
@@ -78,12 +79,12 @@ def text(peer: int, vocabulary: int) -> TokenSplit:
 class PlainLoop:
     """What one would write without this project: a model and an optimizer for each peer."""
 
-    def __init__(self, adapted: Sequence[AdaptedModel], trainers: Sequence[LocalTrainer]) -> None:
-        self._peers: list[tuple[Any, torch.optim.AdamW, LocalTrainer]] = []
+    def __init__(self, adapted: Sequence[AdaptedModel], trainers: Sequence[GradientTrainer]) -> None:
+        self._peers: list[tuple[Any, torch.optim.AdamW, GradientTrainer]] = []
         for one, trainer in zip(adapted, trainers, strict=True):
             options = trainer.options
             optimizer = torch.optim.AdamW(
-                one.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay
+                one.parameters.values(), lr=options.lr, betas=(0.9, 0.95), weight_decay=options.weight_decay
             )
             self._peers.append((one.model.train(), optimizer, trainer))
 
@@ -125,10 +126,10 @@ def measured(
     vocabulary = int(base.model.config.vocab_size)
     adapted = [attach(base, AdapterSpec()) for _ in range(peers)]
 
-    def trainers() -> list[LocalTrainer]:
+    def trainers() -> list[GradientTrainer]:
         sequences, tokens = shape
         options = [TrainingOptions(batch_size=sequences, context=tokens, seed=peer) for peer in range(peers)]
-        return [LocalTrainer(adapted[peer], text(peer, vocabulary), options[peer]) for peer in range(peers)]
+        return [AdamW().trainer(adapted[peer], text(peer, vocabulary), options[peer]) for peer in range(peers)]
 
     plain, together, stack = PlainLoop(adapted, trainers()), trainers(), AdapterStack(attach(base, AdapterSpec()))
     arms: tuple[Callable[[], object], ...] = (
@@ -151,7 +152,7 @@ def memory(model: str, peers: int) -> Memory:
     adapted = attach(base, AdapterSpec())
     vocabulary = int(base.model.config.vocab_size)
     options = TrainingOptions(batch_size=1, context=64)
-    trainers = [LocalTrainer(adapted, text(peer, vocabulary), options) for peer in range(peers)]
+    trainers = [AdamW().trainer(adapted, text(peer, vocabulary), options) for peer in range(peers)]
     stack = AdapterStack(adapted)
     train_together(trainers, 1, stack=stack)
     adapter = sum(4 * tensor.numel() for tensor in adapted.initial.tensors.values())

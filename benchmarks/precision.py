@@ -27,7 +27,7 @@ from p2pfinetune.model.processor import missing
 from p2pfinetune.names import Digest
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.step_times import step_times
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 
 MODELS = ("nano", "gpt2-shaped")
 SHAPES = ((1, 64), (2, 256), (8, 256))  # sequences x tokens; `auto` measures the second, the last is the default
@@ -74,7 +74,7 @@ def measured(base: Base, shape: tuple[int, int], repetitions: int, clock: Callab
     sequences, tokens = shape
     options = TrainingOptions(batch_size=sequences, context=tokens)
     split = text(int(base.model.config.vocab_size))
-    trainers = [LocalTrainer(attach(replace(base, precision=p), AdapterSpec()), split, options) for p in PRECISIONS]
+    trainers = [AdamW().trainer(attach(replace(base, precision=p), AdapterSpec()), split, options) for p in PRECISIONS]
     rows: list[list[float]] = []
     furthest = 0.0
     for _ in range(1 + repetitions):

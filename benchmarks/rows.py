@@ -29,7 +29,7 @@ from p2pfinetune.round.context import SplitContext
 from p2pfinetune.scoring.evaluate import measure_of
 from p2pfinetune.simulation.config import SettingText
 from p2pfinetune.simulation.run import base_of
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 from p2pfinetune.trust import SCHEMES
 
 COMPARED = ("validation", "first-order", "mixture")
@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace) -> list[Found]:
     adapted = attach(base, config.spec())
     stack = AdapterStack(adapted)
     learning = {peer: config.learner_options(peer).training for peer in world.peers}
-    trainers = {peer: LocalTrainer(adapted, world.texts[peer].train, learning[peer]) for peer in world.peers}
+    trainers = {peer: AdamW().trainer(adapted, world.texts[peer].train, learning[peer]) for peer in world.peers}
     rule = RULES.make("factor-mean")
     last: dict[tuple[PeerId, str], Mapping[PeerId, float]] = {}
     found: list[Found] = []

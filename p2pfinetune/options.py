@@ -26,6 +26,7 @@ INT64 = 2**63 - 1
 Seed = Annotated[int, Meta(ge=-INT64, le=INT64)]
 """What SQLite, TOML, MessagePack and torch's generators all hold."""
 MAX_RANK = 1024
+DEFAULT_TRAINER = "adamw"
 
 
 class ModelOptions(Section):
@@ -92,7 +93,9 @@ class StepOptions(Section):
 class DecayOptions(Section):
     """What keeps weights and steps short, as in arXiv 2404.09753; the daemon leaves it at its default."""
 
-    weight_decay: Annotated[Amount, Meta(description="Of AdamW.")] = 1e-3
+    weight_decay: Annotated[
+        Amount, Meta(description="How much of a weight each step takes away, in learning rates.")
+    ] = 1e-3
     clip: Annotated[Amount, Meta(description="Largest norm of a gradient; 0 leaves gradients as they are.")] = 1.0
 
 
@@ -112,6 +115,15 @@ class OrderOptions(Section):
     """What is drawn."""
 
     seed: Annotated[Seed, Meta(description="Of the local data order and dropout.")] = 0
+
+
+class TrainerOptions(Section):
+    """What trains. No peer needs to know it: docs/adr/0026."""
+
+    trainer: Annotated[str, Meta(description="What turns text into steps of the own adapter.")] = DEFAULT_TRAINER
+    trainer_options: Annotated[dict[str, Any], Meta(description="Options of the trainer.")] = field(
+        default_factory=dict
+    )
 
 
 class CollaborationOptions(Section):
@@ -240,13 +252,11 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
 class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions):
     """How to train, as the library takes it."""
 
-    betas: Annotated[tuple[float, float], Meta(description="Of AdamW's moments.")] = (0.9, 0.95)
-
     def __post_init__(self) -> None:
         check(self)
 
 
-class LearnerOptions(CollaborationOptions, StudyOptions):
+class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions):
     """Everything about learning that a user can choose, as the library takes it."""
 
     spec: AdapterSpec = AdapterSpec()

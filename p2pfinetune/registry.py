@@ -19,6 +19,11 @@ from p2pfinetune.errors import OptionError
 Plugin = TypeVar("Plugin")
 
 
+def public_name(plugin: object) -> str:
+    """By which people know the kind of a plug-in: its file's."""
+    return type(plugin).__module__.rpartition(".")[2].replace("_", "-")
+
+
 class Registry(Generic[Plugin]):
     """The plug-ins of one package, by public name."""
 

@@ -1,7 +1,9 @@
-"""Train several peers of one base in one pass: what `LocalTrainer.run` does for each, within float tolerance.
+"""Train several peers of one base in one pass: what `Trainer.run` does for each, within float tolerance.
 
 Each peer keeps its own batches, learning rate, moments, clipping and pull, and a gradient that is not finite skips the
-step of its own peer alone. Trainers that cannot go together run one by one; see `groups_of` and `reason_against`.
+step of its own peer alone. Trainers whose kind is a rule from a gradient to a step say so (`Trainer.batched`), and the
+rule steps rows as it steps tensors, so that no kind is known here by name. Trainers that cannot go together run one by
+one; see `groups_of` and `reason_against`.
 
 Shapes: k peers, p numbers of an adapter, t of them trained, s sequences of a step, t tokens of one.
 """
@@ -19,7 +21,9 @@ from torch import Tensor
 from p2pfinetune.batched.stack import AdapterStack, Schema, apart, draws_noise, kind_of, rows_of
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.compute import training_precision
-from p2pfinetune.training.trainer import FIRST, SECOND, LocalTrainer, StepReport, TrainerState
+from p2pfinetune.registry import public_name
+from p2pfinetune.training.gradient_trainer import GATHERED, GradientTrainer
+from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
 
 POSITIONS = {
     "cpu": 2048
@@ -30,7 +34,7 @@ OnStep = Callable[[int, StepReport], None]
 
 
 def train_together(
-    trainers: Sequence[LocalTrainer], steps: int, on_step: OnStep | None = None, *, stack: AdapterStack | None = None
+    trainers: Sequence[Trainer], steps: int, on_step: OnStep | None = None, *, stack: AdapterStack | None = None
 ) -> list[list[StepReport]]:
     """What `[t.run(steps) for t in trainers]` does and returns; `on_step` gets the trainer's place and its report.
 
@@ -50,24 +54,29 @@ def train_together(
                 trainer.run(steps, partial(note, [place], 0))
         else:
             fits = stack is not None and stack.kind == kind_of(group[0].adapted)
-            run = _Run(group, stack if stack is not None and fits else AdapterStack(group[0].adapted))
+            run = _Run(_batched(group), stack if stack is not None and fits else AdapterStack(group[0].adapted))
             run.steps(steps, partial(note, places))
     return reports
 
 
-def groups_of(trainers: Sequence[LocalTrainer]) -> list[list[int]]:
-    """Places of trainers that can share a pass: base, kind of adapter and shape of a batch are equal."""
+def groups_of(trainers: Sequence[Trainer]) -> list[list[int]]:
+    """Places of trainers that can share a pass: base, kind of adapter, rule and shape of a batch are equal.
+
+    One that does not say that it can be batched is a group of its own.
+    """
     kinds = {id(trainer.adapted): trainer.adapted for trainer in trainers}
     known = {key: kind_of(adapted) for key, adapted in kinds.items()}
     groups: dict[Hashable, list[int]] = {}
     for place, trainer in enumerate(trainers):
-        options = trainer.options
-        key = known[id(trainer.adapted)], trainer.context, options.batch_size, options.accumulation
+        key: Hashable = place
+        if (one := trainer.batched) is not None:
+            options = one.options
+            key = known[id(one.adapted)], one.rule, one.context, options.batch_size, options.accumulation
         groups.setdefault(key, []).append(place)
     return list(groups.values())
 
 
-def reason_against(trainers: Sequence[LocalTrainer]) -> str:
+def reason_against(trainers: Sequence[Trainer]) -> str:
     """Why the trainers of one group run one by one all the same; empty where they go together."""
     if len(trainers) < 2:
         return "one trainer has no company"
@@ -78,14 +87,19 @@ def reason_against(trainers: Sequence[LocalTrainer]) -> str:
     return ""
 
 
+def _batched(trainers: Sequence[Trainer]) -> list[GradientTrainer]:
+    return [one for trainer in trainers if (one := trainer.batched) is not None]
+
+
 class _Run:
     """Some steps of one group: the trainers' states go into rows of matrices, and come back when it ends.
 
     What is trained lies in front, so that gradients, moments and steps are of the front alone: t numbers of a row of p.
     """
 
-    def __init__(self, trainers: Sequence[LocalTrainer], stack: AdapterStack) -> None:
+    def __init__(self, trainers: Sequence[GradientTrainer], stack: AdapterStack) -> None:
         self._trainers, self._stack = trainers, stack
+        self._rule = trainers[0].rule
         schema, trained = stack.adapted.schema, stack.adapted.trained
         self._trained = {name: schema[name] for name in trained}
         self._schema = {**self._trained, **schema}
@@ -99,7 +113,7 @@ class _Run:
             for k, pull in enumerate(pulls)
             if pull is not None
         ]
-        self._optimizer = self._adamw()
+        self._optimizer, self._gathered = self._begun()
 
     def steps(self, count: int, on_step: OnStep) -> None:
         """Take them. What was done stays done when `on_step` raises."""
@@ -156,42 +170,43 @@ class _Run:
     def _rows(self, schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
         return rows_of(schema, adapters).to(self._stack.device)
 
-    def _adamw(self) -> torch.optim.AdamW:
-        """A group of one row for each peer, with the moments it has so far."""
-        options = [trainer.options for trainer in self._trainers]
+    def _begun(self) -> tuple[torch.optim.Optimizer, list[int]]:
+        """A group of one row for each peer, with what it has gathered so far; and over how many steps that is."""
         groups: list[dict[str, Any]] = [
-            {"params": [row], "betas": own.betas, "weight_decay": own.weight_decay}
-            for row, own in zip(self._trained_kt, options, strict=True)
+            {"params": [row], "weight_decay": trainer.options.weight_decay}
+            for row, trainer in zip(self._trained_kt, self._trainers, strict=True)
         ]
         is_fused = self._stack.device.type in {"cpu", "cuda"}  # reads and writes a row once instead of a dozen times
-        optimizer = torch.optim.AdamW(groups, fused=is_fused or None)
+        optimizer = self._rule.optimizer(groups, is_fused=is_fused or None)
         states = [trainer.state(copy=False) for trainer in self._trainers]
-        begun = [k for k, state in enumerate(states) if state.moments]
-        if not begun:
-            return optimizer
-        first_kt, second_kt = (
-            self._rows(self._trained, [states[k].moments[kind] for k in begun]) for kind in (FIRST, SECOND)
-        )
-        for k, first_t, second_t in zip(begun, first_kt, second_kt, strict=True):
-            steps = torch.tensor(float(states[k].moment_steps), device=self._stack.device)
-            optimizer.state[groups[k]["params"][0]] = {"step": steps, FIRST: first_t, SECOND: second_t}
-        return optimizer
+        gathered = [state.counts[GATHERED] for state in states]
+        begun = [k for k, state in enumerate(states) if state.tensors]
+        kept = {}
+        for kind in self._rule.kept if begun else ():
+            kept[kind] = self._rows(self._trained, [states[k].tensors[kind] for k in begun])
+        for i, k in enumerate(begun):
+            steps = torch.tensor(float(gathered[k]), device=self._stack.device)
+            rows = {kind: rows_bt[i] for kind, rows_bt in kept.items()}
+            optimizer.state[groups[k]["params"][0]] = self._rule.begun(rows, steps)
+        return optimizer, gathered
 
     def _update(self, norms: Sequence[float], rates: Sequence[float]) -> None:
         for k, group in enumerate(self._optimizer.param_groups):
             group["lr"] = rates[k]
             group["params"][0].grad = self._gradients_kt[k] if math.isfinite(norms[k]) else None
+            self._gathered[k] += math.isfinite(norms[k])
         self._optimizer.step()
 
     def _give_back(self) -> None:
         held = [self._optimizer.state.get(group["params"][0], {}) for group in self._optimizer.param_groups]
-        begun = [k for k, state in enumerate(held) if state]
-        moments: list[dict[str, dict[str, Tensor]]] = [{} for _ in held]
-        for kind in (FIRST, SECOND) if begun else ():
+        begun = [k for k, gathered in enumerate(self._gathered) if gathered]
+        kept: list[dict[str, dict[str, Tensor]]] = [{} for _ in held]
+        for kind in self._rule.kept if begun else ():
             parts = apart(self._trained, torch.stack([held[k][kind] for k in begun]))
             for k, tensors in zip(begun, parts, strict=True):
-                moments[k][kind] = tensors
+                kept[k][kind] = tensors
+        name = public_name(self._rule)
         for k, (trainer, tensors) in enumerate(zip(self._trainers, apart(self._schema, self._values_kp), strict=True)):
-            adapter = Adapter({name: tensor.clone() for name, tensor in tensors.items()})  # may outlive the others
-            moment_steps = int(held[k]["step"]) if held[k] else 0
-            trainer.load_state(TrainerState(adapter, moments[k], moment_steps, trainer.steps), copy=False)
+            adapter = Adapter({path: tensor.clone() for path, tensor in tensors.items()})  # may outlive the others
+            state = TrainerState(adapter, trainer.steps, name, kept[k], {GATHERED: self._gathered[k]})
+            trainer.load_state(state, copy=False)

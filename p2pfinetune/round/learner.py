@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -38,11 +37,11 @@ from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits
-from p2pfinetune.names import Digest, PeerId, Refusal, Served, TrustRow, Which
+from p2pfinetune.names import Digest, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
-from p2pfinetune.round import guard
-from p2pfinetune.round.collaborate import Outcome, bounded, collaborate, held_back, merged_by, rule_for, scheme_for
+from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
+from p2pfinetune.round.judging import RETURNED, Judge, Look
 from p2pfinetune.round.progress import Progress
 from p2pfinetune.round.result import Collaboration, TrainReport, held_out
 from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
@@ -50,10 +49,9 @@ from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
-from p2pfinetune.training.trainer import LocalTrainer, StepReport
+from p2pfinetune.training.trainer import StepReport, Trainer
+from p2pfinetune.training.trainers import chosen_kind
 
-RETURNED = "returned-to-best"
-HELD_BACK = (0.5, 0.25)  # of the way to a refused merge, as in a line search: who never moves drifts away from all
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
 
 
@@ -91,15 +89,14 @@ class Learner:
         self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
         self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
-        self._training = msgspec.structs.replace(options.training, context=context)
-        self._trainer = LocalTrainer(self._adapted, corpus.train, self._training)
+        self.training = msgspec.structs.replace(options.training, context=context)
+        self._trainer = chosen_kind(options).trainer(self._adapted, corpus.train, self.training)
         self._trainer.set_adapter(start or initial)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
         self._own = self._personal = self._best = start or initial
         self._served: Served | None = "personal"
         self._last_row: Mapping[PeerId, float] = {}
         self._owed = math.inf
-        self._looks_twice = options.guarded and options.second_look
         self._measures: dict[Split, Measure] = {}
         self._of_base: dict[Split, Evaluation] = {}
         self.best_guard = self._base_on("guard").loss
@@ -145,7 +142,7 @@ class Learner:
         return self.trained(train_together(self.trainers, steps, note, stack=self._stack)[0])
 
     @property
-    def trainers(self) -> tuple[LocalTrainer, ...]:
+    def trainers(self) -> tuple[Trainer, ...]:
         """The own one and, once it has parted, the twin's: for who trains several together and then calls `trained`."""
         return (self._trainer,) if self._twin.trainer is None else (self._trainer, self._twin.trainer)
 
@@ -187,22 +184,9 @@ class Learner:
         progress.advance()
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
-        row, merged = self._merge(heard.row, own, neighbours)
-        outcome = self._decide(own, merged, on_guard)
-        useful = heard.row
-        if self._looks_twice and merged is not own:
-            useful = useful_row(heard.row, self.me, own, neighbours, self._scheme, self._mixed, context)
-        useful, merged = self._merge(useful, own, neighbours) if useful is not heard.row else (row, own)
-        if merged is not own:
-            tried = self._decide(own, merged, on_guard)
-            if outcome.reason or (not tried.reason and tried.is_clearly_better(outcome)):
-                row, outcome = useful, tried
-        for part in HELD_BACK if outcome.reason == guard.WORSE_THAN_OWN else ():
-            nearer = held_back(row, self.me, part)
-            tried = self._decide(own, self._mixed(nearer, own=own, neighbours=neighbours), on_guard)
-            if not tried.reason:
-                row, outcome = nearer, tried
-                break
+        judge = self._judge(own, neighbours, on_guard)
+        row, outcome = judge.judged(heard.row, self._second_look(own, neighbours, context))
+        self._owed = judge.owed
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
         local = self._note_local(on_guard)
@@ -324,7 +308,7 @@ class Learner:
     @property
     def _measured_on(self) -> str:
         """What two losses on the guard split must have in common to be compared."""
-        return f"{self._corpus.fingerprint} {self._training.context} {self.options.guard_tokens}"
+        return f"{self._corpus.fingerprint} {self.training.context} {self.options.guard_tokens}"
 
     def _formerly(self) -> Digest:
         """What this network was called by the first version."""
@@ -336,7 +320,7 @@ class Learner:
             limits: dict[Split, int] = {"trust": self.options.trust_tokens, "guard": self.options.guard_tokens}
             self._measures[split] = measure_of(
                 self._corpus.split(split),
-                context=self._training.context,
+                context=self.training.context,
                 vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
                 max_tokens=limits.get(split, 0),
             )
@@ -358,27 +342,19 @@ class Learner:
             progress.advance, self._last_row, self._stack,
         )  # fmt: skip
 
-    def _merge(self, row: TrustRow, own: Adapter, neighbours: Mapping[PeerId, Adapter]) -> tuple[TrustRow, Adapter]:
-        """The one way from a row to a merge: bounded first. Both, as they are then."""
-        row = bounded(row, self.me, self.options.max_share) if self.options.guarded else row
-        return row, self._mixed(row, own=own, neighbours=neighbours)
+    def _judge(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], on_guard: Evaluation) -> Judge:
+        options = self.options
+        return Judge(
+            me=self.me, own=own, neighbours=neighbours, mixed=self._mixed, resets_moments=self._rule.resets_moments,
+            measure=partial(self._evaluate, "guard"), on_guard=on_guard, best=self._best, best_loss=self.best_guard,
+            tolerance=options.tolerance, credit=options.credit, max_share=options.max_share, owed=self._owed,
+            guarded=options.guarded,
+        )  # fmt: skip
 
-    def _decide(self, own: Adapter, merged: Adapter, on_guard: Evaluation) -> Outcome:
-        best, tolerance = self.best_guard, self.options.tolerance
-        outcome = Outcome(own, on_guard, on_guard.loss, "", moments_fit=True)
-        if merged is not own:
-            found = self._evaluate("guard", merged)
-            judged = guard.verdict(
-                on_guard.per_window, found.per_window, on_guard.per_window_tokens, best, tolerance,
-                credit=self.options.credit, owed=self._owed,
-            )  # fmt: skip
-            self._owed = judged.own if judged.on_credit else self._owed
-            outcome = replace(outcome, reason=judged.reason)
-            if judged.accepted or (not self.options.guarded and judged.reason != guard.NOT_FINITE):
-                outcome = Outcome(merged, found, judged.merged, "", moments_fit=not self._rule.resets_moments)
-        if self.options.guarded and guard.has_drifted(outcome.loss, best, tolerance):
-            return Outcome(self._best, on_guard, best, RETURNED, moments_fit=False)
-        return outcome
+    def _second_look(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], context: SplitContext) -> Look | None:
+        if not (self.options.guarded and self.options.second_look):
+            return None
+        return lambda row: useful_row(row, self.me, own, neighbours, self._scheme, self._mixed, context)
 
     def _go_on_from(self, outcome: Outcome) -> None:
         if outcome.personal is not self._own or self.options.twin_pull:
@@ -387,7 +363,7 @@ class Learner:
         self._trainer.set_adapter(outcome.personal)
         self._pull_twin()
         if not outcome.moments_fit:
-            self._trainer.reset_moments()
+            self._trainer.forget()
 
     def _pull_twin(self) -> None:
         if self._twin.trainer is not None and self.options.twin_pull:

@@ -46,7 +46,7 @@ class Collaboration:
     accepted: bool
     """The merge was kept, or there was nothing to merge."""
     reason: str
-    """Empty when accepted; else a word of `guard`, or `learner.RETURNED`: own training drifted, the best came back."""
+    """Empty when accepted; else a word of `guard`, or `judging.RETURNED`: own training drifted, the best came back."""
     loss_trust: float
     """Of the personal adapter."""
     guard_base: float

@@ -14,9 +14,10 @@ from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.precision import PRECISIONS, Precision
 from p2pfinetune.names import SERVED, Digest, PeerId, Served
+from p2pfinetune.options import DEFAULT_TRAINER
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
-from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
+from p2pfinetune.training.trainer import TrainerState
 
 LEARNER, BEST = "learner", "best"
 
@@ -149,12 +150,17 @@ def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly
 
 def _put(name: str, state: TrainerState, values: dict[str, Any], groups: dict[str, Mapping[str, Tensor]]) -> None:
     groups[name] = state.adapter.tensors
-    for kind, tensors in state.moments.items():
+    for kind, tensors in state.tensors.items():
         groups[f"{name}.{kind}"] = tensors
-    values[name] = {"steps": state.steps, "moment_steps": state.moment_steps}
+    values[name] = {"steps": state.steps, **state.counts}
+    if (
+        state.kind != DEFAULT_TRAINER
+    ):  # files of before there were others say nothing, and theirs are the same to the bit
+        values[name]["kind"] = state.kind
 
 
 def _take(name: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> TrainerState:
-    counts = values[name]
-    moments = {kind: groups[f"{name}.{kind}"] for kind in (FIRST, SECOND) if counts["moment_steps"]}
-    return TrainerState(Adapter(groups[name]), moments, int(counts["moment_steps"]), int(counts["steps"]))
+    counts = dict(values[name])
+    steps, kind = int(counts.pop("steps")), str(counts.pop("kind", DEFAULT_TRAINER))
+    tensors = {key.removeprefix(f"{name}."): held for key, held in groups.items() if key.startswith(f"{name}.")}
+    return TrainerState(Adapter(groups[name]), steps, kind, tensors, {key: int(n) for key, n in counts.items()})

@@ -13,18 +13,18 @@ import math
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import Served
-from p2pfinetune.training.trainer import LocalTrainer, TrainerState
+from p2pfinetune.training.trainer import Trainer, TrainerState
 
 
 class Twin:
     """Of one learner; `is_wanted` says whether it trains on once the two have parted."""
 
-    def __init__(self, own: LocalTrainer, *, is_wanted: bool) -> None:
+    def __init__(self, own: Trainer, *, is_wanted: bool) -> None:
         self.is_wanted = is_wanted
         self.is_alone = True
         """Whether the own training is still what training alone would be."""
         self._own = own
-        self.trainer: LocalTrainer | None = None
+        self.trainer: Trainer | None = None
         """Once they have parted."""
         self.best, self.best_loss = own.adapter, math.inf
         """By guard loss; of no meaning before they part."""
@@ -43,7 +43,7 @@ class Twin:
 
     def resume(self, split: TokenSplit, state: TrainerState) -> None:
         """Go on apart, where `state` was taken."""
-        self.trainer = LocalTrainer(self._own.adapted, split, self._own.options)
+        self.trainer = self._own.twin(split)
         self.trainer.load_state(state)
 
     def note(self, loss: float) -> None:

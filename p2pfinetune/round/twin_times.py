@@ -20,7 +20,7 @@ from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.scoring.evaluate import measure_of
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers import chosen_kind
 
 POSITIONS = {"cpu": 256}  # of a measured step: there, time goes with positions; elsewhere a step is taken as it is
 PAIRS = 3
@@ -53,7 +53,8 @@ def _times(
     part = training.batch_size * training.accumulation * context / (small.batch_size * small.context)
     adapted = attach(base, options.spec)
     stack = AdapterStack(adapted)
-    alone, *both = (LocalTrainer(adapted, corpus.train, small) for _ in range(3))
+    kind = chosen_kind(options)
+    alone, *both = (kind.trainer(adapted, corpus.train, small) for _ in range(3))
 
     def seconds(act: Callable[[], object]) -> float:
         start = clock()
@@ -70,7 +71,7 @@ def _times(
         return took / few.tokens
 
     def pair() -> tuple[float, float]:
-        one, two = seconds(alone.step), seconds(lambda: train_together(both, 1, stack=stack))
+        one, two = seconds(lambda: alone.run(1)), seconds(lambda: train_together(both, 1, stack=stack))
         measured = GUARDED * guard + TRUSTED * trust
         return steps * part * one + measured, steps * part * two + measured + guard
 

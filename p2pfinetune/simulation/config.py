@@ -27,6 +27,7 @@ from p2pfinetune.options import (
     RunOptions,
     StepOptions,
     StudyOptions,
+    TrainerOptions,
     TrainingOptions,
     UpdateOptions,
 )  # fmt: skip
@@ -99,7 +100,7 @@ class TrainingChoice(StepOptions, DecayOptions):
     context: Annotated[Positive, Meta(description="Tokens a sequence.")] = 64
 
 
-class SimulationConfig(ModelOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions):
+class SimulationConfig(ModelOptions, TrainerOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions):
     """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
 
     device: Annotated[str, Meta(description="cpu, cuda, mps or auto.")] = "cpu"

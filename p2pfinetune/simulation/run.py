@@ -30,6 +30,7 @@ from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable
 from p2pfinetune.simulation.topology import neighbours
 from p2pfinetune.training.step_times import step_times
+from p2pfinetune.training.trainers import chosen_kind
 
 CHECKPOINT_SECONDS = 20.0  # at most so much is lost by an interruption, beside the wave that was running
 
@@ -86,8 +87,8 @@ def in_one_precision(config: SimulationConfig, folder: Path, *, fresh: bool) -> 
     chosen = settled(config.precision, device.type, missing(device), None)
     if chosen is None:
         peer, text = next(iter(population_of(config).texts.items()))
-        training, base = config.learner_options(peer).training, base_for(config)
-        chosen = quicker(step_times(base, text.train, training, config.spec(), time.process_time))
+        options, base, clock = config.learner_options(peer), base_for(config), time.process_time
+        chosen = quicker(step_times(base, text.train, options.training, options.spec, clock, chosen_kind(options)))
     return msgspec.structs.replace(config, precision=chosen.precision)
 
 

@@ -37,7 +37,8 @@ from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
 from p2pfinetune.simulation.timetable import Visit
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.schedule import NOMINAL_STEPS
-from p2pfinetune.training.trainer import LocalTrainer, StepReport
+from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
+from p2pfinetune.training.trainers import chosen_kind
 
 NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 
@@ -98,9 +99,9 @@ class Shard:
     def train(self, peers: Iterable[PeerId]) -> None:
         """One round's steps of each of these peers, together."""
         learners = [self._learners[peer] for peer in peers]
-        own: list[LocalTrainer] = [learner.trainers[0] for learner in learners]
+        own: list[Trainer] = [learner.trainers[0] for learner in learners]
         twins = [twin for learner in learners for twin in learner.trainers[1:]]
-        reports: dict[LocalTrainer, list[StepReport]] = {}
+        reports: dict[Trainer, list[StepReport]] = {}
         for stack in self._stacks.values():
             here = [trainer for trainer in (*own, *twins) if trainer.adapted is stack.adapted]
             reports |= zip(here, train_together(here, self._config.steps, stack=stack), strict=True)
@@ -134,11 +135,12 @@ class Shard:
         """These deltas after some steps on their peers' text, at the full rate, with other batches in each round."""
         trainers = []
         for peer, delta_p in deltas.items():
-            options = msgspec.structs.replace(self._learners[peer].trainers[0].options, total_steps=0)
-            adapted = self._stack_of[peer].adapted
-            trainers.append(LocalTrainer(adapted, self._population.texts[peer].train, options))
-            trainers[-1].steps = NOMINAL_STEPS + published * steps  # behind the warm-up
-            trainers[-1].set_adapter(LoraUpdate(self._update(delta_p)).adapter(adapted.initial))
+            options = msgspec.structs.replace(self._learners[peer].training, total_steps=0)
+            begun = NOMINAL_STEPS + published * steps  # behind the warm-up
+            adapted, text = self._stack_of[peer].adapted, self._population.texts[peer].train
+            adapter = LoraUpdate(self._update(delta_p)).adapter(adapted.initial)
+            trainers.append(chosen_kind(self._config).trainer(adapted, text, options))
+            trainers[-1].load_state(TrainerState(adapter, begun, self._config.trainer))
         train_together(trainers, steps, stack=next(iter(self._stacks.values())))
         return {
             peer: told(trainer.adapter, trainer.adapted.initial, None, trainer.adapted.spec).vector()

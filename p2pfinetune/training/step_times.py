@@ -14,8 +14,9 @@ from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.precision import PRECISIONS
-from p2pfinetune.options import AdapterSpec, TrainingOptions
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, TrainingOptions
+from p2pfinetune.training.trainer import Trainer
+from p2pfinetune.training.trainers import TRAINERS, TrainerKind
 
 POSITIONS = 512  # of a measured step: enough to pay for casting the weights, little enough for large models
 PAIRS = 5
@@ -23,19 +24,25 @@ BUDGET_SECONDS = 10.0  # by the clock that is given, after which no further pair
 
 
 def step_times(
-    base: Base, split: TokenSplit, options: TrainingOptions, spec: AdapterSpec, clock: Callable[[], float]
+    base: Base,
+    split: TokenSplit,
+    options: TrainingOptions,
+    spec: AdapterSpec,
+    clock: Callable[[], float],
+    kind: TrainerKind | None = None,
 ) -> list[tuple[float, float]]:
     """Seconds of a step in fp32 and of one in bf16, by turns; of slow models the very first pair, of others not."""
     context = min(options.context, base.max_context or options.context, POSITIONS)
     rows = max(1, min(options.batch_size, POSITIONS // context))
     small = msgspec.structs.replace(options, context=context, batch_size=rows, accumulation=1)
+    kind = kind or TRAINERS.make(DEFAULT_TRAINER)
     full, half = (
-        LocalTrainer(attach(replace(base, precision=precision), spec), split, small) for precision in PRECISIONS
+        kind.trainer(attach(replace(base, precision=precision), spec), split, small) for precision in PRECISIONS
     )
 
-    def seconds(trainer: LocalTrainer) -> float:
+    def seconds(trainer: Trainer) -> float:
         start = clock()
-        trainer.step()
+        trainer.run(1)
         return clock() - start
 
     began = clock()

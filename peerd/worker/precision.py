@@ -38,7 +38,9 @@ def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, C
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, Chosen]:
     """The base in what is quicker here; on a CPU, where its weights are the same in both."""
     from p2pfinetune.training.step_times import step_times
+    from p2pfinetune.training.trainers import chosen_kind
 
     # time of this process alone: the machine may be busy with other things, and the worker is nice to them
-    chosen = quicker(step_times(base, corpus.train, options.training, options.spec, time.process_time))
+    clock, kind = time.process_time, chosen_kind(options)
+    chosen = quicker(step_times(base, corpus.train, options.training, options.spec, clock, kind))
     return replace(base, precision=chosen.precision), chosen

@@ -27,7 +27,8 @@ from p2pfinetune.names import PeerId
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.scoring.evaluate import evaluate, measure_of
-from p2pfinetune.training.trainer import FIRST, LocalTrainer
+from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.trainers.adamw import FIRST, AdamW
 from tests.families.tiny import CONTEXT, VOCABULARY, write_model
 
 SPEC = AdapterSpec(rank=2, alpha=4)
@@ -89,7 +90,7 @@ def together_is_one_by_one(live: AdaptedModel, stack: AdapterStack) -> None:
         assert math.isclose(ours[0].gradient_norm, theirs.gradient_norm, rel_tol=100 * CLOSE)
     for ours, theirs in zip(together, alone, strict=True):
         gradient, other = (
-            torch.cat([t.flatten() for t in one.state().moments[FIRST].values()]) for one in (ours, theirs)
+            torch.cat([t.flatten() for t in one.state().tensors[FIRST].values()]) for one in (ours, theirs)
         )
         assert float((gradient - other).norm()) <= 100 * CLOSE * float(other.norm())
     measure = measure_of(split(9), context=12, vocabulary=VOCABULARY)
@@ -136,11 +137,11 @@ def learner_of(base: Base, live: AdaptedModel, stack: AdapterStack, *, seed: int
     return Learner(base, text, options, me=PeerId("me"), group="g", adapted=live, stack=stack, start=start)
 
 
-def trainers(live: AdaptedModel) -> list[LocalTrainer]:
+def trainers(live: AdaptedModel) -> list[GradientTrainer]:
     """Two peers of one base."""
     found = []
     for seed in range(2):
-        trainer = LocalTrainer(live, split(seed), TRAINING)
+        trainer = AdamW().trainer(live, split(seed), TRAINING)
         trainer.set_adapter(noisy(live.initial, seed))
         found.append(trainer)
     return found

@@ -28,7 +28,8 @@ from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.training.checkpoint import KEY
-from p2pfinetune.training.trainer import FIRST, SECOND, TrainerState
+from p2pfinetune.training.trainer import TrainerState
+from p2pfinetune.training.trainers.adamw import FIRST, SECOND
 from peerd.config import Config
 from peerd.config_file import read_config, write_config
 from peerd.errors import UsageError
@@ -82,7 +83,8 @@ def adapter(scale: float = 1.0) -> Adapter:
 def checkpoint_seeds() -> Iterator[bytes]:
     """With a twin and without, the best adapter alone; meanings that no program wrote."""
     moments = {FIRST: adapter(0.1).tensors, SECOND: adapter(0.2).tensors}
-    trained, fresh = TrainerState(adapter(), moments, 3, 5), TrainerState(adapter(), {}, 0, 0)
+    trained = TrainerState(adapter(), 5, tensors=moments, counts={"moment_steps": 3})
+    fresh = TrainerState(adapter(), 0, counts={"moment_steps": 0})
     with scratch() as folder:
         path = folder / "x"
         twin: dict[str, Any] = {"has_twin": True, "twin_best": adapter(), "best_local": 3.0}

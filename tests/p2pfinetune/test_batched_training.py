@@ -16,7 +16,9 @@ from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, read
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
-from p2pfinetune.training.trainer import LocalTrainer, StepReport
+from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.trainer import StepReport
+from p2pfinetune.training.trainers.adamw import AdamW
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=3e-3, clip=0.5, weight_decay=0.1)
 SPEC = AdapterSpec(rank=2, alpha=4)
@@ -32,29 +34,30 @@ def noisy(adapter: Adapter, seed: int, size: float = 0.1) -> Adapter:
     return Adapter({n: t + size * torch.randn(t.shape, generator=dice) for n, t in adapter.tensors.items()})
 
 
-def peers(adapted: AdaptedModel, count: int = 3, **changes: Any) -> list[LocalTrainer]:
+def peers(adapted: AdaptedModel, count: int = 3, **changes: Any) -> list[GradientTrainer]:
     """Trainers that differ in all that may differ; B is not zero, so that A has a gradient."""
     trainers = []
     for i in range(count):
         options = structs.replace(OPTIONS, seed=i, lr=OPTIONS.lr * (1 + i), total_steps=7 * i, **changes)
-        trainers.append(LocalTrainer(adapted, split(i), options))
+        trainers.append(AdamW().trainer(adapted, split(i), options))
         trainers[-1].set_adapter(noisy(adapted.initial, i))
     return trainers
 
 
-def assert_equal(together: Sequence[LocalTrainer], alone: Sequence[LocalTrainer]) -> None:
+def assert_equal(together: Sequence[GradientTrainer], alone: Sequence[GradientTrainer]) -> None:
     for left, right in zip(together, alone, strict=True):
         ours, theirs = left.state(), right.state()
-        assert (ours.steps, ours.moment_steps, ours.moments.keys()) == (
+        assert (ours.kind, ours.steps, ours.counts, ours.tensors.keys()) == (
+            theirs.kind,
             theirs.steps,
-            theirs.moment_steps,
-            theirs.moments.keys(),
+            theirs.counts,
+            theirs.tensors.keys(),
         )
         for name, tensor in theirs.adapter.tensors.items():
             torch.testing.assert_close(ours.adapter.tensors[name], tensor, atol=3e-5, rtol=1e-4, equal_nan=True)
-        for kind, moments in theirs.moments.items():
+        for kind, moments in theirs.tensors.items():
             for name, tensor in moments.items():
-                torch.testing.assert_close(ours.moments[kind][name], tensor, atol=1e-5, rtol=1e-3)
+                torch.testing.assert_close(ours.tensors[kind][name], tensor, atol=1e-5, rtol=1e-3)
 
 
 def assert_same_reports(together: list[list[StepReport]], alone: list[list[StepReport]]) -> None:
@@ -146,7 +149,7 @@ def test_peers_at_different_places_of_their_training_go_together(tiny_base: Base
     for trainers in (alone, together):
         trainers[0].run(3)
         trainers[1].run(2)
-        trainers[1].reset_moments()
+        trainers[1].forget()
         trainers[2].run(1)
         trainers[2].set_adapter(noisy(adapted.initial, 9))
     reports = [trainer.run(3) for trainer in alone]
@@ -185,7 +188,7 @@ def test_training_goes_on_from_a_state_that_was_saved(tiny_base: Base) -> None:
     train_together(second, 2)
 
     assert_equal(second, whole)
-    assert all(t.is_contiguous() for t in second[0].state().moments["exp_avg"].values())
+    assert all(t.is_contiguous() for t in second[0].state().tensors["exp_avg"].values())
 
 
 def test_a_gradient_that_is_not_finite_skips_the_step_of_its_own_peer_alone(tiny_base: Base) -> None:
@@ -202,7 +205,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step_of_its_own_peer_alone(tiny
     assert [[report.skipped for report in row] for row in found] == [[False] * 2, [True] * 2, [False] * 2]
     assert_same_reports(found, reports)
     assert_equal(together, alone)
-    assert together[1].state().moments == {}
+    assert together[1].state().tensors == {}
 
 
 def test_a_pull_acts_on_its_own_peer_alone(tiny_base: Base) -> None:
@@ -238,7 +241,7 @@ def test_only_trainers_of_one_base_kind_and_shape_of_batch_are_grouped(
     tiny_base: Base, base_of: Callable[[str], Base]
 ) -> None:
     adapted = attach(tiny_base, SPEC)
-    short = LocalTrainer(adapted, TokenSplit.of([np.arange(1, 9, dtype=np.uint16)]), OPTIONS)
+    short = AdamW().trainer(adapted, TokenSplit.of([np.arange(1, 9, dtype=np.uint16)]), OPTIONS)
     trainers = [
         *peers(adapted, 2),
         peers(attach(base_of("qwen2"), SPEC))[0],

@@ -17,7 +17,8 @@ from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
-from p2pfinetune.round.learner import RETURNED, Learner
+from p2pfinetune.round.judging import RETURNED
+from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update
 
 ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")
@@ -585,7 +586,7 @@ def test_a_rule_that_turns_the_gauge_resets_the_moments(make: Callable[..., Lear
         learner.train(1)
 
         assert learner.collaborate({FRIEND: update(teacher)}).accepted
-        assert (learner._trainer.state().moment_steps == 0) == RULES.find(name).resets_moments
+        assert (learner._trainer.state().counts["moment_steps"] == 0) == RULES.find(name).resets_moments
 
 
 def test_three_models_continue_a_prompt(make: Callable[..., Learner]) -> None:

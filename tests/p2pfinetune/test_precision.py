@@ -21,7 +21,7 @@ from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.scoring.evaluate import measure_of
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 
 CPU = torch.device("cpu")
 OPTIONS = TrainingOptions(batch_size=2, context=12, lr=3e-3)
@@ -55,23 +55,23 @@ def test_a_base_that_was_asked_for_nothing_is_trained_in_fp32_whatever_the_proce
     stack = AdapterStack(adapted)
 
     with products(adapted.model) as alone, products(stack.model) as together:
-        LocalTrainer(adapted, split(), OPTIONS).run(1)
-        train_together([LocalTrainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
+        AdamW().trainer(adapted, split(), OPTIONS).run(1)
+        train_together([AdamW().trainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
 
     assert alone == together == {torch.float32}
 
 
 def test_in_bf16_products_of_matrices_are_and_weights_moments_and_losses_are_not(tiny_base: Base) -> None:
     adapted = adapted_in(tiny_base, "bf16")
-    stack, trainer = AdapterStack(adapted), LocalTrainer(adapted, split(), OPTIONS)
+    stack, trainer = AdapterStack(adapted), AdamW().trainer(adapted, split(), OPTIONS)
 
     with products(adapted.model) as alone, products(stack.model) as together:
         trainer.run(1)
-        train_together([LocalTrainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
+        train_together([AdamW().trainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
 
     assert alone == together == {torch.bfloat16}
     state = trainer.state()
-    kept = [*state.adapter.tensors.values(), *(t for moments in state.moments.values() for t in moments.values())]
+    kept = [*state.adapter.tensors.values(), *(t for moments in state.tensors.values() for t in moments.values())]
     assert {tensor.dtype for tensor in kept} == {torch.float32}
 
 
@@ -87,14 +87,14 @@ def test_on_the_cpu_adapters_are_measured_in_fp32_however_they_were_trained(tiny
 def test_peers_that_are_run_in_other_numbers_never_share_a_pass(tiny_base: Base) -> None:
     adapted = [attach(tiny_base, AdapterSpec(rank=2, alpha=4)), adapted_in(tiny_base, "bf16")]
 
-    groups = groups_of([LocalTrainer(each, split(), OPTIONS) for each in adapted])
+    groups = groups_of([AdamW().trainer(each, split(), OPTIONS) for each in adapted])
 
     assert groups == [[0], [1]]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_in_either_precision_can_be_repeated_to_the_bit(tiny_base: Base, precision: Precision) -> None:
-    runs = [LocalTrainer(adapted_in(tiny_base, precision), split(), OPTIONS) for _ in range(2)]
+    runs = [AdamW().trainer(adapted_in(tiny_base, precision), split(), OPTIONS) for _ in range(2)]
 
     first, second = (trainer.run(3) for trainer in runs)
 
@@ -110,7 +110,7 @@ def test_in_fp32_a_training_has_the_same_losses_on_every_processor() -> None:
     adapted = attach(load_base("nano", device="cpu"), AdapterSpec())
     dice = np.random.default_rng(0)
     text = TokenSplit.of([dice.integers(1, 4096, 60).astype(np.uint16) for _ in range(4)])
-    trainer = LocalTrainer(adapted, text, structs.replace(OPTIONS, context=48))
+    trainer = AdamW().trainer(adapted, text, structs.replace(OPTIONS, context=48))
 
     found = [report.loss for report in trainer.run(6)]
     measured = evaluate_together(adapted, [trainer.adapter], measure_of(text, context=48, vocabulary=4096), CPU)[0]

@@ -17,8 +17,9 @@ from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import NO_UNITS, Chosen, Times, missing_on_cpu, quicker, settled
 from p2pfinetune.options import AdapterSpec, TrainingOptions
+from p2pfinetune.training.gradient_trainer import GradientTrainer
 from p2pfinetune.training.step_times import BUDGET_SECONDS, PAIRS, step_times
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 
 SPEC = AdapterSpec(rank=2, alpha=4)
 OPTIONS = TrainingOptions(batch_size=4, accumulation=3, context=12, lr=3e-3, total_steps=2)
@@ -145,12 +146,12 @@ def test_a_large_model_takes_one_step_in_each_and_no_more(tiny_base: Base) -> No
 
 
 def test_nothing_that_is_learnt_in_a_measurement_stays(tiny_base: Base) -> None:
-    def trained(*, after_a_measurement: bool) -> LocalTrainer:
+    def trained(*, after_a_measurement: bool) -> GradientTrainer:
         torch.manual_seed(0)
         if after_a_measurement:
             step_times(tiny_base, split(), OPTIONS, SPEC, Clock(0.01))
         assert int(torch.randint(1_000_000, ())) == drawn
-        trainer = LocalTrainer(attach(tiny_base, SPEC), split(), OPTIONS)
+        trainer = AdamW().trainer(attach(tiny_base, SPEC), split(), OPTIONS)
         trainer.run(2)
         return trainer
 
@@ -169,7 +170,7 @@ def test_bf16_where_the_processor_has_units_for_it_is_timed_and_learns_as_fp32_d
     assert len(step_times(base, text, options, AdapterSpec(), lambda: float(next(ticks)))) >= 1
 
     full, half = (
-        [report.loss for report in LocalTrainer(attach(each, AdapterSpec()), text, options).run(8)]
+        [report.loss for report in AdamW().trainer(attach(each, AdapterSpec()), text, options).run(8)]
         for each in (base, replace(base, precision="bf16"))
     )
 

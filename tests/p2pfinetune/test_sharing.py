@@ -27,7 +27,8 @@ from p2pfinetune.round.comparison import copies, norm_outliers
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update, inspect, moved
 from p2pfinetune.simulation.config import AdapterChoice
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 from p2pfinetune.trust import SCHEMES
 from tests.p2pfinetune.test_learner import corpus
 
@@ -205,7 +206,7 @@ def test_a_frozen_a_has_no_gradient_and_no_moments_and_never_moves(tiny_base: Ba
 
     for trainer in learner.trainers:
         state = trainer.state()
-        assert all(name.endswith(".lora_B") for moments in state.moments.values() for name in moments)
+        assert all(name.endswith(".lora_B") for moments in state.tensors.values() for name in moments)
         assert same(parts(trainer.adapter, ".lora_A"), start)
         assert not same(parts(trainer.adapter, ".lora_B"), parts(friend.own(), ".lora_B"))
     assert learner.adapter_parameters == sum(t.numel() for t in parts(learner.own(), ".lora_B").values())
@@ -243,9 +244,9 @@ def test_trained_in_one_pass_is_trained_one_by_one(
 ) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2, sharing=sharing))
 
-    def trainers() -> list[LocalTrainer]:
+    def trainers() -> list[GradientTrainer]:
         options = TrainingOptions(batch_size=2, context=16, lr=5e-3)
-        return [LocalTrainer(adapted, random_split(seed), structs.replace(options, seed=seed)) for seed in (1, 2)]
+        return [AdamW().trainer(adapted, random_split(seed), structs.replace(options, seed=seed)) for seed in (1, 2)]
 
     together, alone = trainers(), trainers()
     reports = train_together(together, 3)

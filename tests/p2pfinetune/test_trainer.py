@@ -15,7 +15,7 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.batches import Blocks
 from p2pfinetune.training.schedule import learning_rate
-from p2pfinetune.training.trainer import LocalTrainer
+from p2pfinetune.training.trainers.adamw import AdamW
 
 OPTIONS = TrainingOptions(batch_size=2, accumulation=2, context=12, lr=1e-2, seed=3)
 
@@ -33,28 +33,28 @@ def adapted(tiny_base: Base) -> AdaptedModel:
 
 def test_three_and_three_steps_in_a_fresh_object_are_six_steps_to_the_bit(tiny_base: Base, split: TokenSplit) -> None:
     spec = AdapterSpec(rank=2, dropout=0.2)
-    whole = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    whole = AdamW().trainer(attach(tiny_base, spec), split, OPTIONS)
     reports = whole.run(6)
-    first = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    first = AdamW().trainer(attach(tiny_base, spec), split, OPTIONS)
     first.run(3)
     torch.rand(17)  # whatever else draws numbers in between
 
-    second = LocalTrainer(attach(tiny_base, spec), split, OPTIONS)
+    second = AdamW().trainer(attach(tiny_base, spec), split, OPTIONS)
     second.load_state(first.state())
     rest = second.run(3)
 
     assert rest == reports[3:]
     assert second.adapter.equals(whole.adapter)
-    assert second.state().moment_steps == whole.state().moment_steps == 6
-    for kind, tensors in whole.state().moments.items():
-        assert all(torch.equal(t, second.state().moments[kind][name]) for name, t in tensors.items())
+    assert second.state().counts["moment_steps"] == whole.state().counts["moment_steps"] == 6
+    for kind, tensors in whole.state().tensors.items():
+        assert all(torch.equal(t, second.state().tensors[kind][name]) for name, t in tensors.items())
 
 
 def test_the_dropout_noise_depends_on_the_seed_and_the_step_alone(adapted: AdaptedModel, split: TokenSplit) -> None:
     moved = adapted.initial.plus(Adapter({n: torch.full_like(t, 0.1) for n, t in adapted.initial.tensors.items()}))
 
     def losses(seed: int) -> list[float]:
-        trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, seed=seed))
+        trainer = AdamW().trainer(adapted, split, structs.replace(OPTIONS, seed=seed))
         trainer.set_adapter(moved)
         return [report.loss for report in trainer.run(2)]
 
@@ -70,7 +70,7 @@ def test_every_step_has_its_own_blocks_and_its_own_noise(
     still = structs.replace(OPTIONS, lr=1e-12)
 
     def losses(text: TokenSplit, steps: int) -> list[float]:
-        trainer = LocalTrainer(adapted, text, still)
+        trainer = AdamW().trainer(adapted, text, still)
         trainer.set_adapter(moved)
         return [report.loss for report in trainer.run(steps)]
 
@@ -80,14 +80,14 @@ def test_every_step_has_its_own_blocks_and_its_own_noise(
 
     without_noise = structs.replace(OPTIONS, lr=1e-12, batch_size=1, accumulation=1)
     plain = attach(tiny_base, AdapterSpec(rank=2))
-    reports = LocalTrainer(plain, split, without_noise).run(4)
+    reports = AdamW().trainer(plain, split, without_noise).run(4)
     assert len({round(report.loss, 4) for report in reports}) == 4
 
 
 def test_training_leaves_the_global_dice_alone(adapted: AdaptedModel, split: TokenSplit) -> None:
     before = torch.get_rng_state()
 
-    LocalTrainer(adapted, split, OPTIONS).step()
+    AdamW().trainer(adapted, split, OPTIONS).step()
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -95,7 +95,7 @@ def test_training_leaves_the_global_dice_alone(adapted: AdaptedModel, split: Tok
 def test_only_the_adapter_changes_and_all_of_it(adapted: AdaptedModel, split: TokenSplit) -> None:
     live = {id(p) for p in adapted.parameters.values()}
     frozen = {name: p.clone() for name, p in adapted.model.named_parameters() if id(p) not in live}
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
 
     trainer.run(2)
 
@@ -107,13 +107,13 @@ def test_only_the_adapter_changes_and_all_of_it(adapted: AdaptedModel, split: To
 
 def test_training_lowers_the_loss(adapted: AdaptedModel) -> None:
     split = TokenSplit.of([np.tile(np.arange(1, 9, dtype=np.uint16), 30)])
-    reports = LocalTrainer(adapted, split, structs.replace(OPTIONS, lr=3e-2)).run(30)
+    reports = AdamW().trainer(adapted, split, structs.replace(OPTIONS, lr=3e-2)).run(30)
 
     assert reports[-1].loss < reports[0].loss - 0.3
 
 
 def test_a_peer_and_its_twin_on_one_live_model_do_the_same(adapted: AdaptedModel, split: TokenSplit) -> None:
-    peer, twin = LocalTrainer(adapted, split, OPTIONS), LocalTrainer(adapted, split, OPTIONS)
+    peer, twin = AdamW().trainer(adapted, split, OPTIONS), AdamW().trainer(adapted, split, OPTIONS)
 
     by_turns = [(peer.step(), twin.step()) for _ in range(3)]
 
@@ -122,9 +122,9 @@ def test_a_peer_and_its_twin_on_one_live_model_do_the_same(adapted: AdaptedModel
 
 
 def test_the_live_model_may_be_used_for_other_things_in_between(adapted: AdaptedModel, split: TokenSplit) -> None:
-    undisturbed = LocalTrainer(adapted, split, OPTIONS)
+    undisturbed = AdamW().trainer(adapted, split, OPTIONS)
     undisturbed.run(4)
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
     trainer.run(2)
 
     write(adapted, adapted.initial)
@@ -135,8 +135,8 @@ def test_the_live_model_may_be_used_for_other_things_in_between(adapted: Adapted
 
 def test_accumulated_batches_are_one_large_batch(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
-    one = LocalTrainer(adapted, split, structs.replace(OPTIONS, batch_size=4, accumulation=1)).step()
-    parts = LocalTrainer(adapted, split, structs.replace(OPTIONS, batch_size=1, accumulation=4)).step()
+    one = AdamW().trainer(adapted, split, structs.replace(OPTIONS, batch_size=4, accumulation=1)).step()
+    parts = AdamW().trainer(adapted, split, structs.replace(OPTIONS, batch_size=1, accumulation=4)).step()
 
     assert parts.tokens == one.tokens == 48
     assert parts.loss == pytest.approx(one.loss, rel=1e-5)
@@ -149,7 +149,7 @@ def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, s
         logits = tiny_base.model(input_ids=blocks[:, :-1]).logits
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
 
-    report = LocalTrainer(attach(tiny_base, AdapterSpec(rank=2)), split, OPTIONS).step()
+    report = AdamW().trainer(attach(tiny_base, AdapterSpec(rank=2)), split, OPTIONS).step()
 
     assert report.loss == pytest.approx(float(expected), rel=1e-5)
 
@@ -157,7 +157,7 @@ def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, s
 def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
     blocks = Blocks(split, 12, 3).batch(0, 4)
-    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, clip=0.0, weight_decay=0.1))
+    trainer = AdamW().trainer(adapted, split, structs.replace(OPTIONS, clip=0.0, weight_decay=0.1))
     rate = trainer.step().lr
     write(adapted, adapted.initial)
     logits = adapted.model(input_ids=blocks[:, :-1]).logits
@@ -172,10 +172,10 @@ def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None
 
 
 def test_the_clip_bounds_what_reaches_the_optimizer(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, clip=1e-4))
+    trainer = AdamW().trainer(adapted, split, structs.replace(OPTIONS, clip=1e-4))
     report = trainer.step()
 
-    first = torch.cat([t.flatten() for t in trainer.state().moments["exp_avg"].values()])
+    first = torch.cat([t.flatten() for t in trainer.state().tensors["exp_avg"].values()])
     assert report.gradient_norm > 1e-4
     assert float(first.norm()) == pytest.approx(0.1 * 1e-4, rel=1e-3)  # (1 - beta1) times the clipped gradient
 
@@ -183,7 +183,7 @@ def test_the_clip_bounds_what_reaches_the_optimizer(adapted: AdaptedModel, split
 def test_a_gradient_that_is_not_finite_changes_nothing_and_training_goes_on(
     adapted: AdaptedModel, split: TokenSplit
 ) -> None:
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
     trainer.run(1)
     broken = {
         n: torch.full_like(t, math.inf) if i == 0 else t for i, (n, t) in enumerate(trainer.adapter.tensors.items())
@@ -201,14 +201,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_training_goes_on(
 
 
 def test_moments_survive_other_weights_and_are_gone_after_a_reset(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
     trainer.run(2)
 
     trainer.set_adapter(adapted.initial)
-    assert trainer.state().moment_steps == 2
-    trainer.reset_moments()
+    assert trainer.state().counts["moment_steps"] == 2
+    trainer.forget()
 
-    assert trainer.state().moments == {}
+    assert trainer.state().tensors == {}
     assert trainer.steps == 2
 
 
@@ -220,11 +220,11 @@ def test_what_was_done_stays_done_when_a_callback_raises(adapted: AdaptedModel, 
         if report.step == 2:
             raise EnoughError
 
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
     with pytest.raises(EnoughError):
         trainer.run(5, stop)
 
-    reference = LocalTrainer(adapted, split, OPTIONS)
+    reference = AdamW().trainer(adapted, split, OPTIONS)
     reference.run(2)
     assert trainer.steps == 2
     assert trainer.adapter.equals(reference.adapter)
@@ -232,7 +232,7 @@ def test_what_was_done_stays_done_when_a_callback_raises(adapted: AdaptedModel, 
 
 
 def test_the_schedule_is_followed(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, structs.replace(OPTIONS, total_steps=5))
+    trainer = AdamW().trainer(adapted, split, structs.replace(OPTIONS, total_steps=5))
 
     rates = [report.lr for report in trainer.run(6)]
 
@@ -240,21 +240,21 @@ def test_the_schedule_is_followed(adapted: AdaptedModel, split: TokenSplit) -> N
 
 
 def test_state_of_another_rank_is_refused(tiny_base: Base, adapted: AdaptedModel, split: TokenSplit) -> None:
-    other = LocalTrainer(attach(tiny_base, AdapterSpec(rank=3)), split, OPTIONS)
+    other = AdamW().trainer(attach(tiny_base, AdapterSpec(rank=3)), split, OPTIONS)
 
     with pytest.raises(CheckpointError):
-        LocalTrainer(adapted, split, OPTIONS).load_state(other.state())
+        AdamW().trainer(adapted, split, OPTIONS).load_state(other.state())
 
 
 def test_a_state_is_a_copy(adapted: AdaptedModel, split: TokenSplit) -> None:
-    trainer = LocalTrainer(adapted, split, OPTIONS)
+    trainer = AdamW().trainer(adapted, split, OPTIONS)
     trainer.run(1)
     state = trainer.state()
-    kept = {kind: {n: t.clone() for n, t in tensors.items()} for kind, tensors in state.moments.items()}
+    kept = {kind: {n: t.clone() for n, t in tensors.items()} for kind, tensors in state.tensors.items()}
 
     trainer.run(2)
 
-    assert all(torch.equal(t, kept[kind][n]) for kind, tensors in state.moments.items() for n, t in tensors.items())
+    assert all(torch.equal(t, kept[kind][n]) for kind, tensors in state.tensors.items() for n, t in tensors.items())
     assert not state.adapter.equals(trainer.adapter)
     assert read(adapted).equals(trainer.adapter)
 
@@ -271,10 +271,10 @@ def test_a_pull_adds_its_strength_times_the_distance_to_the_gradient(tiny_base: 
     options = structs.replace(OPTIONS, clip=0.0)
 
     def gradient(strength: float) -> Adapter:
-        trainer = LocalTrainer(adapted, split, options)
+        trainer = AdamW().trainer(adapted, split, options)
         trainer.pull_towards(target, strength)
         trainer.step()
-        return Adapter({n: t / 0.1 for n, t in trainer.state().moments["exp_avg"].items()})  # divided by 1 - beta1
+        return Adapter({n: t / 0.1 for n, t in trainer.state().tensors["exp_avg"].items()})  # divided by 1 - beta1
 
     added = gradient(2.0).minus(gradient(0.0))
 
@@ -285,7 +285,7 @@ def test_a_pull_adds_its_strength_times_the_distance_to_the_gradient(tiny_base: 
 def test_a_strong_pull_keeps_the_weights_near_and_can_be_ended(tiny_base: Base, split: TokenSplit) -> None:
     def distance(strength: float) -> float:
         adapted = attach(tiny_base, AdapterSpec(rank=2))
-        trainer = LocalTrainer(adapted, split, OPTIONS)
+        trainer = AdamW().trainer(adapted, split, OPTIONS)
         trainer.pull_towards(adapted.initial, 50.0)
         trainer.pull_towards(adapted.initial if strength else None, strength)
         trainer.run(20)
@@ -298,4 +298,4 @@ def test_a_pull_to_an_adapter_of_another_rank_is_refused(
     tiny_base: Base, adapted: AdaptedModel, split: TokenSplit
 ) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        LocalTrainer(adapted, split, OPTIONS).pull_towards(attach(tiny_base, AdapterSpec(rank=3)).initial, 1.0)
+        AdamW().trainer(adapted, split, OPTIONS).pull_towards(attach(tiny_base, AdapterSpec(rank=3)).initial, 1.0)
