@@ -118,7 +118,7 @@ class OrderOptions(Section):
 
 
 class TrainerOptions(Section):
-    """What trains. No peer needs to know it: docs/adr/0026."""
+    """What trains. No peer needs to know it: docs/adr/0027."""
 
     trainer: Annotated[str, Meta(description="What turns text into steps of the own adapter.")] = DEFAULT_TRAINER
     trainer_options: Annotated[dict[str, Any], Meta(description="Options of the trainer.")] = field(

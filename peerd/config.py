@@ -21,6 +21,7 @@ from p2pfinetune.options import (
     Positive,
     Seconds,
     StepOptions,
+    TrainerOptions,
     UpdateOptions,
 )
 from p2pfinetune.sections import Section
@@ -135,6 +136,7 @@ class Config(
     UpdateOptions,
     AdapterOptions,
     HeldOptions,
+    TrainerOptions,
     StepOptions,
     HorizonOptions,
     OrderOptions,

@@ -27,6 +27,7 @@ from p2pfinetune.sections import described
 ROOT = Path(__file__).parents[1]
 CASES_ROUNDED = 25
 REGISTRIES = {
+    "Trainers": ("p2pfinetune.training.trainers", "TRAINERS"),
     "Trust schemes": ("p2pfinetune.trust", "SCHEMES"),
     "Merge rules": ("p2pfinetune.merge", "RULES"),
     "Codecs": ("p2pfinetune.codec", "CODECS"),

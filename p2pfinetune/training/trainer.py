@@ -1,6 +1,6 @@
 """What a trainer is: one adapter and one text, some steps, a report of each, and a state to go on from to the bit.
 
-Which trainer trains is a choice of one peer alone (docs/adr/0026): what peers share is how far each has come from the
+Which trainer trains is a choice of one peer alone (docs/adr/0027): what peers share is how far each has come from the
 seeded start, however it got there. So a learner knows this protocol and never how a step is made; batches, rates,
 whatever is gathered on the way, and what of it has to be saved are the trainer's own affair. `trainers` holds one file
 for each kind; those that are nothing but a rule from a gradient to a step share `gradient_trainer`.

@@ -26,6 +26,7 @@ from p2pfinetune.options import INT64
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown
+from p2pfinetune.training.trainers import TRAINERS
 from p2pfinetune.trust import SCHEMES
 from peerd.config import Config
 from peerd.control.peer_names import fault
@@ -90,6 +91,7 @@ def _names(config: Config) -> None:
 
 def _plugins(config: Config) -> None:
     registries: tuple[tuple[str, Registry[Any], str, dict[str, Any]], ...] = (
+        ("--trainer", TRAINERS, config.trainer, config.trainer_options),
         ("--trust", SCHEMES, config.trust, config.trust_options),
         ("--merge", RULES, config.merge, config.merge_options),
         ("--codec", CODECS, config.codec, {}),

@@ -15,6 +15,7 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.merge import RULES
 from p2pfinetune.registry import Registry
 from p2pfinetune.sections import described
+from p2pfinetune.training.trainers import TRAINERS
 from p2pfinetune.trust import SCHEMES
 from peerd.config import Config
 from peerd.errors import UsageError
@@ -51,9 +52,10 @@ METAVARS = {
     "twin": "auto|on|off",
     "sharing": "both|a|b",
 }
-REGISTRIES: dict[str, Registry[Any]] = {"trust": SCHEMES, "merge": RULES, "codec": CODECS}
+REGISTRIES: dict[str, Registry[Any]] = {"trainer": TRAINERS, "trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml
 PAIRS = {
+    "trainer_options": ("--trainer-option", "momentum=0.5"),
     "trust_options": ("--trust-option", "top_k=3"),
     "merge_options": ("--merge-option", "trimmed=0.3"),
     "encoding": ("--encoding", "old-mail=koi8-r"),

@@ -383,8 +383,8 @@ def restore(learner: Learner, job: Open) -> bool:
     except CheckpointError as error:
         raise CheckpointError(
             f"the saved training state does not fit: {error}",
-            "give the --model, --group, --rank, --own-rank, --alpha, --sharing and --targets it was made with, or "
-            "begin anew in a new --home",
+            "give the --model, --group, --rank, --own-rank, --alpha, --sharing, --targets and --trainer it was made "
+            "with, or begin anew in a new --home",
         ) from error
     return True
 

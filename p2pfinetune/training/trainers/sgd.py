@@ -25,6 +25,8 @@ class Sgd(StepRule):
     """
 
     momentum: float = 0.9
+    # Measured with the nano base, 60 steps of 4 x 128 tokens of one text: the loss ends at 3.78 with 100 and at 3.70
+    # with 300, AdamW's at 3.65; with 30 it has hardly moved, and with 1000 it diverges.
     scale: float = 100.0
 
     def __post_init__(self) -> None:
