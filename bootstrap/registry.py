@@ -14,7 +14,7 @@ from operator import itemgetter
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
-from peerd.wire.addresses import dialable
+from peerd.wire.addresses import usable
 from peerd.wire.messages import PeerRecord, Register, Sample, Why
 from peerd.wire.traits import differences
 
@@ -77,7 +77,7 @@ def register(
         state = _with_room(state, host)
     if (refusal := _refusal(state, key, host)) is not None:
         return state, Sample(status=refusal)
-    addresses = tuple(str(address) for address in dialable(message.addresses, peer))
+    addresses = tuple(str(address) for address in usable(message.addresses, peer))
     lasting = Registration(addresses, host, now + state.quotas.lifetime_seconds, message.why)
     state = msgspec.structs.replace(state, registrations={**state.registrations, key: lasting})
     peers = sample(state, message.network, peer, message.want, dice)

@@ -34,7 +34,7 @@ from peerd.control.render import printable
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
 from peerd.net import limits
-from peerd.wire.addresses import EXAMPLE, NAMES, is_for_others, parse_address
+from peerd.wire.addresses import DIRECT, EXAMPLE, NAMES, NO_RELAYS, is_for_others, parse_address
 from peerd.wire.keys import load_group_key
 from peerd.wire.messages import MAX_ADDRESSES
 
@@ -135,6 +135,8 @@ def _addresses(config: Config) -> None:
             found = parse_address(text)
             if isinstance(found, Refusal):
                 raise UsageError(f"{option}: {printable(text)!r}: {found.detail}", f"for example: {EXAMPLE}")
+            if found.relay is not None:
+                raise UsageError(f"{option}: {text!r} leads through a relay, which {NO_RELAYS}", DIRECT)
             if option != "--listen" and found.peer is None:
                 raise UsageError(f"{option}: {text!r} does not end in /p2p/PEER-ID", f"for example: {EXAMPLE}")
             if option == "--listen" and found.peer is not None:
@@ -151,6 +153,8 @@ def _announce(config: Config) -> None:
         found = parse_address(text)
         if isinstance(found, Refusal):
             raise UsageError(f"--announce: {printable(text)!r}: {found.detail}", f"for example: {ANNOUNCED}")
+        if found.relay is not None:
+            raise UsageError(f"--announce: {text!r} leads through a relay, which lets nobody through to me", DIRECT)
         if found.peer is not None:
             raise UsageError(f"--announce: {text!r} ends in a peer id", f"use: {found.transport}")
         if found.kind in NAMES:

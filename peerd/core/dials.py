@@ -25,6 +25,7 @@ from peerd.core.limits import (
 from peerd.core.neighbours import Neighbour, fitting, with_hearsay
 from peerd.core.state import Moved, Node, is_banned, put, throttled, welcome
 from peerd.pacing import Backoff
+from peerd.wire.places import is_relayed
 
 BY_THE_USER = "peer"  # how one is found that was named with --peer
 
@@ -111,8 +112,14 @@ def _one_of_each(node: Node, due: list[Neighbour]) -> list[Neighbour]:
 
 def _another_first(known: Neighbour) -> tuple[str, ...]:
     """Each attempt begins with another address: the time for a dial may be used up by two that swallow what comes."""
-    turn = known.dial_attempt % len(known.addresses)
-    return known.addresses[turn:] + known.addresses[:turn]
+    addresses = direct(known)
+    turn = known.dial_attempt % len(addresses)
+    return addresses[turn:] + addresses[:turn]
+
+
+def direct(known: Neighbour) -> tuple[str, ...]:
+    """Its addresses without those behind a relay: they are kept and shown, and cannot be dialled."""
+    return tuple([address for address in known.addresses if not is_relayed(address)])
 
 
 def running(node: Node) -> int:
@@ -123,7 +130,7 @@ def running(node: Node) -> int:
 def is_due(node: Node, known: Neighbour) -> bool:
     """Whether a peer may be dialled now."""
     idle = not known.connected and known.dialling_since is None
-    wanted = idle and bool(known.addresses) and not is_banned(node, known.peer)
+    wanted = idle and bool(direct(known)) and not is_banned(node, known.peer)
     return wanted and node.at >= known.dial_not_before
 
 

@@ -26,7 +26,7 @@ from peerd.core.limits import (
     TARGET_KNOCKS_A_SECOND,
 )
 from peerd.pacing import Bucket
-from peerd.wire.places import place_of
+from peerd.wire.places import circuit_of, is_relayed, place_of
 
 PLACE = (PLACE_KNOCK_BURST, PLACE_KNOCKS_A_SECOND)
 TARGET = (TARGET_KNOCK_BURST, TARGET_KNOCKS_A_SECOND)
@@ -69,11 +69,16 @@ class Knocks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def target_of(address: str) -> str:
-    """One port of one host, no matter who is said to be there and how it is written."""
+    """One port of one host, no matter who is said to be there and how it is written.
+
+    A relay's port is as many as it is places, so that a few peers that do not answer leave the others behind it to be
+    found, and made-up ones are as few knocks as at so many ports.
+    """
     parts = address.partition("/p2p/")[0].split("/")
     if len(parts) < 5 or parts[0]:
         return address
-    return "/".join([_one_spelling(parts[2]), *parts[3:]])
+    port = "/".join([_one_spelling(parts[2]), *parts[3:]])
+    return port + circuit_of(address.rpartition("/p2p/")[2]) if is_relayed(address) else port
 
 
 def place_at(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from p2pfinetune.names import PeerId
+from peerd.core.dials import direct
 from peerd.core.partial_view import awaited, is_live, partial_view
 from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Stopping, Training
 from peerd.core.state import Node, is_banned, throttled
@@ -65,7 +66,9 @@ def _company(node: Node) -> str:
         return f", {_some(connected, 'peer')} connected"
     if not node.neighbours:
         return ", alone: no peer found yet"
-    return f", alone: none of {_some(len(node.neighbours), 'known peer')} is connected"
+    behind = sum([bool(known.addresses) and not direct(known) for known in node.neighbours.values()])
+    relayed = f" ({behind} behind a relay, which this version cannot dial)" if behind else ""
+    return f", alone: none of {_some(len(node.neighbours), 'known peer')} is connected{relayed}"
 
 
 def _some(count: int, noun: str) -> str:
@@ -90,7 +93,7 @@ def next_deadline(node: Node) -> float | None:
     for known in node.neighbours.values():
         if known.transfer is None and known.latest is not None and known.fetch_not_before > node.at:
             times.append(known.fetch_not_before)
-        if not known.connected and known.addresses and known.dialling_since is None:
+        if not known.connected and direct(known) and known.dialling_since is None:
             standing = node.standings.get(known.peer)
             times.append(max(known.dial_not_before, standing.until if standing is not None else known.dial_not_before))
     return min(times, default=None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peerd.discovery._base import DiscoveryContext, DiscoveryMethod, Tell
 from peerd.net.transport import Failed, Found
-from peerd.wire.addresses import Address, dialable
+from peerd.wire.addresses import Address, usable
 from peerd.wire.messages import MAX_ADDRESSES, Register, Sample
 
 
@@ -52,7 +52,7 @@ class Bootstrap(DiscoveryMethod):
 
 def _tell_all(sample: Sample, tell: Tell, most: int) -> None:
     for record in sample.peers[:most]:
-        if addresses := dialable(record.addresses, record.peer):
+        if addresses := usable(record.addresses, record.peer):
             tell(Found(record.peer, tuple(map(str, addresses)), "bootstrap"))
 
 

@@ -12,7 +12,7 @@ from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Connected, Disconnected, Found, Heard, PeerTraffic, TransportEvent
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement
-from peerd.wire.places import place_of
+from peerd.wire.places import crowd_of, place_of
 
 MAX_TRANSPORT_EVENTS = 2048  # waiting for the shell; some megabytes at most, since a Heard holds up to 4 KB
 ECHO_PAUSE_SECONDS = 10.0  # before the next neighbour is asked what it has heard of me last
@@ -113,7 +113,10 @@ Visit = TypeVar("Visit", bound=Hashable)
 
 
 class Doors(Generic[Visit]):
-    """Inbound connections by place. One is pending until it has proved who it is, then inside."""
+    """Inbound connections by place: half of all for one, be it a relay with all that is behind it.
+
+    One is pending until it has proved who it is, then inside.
+    """
 
     def __init__(self, max_inside: int = MAX_INBOUND) -> None:
         self._max_inside = max_inside
@@ -134,18 +137,19 @@ class Doors(Generic[Visit]):
     def knock(self, visit: Visit, address: str) -> tuple[bool, Visit | None]:
         """Whether it may come in, and who has to go for it: the oldest that still has not proved who it is."""
         place = place_of(address)
+        crowd = crowd_of(place)
         waiting = sum(place == other for other in self._pending.values())
         if (
             len(self._inside) >= self._max_inside
             or waiting >= MAX_PENDING_PER_ADDRESS
-            or self._places[place] >= MAX_CONNECTIONS_PER_ADDRESS
+            or self._places[crowd] >= MAX_CONNECTIONS_PER_ADDRESS
         ):
             return False, None
         oldest = next(iter(self._pending)) if len(self._pending) >= MAX_PENDING else None
         if oldest is not None:
             self.leave(oldest)
         self._pending[visit] = place
-        self._places[place] += 1
+        self._places[crowd] += 1
         return True, oldest
 
     def enter(self, visit: Visit) -> None:
@@ -157,9 +161,10 @@ class Doors(Generic[Visit]):
         """It is gone; a second time nothing happens."""
         place = self._pending.pop(visit, None) or self._inside.pop(visit, None)
         if place is not None:
-            self._places[place] -= 1
-            if not self._places[place]:
-                del self._places[place]
+            crowd = crowd_of(place)
+            self._places[crowd] -= 1
+            if not self._places[crowd]:
+                del self._places[crowd]
 
 
 class TrafficLedger:

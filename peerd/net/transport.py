@@ -12,7 +12,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.exchanges import Answerer, Exchange
-from peerd.wire.addresses import Address
+from peerd.wire.addresses import NO_RELAYS, Address
 from peerd.wire.messages import Register, Sample
 from peerd.wire.traits import Traits
 
@@ -27,6 +27,7 @@ FailureReason = Literal[
     "no-such-name",  # a host name that does not resolve
     "no-route",  # no way there from this machine
     "connection-refused",  # nothing listens on that port
+    "relayed",  # no address but behind a relay, which cannot be dialled yet
     "other-identity",  # somebody answers there under another peer id: `Failed.found`
     "other-key",  # another group key, or one on one side alone
     "other-network",  # another base model, group, rank: nothing to mix
@@ -104,6 +105,9 @@ class Failed(msgspec.Struct, frozen=True):
     """Of a dial: who answers there instead."""
     differs: tuple[str, ...] = ()
     """Of a peer that cannot be joined: in what it differs, as far as that is known. Kinds of `peerd.daemon.misfits`."""
+
+
+RELAYED = Failed("relayed", f"is behind a relay, which {NO_RELAYS}")
 
 
 class Met(msgspec.Struct, frozen=True):

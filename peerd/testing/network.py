@@ -23,6 +23,7 @@ from peerd.net.attempts import Plan
 from peerd.net.exchanges import Answerer, Asked, Exchange
 from peerd.net.meetings import Meetings
 from peerd.net.transport import (
+    RELAYED,
     Connected,
     Disconnected,
     Down,
@@ -35,6 +36,7 @@ from peerd.net.transport import (
 )
 from peerd.wire.addresses import Address
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
+from peerd.wire.places import is_relayed
 from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits, differences
 
@@ -186,6 +188,10 @@ class MemoryTransport:
             return Connected(peer, self.links[peer])
         if peer == self._me:
             return Failed("refused", "that is this peer itself")
+        if any(map(is_relayed, addresses)):
+            self._counts["addresses-relayed"] += 1
+            if all(map(is_relayed, addresses)):
+                return RELAYED
         other = self._wires.nodes.get(peer)
         if other is None or not any(address.startswith(f"/memory/{peer}") for address in addresses):
             return Failed("unreachable", "no address answers")

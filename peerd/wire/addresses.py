@@ -1,4 +1,6 @@
-"""Multiaddrs of the one kind that is dialled here: an IP address or DNS name, TCP, and perhaps the peer id.
+"""Multiaddrs: an IP address or DNS name, TCP, and perhaps the peer id; and the same of a relay, with a peer behind it.
+
+Relayed addresses (libp2p circuit relay v2) are understood, kept and shown; none is dialled yet: `dialable`.
 
 Pure text; it resolves nothing. What strangers announce is filtered by it before anything dials.
 """
@@ -15,7 +17,10 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.errors import UsageError
 from peerd.wire.keys import public_key_of
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES
+from peerd.wire.places import CIRCUIT
 
+NO_RELAYS = "this version cannot dial"
+DIRECT = "name an address of the machine itself; there, `peerd id` prints all it has"
 EXAMPLE = "/ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
@@ -36,6 +41,8 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
     peer: PeerId | None = None
+    relay: PeerId | None = None
+    """Who listens at host and port if that is not the peer itself; it lets those through whom it knows."""
 
     def __str__(self) -> str:
         return f"{self.transport}/p2p/{self.peer}" if self.peer else self.transport
@@ -43,7 +50,8 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def transport(self) -> str:
         """Without the peer id."""
-        return f"/{self.kind}/{self.host}/tcp/{self.port}"
+        direct = f"/{self.kind}/{self.host}/tcp/{self.port}"
+        return f"{direct}/p2p/{self.relay}{CIRCUIT}" if self.relay else direct
 
     def of(self, peer: PeerId) -> Address:
         """With that peer id."""
@@ -54,22 +62,41 @@ def parse_address(text: str) -> Address | Refusal:
     """The parts of a multiaddr. The refusal's reason is `bad-address`, its detail names the part that is wrong."""
     if len(text) > MAX_ADDRESS or not text.isascii():
         return Refusal("bad-address", f"longer than {MAX_ADDRESS} characters or not plain ASCII")
-    parts = text.removesuffix("/").split("/")
-    if len(parts) not in {5, 7} or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
+    hops = text.removesuffix("/").split(f"{CIRCUIT}/" if f"{CIRCUIT}/" in text else CIRCUIT)
+    parts = hops[0].split("/")
+    behind = hops[1].split("/") if len(hops) == 2 and hops[1] else []
+    if len(hops) > 2 or not _has_form(parts, behind, is_relayed=len(hops) == 2):
         return Refusal("bad-address", "it should look like " + EXAMPLE)
     kind, host, port = parts[1], parts[2], parts[4]
     if not _is_host(kind, host):
         return Refusal("bad-address", f"{host!r} is no /{kind}/ address")
     if not port.isdecimal() or len(port) > 5 or int(port) > _MAX_PORT:
         return Refusal("bad-address", f"{port!r} is no TCP port")
-    peer = parts[6] if len(parts) == 7 else None
-    if peer is not None and public_key_of(peer) is None:
-        return Refusal("bad-address", f"{peer!r} is no peer id")
-    return Address(kind, host, int(port), PeerId(peer) if peer else None)
+    ids = [PeerId(one) for one in (*parts[6:], *behind[1:])]
+    for one in ids:
+        if public_key_of(one) is None:
+            return Refusal("bad-address", f"{one!r} is no peer id")
+    if len(set(ids)) < len(ids):
+        return Refusal("bad-address", "a peer is no relay of its own")
+    peer, relay = (ids[0] if ids else None, None) if len(hops) == 1 else (ids[1] if len(ids) > 1 else None, ids[0])
+    return Address(kind, host, int(port), peer, relay)
+
+
+def _has_form(parts: list[str], behind: list[str], *, is_relayed: bool) -> bool:
+    """`parts` are of the machine itself, with its id if it is a relay; `behind` is `p2p` and an id, or nothing."""
+    is_machine = len(parts) in {5, 7} and parts[0] == "" and parts[3] == "tcp" and parts[5:6] in ([], ["p2p"])
+    if not is_relayed:
+        return is_machine
+    return is_machine and len(parts) == 7 and (not behind or (len(behind) == 2 and behind[0] == "p2p"))
 
 
 def dialable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] = ()) -> tuple[Address, ...]:
-    """Those of what a stranger announced for `peer` that can be dialled: well-formed, no wildcard, nobody else's.
+    """Those of `usable` that can be dialled: not through a relay, which nobody here speaks to yet."""
+    return tuple(address for address in usable(addresses, peer, given) if address.relay is None)
+
+
+def usable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] = ()) -> tuple[Address, ...]:
+    """Those of what a stranger announced for `peer` that may lead to it: well-formed, no wildcard, nobody else's.
 
     Host names only where a person gave them (`given`): else a stranger could have this machine ask its name servers
     for whatever it likes, and tell by the questions who listens. None where `peer` is no peer id.
@@ -148,6 +175,8 @@ def given_addresses(texts: Iterable[str], option: str) -> tuple[Address, ...]:
         if address.peer is None or address.port == 0:
             missing = "the port to dial" if address.port == 0 else "the peer's id at the end"
             raise UsageError(f"{option} {text!r}: it lacks {missing}", f"the right form is {EXAMPLE}")
+        if address.relay is not None:
+            raise UsageError(f"{option} {text!r}: it leads through a relay, which {NO_RELAYS}", DIRECT)
         found.append(address)
     return tuple(found)
 

@@ -113,6 +113,15 @@ def test_a_crowd_registered_from_one_host_is_one_of_those_that_a_newcomer_hears_
     assert {record.peer for record in sample.peers[:5]} > set(PEERS[:4])
 
 
+def test_a_way_through_a_relay_is_kept_for_those_who_can_go_it():
+    relayed = f"/ip4/192.0.2.9/tcp/4001/p2p/{PEERS[5]}/p2p-circuit"
+    state, _ = register(State(), 0.0, PEERS[0], HOST, Register(network=NETWORK, addresses=(relayed,)), random.Random(0))
+
+    _, sample = register(state, 1.0, PEERS[1], HOST, message(), random.Random(0))
+
+    assert sample.peers[0].addresses == (f"{relayed}/p2p/{PEERS[0]}",)
+
+
 def test_addresses_that_cannot_be_dialled_are_not_handed_out():
     bad = Register(network=NETWORK, addresses=("nonsense", "/ip4/0.0.0.0/tcp/1", f"/ip4/10.0.0.1/tcp/1/p2p/{PEERS[5]}"))
     state, sample = register(State(), 0.0, PEERS[0], HOST, bad, random.Random(0))

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
+from peerd.net.transport import RELAYED, Connected, Disconnected, Failed, Fetched, Heard
+from peerd.wire.keys import PeerKey
 from peerd.wire.traits import Traits
 
 OTHER_NETWORK = "b" * 64
@@ -65,6 +66,20 @@ def test_where_nobody_listens_is_unreachable(play):
         assert isinstance(nowhere, Failed)
         assert outcome.reason in {"unreachable", "connection-refused"}
         assert nowhere.reason == "unreachable"
+
+    play(scenario)
+
+
+def test_what_lies_behind_a_relay_is_passed_over_for_that_reason_and_counted(play):
+    async def scenario(world):
+        one, other, relay = await world.peer(), await world.peer(), PeerKey(b"\x63" * 32).peer_id
+        relayed = f"/ip4/127.0.0.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{other.id}"
+
+        outcome = await one.transport.connect(other.id, [relayed])
+
+        assert outcome == RELAYED
+        assert isinstance(await one.transport.connect(other.id, [relayed, *other.addresses]), Connected)
+        assert one.transport.counts()["addresses-relayed"] == 2
 
     play(scenario)
 

@@ -9,6 +9,7 @@ import trio.testing
 from p2pfinetune.names import PeerId
 from peerd.net import limits
 from peerd.net.libp2p.turns import Turns
+from peerd.wire.places import place_behind
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 SLOW_SECONDS = 600.0
@@ -82,5 +83,46 @@ def test_whose_turn_does_not_come_hears_so_in_time_and_holds_nothing(peers):
 def test_a_rate_that_leaves_one_turn_gives_it_to_anybody():
     async def main():
         assert await answer(Turns(1)) == (True, 0.0)
+
+    in_virtual_time(main)
+
+
+def test_a_crowd_behind_one_relay_wins_half_of_the_turns_and_leaves_room_to_wait():
+    async def main():
+        turns = Turns(limits.MAX_UPLOADS)
+        async with trio.open_nursery() as crowd:
+            on_every_stream(crowd, turns, [place_behind(HERE, f"sybil-{number}") for number in range(40)])
+            await trio.sleep(7.0)
+
+            assert await answer(turns) == (True, 0.0)
+            waiting = turns._waiting
+            assert (
+                sum(count for name, count in waiting.items() if name.startswith(f"{HERE}/")) <= limits.MAX_WAITING // 2
+            )
+            crowd.cancel_scope.cancel()
+
+    in_virtual_time(main)
+
+
+def test_more_honest_peers_behind_one_relay_may_wait_than_at_one_address():
+    async def main():
+        def waiters(place_of_peer):
+            return [(f"peer-{number}", place_of_peer(f"peer-{number}")) for number in range(32)]
+
+        async def served(peers):
+            turns, got = Turns(limits.MAX_UPLOADS), []
+
+            async def one(peer, place):
+                async with turns.of(PeerId(peer), place) as mine:
+                    got.append(mine)
+                    await trio.sleep(0.5)
+
+            async with trio.open_nursery() as all_at_once:
+                for peer, place in peers:
+                    all_at_once.start_soon(one, peer, place)
+            return sum(got)
+
+        assert await served(waiters(lambda _: HERE)) == limits.MAX_WAITING_PER_ADDRESS
+        assert await served(waiters(lambda peer: place_behind(HERE, peer))) == 32
 
     in_virtual_time(main)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from p2pfinetune.names import Refusal
 from peerd.errors import UsageError
-from peerd.wire.addresses import Address, dialable, expand_wildcards, given_addresses, parse_address
+from peerd.wire.addresses import Address, dialable, expand_wildcards, given_addresses, parse_address, usable
 
 PEER = "12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
 OTHER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
@@ -20,6 +20,9 @@ OTHER = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
         f"/ip6/2001:db8::1/tcp/65535/p2p/{PEER}",
         "/dns/example.org/tcp/443",
         "/dns4/a-b.example.org/tcp/1",
+        f"/ip4/192.0.2.1/tcp/4001/p2p/{OTHER}/p2p-circuit",
+        f"/ip4/192.0.2.1/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p/{PEER}",
+        f"/dns4/relay.example.org/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p/{PEER}",
     ],
 )
 def test_an_address_is_the_text_it_was_read_from(text):
@@ -40,7 +43,16 @@ def test_an_address_is_the_text_it_was_read_from(text):
         "/ip4/127.0.0.1/tcp/4001/p2p",
         "/ip4/127.0.0.1/tcp/4001/p2p/",
         "/ip4/127.0.0.1/tcp/4001/p2p/nobody",
-        f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}/p2p-circuit",
+        "/ip4/127.0.0.1/tcp/4001/p2p-circuit",
+        f"/ip4/127.0.0.1/tcp/4001/p2p-circuit/p2p/{PEER}",
+        f"/p2p/{OTHER}/p2p-circuit/p2p/{PEER}",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p/nobody",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/nobody/p2p-circuit/p2p/{PEER}",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{OTHER}/p2p-circuits/p2p/{PEER}",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{OTHER}/p2p-circuit/ip4/1.2.3.4/tcp/1/p2p/{PEER}",
+        f"/ip4/127.0.0.1/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p/{PEER}/p2p-circuit",
         "/ip4/1.2.3/tcp/1",
         "/ip4/::1/tcp/1",
         "/ip6/1.2.3.4/tcp/1",
@@ -58,7 +70,7 @@ def test_an_address_is_the_text_it_was_read_from(text):
         "/dns/" + "a" * 300 + "/tcp/1",
     ],
 )
-def test_what_cannot_be_dialled_is_refused(text):
+def test_what_is_no_address_is_refused(text):
     assert parse_address(text).reason == "bad-address"
 
 
@@ -66,6 +78,20 @@ def test_what_cannot_be_dialled_is_refused(text):
 @given(st.text(alphabet="/ip46dnstc2:.019aä", max_size=60))
 def test_reading_never_raises(text):
     assert isinstance(parse_address(text), Address | Refusal)
+
+
+RELAYED = f"/ip4/192.0.2.1/tcp/4001/p2p/{OTHER}/p2p-circuit/p2p/{PEER}"
+
+
+def test_a_relayed_address_is_understood_and_kept_and_never_dialled():
+    address, direct = parse_address(RELAYED), "/ip4/192.0.2.7/tcp/1"
+
+    assert address == Address("ip4", "192.0.2.1", 4001, peer=PEER, relay=OTHER)
+    assert usable([RELAYED, direct], PEER) == (address, parse_address(direct).of(PEER))
+    assert usable([RELAYED], OTHER) == ()  # somebody else is behind it
+    assert dialable([RELAYED, direct], PEER) == (parse_address(direct).of(PEER),)
+    with pytest.raises(UsageError, match="leads through a relay, which this version cannot dial"):
+        given_addresses([RELAYED], "--peer")
 
 
 def test_of_what_a_stranger_announces_only_its_own_dialable_addresses_are_taken():

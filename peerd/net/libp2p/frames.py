@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import trio
+from libp2p.connection_types import ConnectionType
 from libp2p.host.exceptions import StreamFailure
 from libp2p.peer.id import ID
 
@@ -15,6 +16,7 @@ from p2pfinetune.names import PeerId, Refusal
 from peerd.net import limits
 from peerd.net.libp2p.guard import NETWORK_ERRORS, contained
 from peerd.wire.framing import HEADER_BYTES, Message, body_length, frame, pack, unpack
+from peerd.wire.places import place_behind
 from peerd.wire.places import place_of as place_of_host
 
 OPEN_SECONDS = 8.0  # for a new stream: three round trips
@@ -70,4 +72,9 @@ async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int)
 def place_of(stream: Any) -> str:
     """The place at which the speaker on a stream is counted; one for all of whom it is not known."""
     remote = stream.get_remote_address()
-    return place_of_host(str(remote[0])) if remote else limits.UNKNOWN_PLACE
+    if not remote:
+        return limits.UNKNOWN_PLACE
+    connection = stream.muxed_conn
+    kind = getattr(connection, "get_connection_type", lambda: ConnectionType.DIRECT)()
+    is_behind = kind is ConnectionType.RELAYED  # then the remote address is the relay's
+    return place_behind(str(remote[0]), str(connection.peer_id)) if is_behind else place_of_host(str(remote[0]))

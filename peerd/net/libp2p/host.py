@@ -103,8 +103,8 @@ def parse_listen(texts: Iterable[str]) -> tuple[Address, ...]:
     found = []
     for text in texts:
         address = parse_address(text)
-        if isinstance(address, Refusal) or address.kind not in {"ip4", "ip6"}:
-            why = address.detail if isinstance(address, Refusal) else "only an IP address can be listened on"
+        if isinstance(address, Refusal) or address.kind not in {"ip4", "ip6"} or address.relay is not None:
+            why = address.detail if isinstance(address, Refusal) else "only an IP address of its own can be listened on"
             raise UsageError(f"cannot listen on {text!r}: {why}", "for instance /ip4/0.0.0.0/tcp/4001")
         found.append(address)
     if not found:

@@ -30,11 +30,12 @@ from peerd.net.libp2p.guard import NETWORK_ERRORS, Guard, attempt
 from peerd.net.libp2p.host import bound, close, is_connected, local_host, make_host, reachable_at, running
 from peerd.net.libp2p.interfaces import Interfaces, SystemInterfaces
 from peerd.net.meetings import Meetings
-from peerd.net.transport import Connected, Disconnected, Failed, Heard, Moved
+from peerd.net.transport import RELAYED, Connected, Disconnected, Failed, Heard, Moved
 from peerd.wire import traits
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample, Why
+from peerd.wire.places import is_relayed
 from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits
 
@@ -186,6 +187,10 @@ class Node:
         if peer == self.me:
             return Failed("refused", "that is this peer itself")
         addresses = dialable(texts, peer, self._given)
+        if any(map(is_relayed, texts)):
+            self._count("addresses-relayed")
+            if not addresses and not is_connected(self._host, peer):
+                return RELAYED
         try:
             with trio.fail_after(limits.CONNECT_SECONDS):
                 return await self._connect(peer, addresses)

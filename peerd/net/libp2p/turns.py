@@ -1,4 +1,4 @@
-"""Who is served next: so many at once, half of them at most for one place, one for each peer.
+"""Who is served next: so many at once, half of them at most for one place (or relay), one for each peer.
 
 Peer ids cost nothing and a slow reader holds its turn for long, so a crowd behind one address must leave turns to all
 others; and who waits must not keep others from waiting.
@@ -17,6 +17,7 @@ import trio
 
 from p2pfinetune.names import PeerId
 from peerd.net import limits
+from peerd.wire.places import crowd_of
 
 Turn = TypeVar("Turn")
 
@@ -54,13 +55,15 @@ class Turns:
             yield mine
 
     async def _wait(self, held: AsyncExitStack, peer: PeerId, place: str) -> bool:
-        most = {"": limits.MAX_WAITING, place: limits.MAX_WAITING_PER_ADDRESS, peer: limits.MAX_WAITING_PER_PEER}
+        crowd = crowd_of(place)
+        most = {"": limits.MAX_WAITING, crowd: limits.MAX_WAITING // 2, place: limits.MAX_WAITING_PER_ADDRESS}
+        most |= {peer: limits.MAX_WAITING_PER_PEER}
         if any(self._waiting[name] >= limit for name, limit in most.items()):
             return False
         self._waiting.update(most.keys())
         try:
             with trio.move_on_after(self._patience_seconds) as patience:
-                for turn in (self._peers.get(peer), self._places.get(place), self._turns):
+                for turn in (self._peers.get(peer), self._places.get(crowd), self._turns):
                     await turn.acquire()
                     held.callback(turn.release)
         finally:

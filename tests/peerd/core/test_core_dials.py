@@ -14,7 +14,7 @@ from peerd.core.limits import (
     MIN_REPEAT_SECONDS,
     SILENT_SECONDS,
 )
-from peerd.core.outlook import next_deadline
+from peerd.core.outlook import next_deadline, sentence
 from peerd.wire.messages import PeerRecord
 
 
@@ -335,3 +335,19 @@ def test_who_has_moved_says_again_where_it_is_as_soon_as_it_may(playbook: Any) -
 
     play.tell(on.AddressesChanged)
     assert not play.wanted(do.Repeat)
+
+
+def test_a_peer_behind_a_relay_is_kept_and_told_of_and_nobody_knocks_for_it(playbook: Any) -> None:
+    relayed, direct = "/ip4/192.0.2.1/tcp/4001/p2p/RELAY/p2p-circuit/p2p/peer-one", "/ip4/192.0.2.7/tcp/1"
+    play = playbook()
+    play.worker()
+    play.tell(on.PeerFound, peer="peer-one", addresses=(relayed,), how="bootstrap")
+
+    assert not play.wanted(do.Dial)
+    assert play.node.neighbours["peer-one"].addresses == (relayed,)
+    assert "none of 1 known peer is connected (1 behind a relay, which this version cannot dial)" in sentence(play.node)
+    assert play.node.knocks.is_used_up(play.at, is_friend=False) is False
+
+    play.tell(on.PeerFound, after=120.0, peer="peer-one", addresses=(direct,), how="bootstrap")
+
+    assert [dial.addresses for dial in play.wanted(do.Dial)] == [(direct,)]
