@@ -256,7 +256,6 @@ class Daemon:
     """What the daemon of one peer has its worker do, in this process; the values it gets, by names of this page."""
 
     def __init__(self, member: Any, config: Any) -> None:
-        import msgspec
 
         from peerd.worker.jobs import Jobs
         from peerd.worker.messages import Open
@@ -269,7 +268,7 @@ class Daemon:
             Path(folder).mkdir(parents=True)
         opened: Any = self._jobs.perform(
             Open(
-                id=0, config=msgspec.to_builtins(config), splits=str(member.home / "splits"), me=member.peer_id,
+                id=0, config=config, splits=str(member.home / "splits"), me=member.peer_id,
                 checkpoint=None, best=None, best_guard=None, **folders,
             )
         )  # fmt: skip

@@ -101,7 +101,7 @@ async def open_job(config: Config, paths: Paths, journal: Journal, me: PeerId) -
     checkpoint, best = await journal.whole_checkpoint(), await journal.whole_best()
     return Open(
         id=0,
-        config=msgspec.to_builtins(config),
+        config=config,
         cache=str(paths.cache),
         scratch=str(paths.scratch),
         splits=str(paths.splits),

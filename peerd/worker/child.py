@@ -126,7 +126,7 @@ class Child:
 
     def _hold(self, job: Open) -> None:
         """Torch is not loaded yet, so that the limit is there before anything big is."""
-        mib = ram_limit.limit_mib(job.config.get("worker_memory", 0))
+        mib = ram_limit.limit_mib(job.config.worker_memory)
         if ram_limit.hold_to(mib):
             self._allowed = f"; it may take {mib} MiB: --worker-memory"
 

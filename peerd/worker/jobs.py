@@ -148,7 +148,7 @@ class Jobs:
         return self._now
 
     def _open(self, job: Open) -> Opened:
-        config = msgspec.convert(job.config, Config)
+        config = job.config
         if config.threads:
             import torch
 

@@ -6,11 +6,10 @@ may send `JobProgress`. Tensors never travel here: they are blob files named by 
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from peerd.config import Config
 from peerd.status import SplitFigures, TextNow
 
 
@@ -23,8 +22,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Open(Job, frozen=True, kw_only=True, tag=True):
     """First job: load model and data, restore the checkpoint where there is one."""
 
-    config: dict[str, Any]
-    """`peerd.config.Config` as built-in types."""
+    config: Config
     cache: str
     scratch: str
     """Folder, on the shelf's file system, for files that the daemon then adopts."""

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-import msgspec
-
 from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import framing, messages
@@ -77,7 +75,7 @@ def pipe_seeds() -> Iterator[bytes]:
     """Messages of both directions, and bytes of a C library that printed into the pipe."""
     me = PeerId("me")
     jobs: list[Any] = [
-        messages.Open(id=0, config=msgspec.to_builtins(Config()), cache="/c", scratch="/s", splits="/d", me=me, checkpoint=None,
+        messages.Open(id=0, config=Config(), cache="/c", scratch="/s", splits="/d", me=me, checkpoint=None,
                       best="/b", best_guard=3.5),
         messages.TrainSteps(id=1, round=Round(3), steps=20),
         messages.Encode(id=2, codec="bf16"),

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
@@ -52,12 +52,12 @@ def digest(*values: object) -> Digest:
     return Digest(hashlib.sha256(repr(values).encode()).hexdigest())
 
 
-def network_of(config: dict[str, Any]) -> Digest:
+def network_of(config: Config) -> Digest:
     """Readable where only the group was chosen."""
     usual = Config()
-    if (config["model"], config["rank"]) == (usual.model, usual.rank):
-        return Digest((config["group"].encode().hex() + "0" * 64)[:64])
-    return digest(config["group"], config["model"], config["rank"])
+    if (config.model, config.rank) == (usual.model, usual.rank):
+        return Digest((config.group.encode().hex() + "0" * 64)[:64])
+    return digest(config.group, config.model, config.rank)
 
 
 class FakeLearning:
@@ -73,7 +73,7 @@ class FakeLearning:
         return answer
 
     def on_Open(self, job: Open) -> Opened:
-        self.job, self.kind = job, Path(job.config["data"][0]).name
+        self.job, self.kind = job, Path(job.config.data[0]).name
         if self.kind == "short":
             raise TooLittleText("too little text: 3 tokens", "add text")
         if job.checkpoint:
@@ -83,7 +83,7 @@ class FakeLearning:
         return Opened(
             id=job.id,
             network=network_of(job.config),
-            traits={"model": digest(job.config["model"]), "adapter": digest(job.config["rank"])},
+            traits={"model": digest(job.config.model), "adapter": digest(job.config.rank)},
             device="cpu",
             max_blob_bytes={"bf16": 1000},
             restored=job.checkpoint is not None,

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfinetune.names import PeerId
+from peerd.config import Config
 from peerd.pacing import Backoff
 from peerd.worker.messages import Open, Opened
 from peerd.worker.process import child_environment
@@ -22,7 +24,7 @@ NO_PAUSE = Backoff(first=0.0)
 def open_job(**config: object) -> Open:
     return Open(
         id=0,
-        config=config,
+        config=msgspec.convert(config, Config),
         cache="",
         scratch="",
         splits="",

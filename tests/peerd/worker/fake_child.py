@@ -38,11 +38,11 @@ class FakeJobs:
                 return ReadAgain(id=job.id, changed=False, fingerprint=" ".join(self.order))
 
     def open(self, job):
-        if job.config.get("model") == "short":
+        if job.config.model == "short":
             raise TooLittleText("too little text: 3 tokens", "add text")
-        if job.config.get("model") == "bug":
+        if job.config.model == "bug":
             raise ValueError("no such thing")
-        if job.config.get("model") == "dies":
+        if job.config.model == "dies":
             os._exit(7)
         print("a library says hello on standard output")  # noqa: T201  # that is the point
         return Opened(

@@ -8,7 +8,6 @@ import random
 import shutil
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
@@ -55,7 +54,7 @@ class Bench:
     def open(self, checkpoint=None, best=None, best_guard=None):
         return self.do(
             messages.Open,
-            config=msgspec.to_builtins(self.config),
+            config=self.config,
             cache=str(self.folder / "cache"),
             scratch=str(self.folder / "scratch"),
             splits=str(self.folder / "splits.record"),

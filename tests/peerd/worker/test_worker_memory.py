@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from peerd.config import Config
@@ -58,7 +57,7 @@ def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_a
 
     async def scenario():
         async def make_open():
-            config = msgspec.to_builtins(Config(worker_memory=100, threads=1))
+            config = Config(worker_memory=100, threads=1)
             folder = str(tmp_path)
             return Open(
                 id=0,
