@@ -15,7 +15,7 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,32 @@ def spelled(hint: Any) -> str:
     return "object" if is_struct(hint) else names.get(hint, str(hint))
 
 
+def simulation_options() -> str:
+    """A table for what stands at the top of the file, and one for each table of it."""
+    from p2pfinetune.simulation.config import PeerText, SettingText, SimulationConfig
+
+    tables = {name: kind for name, kind in typing.get_type_hints(SimulationConfig).items() if is_struct(kind)}
+    lines = option_table(SimulationConfig, passed=set(tables))
+    for name, kind in {"[peers]": PeerText, "setting": SettingText, **tables}.items():
+        lines += [f"`[{name}]`: {(inspect.getdoc(kind) or '').splitlines()[0]}", "", *option_table(kind)]
+    return "\n".join(lines)
+
+
+def option_table(kind: Any, passed: Container[str] = ()) -> list[str]:
+    """A row a field, but for those that are tables of their own."""
+    lines, said = ["| option | default | meaning |", "|---|---|---|"], described(kind)
+    for field in msgspec.structs.fields(kind):
+        if field.name not in passed:
+            default = "" if field.required else f"`{json.dumps(default_of(field))}`"
+            lines.append(f"| `{field.name}` | {default} | {said.get(field.name, '')} |")
+    return [*lines, ""]
+
+
+def default_of(field: Any) -> Any:
+    """Made anew where it is a map."""
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
 def command_line() -> str:
     """Every command with its options."""
     from bootstrap.cli import app as bootstrap_app
@@ -290,6 +316,7 @@ def anchor(title: str) -> str:
 
 
 PARTS = {
+    "simulation-options": simulation_options,
     "endpoints": endpoints,
     "json-documents": json_documents,
     "command-line": command_line,

@@ -42,35 +42,46 @@ MAX_CONFIG = 1 << 20  # bytes of a file
 class PeerText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A peer with text of its own."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    data: tuple[str, ...]
-    """Files and folders, relative to where the program is started."""
-    shares: tuple[float, ...] = ()
-    """The part of each category, for theoretical weights; either every peer declares them or none."""
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="What figures and folders call it.")]
+    data: Annotated[tuple[str, ...], Meta(description="Files and folders, relative to where the program is started.")]
+    shares: Annotated[
+        tuple[float, ...],
+        Meta(
+            description="The part of each category, for theoretical weights; either every peer declares them or none."
+        ),
+    ] = ()
 
 
 class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of the paper's settings."""
 
-    name: Literal["ag-news", "languages", "code-wiki"]
-    mix: Literal["specific", "mixed"] = "specific"
-    data: str = "../shared/data"
-    """The folder with the raw text; see docs/reproduction/settings.md."""
-    scale: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1 / 70
-    """Of the paper's 840,000 training tokens a peer; 1/70 is 12,000."""
-    test_tokens: NotNegative = 0
-    """Of each peer's test split, so that a small run can still tell small differences; 0: what the scale gives."""
-    peers: tuple[str, ...] = ()
-    """Only these, in this order; their text is what it is among all."""
+    name: Annotated[Literal["ag-news", "languages", "code-wiki"], Meta(description="Which.")]
+    mix: Annotated[Literal["specific", "mixed"], Meta(description="One kind of text a peer, or two.")] = "specific"
+    data: Annotated[str, Meta(description="The folder with the raw text; see docs/reproduction/settings.md.")] = (
+        "../shared/data"
+    )
+    scale: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="Of the paper's 840,000 training tokens a peer; 1/70 is 12,000.")
+    ] = 1 / 70
+    test_tokens: Annotated[
+        NotNegative,
+        Meta(
+            description="Of each peer's test split, so that a small run can still tell small differences; 0: "
+            "what the scale gives."
+        ),
+    ] = 0
+    peers: Annotated[
+        tuple[str, ...], Meta(description="Only these, in this order; their text is what it is among all.")
+    ] = ()
 
 
 class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What peers publish is clipped and noised, as `peerd start --private-clip --private-noise` does; see `privacy`."""
 
-    clip: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    """Norm of an update; 0: updates go out as they are."""
-    noise: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    """Standard deviation in units of the sensitivity, which is twice the clip."""
+    clip: Annotated[float, Meta(ge=0.0, description="Norm of an update; 0: updates go out as they are.")] = 0.0
+    noise: Annotated[
+        float, Meta(ge=0.0, description="Standard deviation in units of the sensitivity, which is twice the clip.")
+    ] = 0.0
 
     def __post_init__(self) -> None:
         if (self.clip > 0.0) != (self.noise > 0.0):
@@ -127,8 +138,7 @@ class SimulationConfig(ModelOptions, TrainerOptions, RunOptions, CollaborationOp
     topology: Topology = Topology()
     timing: Timing = Timing()
     churn: Churn = Churn()
-    attack: Attack = Attack()
-    """Hostile peers beside those that the text is for."""
+    attack: Annotated[Attack, Meta(description="Hostile peers beside those that the text is for.")] = Attack()
     privacy: Privacy = Privacy()
     seed: Annotated[int, Meta(ge=0, le=INT64, description="Of everything that is drawn.")] = 0
 

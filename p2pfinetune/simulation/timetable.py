@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId, Round
@@ -23,16 +24,30 @@ from p2pfinetune.names import PeerId, Round
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long rounds and updates take, in nominal rounds."""
 
-    kind: Literal["lock-step", "asynchronous"] = "lock-step"
-    """Lock-step: every round takes one, and its updates arrive at once, so that everybody hears the same round."""
-    spread: float = 0.0
-    """How unlike the peers' speeds are: a peer's rounds last 1 / (1 + spread) to 1 + spread, drawn log-uniformly."""
-    jitter: float = 0.0
-    """How unlike the rounds of one peer are: each lasts up to this part shorter or longer. Below 1."""
-    delay: float = 0.0
-    """From the end of a round's training to where others can hear of it."""
-    max_age: float = 0.0
-    """Updates published longer ago are not heard; 0: none is too old."""
+    kind: Annotated[
+        Literal["lock-step", "asynchronous"],
+        Meta(
+            description="Lock-step: every round takes one, and its updates arrive at once, so that everybody "
+            "hears the same round."
+        ),
+    ] = "lock-step"
+    spread: Annotated[
+        float,
+        Meta(
+            description="How unlike the peers' speeds are: a peer's rounds last 1 / (1 + spread) to 1 + spread, "
+            "drawn log-uniformly."
+        ),
+    ] = 0.0
+    jitter: Annotated[
+        float,
+        Meta(
+            description="How unlike the rounds of one peer are: each lasts up to this part shorter or longer. Below 1."
+        ),
+    ] = 0.0
+    delay: Annotated[float, Meta(description="From the end of a round's training to where others can hear of it.")] = (
+        0.0
+    )
+    max_age: Annotated[float, Meta(description="Updates published longer ago are not heard; 0: none is too old.")] = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("lock-step", "asynchronous"):
@@ -51,10 +66,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Churn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Peers that come and go: before each of its rounds a peer leaves or comes back. All begin online."""
 
-    leave: float = 0.0
-    """Probability to go offline for one who is online."""
-    back: float = 1.0
-    """Probability to come back for one who is offline."""
+    leave: Annotated[float, Meta(description="Probability to go offline for one who is online.")] = 0.0
+    back: Annotated[float, Meta(description="Probability to come back for one who is offline.")] = 1.0
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.leave <= 1.0 and 0.0 <= self.back <= 1.0):

@@ -6,8 +6,10 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
@@ -24,13 +26,24 @@ Graph = dict[int, set[int]]
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which graph. The hub of a star is the first peer."""
 
-    kind: str = "full"
-    """full, ring (both neighbours), star (everybody and the hub hear each other), full-star (everybody hears the hub
-    alone, and the hub nobody), deep-star (half hear the hub, the others one of that half each), k-regular, or file."""
-    degree: int = 0
-    """Of k-regular: how many peers each one listens to, and how many listen to it."""
-    file: str = ""
-    """Of file: a line per edge, `listener speaker`, by name or by place from 0; `#` begins a comment."""
+    kind: Annotated[
+        str,
+        Meta(
+            description="full, ring (both neighbours), star (everybody and the hub hear each other), full-star "
+            "(everybody hears the hub alone, and the hub nobody), deep-star (half hear the hub, the "
+            "others one of that half each), k-regular, or file."
+        ),
+    ] = "full"
+    degree: Annotated[
+        int, Meta(description="Of k-regular: how many peers each one listens to, and how many listen to it.")
+    ] = 0
+    file: Annotated[
+        str,
+        Meta(
+            description="Of file: a line per edge, `listener speaker`, by name or by place from 0; `#` begins a "
+            "comment."
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

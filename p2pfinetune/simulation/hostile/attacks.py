@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from p2pfinetune.data.corpus import Corpus, TokenSplit
@@ -32,16 +33,17 @@ CROWD = 3  # peers that colluders join
 class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many attackers there are and what they do."""
 
-    kind: str = "sign-flip"
-    """sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, garbage, backdoor,
-    useful-backdoor, not-finite, replay, sybil, shadow or collude."""
-    attackers: Annotated[int, msgspec.Meta(ge=0)] = 0
-    strength: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
-    """Of the kind; 0: what `STRENGTH` says."""
-    honest_for: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Publish so many rounds honestly first, to be trusted."""
-    surround: bool = False
-    """Honest peers listen to attackers alone."""
+    kind: Annotated[
+        str,
+        Meta(
+            description="sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, "
+            "garbage, backdoor, useful-backdoor, not-finite, replay, sybil, shadow or collude."
+        ),
+    ] = "sign-flip"
+    attackers: Annotated[int, Meta(ge=0, description="How many.")] = 0
+    strength: Annotated[float, Meta(ge=0.0, description="Of the kind; 0: what is usual for it.")] = 0.0
+    honest_for: Annotated[int, Meta(ge=0, description="Publish so many rounds honestly first, to be trusted.")] = 0
+    surround: Annotated[bool, Meta(description="Honest peers listen to attackers alone.")] = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
