@@ -13,7 +13,8 @@ So a new verb is a row, a handler and a command: docs/how-to/add-a-verb.md. Noth
 Both clients share one method a verb. It builds the question and hands it to the client's own `ask`, which gives the
 answer, or a coroutine of it. A type checker cannot say that of one function, so it is told that the method is a
 `Method`: by the client through which it is reached, it answers or has to be awaited. Nothing of that is there at run
-time; what is called is an ordinary function.
+time; what is called is an ordinary function. Two lists of one-line methods would say each signature twice, a file that
+a script writes would have to be written anew with every row, and `__getattr__` has no types.
 """
 
 from __future__ import annotations

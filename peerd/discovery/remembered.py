@@ -10,7 +10,7 @@ from peerd.wire.addresses import dialable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered(DiscoveryMethod):
+class RememberedPeers(DiscoveryMethod):
     """Peers kept on disk, the most recently good first.
 
     limit: at most so many are told of.

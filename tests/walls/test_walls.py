@@ -246,7 +246,6 @@ TWO_MEANINGS = frozenset(
         "Plan",
         "Progress",
         "Published",
-        "Remembered",
         "Share",
         "Window",
         "_Run",

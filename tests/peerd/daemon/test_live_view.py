@@ -14,7 +14,7 @@ from peerd.control.questions import GenerateQuestion
 from peerd.daemon.view import LiveView
 from peerd.errors import WorkerError
 from peerd.worker import messages
-from tests.peerd.control.conftest import FakeView
+from tests.support.view import FakeView
 
 
 class Answers:
