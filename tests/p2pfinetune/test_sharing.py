@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
-from p2pfinetune.merge import RULES
+from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.model.adapter import Adapter, FactorSet, attach, initial_adapter, network_digest
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.traits import network_traits
@@ -123,6 +123,23 @@ def test_whatever_a_rule_does_what_is_kept_stays_to_the_bit(sharing: Sharing, na
 
 
 OTHERS = {FRIEND: 2, OTHER: 3}
+
+
+class Doubling(MergeRule):
+    """A rule that leaves nothing as it was."""
+
+    def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
+        return Adapter({name: 2.0 * tensor + 1.0 for name, tensor in own.tensors.items()})
+
+
+@partly
+def test_a_rule_that_changes_everything_changes_nothing_that_is_kept(sharing: Sharing) -> None:
+    own = trained(1)
+
+    merged = merged_by(TrustRow({ME: 0.5, FRIEND: 0.5}), ME, own, {FRIEND: own}, Doubling(), spec_of(sharing))
+
+    for name, tensor in merged.tensors.items():
+        assert torch.equal(tensor, own.tensors[name]) != spec_of(sharing).shares(name)
 
 
 def test_peers_are_compared_by_what_they_share_and_not_by_what_i_keep() -> None:
