@@ -27,6 +27,9 @@ Sharing = Literal["both", "a", "b"]
 """Which factors of an adapter peers share; `p2pfinetune.model.adapter` says what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
 
+DEFAULT_ADAPTER, TWIN_ADAPTER = "default", "twin"
+"""Names of the adapters that a peer holds: the one that its network is about, and that of training alone."""
+
 ROW_TOLERANCE = 1e-6  # a row is summed in float64 over at most some hundred peers
 
 

@@ -37,14 +37,14 @@ from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits
-from p2pfinetune.names import Digest, PeerId, Refusal, Served, Which
+from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.judging import RETURNED, Judge, Look
 from p2pfinetune.round.progress import Progress
 from p2pfinetune.round.result import Collaboration, TrainReport, held_out
-from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
+from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
@@ -139,12 +139,16 @@ class Learner:
             if on_step is not None and place == 0:
                 on_step(report)
 
-        return self.trained(train_together(self.trainers, steps, note, stack=self._stack)[0])
+        return self.trained(train_together(list(self.trainers.values()), steps, note, stack=self._stack)[0])
 
     @property
-    def trainers(self) -> tuple[Trainer, ...]:
-        """The own one and, once it has parted, the twin's: for who trains several together and then calls `trained`."""
-        return (self._trainer,) if self._twin.trainer is None else (self._trainer, self._twin.trainer)
+    def trainers(self) -> Mapping[str, Trainer]:
+        """By the name of what they train: `default`, then the twin's once it has parted.
+
+        For who trains several together and then calls `trained`.
+        """
+        own = {DEFAULT_ADAPTER: self._trainer}
+        return own if self._twin.trainer is None else {**own, TWIN_ADAPTER: self._twin.trainer}
 
     def trained(self, reports: Sequence[StepReport]) -> TrainReport:
         """What the steps of the own trainer amount to; its adapter is the own one from now on."""
@@ -236,7 +240,7 @@ class Learner:
         self._measures.clear()
         self._of_base.clear()
         self._served = None
-        for trainer in self.trainers:
+        for trainer in self.trainers.values():
             trainer.reread(corpus.train)
         self.best_guard = self._evaluate("guard", self._best).loss
         self._remeasure_twin()
@@ -244,22 +248,23 @@ class Learner:
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
         memory = LearnerState(
-            trainer=self._trainer.state(), own=self._own, personal=self._personal, last_row=self._last_row,
-            owed=self._owed, precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
-            is_alone=self._twin.is_alone, twin=self._twin.trainer.state() if self._twin.trainer is not None else None,
-            twin_best=self._twin.best, best_local=self._twin.best_loss,
+            adapters={name: HeldAdapter(self.options.spec, held.state()) for name, held in self.trainers.items()},
+            own=self._own, personal=self._personal, last_row=self._last_row, owed=self._owed,
+            precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
+            is_alone=self._twin.is_alone, twin_best=self._twin.best, best_local=self._twin.best_loss,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
         with_twin, formerly = self._twin.is_wanted, self._formerly()
-        memory, fingerprint = load_state(path, self.network, with_twin=with_twin, formerly=formerly)
-        self._trainer.load_state(memory.trainer)
+        spec = self.options.spec
+        memory, fingerprint = load_state(path, self.network, spec, with_twin=with_twin, formerly=formerly)
+        self._trainer.load_state(memory.adapters[DEFAULT_ADAPTER].state)
         self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
         self._twin.is_alone = memory.is_alone
-        if memory.twin is not None:
-            self._twin.resume(self._corpus.train, memory.twin)
+        if TWIN_ADAPTER in memory.adapters:
+            self._twin.resume(self._corpus.train, memory.adapters[TWIN_ADAPTER].state)
             self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
         self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed

@@ -1,4 +1,9 @@
-"""What a learner has to remember to go on to the bit, and the two files that hold it."""
+"""What a learner has to remember to go on to the bit, and the two files that hold it.
+
+A peer holds adapters by name, each with a spec and a training of its own: `default`, which its network is about, and,
+once it has parted, the twin's, which nobody else ever sees. A file says of each what is not the network's spec, so it
+can be told in words that a start asks for another rank than was trained; one adapter more is one name more.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
-from p2pfinetune.errors import CheckpointError
+from p2pfinetune.errors import UNREADABLE, CheckpointError, OptionError
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.precision import PRECISIONS, Precision
-from p2pfinetune.names import SERVED, Digest, PeerId, Served
-from p2pfinetune.options import DEFAULT_TRAINER
+from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, PeerId, Served
+from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.trainer import TrainerState
 
 LEARNER, BEST = "learner", "best"
+GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
+GROUP_OF = {group: name for name, group in GROUPS.items()}
 
 ANOTHER_NETWORK = (
     "it was written for another base model (its tensors, config.json or tokenizer), adapter or group; use another "
@@ -27,19 +35,26 @@ ANOTHER_NETWORK = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldAdapter:
+    """One of the adapters that a peer holds: of which kind it is, its weights and all of its training."""
+
+    spec: AdapterSpec
+    state: TrainerState
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LearnerState:
     """All of a learner that is not in its options, its text, or the file of its best adapter."""
 
-    trainer: TrainerState
+    adapters: Mapping[str, HeldAdapter]
+    """By name, `default` at least; the twin's if it has parted from the own training."""
     own: Adapter
     personal: Adapter
     has_twin: bool
     """Whether a twin trains, or will once the two part."""
     is_alone: bool
     """Whether the own training is still what training alone would be."""
-    twin: TrainerState | None
-    """Where it has parted from the own training."""
     twin_best: Adapter
     best_local: float
     served: Served | None = None
@@ -61,18 +76,21 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
         values["served"] = memory.served
     if math.isfinite(memory.owed):
         values["owed"] = memory.owed
-    _put("trainer", memory.trainer, values, groups)
-    if memory.twin is not None:
-        _put("twin", memory.twin, values, groups)
+    network_spec = _of_network(memory.adapters[DEFAULT_ADAPTER].spec)
+    for name, held in memory.adapters.items():
+        _put(GROUPS.get(name, name), held, network_spec, values, groups)
+    if TWIN_ADAPTER in memory.adapters:
         groups["twin_best"] = memory.twin_best.tensors
         values["best_local"] = memory.best_local
     save_groups(path, LEARNER, values, groups)
 
 
 def load_state(
-    path: Path, network: Digest, *, with_twin: bool, formerly: Digest | None = None
+    path: Path, network: Digest, spec: AdapterSpec, *, with_twin: bool, formerly: Digest | None = None
 ) -> tuple[LearnerState, str]:
     """The memory and the fingerprint of its text; a twin that is not asked for is left behind.
+
+    `spec`: of what the learner holds now; CheckpointError if the file's adapters are of another rank.
 
     `formerly`: what an earlier version called the same network, where this one calls it otherwise.
     """
@@ -84,10 +102,16 @@ def load_state(
             raise CheckpointError(f"{path} holds no twin, {TOO_LATE}", WAY_OUT)
         has_parted = with_twin and not is_alone
         own = Adapter(groups["own"])
+        named = {
+            GROUP_OF.get(key, key): _take(key, spec, values, groups) for key in values if _is_held(key, values, groups)
+        }
+        _must_be_held_alike(path, named, spec)
+        for name in (DEFAULT_ADAPTER, TWIN_ADAPTER) if has_parted else (DEFAULT_ADAPTER,):
+            if name not in named:
+                raise CheckpointError(f"{path} is not complete: of the adapter {name!r} it holds no training")
         memory = LearnerState(
-            trainer=_take("trainer", values, groups), own=own, personal=Adapter(groups["personal"]),
-            has_twin=_has_twin(values), is_alone=is_alone,
-            twin=_take("twin", values, groups) if has_parted else None,
+            adapters={name: held for name, held in named.items() if has_parted or name != TWIN_ADAPTER},
+            own=own, personal=Adapter(groups["personal"]), has_twin=_has_twin(values), is_alone=is_alone,
             twin_best=Adapter(groups["twin_best"]) if has_parted else own,
             best_local=float(values["best_local"]) if has_parted else math.inf,
             served=next((word for word in SERVED if word == values.get("served")), None),
@@ -96,7 +120,7 @@ def load_state(
             precision=_precision(values) or "fp32",
         )  # fmt: skip
         return memory, str(values["fingerprint"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OptionError, *UNREADABLE) as error:
         raise CheckpointError(f"{path} is not complete: {error}") from error
 
 
@@ -148,7 +172,33 @@ def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly
         raise CheckpointError(f"{path} belongs to another network", ANOTHER_NETWORK)
 
 
-def _put(name: str, state: TrainerState, values: dict[str, Any], groups: dict[str, Mapping[str, Tensor]]) -> None:
+def _of_network(spec: AdapterSpec) -> AdapterSpec:
+    """Without what is a device's own affair."""
+    return msgspec.structs.replace(spec, own_rank=0)
+
+
+def _must_be_held_alike(path: Path, named: Mapping[str, HeldAdapter], spec: AdapterSpec) -> None:
+    for name, held in named.items():
+        if held.spec.held_rank != spec.held_rank:
+            raise CheckpointError(
+                f"{path} holds the adapter {name!r} of own rank {held.spec.held_rank}, and here it is {spec.held_rank}",
+                f"start with --own-rank {held.spec.own_rank}, or begin anew in a new --home",
+            )
+
+
+def _is_held(key: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> bool:
+    return key in groups and isinstance(values[key], dict) and "steps" in values[key]
+
+
+def _put(
+    name: str,
+    held: HeldAdapter,
+    network_spec: AdapterSpec,
+    values: dict[str, Any],
+    groups: dict[str, Mapping[str, Tensor]],
+) -> None:
+    """Of the spec, what is not the network's: nothing, if the device holds all of the rank."""
+    state = held.state
     groups[name] = state.adapter.tensors
     for kind, tensors in state.tensors.items():
         groups[f"{name}.{kind}"] = tensors
@@ -157,10 +207,17 @@ def _put(name: str, state: TrainerState, values: dict[str, Any], groups: dict[st
         state.kind != DEFAULT_TRAINER
     ):  # files of before there were others say nothing, and theirs are the same to the bit
         values[name]["kind"] = state.kind
+    usual = msgspec.to_builtins(network_spec)
+    if odd := {key: value for key, value in msgspec.to_builtins(held.spec).items() if value != usual[key]}:
+        values[name]["spec"] = odd
 
 
-def _take(name: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> TrainerState:
+def _take(
+    name: str, spec: AdapterSpec, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
+) -> HeldAdapter:
     counts = dict(values[name])
+    told = {**msgspec.to_builtins(_of_network(spec)), **counts.pop("spec", {})}
     steps, kind = int(counts.pop("steps")), str(counts.pop("kind", DEFAULT_TRAINER))
     tensors = {key.removeprefix(f"{name}."): held for key, held in groups.items() if key.startswith(f"{name}.")}
-    return TrainerState(Adapter(groups[name]), steps, kind, tensors, {key: int(n) for key, n in counts.items()})
+    state = TrainerState(Adapter(groups[name]), steps, kind, tensors, {key: int(n) for key, n in counts.items()})
+    return HeldAdapter(msgspec.convert(told, AdapterSpec), state)

@@ -24,7 +24,7 @@ from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import FactorSet, attach, cut, factors_of, initial_adapter
 from p2pfinetune.model.base import Base
-from p2pfinetune.names import PeerId, Refusal, Which
+from p2pfinetune.names import DEFAULT_ADAPTER, PeerId, Refusal, Which
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.privacy import privatised
@@ -99,11 +99,11 @@ class Shard:
     def train(self, peers: Iterable[PeerId]) -> None:
         """One round's steps of each of these peers, together."""
         learners = [self._learners[peer] for peer in peers]
-        own: list[Trainer] = [learner.trainers[0] for learner in learners]
-        twins = [twin for learner in learners for twin in learner.trainers[1:]]
+        own: list[Trainer] = [learner.trainers[DEFAULT_ADAPTER] for learner in learners]
+        others = [held for learner in learners for name, held in learner.trainers.items() if name != DEFAULT_ADAPTER]
         reports: dict[Trainer, list[StepReport]] = {}
         for stack in self._stacks.values():
-            here = [trainer for trainer in (*own, *twins) if trainer.adapted is stack.adapted]
+            here = [trainer for trainer in (*own, *others) if trainer.adapted is stack.adapted]
             reports |= zip(here, train_together(here, self._config.steps, stack=stack), strict=True)
         for learner, trainer in zip(learners, own, strict=True):
             self._reports[learner.me] = learner.trained(reports[trainer])

@@ -26,7 +26,7 @@ from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.peft_folder import CONFIG, WEIGHTS, export_folder, import_folder
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.options import AdapterSpec
-from p2pfinetune.round.saved import LearnerState, load_best, load_state, save_best, save_state
+from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.training.checkpoint import KEY
 from p2pfinetune.training.trainer import TrainerState
 from p2pfinetune.training.trainers.adamw import FIRST, SECOND
@@ -58,13 +58,13 @@ def run_checkpoint(data: bytes) -> None:
         path.write_bytes(data)
         for with_twin in (False, True):
             try:
-                memory, fingerprint = load_state(path, NETWORK, with_twin=with_twin)
+                memory, fingerprint = load_state(path, NETWORK, AdapterSpec(rank=1), with_twin=with_twin)
             except CheckpointError:
                 continue
             assert isinstance(fingerprint, str)
             assert (memory.twin is not None) == (with_twin and not memory.is_alone)
             save_state(folder / "again", NETWORK, fingerprint, memory)
-            memory, fingerprint = load_state(folder / "again", NETWORK, with_twin=with_twin)
+            memory, fingerprint = load_state(folder / "again", NETWORK, AdapterSpec(rank=1), with_twin=with_twin)
             save_state(folder / "twice", NETWORK, fingerprint, memory)
             assert (folder / "twice").read_bytes() == (folder / "again").read_bytes()
         try:
@@ -83,15 +83,16 @@ def adapter(scale: float = 1.0) -> Adapter:
 def checkpoint_seeds() -> Iterator[bytes]:
     """With a twin and without, the best adapter alone; meanings that no program wrote."""
     moments = {FIRST: adapter(0.1).tensors, SECOND: adapter(0.2).tensors}
-    trained = TrainerState(adapter(), 5, tensors=moments, counts={"moment_steps": 3})
-    fresh = TrainerState(adapter(), 0, counts={"moment_steps": 0})
+    spec = AdapterSpec(rank=1)
+    trained = HeldAdapter(spec, TrainerState(adapter(), 5, tensors=moments, counts={"moment_steps": 3}))
+    fresh = HeldAdapter(spec, TrainerState(adapter(), 0, counts={"moment_steps": 0}))
     with scratch() as folder:
         path = folder / "x"
         twin: dict[str, Any] = {"has_twin": True, "twin_best": adapter(), "best_local": 3.0}
         for memory in (
-            LearnerState(trainer=trained, own=adapter(), personal=adapter(2.0), is_alone=True, twin=None, **twin),
+            LearnerState(adapters={"default": trained}, own=adapter(), personal=adapter(2.0), is_alone=True, **twin),
             LearnerState(
-                trainer=fresh, own=adapter(), personal=adapter(2.0), is_alone=False, twin=trained, **twin,
+                adapters={"default": fresh, "twin": trained}, own=adapter(), personal=adapter(2.0), is_alone=False, **twin,
                 served="personal", last_row={PeerId("p"): 0.5}, owed=1.5, precision="bf16",
             ),
         ):  # fmt: skip

@@ -94,7 +94,7 @@ class Run:
 
     def state(self) -> list[Any]:
         learner = self.learner
-        adapters = [learner.personal(), learner.own(), *(trainer.adapter for trainer in learner.trainers)]
+        adapters = [learner.personal(), learner.own(), *(trainer.adapter for trainer in learner.trainers.values())]
         return [learner.steps, learner.best_guard, *(adapter.vector().tolist() for adapter in adapters)]
 
 

@@ -124,8 +124,12 @@ def test_peers_of_different_rank_learn_from_each_other(tiny_base: Base, tmp_path
     assert (spec.rank, spec.alpha) == (4, 16)
     close(cut(exported, 2), narrow.personal())
     narrow.save(tmp_path / "state")
-    with pytest.raises(CheckpointError, match="another model or rank"):
+    with pytest.raises(CheckpointError, match="of own rank 2, and here it is 4") as refused:
         wide.restore(tmp_path / "state")
+    assert refused.value.hint.startswith("start with --own-rank 2")
+    again = learner_of(tiny_base, 0, own_rank=2, sharing=sharing)
+    again.restore(tmp_path / "state")
+    assert again.personal().equals(narrow.personal())
 
 
 def test_a_rank_above_the_network_s_is_an_error() -> None:

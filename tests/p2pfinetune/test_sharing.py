@@ -221,7 +221,7 @@ def test_a_frozen_a_has_no_gradient_and_no_moments_and_never_moves(tiny_base: Ba
     learner.collaborate({PeerId("peer 1"): told})
     learner.train(2)  # with the twin, in one pass
 
-    for trainer in learner.trainers:
+    for trainer in learner.trainers.values():
         state = trainer.state()
         assert all(name.endswith(".lora_B") for moments in state.tensors.values() for name in moments)
         assert same(parts(trainer.adapter, ".lora_A"), start)

@@ -255,7 +255,7 @@ def test_through_a_checkpoint_it_goes_on_to_the_bit_and_its_twin_too(
 
     assert (tmp_path / "again").read_bytes() == (tmp_path / "saved").read_bytes()
     assert first.train(1) == second.train(1)
-    for ours, theirs in zip(second.trainers, first.trainers, strict=True):
+    for ours, theirs in zip(second.trainers.values(), first.trainers.values(), strict=True):
         assert_same(ours, theirs)
 
 
