@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 0.5
 # what ATen, oneDNN and MKL may use of the processor: no AVX-512, no matrix units
 MASKED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 

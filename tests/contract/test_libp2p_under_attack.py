@@ -239,7 +239,7 @@ OK = frame(pack(BlobReply(status="ok", size=len(BLOB))), max_bytes=512)
 )
 def test_a_holder_that_fails_us_is_named_and_the_next_one_gives_the_blob(play_libp2p, monkeypatch, handler, reason):
     if handler is mute:
-        monkeypatch.setattr(frames, "ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(frames, "ANSWER_SECONDS", 0.8)
     monkeypatch.setattr(blobs, "REPEAT_SECONDS", 0.0)
 
     async def scenario(world):
@@ -340,7 +340,7 @@ def test_a_port_that_is_taken_is_refused_by_name(play_libp2p):
 def test_connections_come_and_go_without_using_up_the_node(play_libp2p):
     async def scenario(world):
         victim, visitor = await world.linked(2)
-        for _ in range(12):
+        for _ in range(6):
             await visitor.transport.disconnect(victim.id)
             await until(lambda: visitor.id not in victim.transport.connected())
             assert isinstance(await visitor.connect(victim), Connected)

@@ -45,6 +45,7 @@ def typed(folder, *words):
     )
 
 
+@pytest.mark.slow  # test_start_detached does the same in a folder full of traps
 def test_neither_daemon_nor_worker_runs_what_lies_in_the_folder_it_is_started_in(folder, tmp_path, monkeypatch):
     home = str(tmp_path / "home")
     started = typed(folder, "start", "--home", home, "--data", "text", *SMALL, "--detach")

@@ -68,7 +68,7 @@ async def repeated(transport, message, victim, is_enough):
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         await transport.publish(message)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         if await asyncio.to_thread(is_enough):
             return
     pytest.fail(f"the victim does not mind: {victim.status()}")

@@ -1,7 +1,7 @@
 """Four daemons on four hosts of their own: their network is parted, healed, pulled out and throttled.
 
-Slow tests all of them: tests/sim parts and heals the same core in virtual time, tests/contract real transports by a proxy, and
-two daemons on real hosts meet, part and meet again in `test_hosts_that_move`.
+Slow tests all of them: tests/sim parts and heals the same core in virtual time, and tests/contract real transports behind a
+proxy that cuts, delays and throttles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Real daemons on hosts whose addresses are taken away and given anew: they meet again without a restart."""
+"""Real daemons on hosts whose addresses are taken away and given anew: they meet again without a restart.
+
+Slow tests: in every run of the tests transports of real libp2p move in tests/contract/test_addresses_that_change.py, and the core
+follows whom it knew in virtual time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from p2pfinetune.system import interpreter
 from peerd.wire.keys import PeerKey
 from tests.linkfaults.hosts import Hosts, missing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 EVERYWHERE = ("/ip4/0.0.0.0/tcp/4002",)
 MET_SECONDS = 120.0  # on a machine that is busy with other things; alone it takes five to fifteen
@@ -113,7 +117,6 @@ def test_both_ends_move_and_meet_again_without_a_restart(hosts, two):
     assert all(home.process.poll() is None for home in two)
 
 
-@pytest.mark.slow
 def test_an_address_that_comes_after_it_had_none_is_followed(hosts, two):
     meet(two)
     hosts.move(3, None)

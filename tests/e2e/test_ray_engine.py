@@ -1,6 +1,7 @@
 """Simulations on a Ray cluster of two machines (two nodes on loopback, a CPU each) are those of one process.
 
-Of these, one whole simulation is in every run: each of the others takes seconds of two more machines of an extra that few install.
+Slow tests: Ray is an extra, and its two nodes take half a minute of processor time. The plan that both engines carry out, and the shards
+that Ray only spreads, are those of one process, which tests/p2pfinetune/simulation has in every run of the tests.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.system import interpreter
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.e2e,
     pytest.mark.timeout(300),  # on a machine that is busy with other things
     pytest.mark.skipif(
@@ -135,7 +137,6 @@ def test_peers_on_two_machines_learn_what_they_learn_in_one_process(machines, co
     assert_same_run(tmp_path / "here", tmp_path / "there")
 
 
-@pytest.mark.slow
 def test_so_they_do_out_of_step_with_churn_twins_and_few_neighbours(machines, configured, tmp_path):
     config = configured(
         timing=Timing(kind="asynchronous", spread=0.8, jitter=0.2, delay=0.3, max_age=3.0),
@@ -155,7 +156,6 @@ class Interrupted(Exception):
     """As if by the keyboard."""
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint(machines, configured, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
     config = configured(rounds=3)
@@ -205,7 +205,6 @@ def test_a_share_that_no_machine_has_is_refused(machines, configured):
         Share(gpus=0.0)
 
 
-@pytest.mark.slow
 def test_a_sweep_runs_simulations_side_by_side_and_never_twice(machines, configured, tmp_path):
     schemes = ("local", "uniform", "validation")
     jobs = [(configured(trust=trust, rounds=2), tmp_path / "there" / trust) for trust in schemes]
@@ -241,7 +240,6 @@ print(psutil.wait_procs(children, timeout=10)[1])
 """
 
 
-@pytest.mark.slow
 def test_a_cluster_of_our_own_listens_on_loopback_is_quiet_and_leaves_nothing(tmp_path):
     (here := tmp_path.with_name("here")).mkdir()  # whose code is nobody's business
     environment = {**os.environ, "TMPDIR": str(short := tempfile.mkdtemp(prefix="t-")), "HOME": str(tmp_path)}

@@ -200,7 +200,10 @@ def test_an_update_that_finds_no_room_on_disk_is_fetched_later_and_held_against_
     monkeypatch.setattr(FileBlobs, "append_partial", refuse_twice)
 
     async def scenario():
-        async with world.daemon("a", rounds=0) as a, world.daemon("b", rounds=0, steps_per_round=7) as b:
+        async with (
+            world.daemon("a", rounds=0, collect_seconds=1.0) as a,
+            world.daemon("b", rounds=0, steps_per_round=7, collect_seconds=1.0) as b,
+        ):
             await together(a, b)
             await a.until(lambda: any(b.me in record.row for record in a.journal.records))
 

@@ -39,7 +39,13 @@ def test_two_copies_of_one_home_are_both_told_by_whom_they_are_connected_with(wo
         copied(world, "a", "b")
         async with world.daemon("c", ports=ports, listen=LISTEN, rounds=1) as common:
             await common.until(lambda: common.status().addresses)
-            known = {"ports": ports, "listen": LISTEN, "peer": (common.status().addresses[0],), "rounds": 2}
+            known = {
+                "ports": ports,
+                "listen": LISTEN,
+                "peer": (common.status().addresses[0],),
+                "rounds": 2,
+                "collect_seconds": 1.0,
+            }
             async with world.daemon("a", **known) as one, world.daemon("b", **known) as two:
                 assert one.me == two.me != common.me
                 for daemon in (one, two):
@@ -59,7 +65,7 @@ def test_a_restored_home_is_told_how_much_of_its_life_is_lost(world):
         copied(world, "a", "backup")
         async with world.daemon("c", ports=ports, listen=LISTEN, rounds=1) as common:
             await common.until(lambda: common.status().addresses)
-            known = {"ports": ports, "listen": LISTEN, "peer": (common.status().addresses[0],)}
+            known = {"ports": ports, "listen": LISTEN, "peer": (common.status().addresses[0],), "collect_seconds": 1.0}
             async with world.daemon("a", rounds=4, **known) as late:
                 await late.rounds(4)
                 await common.until(lambda: any(one.round == 4 for one in common.status().neighbours))

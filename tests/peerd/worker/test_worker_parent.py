@@ -284,11 +284,11 @@ def test_a_long_job_that_notes_its_progress_is_let_alone_and_so_is_a_worker_with
 
 def test_a_daemon_that_was_suspended_itself_blames_no_worker(fake_worker):
     async def scenario():
-        async with fake_worker(deadlines=Deadlines(other=2.0, look=0.5)) as running, asyncio.TaskGroup() as tasks:
+        async with fake_worker(deadlines=Deadlines(other=1.0, look=0.25)) as running, asyncio.TaskGroup() as tasks:
             training = asyncio.Event()
-            long = tasks.create_task(running.worker.call(train(600), lambda _: training.set()))
+            long = tasks.create_task(running.worker.call(train(300), lambda _: training.set()))
             await training.wait()
-            time.sleep(2.5)  # noqa: ASYNC251  # nothing of the loop runs, as under SIGSTOP
+            time.sleep(1.3)  # noqa: ASYNC251  # nothing of the loop runs, as under SIGSTOP
             await long
 
             assert running.worker.now().restarts == 0
