@@ -303,6 +303,21 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     error: Problem
 
 
+class Debugged(msgspec.Struct, frozen=True, kw_only=True):
+    """What the flight recorder has."""
+
+    events: int
+    """Events of the core that it holds."""
+    checks: bool
+    """Whether the invariants of the core are looked at after every event."""
+    record: bytes = b""
+    """The file of `peerd debug record`, in base64: no text, tensors or keys; ids and addresses of peers."""
+    lines: list[str] = []
+    """The story: what happened to a peer or a blob, oldest first."""
+    file: str = ""
+    """Where the command wrote the record."""
+
+
 OF_COMMANDS: dict[str, Any] = {
     "start": Started,
     "stop": Stopped,

@@ -85,6 +85,10 @@ class DaemonView(Protocol):
         """Begin to stop; returns at once."""
         ...
 
+    async def debug(self, action: questions.Debugging, word: str) -> answers.Debugged:
+        """Of the flight recorder."""
+        ...
+
 
 class Callers:
     """Who watches and who waits for the worker, counted by process."""
@@ -292,6 +296,15 @@ async def unban(call: Call[questions.UnbanQuestion]) -> answers.Unbanned:
         raise UsageError(f"{peer_id[:60]!r} is not banned", "who is: peerd peers")
     await call.view.lift_ban(PeerId(peer_id))
     return answers.Unbanned(peer_id=peer_id)
+
+
+@answers_to(verbs.DEBUG)
+async def debug(call: Call[questions.DebugQuestion]) -> answers.Debugged:
+    """By the recorder, in a thread."""
+    if call.question.action == "story" and not call.question.word:
+        raise UsageError("a story is about a peer or a blob", "peerd debug story ID")
+    with call.job():
+        return await call.view.debug(call.question.action, call.question.word)
 
 
 class _Counted(Response):

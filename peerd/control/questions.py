@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -61,6 +61,19 @@ class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Whose ban is to be lifted."""
 
     peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+Debugging = Literal["record", "story", "check", "no-check"]
+
+
+class DebugQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is wanted of the flight recorder."""
+
+    action: Debugging
+    """`record`: the last events as a file; `story`: what of them is about `word`; `check` and `no-check`: whether the
+    invariants of the core are looked at after every event."""
+    word: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """Of `story`: a peer's id or a blob's digest, or the end of one."""
 
 
 class StopQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,3 +154,8 @@ def _meant(kind: type[Any], name: str) -> str:
     """What a field's own type says that it has to be; empty where it says nothing."""
     hint = get_type_hints(kind, include_extras=True).get(name)
     return next((found.title or "" for found in getattr(hint, "__metadata__", ())), "")
+
+
+def debug(action: Debugging, word: str = "") -> DebugQuestion:
+    """One of four things."""
+    return DebugQuestion(action=action, word=word)

@@ -203,6 +203,16 @@ TEST = Verb(
     patience_seconds=SLOW_SECONDS,
 )
 
+DEBUG = Verb(
+    name="debug",
+    method="POST",
+    question=questions.DebugQuestion,
+    answer=answers.Debugged,
+    says="The flight recorder: the last events of the core as a file that can be run again, or as a story.",
+    patience_seconds=60.0,
+    example="peerd debug record what-happened.record",
+)
+
 VERBS: tuple[Verb[Any, Any], ...] = tuple(row for row in tuple(globals().values()) if isinstance(row, Verb))
 """The table, in its order."""
 
@@ -286,4 +296,5 @@ class Methods:
     generate = method(GENERATE, questions.generate, whole)
     export = method(EXPORT, questions.export, whole)
     test = plain(TEST)
+    debug = method(DEBUG, questions.debug, whole)
     unban = method(UNBAN, questions.unban, lambda _: None)

@@ -13,7 +13,7 @@ from p2pfinetune.names import Digest, PeerId, Round
 from peerd.wire.messages import Announcement
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something that has happened."""
 
     at: float

@@ -7,7 +7,7 @@ import msgspec
 from p2pfinetune.names import Digest, Round
 
 
-class Phase(msgspec.Struct, frozen=True, kw_only=True):
+class Phase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One station of a round."""
 
 

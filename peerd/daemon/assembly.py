@@ -12,9 +12,7 @@ import logging
 import os
 import random
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +20,6 @@ from typing import Final
 import msgspec
 
 from p2pfinetune.data.corpus import glance
-from p2pfinetune.names import Digest
 from peerd import __version__
 from peerd.config import Config
 from peerd.control.api import application
@@ -33,6 +30,8 @@ from peerd.daemon.introductions import Introductions
 from peerd.daemon.ledger import Ledger, PublicShelf, has_published, is_public
 from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.perform import Performer
+from peerd.daemon.ports import Ports
+from peerd.daemon.recorder import FlightRecorder, records_at_signal
 from peerd.daemon.resume import begin_node, measured, open_job, open_state, own_announcement, worker_started
 from peerd.daemon.shell import Finished, Shell
 from peerd.daemon.snapshot import Parts, snapshot
@@ -56,57 +55,15 @@ from peerd.status import Status
 from peerd.store.port import Store
 from peerd.wire.addresses import addresses_of
 from peerd.wire.keys import PeerKey, load_group_key
-from peerd.wire.shelf import BlobShelf
 from peerd.wire.traits import Traits
 from peerd.worker.messages import Open, Opened
-from peerd.worker.process import child_command, child_environment
+from peerd.worker.process import child_environment
 from peerd.worker.supervisor import Worker
 
-KIB: Final = 1024
 SWITCH_SECONDS: Final = 0.0002  # Python's 5 ms let a busy loop starve the network thread forty-fold
 WORKER_GRACE_SECONDS: Final = 3.0  # to leave between two steps; a longer step is not worth waiting for
 
 _log = logging.getLogger("peerd.daemon")
-
-
-def import_network() -> object:
-    """The back end takes a second to import, which a thread can spend while the worker loads."""
-    from peerd.net.libp2p.transport import Libp2pTransport
-
-    return Libp2pTransport
-
-
-def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> Transport:
-    """The real network."""
-    from peerd.net.libp2p.transport import Libp2pTransport
-
-    psk = load_group_key(Path(config.group_key)) if config.group_key else None
-    return Libp2pTransport(
-        key,
-        network,
-        shelf,
-        listen=config.listen,
-        psk=psk,
-        lan=config.lan,
-        given=addresses_of(config.peer),
-        max_upload=config.max_upload * KIB,
-        max_download=config.max_download * KIB,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the daemon meets beyond itself; tests put fakes in its place."""
-
-    transport: Callable[[PeerKey, Digest, BlobShelf, Config], Transport] = libp2p
-    prepare: Callable[[], object] = import_network
-    """Run in a thread at the start."""
-    worker: Callable[[], list[str]] = child_command
-    """The command line of the worker."""
-    unix: Callable[[], float] = time.time
-    """The clock on the wall. It may jump: it names times for people and epochs, and measures nothing."""
-    signals: bool = True
-    """Whether to listen to them."""
 
 
 async def run(
@@ -185,25 +142,7 @@ class Daemon:
             dialled=self._introductions.dialled,
         )
         self._recall()
-        begun = begin_node(
-            config,
-            self._key.peer_id,
-            self._began_at,
-            self._remembered,
-            store.seen(),
-            self._journal,
-            store.bans(),
-            ports.unix(),
-            secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
-        )
-        self._shell = Shell(
-            begun,
-            self._performer.perform,
-            self._clock,
-            self._network.connected,
-            failed=self._performer.failed,
-            failures=self._failures,
-        )
+        self._shell = self._begun(store)
         self._shelf = PublicShelf(self._blobs, lambda digest: is_public(digest, self._shell.node, self._journal))
         self._ledger = Ledger(self._journal, self._network, self._shell, clock=self._clock, unix=ports.unix)
         self._ending = Ending(self._shell.ask_to_stop, self._worker.kill, self._leave_nothing)
@@ -215,6 +154,30 @@ class Daemon:
         self._door = Door(paths.socket, spare=paths.spare_socket(), may=self._home.is_ours, moved=self._home.listens_at)
         self._joined = self._told_ready = False
         self._listening, self._api_stop = asyncio.Event(), asyncio.Event()
+
+    def _begun(self, store: Store) -> Shell:
+        """The core where the runs before left it, and the loop around it."""
+        begun = begin_node(
+            self._config,
+            self._key.peer_id,
+            self._began_at,
+            self._remembered,
+            store.seen(),
+            self._journal,
+            store.bans(),
+            self._ports.unix(),
+            secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
+        )
+        self._recorder = FlightRecorder(begun[0], __version__, self._paths.records, self._clock, self._failures)
+        return Shell(
+            begun,
+            self._performer.perform,
+            self._clock,
+            self._network.connected,
+            failed=self._performer.failed,
+            failures=self._failures,
+            witness=self._recorder,
+        )
 
     def _open_home(self) -> Store:
         """The identity and everything that it learnt."""
@@ -234,6 +197,7 @@ class Daemon:
         """Until it is asked to stop; then everything is closed, within fifteen seconds."""
         if self._ports.signals:
             self._ending.listen()
+            records_at_signal(self._recorder)
             bury_strangers(self._worker.pids)
         try:
             with faults.around("start.tidy"):
@@ -262,6 +226,7 @@ class Daemon:
         self._tasks.lasting("loop watch", self._loop_watch.run)
         self._tasks.lasting("machine watch", self._machine.run)
         self._tasks.lasting("home watch", lambda: self._home.run(self._ending.begin))
+        self._tasks.lasting("flight recorder", self._recorder.run)
         self._tasks.lasting("control interface", self._serve, fatal=lambda _: not self._door.was_open)
         self._tasks.lasting("book of what was sent", self._ledger.run)
         self._tasks.once("import of the network", lambda: apart(self._ports.prepare))
@@ -344,6 +309,7 @@ class Daemon:
             status=self.status,
             stop=self._ending.begin,
             clock=self._clock,
+            recorder=self._recorder,
         )
         await serve(application(view), self._door, self._api_stop)
 

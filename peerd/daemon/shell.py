@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from p2pfinetune.names import PeerId
 from peerd.core.effects import AnyEffect, Stop
@@ -53,6 +53,22 @@ AWAITED: Final = (
 """What the core goes on with and nobody says twice."""
 
 
+class Witness(Protocol):
+    """Sees every event that the core takes, in its order, and decides nothing. Never waits."""
+
+    def takes(self, node: Node, event: AnyEvent) -> None:
+        """It is about to be taken in this state."""
+        ...
+
+    def took(self, before: Node, event: AnyEvent, node: Node, effects: Sequence[AnyEffect]) -> None:
+        """It was taken."""
+        ...
+
+    def raised(self, event: AnyEvent, words: str) -> None:
+        """The core could not take it; the state is what it was."""
+        ...
+
+
 class Finished(Exception):  # it is no error: it ends a task group
     """Everything is done."""
 
@@ -69,11 +85,12 @@ class Shell:
         *,
         failed: Failed = lambda *_: None,
         failures: Failures | None = None,
+        witness: Witness | None = None,
     ) -> None:
         """`failed`: what the core is told of an effect that raised, given the reason in words."""
         self.node, self._first = begun
         self._perform, self._clock, self._connected, self._failed = perform, clock, connected, failed
-        self._failures = failures or Failures(clock)
+        self._failures, self._witness = failures or Failures(clock), witness
         self._inbox: asyncio.Queue[AnyEvent] = asyncio.Queue(INBOX)
         self._stop_asked: StopAsked | None = None
         self._watchers: set[asyncio.Event] = set()
@@ -113,15 +130,30 @@ class Shell:
     def _taken(self, event: AnyEvent) -> tuple[str, Sequence[AnyEffect]]:
         """Why it is the last event, and what is to be done. An event that the core cannot take changes nothing."""
         with Guarded(f"core at {type(event).__name__}", self._failures) as guard:
-            self.node, effects = step(self.node, event)
+            effects = self._step(event)
             self._lost_ticks = 0 if isinstance(event, Ticked) else self._lost_ticks
             return next((effect.reason or "asked" for effect in effects if isinstance(effect, Stop)), ""), effects
+        if self._witness is not None:
+            with Guarded("witness of the core", self._failures):
+                self._witness.raised(event, guard.words)
         if isinstance(event, StopAsked):
             return event.reason or "asked", []
         self._lost_ticks += isinstance(event, Ticked)
         if isinstance(event, AWAITED) or self._lost_ticks >= LOST_TICKS:
             self._doubted(Unforeseen.of(f"core at {type(event).__name__}", guard.words))
         return "", []
+
+    def _step(self, event: AnyEvent) -> Sequence[AnyEffect]:
+        """The core takes the event; a witness that fails is left out, and changes nothing."""
+        before = self.node
+        if self._witness is not None:
+            with Guarded("witness of the core", self._failures):
+                self._witness.takes(before, event)
+        self.node, effects = step(before, event)
+        if self._witness is not None:
+            with Guarded("witness of the core", self._failures):
+                self._witness.took(before, event, self.node, effects)
+        return effects
 
     def _doubted(self, error: Unforeseen) -> None:
         self.doubt = self.doubt or error

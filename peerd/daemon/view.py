@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
-from peerd.control.answers import Continuations, ExportedFolder, Sent, TestLosses
-from peerd.control.questions import GenerateQuestion
+from peerd.control.answers import Continuations, Debugged, ExportedFolder, Sent, TestLosses
+from peerd.control.questions import Debugging, GenerateQuestion
 from peerd.core.events import BanLifted
 from peerd.daemon.journal import Journal
 from peerd.daemon.ledger import sent_document
+from peerd.daemon.recorder import FlightRecorder
 from peerd.daemon.shell import Shell
 from peerd.errors import WorkerError
+from peerd.machine.apart import apart
 from peerd.machine.paths import Paths
 from peerd.status import RoundRecord, Status
+from peerd.testing.replay import encoded, replayed, story
 from peerd.worker.messages import (
     AnyAnswer,
     AnyJob,
@@ -33,6 +37,7 @@ from peerd.worker.supervisor import Worker, as_error
 
 Wanted = TypeVar("Wanted", bound=AnyAnswer)
 
+MAX_LINES = 2000  # of one story
 JOBS_AT_ONCE = 4  # of people and scripts together; the rest wait their turn and training goes on between
 
 
@@ -49,9 +54,11 @@ class LiveView:
         status: Callable[[], Status],
         stop: Callable[[str], None],
         clock: Callable[[], float],
+        recorder: FlightRecorder,
     ) -> None:
         self._paths, self._shell, self._journal, self._worker = paths, shell, journal, worker
         self._status, self._stop, self._clock = status, stop, clock
+        self._recorder = recorder
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
 
     def status(self) -> Status:
@@ -99,6 +106,21 @@ class LiveView:
     async def lift_ban(self, peer: PeerId) -> None:
         """Hear of a banned peer again."""
         await self._shell.tell(BanLifted(at=self._clock(), peer=peer))
+
+    async def debug(self, action: Debugging, word: str) -> Debugged:
+        """Of the flight recorder; whatever takes time does so in a thread."""
+        if action in {"check", "no-check"}:
+            self._recorder.checks = action == "check"
+        make, found = (
+            self._recorder.ring.record("asked for"),
+            Debugged(events=self._recorder.ring.events, checks=self._recorder.checks),
+        )
+        if action == "record":
+            return msgspec.structs.replace(found, record=await apart(lambda: encoded(make())))
+        if action == "story":
+            lines = await apart(lambda: list(islice(story(replayed(make(), check=False), word), MAX_LINES)))
+            return msgspec.structs.replace(found, lines=lines)
+        return found
 
     def request_stop(self, reason: str) -> None:
         """Begin to stop."""

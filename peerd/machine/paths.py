@@ -42,6 +42,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     lock: Path
     socket: Path
     reports: Path
+    records: Path
 
     @staticmethod
     def of(home: Path | None = None) -> Paths:
@@ -113,6 +114,7 @@ def _in_one_folder(home: Path) -> Paths:
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
         reports=home / "reports",
+        records=home / "records",
     )
 
 
@@ -137,6 +139,7 @@ def _of_this_user() -> Paths:
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
         reports=home / "reports",
+        records=home / "records",
     )
 
 

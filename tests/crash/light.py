@@ -28,7 +28,8 @@ from peerd.config import Config
 from peerd.config_file import write_config
 from peerd.core.events import BanLifted
 from peerd.daemon import shell
-from peerd.daemon.assembly import Daemon, Ports
+from peerd.daemon.assembly import Daemon
+from peerd.daemon.ports import Ports
 from peerd.errors import StoreError
 from peerd.machine import faults
 from peerd.machine.lock import hold

@@ -15,7 +15,8 @@ import pytest
 from p2pfinetune.model.base import load_base
 from p2pfinetune.names import Refusal
 from peerd.config import Config
-from peerd.daemon.assembly import Daemon, Ports
+from peerd.daemon.assembly import Daemon
+from peerd.daemon.ports import Ports
 from peerd.machine.paths import Paths
 from peerd.net.transport import Found
 from peerd.testing.network import MemoryNetwork

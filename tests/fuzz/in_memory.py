@@ -37,7 +37,8 @@ from peerd.config import Config
 from peerd.core.events import BanLifted, TextChanged
 from peerd.daemon import assembly as daemon_module
 from peerd.daemon import journal, text_watch
-from peerd.daemon.assembly import Daemon, Ports
+from peerd.daemon.assembly import Daemon
+from peerd.daemon.ports import Ports
 from peerd.errors import Unforeseen
 from peerd.machine import loop_watch
 from peerd.machine import shortages as machine_watch

@@ -97,6 +97,7 @@ class World:
         self.now = 0.0
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.scheduled = self.steps = 0
+        self.witness: Callable[[Peer, on.AnyEvent], None] = lambda peer, event: None
         self.trace = hashlib.sha256()
         self.peers = {peer.id: peer for peer in (Peer(PeerId(f"peer-{n:04d}")) for n in range(peers))}
         self.sequences: set[tuple[PeerId, int, int]] = set()
@@ -127,6 +128,7 @@ class World:
             peer.frozen.append(event)
             return
         was = peer.node.phase
+        self.witness(peer, event)
         node, effects = step(peer.node, event)
         faults = broken(node, effects, peer.node)
         assert not faults, f"{self.now:.2f} {peer.id} after {event}: {faults}"

@@ -18,7 +18,8 @@ import pytest
 from p2pfinetune.names import PeerId
 from peerd.config import Config
 from peerd.control.client import Client
-from peerd.daemon.assembly import Daemon, Ports
+from peerd.daemon.assembly import Daemon
+from peerd.daemon.ports import Ports
 from peerd.errors import PeerdError
 from peerd.machine.paths import Paths
 from peerd.status import RoundRecord, Status

@@ -7,9 +7,10 @@ from typing import Any
 
 from peerd.cli import main
 from peerd.daemon import assembly as daemon
+from peerd.daemon.ports import Ports
 from peerd.testing.network import MemoryNetwork
 
-wires, real = MemoryNetwork(), daemon.Ports
+wires, real = MemoryNetwork(), Ports
 
 
 def fake() -> Any:

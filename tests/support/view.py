@@ -52,6 +52,7 @@ class FakeView:
         self.stop: asyncio.Event | None = None
         self.alone = alone
         self.stop_reasons: list[str] = []
+        self.debugged: list[tuple[str, str]] = []
         self.exported: list[str] = []
         self.exported_models: list[str] = []
         self.served_by: Served = "personal"
@@ -229,6 +230,13 @@ class FakeView:
 
     async def test_losses(self) -> answers.TestLosses:
         return answers.TestLosses(base=4.2, own=3.6, personal=3.4, local=None, served=3.4, documents=12, tokens=2048)
+
+    async def debug(self, action: str, word: str) -> answers.Debugged:
+        self.debugged.append((action, word))
+        if action == "record":
+            return answers.Debugged(events=3, checks=False, record=b"\x80a record")
+        lines = ["  1.000  PeerFound(peer bob)"] if action == "story" and word == "bob" else []
+        return answers.Debugged(events=3, checks=action == "check", lines=lines)
 
     def request_stop(self, reason: str) -> None:
         self.stop_reasons.append(reason)

@@ -21,7 +21,7 @@ import uvloop
 
 from peerd.config_file import read_config
 from peerd.daemon import assembly as daemon
-from peerd.daemon.assembly import Ports
+from peerd.daemon.ports import Ports
 from peerd.errors import PeerdError
 from peerd.machine.paths import Paths
 from peerd.net.libp2p.guard import Guard

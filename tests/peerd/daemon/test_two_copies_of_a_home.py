@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from peerd.daemon.assembly import libp2p
+from peerd.daemon.ports import libp2p
 from peerd.net import limits
 
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)

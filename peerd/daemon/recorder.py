@@ -1,0 +1,149 @@
+"""The flight recorder: the last events of the core, from a state on, so that what happened can be run again.
+
+A ring that forgets its oldest event would have no state to begin from. So events are kept in two stretches: each begins
+with the state of its moment, which costs nothing (states are frozen and share what has not changed), and when the newer
+one is full, the older one goes. A record then always reaches back at least one stretch and at most two.
+
+Bounded by events and by weight: an announcement holds up to 4 KB of addresses, a tick next to nothing. With ticks alone
+a stretch is 34 minutes long; under a flood of the largest announcements both take 8 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from p2pfinetune.system.durable import sync_folder
+from peerd.core.effects import AnyEffect
+from peerd.core.events import AnnouncementHeard, AnyEvent, PeerFound
+from peerd.core.node import Node
+from peerd.machine.apart import apart
+from peerd.machine.boundary import Failures
+from peerd.testing.invariants import broken
+from peerd.testing.replay import Record, encoded, taken
+
+EVENTS = 2048  # of one stretch
+WEIGHT = 4 * 2**20  # bytes of one stretch, as they are estimated
+SMALL = 200  # bytes of an event that holds no addresses
+PAUSE_SECONDS = (
+    600.0  # between two records that nobody asked for: a stranger may be the cause, and must not fill the disk
+)
+KEPT = 4  # records in the home; the oldest goes
+
+
+class Broken(Exception):
+    """An invariant of the core does not hold."""
+
+
+_log = logging.getLogger("peerd.recorder")
+
+
+class Ring:
+    """The last events and the states they began from. Everything is called from the daemon's loop."""
+
+    def __init__(self, begun: Node, program: str) -> None:
+        self._program = program
+        self._older: tuple[Node, list[AnyEvent]] | None = None
+        self._newer: tuple[Node, list[AnyEvent]] = (begun, [])
+        self._weight = 0
+
+    def add(self, node: Node, event: AnyEvent) -> None:
+        """`event` is about to be taken in the state `node`."""
+        if len(self._newer[1]) >= EVENTS or self._weight >= WEIGHT:
+            self._older, self._newer, self._weight = self._newer, (node, []), 0
+        self._newer[1].append(event)
+        self._weight += weight(event)
+
+    def record(self, why: str) -> Callable[[], Record]:
+        """What makes the record of now; it may be called in another thread, while more events are taken."""
+        begun, events = self._older or self._newer
+        events = [*events, *(self._newer[1] if self._older is not None else [])]
+        return lambda: taken(begun, events, program=self._program, why=why)
+
+    @property
+    def events(self) -> int:
+        """How many a record would have."""
+        return len(self._newer[1]) + (len(self._older[1]) if self._older is not None else 0)
+
+
+def weight(event: AnyEvent) -> int:
+    """Bytes that it keeps, about; never less than it can be made to keep by a stranger."""
+    match event:
+        case AnnouncementHeard(announcement=said):
+            return 2 * SMALL + sum(map(len, said.addresses)) + len(said.name)
+        case PeerFound(addresses=addresses):
+            return SMALL + sum(map(len, addresses))
+        case _:
+            return SMALL
+
+
+class FlightRecorder:
+    """The witness of a daemon's core: keeps the ring, looks at invariants if asked, and writes records to the home.
+
+    A record is written if the core raised or an invariant does not hold, at most one in ten minutes; and whenever the
+    process gets SIGUSR1. `run` is the task that writes, so that no event waits for a disk.
+    """
+
+    def __init__(self, begun: Node, program: str, folder: Path, clock: Callable[[], float], failures: Failures) -> None:
+        self.ring = Ring(begun, program)
+        self.checks = False
+        """Whether the invariants are looked at after every event. It costs about as much as the event."""
+        self._folder, self._clock, self._failures = folder, clock, failures
+        self._wanted = asyncio.Event()
+        self._why, self._not_before = "", float("-inf")
+
+    def takes(self, node: Node, event: AnyEvent) -> None:
+        """As of `Witness`."""
+        self.ring.add(node, event)
+
+    def took(self, before: Node, event: AnyEvent, node: Node, effects: Sequence[AnyEffect]) -> None:
+        """As of `Witness`."""
+        if self.checks and (faults := broken(node, effects, before)):
+            self._failures.note(f"invariant at {type(event).__name__}", Broken("; ".join(faults)))
+            self.want(f"an invariant does not hold after {type(event).__name__}: {faults[0]}")
+
+    def raised(self, event: AnyEvent, words: str) -> None:
+        """As of `Witness`."""
+        self.want(f"the core raised at {type(event).__name__}: {words}")
+
+    def want(self, why: str, *, asked: bool = False) -> None:
+        """A record is to be written. Nobody's asking is heeded once in PAUSE_SECONDS: a stranger may be the cause."""
+        now = self._clock()
+        if asked or now >= self._not_before:
+            self._why, self._not_before = why, now + PAUSE_SECONDS
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Write what is wanted, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            why, make = self._why, self.ring.record(self._why)
+            path = await apart(lambda make=make: self._written(encoded(make())))
+            _log.warning("what happened lately is in %s (%s)", path, why)
+
+    def _written(self, data: bytes) -> Path:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        old = sorted(self._folder.glob("*.record"))
+        number = int(old[-1].stem) + 1 if old and old[-1].stem.isdecimal() else 1
+        path = self._folder / f"{number:06}.record"
+        temporary = path.with_suffix(".tmp")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(self._folder)
+        for path_of_old in old[: max(0, len(old) + 1 - KEPT)]:
+            path_of_old.unlink(missing_ok=True)
+        return path
+
+
+def records_at_signal(recorder: FlightRecorder) -> None:
+    """SIGUSR1 asks for a record, in the running loop; by itself it would end the process."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, partial(recorder.want, "SIGUSR1", asked=True))
