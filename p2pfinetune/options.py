@@ -26,13 +26,15 @@ INT64 = 2**63 - 1
 Seed = Annotated[int, Meta(ge=-INT64, le=INT64)]
 """What SQLite, TOML, MessagePack and torch's generators all hold."""
 MAX_RANK = 1024
+NANO = "nano"
+"""The embedded base model: `p2pfinetune.nano`."""
 DEFAULT_TRAINER = "adamw"
 
 
 class ModelOptions(Section):
     """What is fine-tuned, and on what."""
 
-    model: Annotated[str, Meta(description="Base model: `nano` (embedded), a folder, or a Hugging Face name.")] = "nano"
+    model: Annotated[str, Meta(description="Base model: `nano` (embedded), a folder, or a Hugging Face name.")] = NANO
     device: Annotated[str, Meta(description="auto, cpu, cuda or mps.")] = "auto"
     precision: Annotated[
         str,

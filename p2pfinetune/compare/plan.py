@@ -11,6 +11,7 @@ import msgspec
 
 from p2pfinetune.compare.schemes import applied
 from p2pfinetune.errors import OptionError
+from p2pfinetune.options import NANO
 from p2pfinetune.simulation.config import AdapterChoice, SettingText, SimulationConfig, TrainingChoice
 
 Ablation = Literal["rank", "data", "lr", "interval"]
@@ -75,7 +76,7 @@ def paper(setting: SettingText, model: str) -> SimulationConfig:
 
 def is_small(model: str) -> bool:
     """Whether `small` is the right start for a model: the embedded one, and whatever is a folder of under 50 MB."""
-    if model == "nano":
+    if model == NANO:
         return True
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  # Path.expanduser raises where no home is known
     return folder.is_dir() and sum(path.stat().st_size for path in folder.glob("*.safetensors")) < 50 << 20

@@ -21,12 +21,12 @@ from p2pfinetune.errors import ModelError
 from p2pfinetune.model.fingerprints import StoredTensor, config_digest, stored_tensors, tensors_digest, tokenizer_digest
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.names import Digest
+from p2pfinetune.options import NANO
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NANO = "nano"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 HUB_CACHE = re.compile(r"/models--([\w.-]+?)/snapshots/[^/]+/?\Z")

@@ -12,14 +12,15 @@ import typer
 
 from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
+from p2pfinetune.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.debug import debug as debug  # noqa: PLC0414  # it is one of them, in a file of its own
 from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.cli.which_peer import chosen
-from peerd.control import answers, questions
+from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.peer_names import shown
-from peerd.control.questions import target
+from peerd.control.questions import USUAL, GenerateQuestion, target
 from peerd.errors import PeerdError, Unreachable, UsageError
 from peerd.machine.lock import ask_to_end, holder
 from peerd.machine.paths import Paths
@@ -79,13 +80,9 @@ def unban(
 
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=questions.MAX_NEW_TOKENS)] = 64,
-    temperature: Annotated[
-        float, typer.Option(min=0.0, max=questions.MAX_TEMPERATURE, help="0: always the likeliest token.")
-    ] = 0.8,
-    seed: Annotated[
-        int, typer.Option(min=questions.MIN_SEED, max=questions.MAX_SEED, help="The same seed gives the same text.")
-    ] = 0,
+    max_tokens: Annotated[int, typer.Option(**typed(GenerateQuestion, "max_tokens"))] = USUAL.max_tokens,
+    temperature: Annotated[float, typer.Option(**typed(GenerateQuestion, "temperature"))] = USUAL.temperature,
+    seed: Annotated[int, typer.Option(**typed(GenerateQuestion, "seed"))] = USUAL.seed,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

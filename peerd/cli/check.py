@@ -19,10 +19,9 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.data.encodings import is_encoding
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES
-from p2pfinetune.model.base import NANO
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
-from p2pfinetune.options import INT64
+from p2pfinetune.options import INT64, NANO
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown

@@ -26,6 +26,7 @@ MAX_NEW_TOKENS = 4096
 MAX_TEMPERATURE = 10.0
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # what torch's generators and every format on the way hold
 MAX_ROUNDS = 10_000  # rounds in one answer
+USUAL_ROUNDS = 1000
 MAX_PATH = 4096  # bytes on Linux, the final zero included
 
 
@@ -36,18 +37,21 @@ class Nothing(msgspec.Struct, frozen=True):
 class LastRounds(msgspec.Struct, frozen=True, kw_only=True):
     """Of how many rounds, the last ones."""
 
-    last: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS, title=f"a number from 1 to {MAX_ROUNDS}")] = 1000
+    last: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROUNDS, title=f"a number from 1 to {MAX_ROUNDS}")] = USUAL_ROUNDS
 
 
 class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to continue."""
 
-    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT)]
-    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_NEW_TOKENS)] = 64
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT)]
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_NEW_TOKENS, description="At most, of each continuation.")] = 64
     temperature: Annotated[float, Meta(ge=0, le=MAX_TEMPERATURE, description="0 takes the likeliest token always.")] = (
         0.8
     )
-    seed: Annotated[int, msgspec.Meta(ge=MIN_SEED, le=MAX_SEED)] = 0
+    seed: Annotated[int, Meta(ge=MIN_SEED, le=MAX_SEED, description="The same seed gives the same text.")] = 0
+
+
+USUAL = GenerateQuestion(prompt="")
 
 
 class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,12 +86,14 @@ class StopQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reason: Annotated[str, msgspec.Meta(max_length=300)] = "asked over the control socket"
 
 
-def last_rounds(last: int = 1000) -> LastRounds:
+def last_rounds(last: int = USUAL_ROUNDS) -> LastRounds:
     """Of the last so many rounds."""
     return LastRounds(last=last)
 
 
-def generate(prompt: str, *, max_tokens: int = 64, temperature: float = 0.8, seed: int = 0) -> GenerateQuestion:
+def generate(
+    prompt: str, *, max_tokens: int = USUAL.max_tokens, temperature: float = USUAL.temperature, seed: int = USUAL.seed
+) -> GenerateQuestion:
     """Three continuations."""
     return GenerateQuestion(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.options import INT64
+from p2pfinetune.options import INT64, NANO
 from p2pfinetune.sections import Section
 from peerd.config import Config
 
@@ -25,7 +25,7 @@ TEST_TOKENS = 20_000  # on fewer, a difference of one or two per cent cannot be 
 TEST_BYTES = {"prose": 71_000, "python": 62_000, "cpp": 51_000}  # a little above TEST_TOKENS of each kind
 OWN_TEST_BYTES = 75_000  # of a folder of the user's
 CONTEXT = 128  # tokens
-MODEL = "nano"
+MODEL = NANO
 
 
 class DemoOptions(Section):
