@@ -27,6 +27,7 @@ from p2pfinetune.training.trainer import TrainerState
 
 LEARNER, BEST = "learner", "best"
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
+NO_NAMES = frozenset({"own", "personal", "twin_best"})  # groups of the file that are no trainings
 GROUP_OF = {group: name for name, group in GROUPS.items()}
 
 ANOTHER_NETWORK = (
@@ -187,7 +188,7 @@ def _must_be_held_alike(path: Path, named: Mapping[str, HeldAdapter], spec: Adap
 
 
 def _is_held(key: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> bool:
-    return key in groups and isinstance(values[key], dict) and "steps" in values[key]
+    return key in groups and key not in NO_NAMES and isinstance(values[key], dict) and "steps" in values[key]
 
 
 def _put(

@@ -62,7 +62,7 @@ def run_checkpoint(data: bytes) -> None:
             except CheckpointError:
                 continue
             assert isinstance(fingerprint, str)
-            assert (memory.twin is not None) == (with_twin and not memory.is_alone)
+            assert ("twin" in memory.adapters) == (with_twin and not memory.is_alone)
             save_state(folder / "again", NETWORK, fingerprint, memory)
             memory, fingerprint = load_state(folder / "again", NETWORK, AdapterSpec(rank=1), with_twin=with_twin)
             save_state(folder / "twice", NETWORK, fingerprint, memory)
