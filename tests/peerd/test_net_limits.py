@@ -305,7 +305,8 @@ def test_whoever_brings_more_than_the_burst_rests_for_as_long_as_the_rate_takes(
     assert bucket.pause(100.0, 5.0) == 0.5
     assert bucket.pause(102.5, 0.0) == 0.0
     bucket.give_back(1000.0)
-    assert bucket.level == 0.0
+    assert bucket.pause(102.5, 20.0) == 0.0  # full again, and no fuller than that
+    assert bucket.pause(102.5, 5.0) == 0.5
 
 
 def test_as_many_transfers_share_a_rate_as_keep_moving_at_it():
