@@ -28,6 +28,8 @@ Seed = Annotated[int, Meta(ge=-INT64, le=INT64)]
 MAX_RANK = 1024
 NANO = "nano"
 """The embedded base model: `p2pfinetune.nano`."""
+DATA_FOLDER = "../shared/data"  # raw text of the paper's settings; see docs/reproduction/settings.md
+SMALL_SCALE = 1 / 70  # of the paper's 840,000 training tokens a peer: 12,000
 DEFAULT_TRAINER = "adamw"
 
 

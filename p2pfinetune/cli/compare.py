@@ -15,7 +15,7 @@ from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, Ma
 from p2pfinetune.cli.output import complain, finish
 from p2pfinetune.cli.progress import Step, Tell, progress
 from p2pfinetune.errors import OptionError
-from p2pfinetune.options import AdapterOptions, ModelOptions, RunOptions, StepOptions
+from p2pfinetune.options import DATA_FOLDER, SMALL_SCALE, AdapterOptions, ModelOptions, RunOptions, StepOptions
 from p2pfinetune.sections import typed
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def reproduce(
     ] = ModelOptions().model,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help=f"Raw text. \\[default: ${DATA_VARIABLE}, or else ../shared/data]"),
+        typer.Option("--data", metavar="DIR", help=f"Raw text. \\[default: ${DATA_VARIABLE}, or else {DATA_FOLDER}]"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="How many.")] = 3,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, max=2**62, help="The others follow it.")] = 0,
@@ -124,7 +124,7 @@ def reproduce(
 
 
 def _data_folder() -> Path:
-    return Path(os.environ.get(DATA_VARIABLE) or "../shared/data")
+    return Path(os.environ.get(DATA_VARIABLE) or DATA_FOLDER)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _config(
     adapter: dict[str, Any],
 ) -> SimulationConfig:
     """The settings of small models or the paper's, with what was typed instead. OptionError where out of range."""
-    from p2pfinetune.compare.plan import SMALL_SCALE, is_small, paper, small
+    from p2pfinetune.compare.plan import is_small, paper, small
     from p2pfinetune.simulation.config import AdapterChoice, SettingText, SimulationConfig, TrainingChoice
 
     chosen = scale if scale is not None else SMALL_SCALE if is_small(model) else 1.0

@@ -15,7 +15,6 @@ from p2pfinetune.options import NANO
 from p2pfinetune.simulation.config import AdapterChoice, SettingText, SimulationConfig, TrainingChoice
 
 Ablation = Literal["rank", "data", "lr", "interval"]
-SMALL_SCALE = 1 / 70  # 12,000 training tokens a peer
 TOTAL_STEPS = 100
 
 ABLATIONS: dict[Ablation, tuple[float, ...]] = {

@@ -14,7 +14,9 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model.precision import Choice
 from p2pfinetune.names import PeerId
 from p2pfinetune.options import (
+    DATA_FOLDER,
     INT64,
+    SMALL_SCALE,
     AdapterOptions,
     AdapterSpec,
     CollaborationOptions,
@@ -58,11 +60,11 @@ class SettingText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     name: Annotated[Literal["ag-news", "languages", "code-wiki"], Meta(description="Which.")]
     mix: Annotated[Literal["specific", "mixed"], Meta(description="One kind of text a peer, or two.")] = "specific"
     data: Annotated[str, Meta(description="The folder with the raw text; see docs/reproduction/settings.md.")] = (
-        "../shared/data"
+        DATA_FOLDER
     )
     scale: Annotated[
         float, Meta(gt=0.0, le=1.0, description="Of the paper's 840,000 training tokens a peer; 1/70 is 12,000.")
-    ] = 1 / 70
+    ] = SMALL_SCALE
     test_tokens: Annotated[
         NotNegative,
         Meta(
