@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, NewType, get_args
 
@@ -35,20 +36,52 @@ ROW_TOLERANCE = 1e-6  # a row is summed in float64 over at most some hundred pee
 
 @dataclass(frozen=True, slots=True)
 class TrustRow:
-    """Row i of the trust matrix: how much peer i weighs each peer, itself included. Sums to one by construction."""
+    """Row i of the trust matrix: how much peer i weighs each peer, itself included. Sums to one by construction.
+
+    A scheme may weigh peers otherwise in each layer. Then `layers` has a row for each, by which merge rules merge it,
+    and `weights`, which is what people see and what comes of it later, is their mean.
+    """
 
     weights: Mapping[PeerId, float]
+    layers: Mapping[str, Mapping[PeerId, float]] = field(default_factory=dict)
+    """By the path of the adapted layer in the model; empty where one row is for all. Made by `of_layers`."""
 
     def __post_init__(self) -> None:
-        if not self.weights:
-            raise ValueError("a trust row has at least one peer: the owner")
-        for peer, weight in self.weights.items():
-            if not 0.0 <= weight <= 1.0 + ROW_TOLERANCE:  # also refuses NaN
-                raise ValueError(f"a trust weight lies between 0 and 1, but {peer} has {weight}")
-        total = sum(self.weights.values())
-        if abs(total - 1.0) > ROW_TOLERANCE:
-            raise ValueError(f"trust weights sum to one, got {total}")
-        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        object.__setattr__(self, "weights", _distribution(self.weights))
+        layers = {layer: _distribution(weights) for layer, weights in self.layers.items()}
+        if any(weights.keys() != self.weights.keys() for weights in layers.values()):
+            raise ValueError("every layer weighs the same peers")
+        object.__setattr__(self, "layers", MappingProxyType(layers))
+
+    @classmethod
+    def of_layers(cls, layers: Mapping[str, Mapping[PeerId, float]]) -> TrustRow:
+        """A row for each layer, and their mean. All have the same peers."""
+        rows = [*layers.values()]
+        return cls({peer: math.fsum(row[peer] for row in rows) / len(rows) for peer in rows[0]}, layers)
+
+    @property
+    def rows(self) -> tuple[Mapping[PeerId, float], ...]:
+        """By which something is merged: that of each layer, or the one for all."""
+        return tuple(self.layers.values()) or (self.weights,)
+
+    def changed(self, change: Callable[[Mapping[PeerId, float]], Mapping[PeerId, float]]) -> TrustRow:
+        """With the same done to each of `rows`."""
+        if not self.layers:
+            return TrustRow(change(self.weights))
+        return TrustRow.of_layers({layer: change(weights) for layer, weights in self.layers.items()})
+
+
+def _distribution(weights: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
+    """The same, and no more to be changed. ValueError for what is none."""
+    if not weights:
+        raise ValueError("a trust row has at least one peer: the owner")
+    for peer, weight in weights.items():
+        if not 0.0 <= weight <= 1.0 + ROW_TOLERANCE:  # also refuses NaN
+            raise ValueError(f"a trust weight lies between 0 and 1, but {peer} has {weight}")
+    total = sum(weights.values())
+    if abs(total - 1.0) > ROW_TOLERANCE:
+        raise ValueError(f"trust weights sum to one, got {total}")
+    return MappingProxyType(dict(weights))
 
 
 @dataclass(frozen=True, slots=True)

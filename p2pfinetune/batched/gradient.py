@@ -1,9 +1,12 @@
-"""The gradient of a mean loss with respect to one adapter, without a tensor of all logits.
+"""The gradient of a mean loss with respect to one adapter or several, without a tensor of all logits.
 
-Shapes: p numbers of an adapter, b windows, t tokens, n positions that count.
+Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions that count.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -12,23 +15,43 @@ from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.compute import measuring_precision
 from p2pfinetune.scoring.evaluate import PADDING, Measure
 
+POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together
+POSITIONS_ELSEWHERE = 1 << 15
+
 
 def gradient_of(stack: AdapterStack, adapter: Adapter, measure: Measure) -> Adapter:
     """dL/dA and dL/dB of the mean over all measured tokens, dropout off. The adapter's rank need not be the model's."""
-    device, schema = stack.device, adapter.schema
+    return gradients_of(stack, [adapter], measure)[0]
+
+
+def gradients_of(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure) -> list[Adapter]:
+    """Of each by itself. Neighbours in the list that have one rank share passes, as far as these are small."""
+    largest = max(batch.inputs_bt.numel() for batch in measure.batches)
+    at_once = max(1, POSITIONS.get(stack.device.type, POSITIONS_ELSEWHERE) // largest)
+    found: list[Adapter] = []
+    for _, alike in groupby(adapters, key=lambda adapter: adapter.schema):
+        group = [*alike]
+        for k in range(0, len(group), at_once):
+            found += _together(stack, group[k : k + at_once], measure)
+    return found
+
+
+def _together(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure) -> list[Adapter]:
+    device, schema, count = stack.device, adapters[0].schema, len(adapters)
     if schema.keys() != stack.adapted.schema.keys():
         raise ValueError("the adapter does not fit this model")
-    values_p = row_of(schema, adapter.tensors).to(device)
-    slopes_p = torch.zeros_like(values_p)
+    values_kp = torch.stack([row_of(schema, adapter.tensors) for adapter in adapters]).to(device)
+    slopes_kp = torch.zeros_like(values_kp)
     try:
-        stack.use(values_p.unsqueeze(0), slopes_p.unsqueeze(0), schema=schema)
+        stack.use(values_kp, slopes_kp, schema=schema)
         for batch in measure.batches:
-            targets_bt = batch.targets_bt.to(device)
+            targets_bt = batch.targets_bt.to(device).repeat(count, 1)
             is_real_bt = targets_bt != PADDING
             with measuring_precision(device, stack.adapted.precision):
-                returned = stack.returned(batch.inputs_bt.to(device))
+                returned = stack.returned(batch.inputs_bt.to(device).repeat(count, 1))
                 losses_n = stack.output.losses(returned[is_real_bt], targets_bt[is_real_bt])
             (losses_n.sum() / measure.tokens).backward()
     finally:
         stack.release()
-    return Adapter({name: slope.float().cpu().contiguous() for name, slope in tensors_of(schema, slopes_p).items()})
+    parts = [tensors_of(schema, slopes_p) for slopes_p in slopes_kp]
+    return [Adapter({name: slope.float().cpu().contiguous() for name, slope in part.items()}) for part in parts]

@@ -30,6 +30,9 @@ class MergeRule(ABC):
     sharings: ClassVar[tuple[Sharing, ...]] = SHARINGS
     """With which sharing it has a meaning; what is not shared is the own one's afterwards, whatever it does to it."""
 
+    by_layer: ClassVar[bool] = False
+    """Whether every layer is merged by itself, so that each may have a row of its own."""
+
     @abstractmethod
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """The adapter that `row` asks for. `adapters` holds every peer of the row, me included; `own` is mine."""

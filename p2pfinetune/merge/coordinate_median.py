@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.merge._vectors import adapter_of, middle_mean, vectors
@@ -21,6 +21,8 @@ class CoordinateMedian(MergeRule):
     No entry leaves the range of the honest peers while these hold more than half of the weight; a single entry is
     where it breaks down, since what all entries together say is not looked at.
     """
+
+    by_layer: ClassVar[bool] = True
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """The mean of the lower and the upper median where the weights divide evenly."""

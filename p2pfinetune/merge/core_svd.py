@@ -29,6 +29,7 @@ class CoreSvd(MergeRule):
     """
 
     resets_moments: ClassVar[bool] = True
+    by_layer: ClassVar[bool] = True
     on_products: ClassVar[bool] = True
     sharings: ClassVar[tuple[Sharing, ...]] = ("both",)  # it writes both factors anew
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.names import PeerId, TrustRow
@@ -20,6 +20,8 @@ class FactorMean(MergeRule):
     Not the mean of the products BA: it misses the weighted covariance of the factors, which a shared start of A keeps
     small. Cheap, keeps every factor near the own one, and leaves the optimizer's moments meaningful.
     """
+
+    by_layer: ClassVar[bool] = True
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """Accumulated in fp64, peers in sorted order, so that neither order nor naming of peers changes the result."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from p2pfinetune.merge._base import MergeRule
 from p2pfinetune.merge._vectors import adapter_of, middle_mean, vectors
@@ -20,6 +20,8 @@ class TrimmedMean(MergeRule):
 
     trimmed: the part of the weight that is cut off at either end; liars have to hold more to move an entry at will.
     """
+
+    by_layer: ClassVar[bool] = True
 
     trimmed: float = 0.2
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.model.adapter import Adapter
@@ -21,7 +23,7 @@ from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
 from p2pfinetune.round.update import ALL_SHARED, with_own_kept
 from p2pfinetune.scoring.evaluate import Evaluation
-from p2pfinetune.trust import SCHEMES, TrustContext, TrustScheme
+from p2pfinetune.trust import NOTHING, SCHEMES, Kept, TrustContext, TrustScheme, must_go_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Heard:
     """Whose updates stand out from all others; they weigh nothing."""
     copies: tuple[tuple[PeerId, PeerId], ...]
     """Pairs of which one copied the other, me included."""
+    kept: Kept = NOTHING
+    """What the scheme remembers of it."""
 
 
 def collaborate(
@@ -49,22 +53,24 @@ def collaborate(
     deltas = {peer: context.moved(adapter) for peer, adapter in adapters.items()}
     refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
     permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
-    row = scheme.row(me, adapters, context, frozenset(permitted))
-    return Heard(row, refused, copies(deltas))
+    row, kept = scheme.judged(me, adapters, context, frozenset(permitted))
+    return Heard(row, refused, copies(deltas), kept)
 
 
 def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:
-    """No neighbour above `max_share`; what is taken from those above goes to my own adapter.
+    """No neighbour above `max_share`, in no layer; what is taken from those above goes to my own adapter.
 
     To the others it must not go: they have earned no more by it, and of two attackers the second would get what the
     first lost. Order among neighbours stays, and twice is once: the same object where nobody is above.
     """
-    excess = {peer: weight - max_share for peer, weight in row.weights.items() if peer != me and weight > max_share}
-    if not excess:
-        return row
-    weights = {peer: max_share if peer in excess else weight for peer, weight in row.weights.items()}
-    weights[me] += math.fsum(excess.values())
-    return TrustRow(weights)
+
+    def bound(weights: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
+        excess = {peer: weight - max_share for peer, weight in weights.items() if peer != me and weight > max_share}
+        found = {peer: max_share if peer in excess else weight for peer, weight in weights.items()}
+        return {**found, me: weights[me] + math.fsum(excess.values())}
+
+    is_above = any(weight > max_share for weights in row.rows for peer, weight in weights.items() if peer != me)
+    return row.changed(bound) if is_above else row
 
 
 def merged_by(
@@ -84,14 +90,34 @@ def merged_by(
     if heard.keys() == {me}:
         return own
     adapters = {**neighbours, me: own}
-    return with_own_kept(rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own), own, spec)
+    return with_own_kept(_merge(row, adapters, own, rule), own, spec)
+
+
+def _merge(row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter, rule: MergeRule) -> Adapter:
+    """By the one row, or every layer by its own as if it were all of the adapter."""
+    if not row.layers:
+        heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
+        return rule.merge(TrustRow(heard), {peer: adapters[peer] for peer in heard}, own)
+    tensors: dict[str, Tensor] = {}
+    for path, weights in row.layers.items():
+        parts = {peer: layer_of(adapters[peer], path) for peer, weight in weights.items() if weight > 0.0}
+        tensors |= _merge(TrustRow(weights), parts, layer_of(own, path), rule).tensors
+    return Adapter(tensors)
+
+
+def layer_of(adapter: Adapter, path: str) -> Adapter:
+    """The factors of one layer, as an adapter of that layer alone."""
+    return Adapter({name: adapter.tensors[name] for name in (f"{path}.lora_A", f"{path}.lora_B")})
 
 
 def held_back(row: TrustRow, me: PeerId, part: float) -> TrustRow:
     """The row on the way from my own adapter to it: `part` 1 is the row itself, 0 all weight on me."""
-    weights = {peer: part * weight for peer, weight in row.weights.items()}
-    weights[me] += 1.0 - part
-    return TrustRow(weights)
+
+    def towards_me(weights: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
+        nearer = {peer: part * weight for peer, weight in weights.items()}
+        return {**nearer, me: nearer[me] + (1.0 - part)}
+
+    return row.changed(towards_me)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +150,13 @@ def rule_for(name: str, options: Mapping[str, Any], spec: AdapterSpec) -> MergeR
 
 
 def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule) -> TrustScheme:
-    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same."""
+    """A merge of products is judged by similarity of products: what the two see of an adapter should be the same.
+
+    OptionError for a scheme that gives each layer a row, with a rule that cannot merge by it.
+    """
     chosen = dict(options)
     if rule.on_products and "of" in SCHEMES.options(name):
         chosen.setdefault("of", "products")
-    return SCHEMES.make(name, chosen)
+    scheme = SCHEMES.make(name, chosen)
+    must_go_together(scheme, rule)
+    return scheme

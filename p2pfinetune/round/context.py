@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pfinetune.batched.gradient import gradient_of
+from p2pfinetune.batched.gradient import gradient_of, gradients_of
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack, row_of
 from p2pfinetune.data.corpus import TokenSplit
@@ -21,6 +21,7 @@ from p2pfinetune.model.compute import measuring_precision, rows_at_once
 from p2pfinetune.names import PeerId
 from p2pfinetune.round.update import moved
 from p2pfinetune.scoring.evaluate import POSITIONS, Evaluation, Measure, divided
+from p2pfinetune.trust import NOTHING, Kept
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
 LAST_CONTEXTS = 200  # the paper's 4 batches of 50 sequences
@@ -50,10 +51,13 @@ class SplitContext:
     on_measured: Callable[[], None] = lambda: None
     """Called after each adapter that was run."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    kept: Kept = NOTHING
+    """What the scheme remembers of earlier rounds."""
     stack: AdapterStack | None = None
     """What several adapters are run on together; made when it is first needed."""
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
     _divided: dict[int, list[Measure]] = field(default_factory=dict)
+    _slopes: dict[int, tuple[Adapter, Adapter]] = field(default_factory=dict)
 
     @property
     def initial(self) -> Adapter:
@@ -112,6 +116,14 @@ class SplitContext:
                 stack.release()
         self.on_measured()
         return torch.cat(found)
+
+    def slopes(self, adapters: Sequence[Adapter]) -> list[Adapter]:
+        """Of the mean loss over the trust split at each of these very objects, found at most once."""
+        fresh = list({id(a): a for a in adapters if id(a) not in self._slopes}.values())
+        for adapter, slope in zip(fresh, gradients_of(self._stacked(), fresh, self.measure), strict=True):
+            self._slopes[id(adapter)] = (adapter, slope)
+            self.on_measured()
+        return [self._slopes[id(adapter)][1] for adapter in adapters]
 
     def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
         """Of the mean loss over each part of the trust split, dropout off, and the tokens of the part."""

@@ -51,6 +51,7 @@ from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
+from p2pfinetune.trust import NOTHING
 
 GUARD_RUNS = 2  # of own and merged adapter: the part of a collaboration's progress that no scheme can avoid
 
@@ -96,6 +97,10 @@ class Learner:
         self._own = self._personal = self._best = start or initial
         self._served: Served | None = "personal"
         self._last_row: Mapping[PeerId, float] = {}
+        self._kept = NOTHING
+        """What the trust scheme remembers."""
+        self.forgotten = ""
+        """Of what was restored, what another scheme remembered and this one cannot know; a sentence for people."""
         self._owed = math.inf
         self._measures: dict[Split, Measure] = {}
         self._of_base: dict[Split, Evaluation] = {}
@@ -183,7 +188,8 @@ class Learner:
         neighbours = {peer: u.adapter(self._adapted.initial, own) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
         heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
-        self._last_row = heard.row.weights if neighbours else self._last_row
+        if neighbours:
+            self._last_row, self._kept = heard.row.weights, heard.kept
         on_guard = self._evaluate("guard", own)
         progress.advance()
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
@@ -249,9 +255,10 @@ class Learner:
         """Everything but the best adapter, which `save_best` writes, in one file."""
         memory = LearnerState(
             adapters={name: HeldAdapter(self.options.spec, held.state()) for name, held in self.trainers.items()},
-            own=self._own, personal=self._personal, last_row=self._last_row, owed=self._owed,
-            precision=self._adapted.precision, served=self._served, has_twin=self._twin.is_wanted,
-            is_alone=self._twin.is_alone, twin_best=self._twin.best, best_local=self._twin.best_loss,
+            own=self._own, personal=self._personal, last_row=self._last_row, kept=self._kept,
+            kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
+            has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
+            best_local=self._twin.best_loss,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
 
@@ -268,6 +275,7 @@ class Learner:
             self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
         self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed
+        self._kept, self.forgotten = memory.kept_for(self.options.trust)
         self._pull_twin()
         if fingerprint != self._measured_on:
             self._served = None
@@ -344,7 +352,7 @@ class Learner:
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: Progress) -> SplitContext:
         return SplitContext(
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
-            progress.advance, self._last_row, self._stack,
+            progress.advance, self._last_row, self._kept, self._stack,
         )  # fmt: skip
 
     def _judge(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], on_guard: Evaluation) -> Judge:

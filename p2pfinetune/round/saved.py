@@ -24,6 +24,7 @@ from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.trainer import TrainerState
+from p2pfinetune.trust import NOTHING, Kept
 
 LEARNER, BEST = "learner", "best"
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
@@ -62,10 +63,20 @@ class LearnerState:
     """None: not measured since other text was read."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     """Where a scheme that goes on from its last row begins."""
+    kept: Kept = NOTHING
+    """What the trust scheme remembers."""
+    kept_by: str = ""
+    """The public name of the scheme that remembers it."""
     owed: float = math.inf
     """The own guard loss at the last credit of the guard."""
     precision: Precision = "fp32"
     """In which all of it was trained last."""
+
+    def kept_for(self, scheme: str) -> tuple[Kept, str]:
+        """What this scheme remembers, and, if another one did, why that is nothing."""
+        if not self.kept.tables or self.kept_by == scheme:
+            return self.kept, ""
+        return NOTHING, f"what the trust scheme {self.kept_by!r} remembered says nothing to {scheme!r}: it begins anew"
 
 
 def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerState) -> None:
@@ -75,6 +86,8 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
     values |= {"precision": memory.precision, "has_twin": memory.has_twin, "is_alone": memory.is_alone}
     if memory.served is not None:
         values["served"] = memory.served
+    if memory.kept.tables:
+        values["trust"] = {"scheme": memory.kept_by, "tables": {k: dict(t) for k, t in memory.kept.tables.items()}}
     if math.isfinite(memory.owed):
         values["owed"] = memory.owed
     network_spec = _of_network(memory.adapters[DEFAULT_ADAPTER].spec)
@@ -117,6 +130,7 @@ def load_state(
             best_local=float(values["best_local"]) if has_parted else math.inf,
             served=next((word for word in SERVED if word == values.get("served")), None),
             last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
+            kept=_kept(values.get("trust", {})), kept_by=str(values.get("trust", {}).get("scheme", "")),
             owed=float(values.get("owed", math.inf)),
             precision=_precision(values) or "fp32",
         )  # fmt: skip
@@ -162,6 +176,11 @@ def load_best(path: Path, network: Digest, formerly: Digest | None = None) -> tu
 def _has_twin(values: Mapping[str, Any]) -> bool:
     """Earlier versions wrote a twin or none, and no word of it."""
     return values["has_twin"] is True if "has_twin" in values else "twin" in values
+
+
+def _kept(saved: Mapping[str, Any]) -> Kept:
+    tables = saved.get("tables", {}).items()
+    return Kept({str(name): {str(key): float(number) for key, number in table.items()} for name, table in tables})
 
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from p2pfinetune.model.adapter import Adapter
@@ -46,10 +47,21 @@ def useful_row(
     found = row
     if math.fsum(row.weights[peer] for peer in heard.keys() - parts.keys()) > LEAST_WEIGHT:
         found = scheme.row(me, {**neighbours, me: own}, context, frozenset(parts))
-    weights = {peer: weight * parts.get(peer, float(peer == me)) for peer, weight in found.weights.items()}
-    total = math.fsum(weights.values())
-    is_new = any(abs(weight / total - row.weights[peer]) > ROUNDING for peer, weight in weights.items())
-    return TrustRow({peer: weight / total for peer, weight in weights.items()}) if is_new else row
+    useful = found.changed(partial(_by_gain, me=me, parts=parts))
+    return useful if _differ(useful, row) else row
+
+
+def _by_gain(weights: Mapping[PeerId, float], me: PeerId, parts: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
+    """What is left of a row; all of it mine, if it had been all of those who bring nothing."""
+    left = {peer: weight * parts.get(peer, float(peer == me)) for peer, weight in weights.items()}
+    total = math.fsum(left.values())
+    return {peer: weight / total if total > 0.0 else float(peer == me) for peer, weight in left.items()}
+
+
+def _differ(one: TrustRow, other: TrustRow) -> bool:
+    """By more than rounding, in any layer."""
+    pairs = zip(one.rows, other.rows, strict=True)
+    return any(abs(weight - theirs[peer]) > ROUNDING for mine, theirs in pairs for peer, weight in mine.items())
 
 
 def _gains(

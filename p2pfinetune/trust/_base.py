@@ -2,6 +2,11 @@
 
 A scheme gives a score per peer in its own unit (a cosine, a negative loss, ...), larger is better, and a temperature.
 Masks, `threshold` and `top_k` act on the scores before the softmax, so that what is left always sums to one.
+
+Most schemes answer with these scores and forget. One that has more to say answers with a `Judgement`: scores for each
+adapted layer, from which every layer gets a row of its own, or what to remember until the next round. A scheme itself
+is a frozen value and never changes; what it remembers is handed to it by the context and saved with the learner, so
+that the second look may ask it again in the same round without its memory going on twice.
 """
 
 from __future__ import annotations
@@ -9,8 +14,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from p2pfinetune.names import PeerId, TrustRow
 
@@ -18,6 +23,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from p2pfinetune.model.adapter import Adapter, FactorSet
+
+
+MAX_KEPT = 1 << 14  # numbers of one scheme: some hundred kB of a checkpoint
+MOST_PEERS_KEPT = 256  # far more than take part in a round
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a scheme remembers from one round to the next: a few named tables of a finite number by peer or layer."""
+
+    tables: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = [number for table in self.tables.values() for number in table.values()]
+        if len(numbers) > MAX_KEPT:
+            raise ValueError(f"a trust scheme keeps at most {MAX_KEPT} numbers, not {len(numbers)}")
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError("what a trust scheme keeps is finite")
+
+
+NOTHING = Kept()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a scheme may answer beside plain scores."""
+
+    scores: Mapping[PeerId, float] = field(default_factory=dict)
+    """Of every peer, where one row is for all layers."""
+    layers: Mapping[str, Mapping[PeerId, float]] = field(default_factory=dict)
+    """Or of every peer in each adapted layer."""
+    kept: Kept = NOTHING
+    """What the context hands it in the next round."""
 
 
 class TrustContext(Protocol):
@@ -42,8 +80,13 @@ class TrustContext(Protocol):
         """My trust row of the last round that heard anybody; empty before the first."""
         ...
 
+    @property
+    def kept(self) -> Kept:
+        """What this very scheme answered to keep in the last round that heard anybody; nothing before the first."""
+        ...
+
     def loss(self, adapter: Adapter) -> float:
-        """Mean cross-entropy in nats a token."""
+        """Mean cross-entropy in nats a token: a forward pass at that adapter."""
         ...
 
     def losses(self, adapters: Sequence[Adapter]) -> list[float]:
@@ -55,6 +98,10 @@ class TrustContext(Protocol):
 
         Several positions of each context, or its last one only, as the paper's prediction similarity has it.
         """
+        ...
+
+    def slopes(self, adapters: Sequence[Adapter]) -> list[Adapter]:
+        """The gradient of my loss at each adapter, a neighbour's or mine, over the whole split, in one go."""
         ...
 
     def gradients(self, adapter: Adapter, parts: int = 1) -> list[tuple[Adapter, int]]:
@@ -73,8 +120,13 @@ class TrustScheme(ABC):
     top_k: int = 0
     threshold: float = -math.inf
 
+    by_layer: ClassVar[bool] = False
+    """Whether it answers with scores for each layer; then the merge rule has to merge layer by layer."""
+
     @abstractmethod
-    def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+    def scores(
+        self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext
+    ) -> dict[PeerId, float] | Judgement:
         """A score for every peer of `adapters` (me included), ready for a softmax of temperature one; -inf excludes."""
 
     def row(
@@ -85,11 +137,34 @@ class TrustScheme(ABC):
         allowed: frozenset[PeerId] | None = None,
     ) -> TrustRow:
         """The trust row over exactly the peers of `adapters`; peers outside `allowed` weigh zero, never me."""
+        return self.judged(me, adapters, context, allowed)[0]
+
+    def judged(
+        self,
+        me: PeerId,
+        adapters: Mapping[PeerId, Adapter],
+        context: TrustContext,
+        allowed: frozenset[PeerId] | None = None,
+    ) -> tuple[TrustRow, Kept]:
+        """The same row, and what the scheme wants to remember of this round."""
         permitted = {p: a for p, a in adapters.items() if allowed is None or p in allowed or p == me}
-        scores = self.scores(me, permitted, context)
-        kept = sparsify(me, scores, self.top_k, self.threshold)
-        weights = softmax(kept)
-        return TrustRow({peer: weights.get(peer, 0.0) for peer in adapters})
+        found = self.scores(me, permitted, context)
+        said = found if isinstance(found, Judgement) else Judgement(scores=found)
+
+        def row(scores: Mapping[PeerId, float]) -> dict[PeerId, float]:
+            weights = softmax(sparsify(me, scores, self.top_k, self.threshold))
+            return {peer: weights.get(peer, 0.0) for peer in adapters}
+
+        if said.layers:
+            return TrustRow.of_layers({layer: row(scores) for layer, scores in said.layers.items()}), said.kept
+        return TrustRow(row(said.scores)), said.kept
+
+
+def carried(before: Mapping[str, float], now: Mapping[PeerId, float]) -> dict[str, float]:
+    """`now` and what is known of others, who was heard longest ago first; of those the latest, a bounded number."""
+    found = {peer: number for peer, number in before.items() if peer not in now}
+    found.update(now.items())
+    return dict([*found.items()][-MOST_PEERS_KEPT:])
 
 
 def sparsify(me: PeerId, scores: Mapping[PeerId, float], top_k: int, threshold: float) -> dict[PeerId, float]:

@@ -1,22 +1,17 @@
-"""Trust by similarity of weights: needs no text and no forward pass, only the adapters themselves.
-
-Shapes: i inputs and o outputs of a module, r and s the ranks of two adapters.
-"""
+"""Trust by similarity of weights: needs no text and no forward pass, only the adapters themselves."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from p2pfinetune.names import PeerId
 from p2pfinetune.trust._base import TrustContext, TrustScheme
+from p2pfinetune.trust._cosines import cosine, excluding, inner_of_factors, inner_of_products
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from p2pfinetune.model.adapter import Adapter, FactorSet
+    from p2pfinetune.model.adapter import Adapter
 
 T = TypeVar("T")
 
@@ -49,48 +44,18 @@ class WeightSimilarity(TrustScheme):
         mine = adapters[me]
         if self.faithful:
             shared = context.moved(mine).tensors
-            return {peer: _excluding(_rowwise_cosine(mine, theirs, shared)) for peer, theirs in adapters.items()}
+            return {peer: excluding(_rowwise_cosine(mine, theirs, shared)) for peer, theirs in adapters.items()}
         if self.of == "products":
-            return self._cosines(me, adapters, _inner_of_products)
-        return self._cosines(
-            me, {peer: context.moved(adapter) for peer, adapter in adapters.items()}, _inner_of_factors
-        )
+            return self._cosines(me, adapters, inner_of_products)
+        return self._cosines(me, {peer: context.moved(adapter) for peer, adapter in adapters.items()}, inner_of_factors)
 
     def _cosines(self, me: PeerId, of: Mapping[PeerId, T], inner: Callable[[T, T], float]) -> dict[PeerId, float]:
         mine = of[me]
         square = inner(mine, mine)
         return {
-            peer: _excluding(_cosine(inner(mine, theirs), square, inner(theirs, theirs)) / self.temperature)
+            peer: excluding(cosine(inner(mine, theirs), square, inner(theirs, theirs)) / self.temperature)
             for peer, theirs in of.items()
         }
-
-
-def _excluding(score: float) -> float:
-    return score if math.isfinite(score) else -math.inf
-
-
-def _cosine(inner: float, own_square: float, their_square: float) -> float:
-    """Zero where one of them is the zero vector: an adapter that has not moved is like no other, itself included."""
-    norm = math.sqrt(own_square * their_square)
-    return inner / norm if norm != 0.0 else 0.0
-
-
-def _inner_of_factors(left: FactorSet, right: FactorSet) -> float:
-    return math.fsum(_inner(a, right.tensors[name]) for name, a in left.tensors.items())
-
-
-def _inner_of_products(left: Adapter, right: Adapter) -> float:
-    """Sum of <B_l A_l, B_r A_r>_F as tr((B_l^T B_r)(A_r A_l^T)): no matrix of the base's size."""
-    theirs = {module: (a, b) for module, a, b in right.pairs()}
-    total = []
-    for module, a_ri, b_or in left.pairs():
-        a_si, b_os = theirs[module]
-        total.append(_inner(b_or.double().T @ b_os.double(), a_ri.double() @ a_si.double().T))
-    return math.fsum(total)
-
-
-def _inner(left: Tensor, right: Tensor) -> float:
-    return float((left.double() * right.double()).sum())
 
 
 def _rowwise_cosine(mine: Adapter, theirs: Adapter, shared: Collection[str]) -> float:

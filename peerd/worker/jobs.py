@@ -386,6 +386,8 @@ def restore(learner: Learner, job: Open) -> bool:
             "give the --model, --group, --rank, --own-rank, --alpha, --sharing, --targets and --trainer it was made "
             "with, or begin anew in a new --home",
         ) from error
+    if learner.forgotten:
+        print(learner.forgotten, file=sys.stderr)  # noqa: T201  # the worker's log
     return True
 
 

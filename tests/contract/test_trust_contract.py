@@ -1,10 +1,11 @@
 """What every trust scheme owes, written once and run for each that will ever exist."""
 
+import json
 import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -14,16 +15,29 @@ from hypothesis import strategies as st
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.round.collaborate import bounded
-from p2pfinetune.trust import SCHEMES
+from p2pfinetune.trust import NOTHING, SCHEMES, Kept
+from p2pfinetune.trust._base import MAX_KEPT, MOST_PEERS_KEPT
 
-MEASURED = ("first-order", "mixture", "prediction-similarity", "validation", "weight-similarity")
+MEASURED = (
+    "first-order",
+    "layer-similarity",
+    "mixture",
+    "prediction-similarity",
+    "smoothed-validation",
+    "validation",
+    "weight-similarity",
+)
 FAITHFUL = ("prediction-similarity", "validation", "weight-similarity")
 VARIANTS = [(name, {}) for name in SCHEMES.names()] + [
     *((name, {"faithful": True}) for name in FAITHFUL),
     ("weight-similarity", {"of": "products"}),
+    ("layer-similarity", {"of": "products"}),
+    ("first-order", {"at": "both"}),
 ]
 MEASURED_VARIANTS = [(name, options) for name, options in VARIANTS if name in MEASURED]
-SHAPES = {"layer.lora_A": (2, 5), "layer.lora_B": (4, 2)}
+LAYERS = ("deep", "shallow")
+SHAPES = {f"{layer}.lora_{factor}": shape for layer in LAYERS for factor, shape in (("A", (2, 5)), ("B", (4, 2)))}
+PEERS_A_ROUND, ROUNDS = 40, 10
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class TinyAdapter:
     tensors: Mapping[str, torch.Tensor]
 
     def pairs(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-        yield "layer", self.tensors["layer.lora_A"], self.tensors["layer.lora_B"]
+        for layer in LAYERS:
+            yield layer, self.tensors[f"{layer}.lora_A"], self.tensors[f"{layer}.lora_B"]
 
     def vector(self) -> torch.Tensor:
         return torch.cat([self.tensors[name].flatten() for name in sorted(self.tensors)])
@@ -50,21 +65,21 @@ def adapter(seed: int) -> TinyAdapter:
 
 @dataclass(frozen=True)
 class TinyWorld:
-    """A language model of one matrix: the logits are a fixed random map of B A."""
+    """A language model of one matrix: the logits are a fixed random map of the sum of all B A."""
 
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
+    kept: Kept = NOTHING
     initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
 
     def moved(self, adapter: TinyAdapter) -> TinyAdapter:
         return adapter.minus(self.initial)
 
     def logits(self, adapter: TinyAdapter, *, last_only: bool = False) -> torch.Tensor:
-        ((_, a, b),) = adapter.pairs()
         positions = torch.linspace(-1.0, 1.0, 2 if last_only else 6)
         contexts = torch.stack([torch.sin(3.0 * positions + i) for i in range(5)], dim=1)
         directions = torch.cos(torch.arange(28.0)).reshape(4, 7)
-        return contexts @ (b @ a).T @ directions
+        return 0.2 * contexts @ sum(b @ a for _, a, b in adapter.pairs()).T @ directions
 
     def loss(self, adapter: TinyAdapter) -> float:
         logits = self.logits(adapter)
@@ -72,6 +87,9 @@ class TinyWorld:
 
     def losses(self, adapters: list[TinyAdapter]) -> list[float]:
         return [self.loss(adapter) for adapter in adapters]
+
+    def slopes(self, adapters: list[TinyAdapter]) -> list[TinyAdapter]:
+        return [self.gradients(adapter)[0][0] for adapter in adapters]
 
     def gradients(self, adapter: TinyAdapter, parts: int = 1) -> list[tuple[TinyAdapter, int]]:
         live = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors.items()}
@@ -176,14 +194,14 @@ def test_a_mask_over_everybody_leaves_me(name, options) -> None:
 @pytest.mark.parametrize(("name", "options"), [v for v in VARIANTS if v[0] not in ("local", "uniform")])
 def test_top_k_keeps_me_and_the_best_others(name, options) -> None:
     me, adapters, world = people(6, 7)
-    full = SCHEMES.make(name, options).row(me, adapters, world).weights
-    best = sorted((peer for peer in full if peer != me), key=lambda peer: -full[peer])[:2]
+    all_of_them = SCHEMES.make(name, options).row(me, adapters, world).rows
 
-    weights = SCHEMES.make(name, {**options, "top_k": 3}).row(me, adapters, world).weights
+    rows = SCHEMES.make(name, {**options, "top_k": 3}).row(me, adapters, world).rows
 
-    kept = {me, *best}
-    total = sum(full[peer] for peer in kept)
-    assert weights == pytest.approx({peer: full[peer] / total if peer in kept else 0.0 for peer in full})
+    for full, weights in zip(all_of_them, rows, strict=True):
+        kept = {me, *sorted((peer for peer in full if peer != me), key=lambda peer, full=full: -full[peer])[:2]}
+        total = sum(full[peer] for peer in kept)
+        assert weights == pytest.approx({peer: full[peer] / total if peer in kept else 0.0 for peer in full})
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
@@ -218,12 +236,88 @@ def test_of_every_scheme_a_bound_takes_from_neighbours_what_is_above_it_and_give
     me, adapters, world = people(count, seed)
     row = SCHEMES.make(name, options).row(me, adapters, world)
 
-    weights = bounded(row, me, most).weights
+    found = bounded(row, me, most)
 
     others = [peer for peer in adapters if peer != me]
-    assert {peer: weights[peer] for peer in others} == {peer: min(row.weights[peer], most) for peer in others}
-    assert sum(weights.values()) == pytest.approx(1.0)
-    assert weights[me] >= row.weights[me]
+    for before, weights in zip(row.rows, found.rows, strict=True):
+        assert {peer: weights[peer] for peer in others} == {peer: min(before[peer], most) for peer in others}
+        assert sum(weights.values()) == pytest.approx(1.0)
+        assert weights[me] >= before[me]
+    assert all(found.weights[peer] <= most * (1.0 + 1e-12) for peer in others)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@given(count=st.integers(1, 6), seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_row_of_layers_is_a_distribution_in_each_and_their_mean_is_shown(name, options, count, seed) -> None:
+    me, adapters, world = people(count, seed)
+    scheme = SCHEMES.make(name, options)
+
+    row = scheme.row(me, adapters, world)
+
+    assert set(row.layers) == (set(LAYERS) if scheme.by_layer else set())
+    assert all(sum(weights.values()) == pytest.approx(1.0) for weights in row.rows)
+    assert all(weights.keys() == adapters.keys() for weights in row.rows)
+    means = {peer: sum(weights[peer] for weights in row.rows) / len(row.rows) for peer in adapters}
+    assert row.weights == pytest.approx(means)
+
+
+def saved(kept: Kept) -> Kept:
+    """As it comes back from a checkpoint."""
+    return Kept(json.loads(json.dumps({name: dict(table) for name, table in kept.tables.items()})))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_what_it_remembers_survives_a_restart_to_the_bit(name, options) -> None:
+    scheme, rows = SCHEMES.make(name, options), []
+    unbroken = broken = NOTHING
+    for seed in range(3):
+        me, adapters, world = people(5, seed)
+        row, unbroken = scheme.judged(me, adapters, replace(world, kept=unbroken))
+        again, broken = scheme.judged(me, adapters, replace(world, kept=saved(broken)))
+        rows.append((dict(row.weights), dict(again.weights)))
+
+    assert all(row == again for row, again in rows)
+    assert saved(broken) == broken == unbroken
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_to_be_asked_twice_in_a_round_does_not_move_its_memory_on(name, options) -> None:
+    scheme = SCHEMES.make(name, options)
+    me, adapters, world = people(5, 1)
+    before = scheme.judged(me, adapters, world)[1]
+    me, adapters, world = people(5, 2)
+    world = replace(world, kept=before)
+
+    first = scheme.judged(me, adapters, world)
+    scheme.row(me, adapters, world, frozenset({PeerId("peer1")}))
+
+    assert scheme.judged(me, adapters, world) == first
+    assert world.kept == before
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_what_it_remembers_is_bounded_whoever_comes_and_goes(name, options) -> None:
+    scheme, kept = SCHEMES.make(name, options), NOTHING
+    _, someones, world = people(4, 3)
+    held = list(someones.values())
+    me = PeerId("me")
+    for number in range(ROUNDS):
+        crowd = {PeerId(f"{number}-{i}"): held[i % 4] for i in range(PEERS_A_ROUND)}
+        shares = dict.fromkeys([me, *crowd], (0.5, 0.5))
+        context = replace(world, shares=shares, kept=kept)
+        kept = scheme.judged(me, {me: held[0], **crowd}, context)[1]
+
+    assert PEERS_A_ROUND * ROUNDS > MOST_PEERS_KEPT
+    assert sum(len(table) for table in kept.tables.values()) <= min(MAX_KEPT, 16 * MOST_PEERS_KEPT)
+    assert all(len(table) <= MOST_PEERS_KEPT for table in kept.tables.values())
+
+
+def test_a_memory_beyond_all_measure_or_of_no_number_is_a_mistake_of_the_scheme() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        Kept({"table": {str(i): 0.0 for i in range(MAX_KEPT + 1)}})
+    with pytest.raises(ValueError, match="finite"):
+        Kept({"table": {"peer": math.nan}})
 
 
 @given(count=st.integers(1, 6), seed=st.integers(0, 1000), least=st.floats(0.0, 1.0))
@@ -241,6 +335,7 @@ def test_a_mixture_leaves_me_the_least_share_and_the_others_their_proportions(co
 
 def test_names_map_to_distinct_classes_and_distinct_rows() -> None:
     me, adapters, world = people(4, 11)
+    world = replace(world, kept=Kept({"behind": {"peer1": 0.7}}))  # or who remembers would say what who forgets says
 
     classes = {SCHEMES.find(name) for name in SCHEMES.names()}
     rows = {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from p2pfinetune.batched.gradient import gradient_of
+from p2pfinetune.batched import gradient
+from p2pfinetune.batched.gradient import gradient_of, gradients_of
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import Adapter, attach, write
@@ -79,3 +80,33 @@ def test_the_stack_is_the_base_again_afterwards(tiny_base: Base) -> None:
     gradient_of(stack, some(dict(adapted.schema), 3), measure())
 
     assert torch.equal(stack.returned(inputs), before)
+
+
+@pytest.mark.parametrize("positions", [1, 60, 2048])
+def test_gradients_at_several_adapters_are_those_at_each_alone(
+    tiny_base: Base, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gradient.POSITIONS, "cpu", positions)
+    adapted = attach(tiny_base, AdapterSpec(rank=2, alpha=4))
+    wide = some(dict(attach(tiny_base, AdapterSpec(rank=6, alpha=12)).schema), 2)
+    own = [some(dict(adapted.schema), seed) for seed in range(3)]
+    held, stack = [own[0], own[1], wide, own[2]], AdapterStack(adapted)
+
+    together = gradients_of(stack, held, measure())
+
+    for adapter, found in zip(held, together, strict=True):
+        alone = gradient_of(stack, adapter, measure())
+        assert found.schema == adapter.schema
+        assert all(torch.allclose(t, alone.tensors[name], atol=1e-6) for name, t in found.tensors.items())
+
+
+def test_an_adapter_of_infinities_spoils_no_gradient_but_its_own(tiny_base: Base) -> None:
+    adapted = attach(tiny_base, AdapterSpec(rank=2))
+    sound = some(dict(adapted.schema), 1)
+    bad, stack = Adapter({n: torch.full_like(t, torch.inf) for n, t in sound.tensors.items()}), AdapterStack(adapted)
+
+    found, spoilt = gradients_of(stack, [sound, bad], measure())
+
+    alone = gradient_of(stack, sound, measure())
+    assert all(torch.allclose(t, alone.tensors[name], atol=1e-6) for name, t in found.tensors.items())
+    assert not all(bool(t.isfinite().all()) for t in spoilt.tensors.values())

@@ -121,3 +121,19 @@ def test_poisoned_adapters_get_an_answer_that_is_not_finite_and_no_exception(
     poisoned = Adapter({n: torch.full_like(t, 1e30) for n, t in adapted.initial.tensors.items()})
 
     assert not math.isfinite(context_of(adapted, split).loss(poisoned))
+
+
+def test_slopes_are_found_once_for_each_adapter_and_are_those_of_the_whole_split(
+    adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    told: list[int] = []
+    context = context_of(adapted, split, told)
+    one, other = some_adapter(adapted, 1), some_adapter(adapted, 2)
+
+    (alone,) = context.slopes([one])
+    both = context.slopes([one, other])
+
+    assert both[0] is alone
+    assert len(told) == 2
+    ((expected, _),) = context.gradients(one)
+    assert all(torch.equal(t, expected.tensors[name]) for name, t in alone.tensors.items())

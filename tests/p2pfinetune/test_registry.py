@@ -11,10 +11,12 @@ from p2pfinetune.trust import SCHEMES
 def test_file_names_are_public_names() -> None:
     expected = {
         "first-order",
+        "layer-similarity",
         "local",
         "mixture",
         "oracle",
         "prediction-similarity",
+        "smoothed-validation",
         "uniform",
         "validation",
         "weight-similarity",
