@@ -23,7 +23,7 @@ from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
 from p2pfinetune.round.update import ALL_SHARED, with_own_kept
 from p2pfinetune.scoring.evaluate import Evaluation
-from p2pfinetune.trust import NOTHING, SCHEMES, Kept, TrustContext, TrustScheme, must_go_together
+from p2pfinetune.trust import NOTHING, SCHEMES, SchemeState, TrustContext, TrustScheme, must_go_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Heard:
     """Whose updates stand out from all others; they weigh nothing."""
     copies: tuple[tuple[PeerId, PeerId], ...]
     """Pairs of which one copied the other, me included."""
-    kept: Kept = NOTHING
+    kept: SchemeState = NOTHING
     """What the scheme remembers of it."""
 
 

@@ -21,7 +21,7 @@ from p2pfinetune.model.compute import measuring_precision, rows_at_once
 from p2pfinetune.names import PeerId
 from p2pfinetune.round.update import moved
 from p2pfinetune.scoring.evaluate import POSITIONS, Evaluation, Measure, divided
-from p2pfinetune.trust import NOTHING, Kept
+from p2pfinetune.trust import NOTHING, SchemeState
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
 LAST_CONTEXTS = 200  # the paper's 4 batches of 50 sequences
@@ -51,7 +51,7 @@ class SplitContext:
     on_measured: Callable[[], None] = lambda: None
     """Called after each adapter that was run."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
-    kept: Kept = NOTHING
+    kept: SchemeState = NOTHING
     """What the scheme remembers of earlier rounds."""
     stack: AdapterStack | None = None
     """What several adapters are run on together; made when it is first needed."""

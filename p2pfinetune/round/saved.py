@@ -24,7 +24,7 @@ from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.trainer import TrainerState
-from p2pfinetune.trust import NOTHING, Kept
+from p2pfinetune.trust import NOTHING, SchemeState
 
 LEARNER, BEST = "learner", "best"
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
@@ -63,7 +63,7 @@ class LearnerState:
     """None: not measured since other text was read."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     """Where a scheme that goes on from its last row begins."""
-    kept: Kept = NOTHING
+    kept: SchemeState = NOTHING
     """What the trust scheme remembers."""
     kept_by: str = ""
     """The public name of the scheme that remembers it."""
@@ -72,7 +72,7 @@ class LearnerState:
     precision: Precision = "fp32"
     """In which all of it was trained last."""
 
-    def kept_for(self, scheme: str) -> tuple[Kept, str]:
+    def kept_for(self, scheme: str) -> tuple[SchemeState, str]:
         """What this scheme remembers, and, if another one did, why that is nothing."""
         if not self.kept.tables or self.kept_by == scheme:
             return self.kept, ""
@@ -178,9 +178,11 @@ def _has_twin(values: Mapping[str, Any]) -> bool:
     return values["has_twin"] is True if "has_twin" in values else "twin" in values
 
 
-def _kept(saved: Mapping[str, Any]) -> Kept:
+def _kept(saved: Mapping[str, Any]) -> SchemeState:
     tables = saved.get("tables", {}).items()
-    return Kept({str(name): {str(key): float(number) for key, number in table.items()} for name, table in tables})
+    return SchemeState(
+        {str(name): {str(key): float(number) for key, number in table.items()} for name, table in tables}
+    )
 
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:

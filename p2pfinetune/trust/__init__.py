@@ -3,7 +3,7 @@
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.registry import Registry, public_name
-from p2pfinetune.trust._base import NOTHING, Judgement, Kept, TrustContext, TrustScheme
+from p2pfinetune.trust._base import NOTHING, Judgement, SchemeState, TrustContext, TrustScheme
 
 SCHEMES: Registry[TrustScheme] = Registry("p2pfinetune.trust", TrustScheme, "trust scheme")  # type: ignore[type-abstract]
 
@@ -19,4 +19,4 @@ def must_go_together(scheme: TrustScheme, rule: MergeRule) -> None:
         )
 
 
-__all__ = ["NOTHING", "SCHEMES", "Judgement", "Kept", "TrustContext", "TrustScheme", "must_go_together"]
+__all__ = ["NOTHING", "SCHEMES", "Judgement", "SchemeState", "TrustContext", "TrustScheme", "must_go_together"]

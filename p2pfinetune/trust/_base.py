@@ -30,7 +30,7 @@ MOST_PEERS_KEPT = 256  # far more than take part in a round
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SchemeState:
     """What a scheme remembers from one round to the next: a few named tables of a finite number by peer or layer."""
 
     tables: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Kept:
             raise ValueError("what a trust scheme keeps is finite")
 
 
-NOTHING = Kept()
+NOTHING = SchemeState()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Judgement:
     """Of every peer, where one row is for all layers."""
     layers: Mapping[str, Mapping[PeerId, float]] = field(default_factory=dict)
     """Or of every peer in each adapted layer."""
-    kept: Kept = NOTHING
+    kept: SchemeState = NOTHING
     """What the context hands it in the next round."""
 
 
@@ -81,7 +81,7 @@ class TrustContext(Protocol):
         ...
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> SchemeState:
         """What this very scheme answered to keep in the last round that heard anybody; nothing before the first."""
         ...
 
@@ -145,7 +145,7 @@ class TrustScheme(ABC):
         adapters: Mapping[PeerId, Adapter],
         context: TrustContext,
         allowed: frozenset[PeerId] | None = None,
-    ) -> tuple[TrustRow, Kept]:
+    ) -> tuple[TrustRow, SchemeState]:
         """The same row, and what the scheme wants to remember of this round."""
         permitted = {p: a for p, a in adapters.items() if allowed is None or p in allowed or p == me}
         found = self.scores(me, permitted, context)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.trust._base import Judgement, Kept, TrustContext, TrustScheme, carried
+from p2pfinetune.trust._base import Judgement, SchemeState, TrustContext, TrustScheme, carried
 
 if TYPE_CHECKING:
     from p2pfinetune.model.adapter import Adapter
@@ -48,4 +48,4 @@ class SmoothedValidation(TrustScheme):
             if peer != me and math.isfinite(loss)
         }
         scores = {peer: -now[peer] / self.temperature if peer in now else -math.inf for peer in adapters}
-        return Judgement(scores={**scores, me: 0.0}, kept=Kept({BEHIND: carried(before, now)}))
+        return Judgement(scores={**scores, me: 0.0}, kept=SchemeState({BEHIND: carried(before, now)}))

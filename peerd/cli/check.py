@@ -26,7 +26,7 @@ from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown
 from p2pfinetune.training.trainers import TRAINERS
-from p2pfinetune.trust import SCHEMES
+from p2pfinetune.trust import SCHEMES, must_go_together
 from peerd.config import Config
 from peerd.control.peer_names import fault
 from peerd.control.render import printable
@@ -103,6 +103,12 @@ def _plugins(config: Config) -> None:
             raise UsageError(f"{option}: {error}", error.hint) from error
         except msgspec.ValidationError as error:
             raise UsageError(f"{option}-option: {error}", f"{name}: {registry.help(name)}") from error
+    try:
+        must_go_together(
+            SCHEMES.make(config.trust, config.trust_options), RULES.make(config.merge, config.merge_options)
+        )
+    except OptionError as error:
+        raise UsageError(f"--trust {config.trust} with --merge {config.merge}: {error}", error.hint) from error
     if config.trust == "oracle" and not config.shares:
         choices = ", ".join(name for name in SCHEMES.names() if name != "oracle")
         raise UsageError(

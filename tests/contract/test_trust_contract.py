@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import PeerId
 from p2pfinetune.round.collaborate import bounded
-from p2pfinetune.trust import NOTHING, SCHEMES, Kept
+from p2pfinetune.trust import NOTHING, SCHEMES, SchemeState
 from p2pfinetune.trust._base import MAX_KEPT, MOST_PEERS_KEPT
 
 MEASURED = (
@@ -69,7 +69,7 @@ class TinyWorld:
 
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
-    kept: Kept = NOTHING
+    kept: SchemeState = NOTHING
     initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
 
     def moved(self, adapter: TinyAdapter) -> TinyAdapter:
@@ -262,9 +262,9 @@ def test_a_row_of_layers_is_a_distribution_in_each_and_their_mean_is_shown(name,
     assert row.weights == pytest.approx(means)
 
 
-def saved(kept: Kept) -> Kept:
+def saved(kept: SchemeState) -> SchemeState:
     """As it comes back from a checkpoint."""
-    return Kept(json.loads(json.dumps({name: dict(table) for name, table in kept.tables.items()})))
+    return SchemeState(json.loads(json.dumps({name: dict(table) for name, table in kept.tables.items()})))
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
@@ -315,9 +315,9 @@ def test_what_it_remembers_is_bounded_whoever_comes_and_goes(name, options) -> N
 
 def test_a_memory_beyond_all_measure_or_of_no_number_is_a_mistake_of_the_scheme() -> None:
     with pytest.raises(ValueError, match="at most"):
-        Kept({"table": {str(i): 0.0 for i in range(MAX_KEPT + 1)}})
+        SchemeState({"table": {str(i): 0.0 for i in range(MAX_KEPT + 1)}})
     with pytest.raises(ValueError, match="finite"):
-        Kept({"table": {"peer": math.nan}})
+        SchemeState({"table": {"peer": math.nan}})
 
 
 @given(count=st.integers(1, 6), seed=st.integers(0, 1000), least=st.floats(0.0, 1.0))
@@ -335,7 +335,9 @@ def test_a_mixture_leaves_me_the_least_share_and_the_others_their_proportions(co
 
 def test_names_map_to_distinct_classes_and_distinct_rows() -> None:
     me, adapters, world = people(4, 11)
-    world = replace(world, kept=Kept({"behind": {"peer1": 0.7}}))  # or who remembers would say what who forgets says
+    world = replace(
+        world, kept=SchemeState({"behind": {"peer1": 0.7}})
+    )  # or who remembers would say what who forgets says
 
     classes = {SCHEMES.find(name) for name in SCHEMES.names()}
     rows = {

@@ -175,7 +175,7 @@ def test_saved_and_loaded_a_memory_is_the_same(home: Home, tmp_path: Path) -> No
     learner.collaborate(home.shared[0])
     learner.save(tmp_path / "saved")
 
-    state, fingerprint = load_state(tmp_path / "saved", learner.network, with_twin=False)
+    state, fingerprint = load_state(tmp_path / "saved", learner.network, OPTIONS.spec, with_twin=False)
     save_state(tmp_path / "again", learner.network, fingerprint, state)
 
     assert state.kept == learner._kept
