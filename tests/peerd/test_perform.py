@@ -27,7 +27,7 @@ from peerd.core.events import (
 from peerd.daemon.journal import Journal
 from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
-from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
+from peerd.net.transport import Connected, Failed, Fetched
 from peerd.pacing import Backoff
 from peerd.status import LossMargin, SplitFigures
 from peerd.store.port import KeptBan, KnownPeer
@@ -38,62 +38,16 @@ from peerd.worker.messages import (
     Admitted,
     Encoded,
     JobFailed,
-    JobProgress,
     Merged,
     NotAdmitted,
     Private,
     Stepped,
     Withheld,
 )
+from tests.support.ports import BOB, FakeNetwork, FakeWorker
 
-BOB = PeerKey(b"b" * 32).peer_id
 ABSENT = Digest("0" * 64)
 FAILURE = JobFailed(id=1, code="bug", message="surprise")
-
-
-class FakeWorker:
-    """Answers as told; a callable may look at the job first."""
-
-    def __init__(self):
-        self.answer, self.jobs, self.restarted = None, [], ""
-
-    async def call(self, job, on_progress=None):
-        self.jobs.append(job)
-        if on_progress is not None:
-            on_progress(JobProgress(id=1, activity="training", done=1, total=2, loss=3.5))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def restart(self, reason):
-        self.restarted = reason
-
-
-class FakeNetwork:
-    """Writes down what it is asked."""
-
-    addresses = ("/memory/me", "/" + "x" * 300)
-
-    def __init__(self, story):
-        self.story, self.outcome = story, None
-
-    async def publish(self, message):
-        self.story.append("spoken")
-        self.message = message
-        return self.outcome
-
-    async def fetch(self, *arguments):
-        self.arguments = arguments
-        return self.outcome
-
-    async def connect(self, *arguments):
-        return self.outcome
-
-    async def disconnect(self, peer):
-        self.story.append(f"hung up on {peer}")
-
-    def traffic(self):
-        return {BOB: PeerTraffic(100, 50)}
 
 
 class Recording(MemoryStore):

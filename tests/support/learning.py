@@ -164,7 +164,8 @@ class FakeLearning:
         )
 
     def on_Generate(self, job: Generate) -> Generated:
-        return Generated(id=job.id, base=job.prompt, own=job.prompt, personal=str(self.value))
+        personal = str(self.value)
+        return Generated(id=job.id, base=job.prompt, own=job.prompt, personal=personal, served=personal)
 
     def on_Export(self, job: Export) -> NoReturn:
         raise UsageError("that folder cannot be written", "choose another")

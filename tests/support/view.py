@@ -185,14 +185,14 @@ class FakeView:
             )
             for update in made
         ]
-        now = self.status()
+        now, since = self.status(), self._done + 2 - last
         older = msgspec.structs.replace(rows[0], round=None, peer_id=PeerId(""), name="") if rows else None
         return Sent(
             since_unix=1_700_000_000.0,
             total=now.sent,
             privacy=now.privacy,
-            updates=made[-last:],
-            rows=[*([older] if older else []), *rows[-last:]],
+            updates=[update for update in made if update.round >= since],
+            rows=[*([older] if older else []), *(row for row in rows if row.round is not None and row.round >= since)],
         )
 
     def paths(self) -> dict[str, str]:

@@ -217,7 +217,7 @@ def test_trust_in_an_unknown_peer_names_those_there_are(daemon: Any, say: Any, w
 
 
 def test_what_left_the_device_is_listed_with_what_it_betrays(daemon: Any, say: Any) -> None:
-    code, out, _ = say("sent", "--last", 2, "--home", daemon.paths.home)
+    code, out, _ = say("sent", "--last", 3, "--home", daemon.paths.home)
 
     assert code == 0
     assert "12 updates" in out

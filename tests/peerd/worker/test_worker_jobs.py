@@ -4,75 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
-from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.worker import messages
-from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, Jobs, learner_options
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, learner_options
 from tests.families.tiny import write_model
+from tests.support.bench import BOB, ME, Bench
 from tests.support.models import make_tiniest_model
-from tests.support.texts import WORDS
-
-ME, BOB = PeerId("12D3KooWme"), PeerId("12D3KooWbob")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     return make_tiniest_model(tmp_path_factory.mktemp("model"))
-
-
-class Bench:
-    """A worker's jobs without a process."""
-
-    def __init__(self, folder, model, *, interrupt=lambda bench, kinds: None, seed=0, **options):
-        self.folder, self.notes, self.interrupt = folder, [], interrupt
-        folder.mkdir(exist_ok=True)
-        (folder / "scratch").mkdir(exist_ok=True)
-        self.text = folder / "text"
-        self.write(seed)
-        defaults = {"data": (str(self.text),), "model": str(model), "context": 16, "batch_size": 2, "device": "cpu"}
-        self.config = Config(**{**defaults, "threads": 1, "precision": "fp32", "twin": "off", **options})
-        self.jobs = Jobs(lambda kinds: self.interrupt(self, kinds), self.notes.append)
-
-    def write(self, seed, files=24):
-        dice = random.Random(seed)
-        self.text.mkdir(exist_ok=True)
-        for number in range(files):
-            (self.text / f"{number}.txt").write_text(
-                "\n".join(" ".join(dice.choices(WORDS["water"], k=9)) for _ in range(9))
-            )
-
-    def do(self, kind, **fields):
-        return self.jobs.perform(kind(id=1, **fields))
-
-    def open(self, checkpoint=None, best=None, best_guard=None):
-        return self.do(
-            messages.Open,
-            config=self.config,
-            cache=str(self.folder / "cache"),
-            scratch=str(self.folder / "scratch"),
-            splits=str(self.folder / "splits.record"),
-            me=ME,
-            checkpoint=checkpoint,
-            best=best,
-            best_guard=best_guard,
-        )
-
-    def train(self, steps=4):
-        return self.do(messages.TrainSteps, round=Round(1), steps=steps)
-
-    def merge(self, *paths):
-        updates = [messages.UpdateFile(peer=BOB, path=path, codec="bf16") for path in paths]
-        return self.do(messages.CollaborateWith, round=Round(1), updates=updates)
-
-    def generate(self):
-        return self.do(messages.Generate, prompt="river", max_tokens=3, temperature=1.0, seed=1)
 
 
 def digest(path):
