@@ -26,6 +26,7 @@ from peerd.store.generations import Generations
 from peerd.store.limits import RESUME_SECONDS
 from peerd.store.port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
 from peerd.store.sent import Book, Publication, SentBytes, Spending, entered, totals
+from peerd.wire.envelope import Envelope, opened
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,9 @@ class Journal:
         self._pauses, self._me, self._guard = pauses or Backoff(), me, guard
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
         self.checkpoint = max((store.checkpoint(), *self._generations.kept.checkpoints), key=age, default=None)
-        self.envelope = store.announcement()
+        kept = store.announcement()
+        self.envelope = opened(kept) if kept is not None else None
+        """Of the last own announcement, opened once, when it was read or sealed."""
         self.announced: Digest | None = None
         """The blob that was announced last in this run."""
         self.records: deque[RoundRecord] = deque(store.rounds(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
@@ -170,16 +173,16 @@ class Journal:
         """The last number that a run before may have been given, as far as this home knows."""
         return self._store.said_before
 
-    async def announced_anew(self, envelope: bytes) -> None:
+    async def announced_anew(self, envelope: Envelope) -> None:
         """The last update under another number: nothing more is spent by it. Raises StoreError."""
-        await self._in_thread(self._store.save_announcement, envelope)
+        await self._in_thread(self._store.save_announcement, envelope.data)
         self.envelope = envelope
 
-    async def announcement_saved(self, envelope: bytes, publication: Publication, delta: float) -> None:
+    async def announcement_saved(self, envelope: Envelope, publication: Publication, delta: float) -> None:
         """The own announcement and what it spends, together, before it is spoken. Raises StoreError."""
         after = self.spending.after(publication, delta)
         with for_good("an announcement"):
-            await self._in_thread(self._store.save_announcement, envelope, publication, after)
+            await self._in_thread(self._store.save_announcement, envelope.data, publication, after)
             self.envelope, self.spending = envelope, after
             self.announced = publication.blob
             self.publications.append(publication)

@@ -43,7 +43,6 @@ from peerd.net.transport import (
 )
 from peerd.pacing import Backoff
 from peerd.wire.addresses import Address
-from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Register, Sample
 from peerd.wire.traits import Traits
 
@@ -271,11 +270,11 @@ class SupervisedTransport:
                 return PeerDisconnected(at=at, peer=peer)
             case Found(peer, addresses, how):
                 return PeerFound(at=at, peer=peer, addresses=addresses, how=how)
-            case Heard(message, via):
-                opened = open_announcement(message)
-                if isinstance(opened, Refusal):
-                    return MessageRefused(at=at, peer=via, reason=opened.reason)
-                return AnnouncementHeard(at=at, announcement=opened, via=via, age_seconds=self._unix() - opened.time)
+            case Heard(envelope, via):
+                said = envelope.said
+                if isinstance(said, Refusal):
+                    return MessageRefused(at=at, peer=via, reason=said.reason)
+                return AnnouncementHeard(at=at, announcement=said, via=via, age_seconds=self._unix() - said.time)
             case Moved() | Down():
                 return None
 

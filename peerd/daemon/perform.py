@@ -63,7 +63,7 @@ from peerd.net.transport import Connected, Failed, Fetched
 from peerd.status import RoundRecord
 from peerd.store.port import KeptBan, KnownPeer
 from peerd.store.sent import Publication, Spending
-from peerd.wire.envelope import seal
+from peerd.wire.envelope import Envelope, sealed
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, Announcement
 from peerd.worker.messages import (
@@ -225,7 +225,7 @@ class Performer:
         try:
             async with self._numbering:
                 announcement = await self._announcement(effect, answer)
-                envelope = seal(self._key, announcement)
+                envelope = sealed(self._key, announcement)
                 publication = self._publication(announcement, answer)
                 await self._journal.announcement_saved(envelope, publication, config.private_delta)
         except StoreError as error:
@@ -271,14 +271,14 @@ class Performer:
             own = own_announcement(self._journal.envelope)
             if own is None:
                 return None
-            envelope = seal(self._key, msgspec.structs.replace(own, time=self._now()))
+            envelope = sealed(self._key, msgspec.structs.replace(own, time=self._now()))
             addresses = fitting(self._network.addresses) or own.addresses
             if (own.epoch, own.addresses) != (self._journal.epoch, addresses):  # a name changes with the run alone
                 try:
                     epoch, sequence = await self._journal.next_order()
                     renewed = {"epoch": epoch, "sequence": sequence, "time": self._now(), "addresses": addresses}
                     own = msgspec.structs.replace(own, **renewed, name=self._config.name)
-                    fresh = seal(self._key, own)
+                    fresh = sealed(self._key, own)
                     await self._journal.announced_anew(fresh)
                     envelope, answer = fresh, Reannounced(at=self._clock(), announcement=own)
                 except StoreError as error:
@@ -290,10 +290,10 @@ class Performer:
         """Unix seconds, as an announcement says them."""
         return max(0, int(self._unix()))
 
-    async def _speak(self, envelope: bytes) -> None:
+    async def _speak(self, envelope: Envelope) -> None:
         """What is not heard now is repeated later, so a failure is no event."""
         with around("announcement.speak"):
-            failed = await self._network.publish(envelope)
+            failed = await self._network.publish(envelope.data)
         if failed is not None:
             _log.debug("the announcement was not sent", extra={"reason": failed.reason, "detail": failed.detail})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from p2pfinetune import sections
-from p2pfinetune.names import PeerId, Refusal, Round
+from p2pfinetune.names import PeerId, Round
 from peerd.config import Config
 from peerd.core.clocks import listened_in
 from peerd.core.events import Losses, WorkerStarted
@@ -27,7 +27,7 @@ from peerd.store.generations import Generations
 from peerd.store.port import Checkpoint, KeptBan, KnownPeer
 from peerd.store.sent import Spending
 from peerd.store.sqlite import SqliteStore
-from peerd.wire.envelope import open_announcement
+from peerd.wire.envelope import Envelope
 from peerd.wire.messages import Announcement, PeerRecord
 from peerd.worker.messages import Open, Opened
 
@@ -166,10 +166,9 @@ def standing_of(ban: KeptBan, at: float, unix: float) -> Standing:
     return Standing(at=at, bans=ban.bans, until=at + left, reason=ban.reason)
 
 
-def own_announcement(envelope: bytes | None) -> Announcement | None:
+def own_announcement(envelope: Envelope | None) -> Announcement | None:
     """What was announced last."""
-    opened = open_announcement(envelope) if envelope is not None else None
-    return None if isinstance(opened, Refusal) else opened
+    return envelope.said if envelope is not None and isinstance(envelope.said, Announcement) else None
 
 
 def measured(record: RoundRecord | None, kept: Checkpoint | None) -> tuple[Losses, int]:

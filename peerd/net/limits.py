@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.transport import Connected, Disconnected, Found, Heard, PeerTraffic, TransportEvent
-from peerd.wire.envelope import open_announcement
+from peerd.wire.envelope import Envelope
 from peerd.wire.messages import Announcement
 from peerd.wire.places import crowd_of, place_of
 
@@ -68,13 +68,13 @@ def transfers_within(most: int, bytes_a_second: int) -> int:
     return most if not bytes_a_second else max(1, min(most, bytes_a_second // MIN_PACE))
 
 
-def announced_here(message: bytes, network: Digest) -> Announcement | None:
+def announced_here(envelope: Envelope, network: Digest) -> Announcement | None:
     """Gossip carries validly signed announcements of the own network and nothing else; the rest ends at the first peer.
 
     It is still handed up as `Heard`, so that whoever passed it on is counted for it.
     """
-    opened = open_announcement(message)
-    return opened if isinstance(opened, Announcement) and opened.network == network else None
+    said = envelope.said
+    return said if isinstance(said, Announcement) and said.network == network else None
 
 
 class Echoes:

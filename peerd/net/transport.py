@@ -13,6 +13,7 @@ import msgspec
 from p2pfinetune.names import Digest, PeerId
 from peerd.net.exchanges import Answerer, Exchange
 from peerd.wire.addresses import NO_RELAYS, Address
+from peerd.wire.envelope import Envelope
 from peerd.wire.messages import Register, Sample
 from peerd.wire.traits import Traits
 
@@ -52,9 +53,9 @@ class Disconnected(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A gossip message arrived: bytes not yet verified by us."""
+    """A gossip message arrived; what is in it was verified, or is refused: see `Envelope`."""
 
-    message: bytes
+    envelope: Envelope
     via: PeerId
 
 

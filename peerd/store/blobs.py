@@ -1,6 +1,12 @@
 """Content-addressed bytes as files: `<folder>/<sha256>`. A name never stands for anything but its own content.
 
 Written to a temporary name, synced, renamed, and the folder synced: after a crash a blob is whole or absent.
+
+Content is hashed when it comes, be it from a stranger or from the worker, and when it is handed out, unless the file is
+still the very one that was hashed in this run: the same inode, size, time of change and time of writing. The last is
+set back by a second once the content is known, so that no write, however soon it follows, leaves it as it was. What a
+disk spoils by itself under an unchanged file is found at the next start.
+
 May be called from any thread. Disk trouble raises StoreError. A name that is no digest never reaches the disk: it is
 the name of no blob, so there is nothing to read, to add to or to delete.
 """
@@ -28,6 +34,7 @@ from peerd.store.limits import MAX_DAMAGED, MAX_PARTIAL_BYTES, MAX_PARTIALS
 
 NAME = re.compile(r"[0-9a-f]{64}")
 OURS = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged)?|.+\.temp")
+SET_BACK_NS = 1_000_000_000  # of the time of writing; more than any file system or clock rounds it
 SHOWN = 80  # characters of what is no digest
 
 
@@ -38,6 +45,8 @@ class FileBlobs:
         """`guard` is asked before each change, and raises where none may be made."""
         self._folder, self._guard = folder, guard
         self._lock = threading.RLock()  # writers only; readers need none, since a blob never changes
+        self._hashed: dict[Digest, tuple[int, ...]] = {}
+        """By digest, what the file was like when its content was known; of none that is not in the folder."""
         with disk_trouble(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -121,6 +130,7 @@ class FileBlobs:
                         with around("blob.copy"):
                             shutil.copyfile(path, temporary)
                         self._settle(temporary, digest)
+                        self._hashed.pop(digest, None)  # it is the original that was hashed
             with suppress(OSError), around("blob.let_go"):  # it is in the shelf; what is left goes at the next start
                 path.unlink(missing_ok=True)
             return digest
@@ -133,10 +143,11 @@ class FileBlobs:
         with self._writing():
             if not file.exists():
                 raise LostError(f"the blob {digest} is not in {self._folder}")
-            if not _reads_as(file, digest):
+            if not self._is_known(digest) and not self._reads_as(file, digest):
                 aside = file.with_suffix(".damaged")
                 with around("blob.aside"):
                     file.replace(aside)
+                self._hashed.pop(digest, None)
                 raise LostError(f"the blob {digest} in {self._folder} was damaged on disk; it is kept as {aside.name}")
         return file
 
@@ -154,6 +165,7 @@ class FileBlobs:
                 freed += entry.stat().st_size
                 with around("blob.sweep"):
                     entry.unlink()
+                self._hashed.pop(Digest(entry.name), None)
         return freed
 
     def delete(self, digests: Iterable[Digest]) -> None:
@@ -161,6 +173,7 @@ class FileBlobs:
             for digest in filter(is_digest, digests):
                 with around("blob.delete"):
                     self._file(digest).unlink(missing_ok=True)
+                self._hashed.pop(digest, None)
 
     def _file(self, digest: Digest) -> Path:
         """Of what is known to be a digest."""
@@ -173,7 +186,28 @@ class FileBlobs:
 
     def _is_whole(self, digest: Digest) -> bool:
         file = self._file(digest)
-        return file.exists() and _digest_of(file) == digest
+        return self._is_known(digest) or (file.exists() and _digest_of(file) == digest)
+
+    def _is_known(self, digest: Digest) -> bool:
+        """Whether its file is the very one whose content was hashed in this run."""
+        known = self._hashed.get(digest)
+        return known is not None and known == _signs(self._file(digest))
+
+    def _reads_as(self, file: Path, digest: Digest) -> bool:
+        if not _reads_as(file, digest):
+            return False
+        self._know(digest)
+        return True
+
+    def _know(self, digest: Digest) -> None:
+        """The content of its file has just been hashed; where the file cannot be marked, it is hashed again."""
+        self._hashed.pop(digest, None)
+        with suppress(OSError):
+            file = self._file(digest)
+            found = file.stat()
+            os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns - SET_BACK_NS))
+            if (signs := _signs(file)) is not None:
+                self._hashed[digest] = signs
 
     def _settle(self, file: Path, digest: Digest) -> None:
         """Make a finished file durable under its digest."""
@@ -184,6 +218,7 @@ class FileBlobs:
             if not file.exists():
                 target.replace(file)  # whoever tries again looks for it there
             raise
+        self._know(digest)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -215,6 +250,15 @@ def _size(file: Path) -> int | None:
             return file.stat().st_size
     except FileNotFoundError:
         return None
+
+
+def _signs(file: Path) -> tuple[int, ...] | None:
+    """What changes if a file does, from outside too; None if it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _digest_of(path: Path) -> Digest:

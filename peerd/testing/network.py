@@ -35,6 +35,7 @@ from peerd.net.transport import (
     TransportEvent,
 )
 from peerd.wire.addresses import Address
+from peerd.wire.envelope import opened
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 from peerd.wire.places import is_relayed
 from peerd.wire.shelf import BlobShelf
@@ -266,8 +267,9 @@ class MemoryTransport:
         self._seen[gossip.id] = None
         if len(self._seen) > _MAX_REMEMBERED:
             self._seen.popitem(last=False)
-        self.inbox.put(Heard(gossip.message, via))
-        if limits.announced_here(gossip.message, self.network) is not None:
+        envelope = opened(gossip.message)
+        self.inbox.put(Heard(envelope, via))
+        if limits.announced_here(envelope, self.network) is not None:
             self._spread(gossip, {via, gossip.id[0]})
 
     def sever(self) -> None:

@@ -24,6 +24,7 @@ from peerd.net.libp2p.frames import read_exactly
 from peerd.net.libp2p.node import blob_protocol, gossip_topic
 from peerd.net.transport import Connected, Disconnected, Failed, Fetched, Heard
 from peerd.wire.addresses import parse_address
+from peerd.wire.envelope import opened
 from peerd.wire.framing import frame, pack
 from peerd.wire.messages import BlobReply, BlobRequest
 from tests.attackers.floods import header
@@ -106,7 +107,7 @@ def test_unsigned_forged_and_broken_gossip_is_heard_by_nobody_and_ends_nothing(p
                     await until(lambda who=attacker.id: who in victim.transport.traffic())
 
         await neighbour.transport.publish(good)
-        await victim.until(Heard(good, neighbour.id))
+        await victim.until(Heard(opened(good), neighbour.id))
         await honest_peer_gets_its_blob(world, victim)
         assert [h.via for h in victim.events if isinstance(h, Heard)] == [neighbour.id]
         await until(lambda: victim.transport.counts().get("gossip-tasks-failed", 0) >= 2)

@@ -43,7 +43,7 @@ async def hundred_messages(wires, ada, bob):
 
 
 def heard(events) -> list[bytes]:
-    return [h.message for h in events if isinstance(h, Heard)]
+    return [h.envelope.data for h in events if isinstance(h, Heard)]
 
 
 def test_loss_reordering_and_duplication_follow_the_seed():

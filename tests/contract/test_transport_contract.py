@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from peerd.net.transport import RELAYED, Connected, Disconnected, Failed, Fetched, Heard
+from peerd.wire.envelope import opened
 from peerd.wire.keys import PeerKey
 from peerd.wire.traits import Traits
 
@@ -202,8 +203,8 @@ def test_an_announcement_travels_from_peer_to_peer(play):
 
         assert await one.transport.publish(message) is None
 
-        await two.until(Heard(message, one.id))
-        await three.until(Heard(message, two.id))
+        await two.until(Heard(opened(message), one.id))
+        await three.until(Heard(opened(message), two.id))
         assert not one.saw(Heard)
 
     play(scenario)
@@ -218,7 +219,7 @@ def test_the_same_announcement_is_heard_again_when_it_is_repeated(play):
 
         await one.transport.publish(message)
 
-        await two.until(Heard(message, one.id), count=2)
+        await two.until(Heard(opened(message), one.id), count=2)
 
     play(scenario)
 
@@ -233,9 +234,9 @@ def test_what_is_no_announcement_ends_at_the_first_neighbour(play):
         await one.transport.publish(bytes(forged))
         await one.transport.publish(one.announcement())
 
-        await two.until(Heard(b"garbage", one.id), Heard(bytes(forged), one.id))
+        await two.until(Heard(opened(b"garbage"), one.id), Heard(opened(bytes(forged)), one.id))
         await three.until(Heard)
-        assert [h.message for h in three.events if isinstance(h, Heard)] == [one.announcement()]
+        assert [h.envelope.data for h in three.events if isinstance(h, Heard)] == [one.announcement()]
 
     play(scenario)
 

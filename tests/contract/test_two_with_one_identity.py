@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from peerd.net import limits
 from peerd.net.transport import Heard
-from peerd.wire.envelope import open_announcement, seal
+from peerd.wire.envelope import open_announcement, opened, seal
 from peerd.wire.keys import PeerKey
 
 
@@ -34,8 +34,8 @@ def test_each_of_two_with_one_identity_is_handed_the_words_of_the_other(play_lib
         await one.transport.publish(older)
         await two.transport.publish(newer)
 
-        await one.until(Heard(newer, common.id))
-        await two.until(Heard(older, common.id))
+        await one.until(Heard(opened(newer), common.id))
+        await two.until(Heard(opened(older), common.id))
 
     play_libp2p(scenario)
 
@@ -51,7 +51,7 @@ def test_who_has_no_double_is_handed_nothing_and_stays_connected(play_libp2p):
 
         assert bob.id in ada.transport.connected()
         assert {seen.via for seen in ada.events if isinstance(seen, Heard)} == {bob.id}
-        assert {open_announcement(seen.message).peer for seen in ada.events if isinstance(seen, Heard)} == {bob.id}
+        assert {seen.envelope.said.peer for seen in ada.events if isinstance(seen, Heard)} == {bob.id}
         assert "echoes-failed" not in ada.transport.counts()
 
     play_libp2p(scenario)

@@ -20,6 +20,7 @@ from peerd.daemon.resume import own_announcement
 from peerd.machine.paths import Paths
 from peerd.store.port import Checkpoint
 from peerd.store.sqlite import SqliteStore
+from peerd.wire.envelope import opened
 
 
 class Light:
@@ -145,7 +146,9 @@ class LightHome:
         """Of the last announcement."""
         store = SqliteStore(self.paths.database, epoch=1)
         try:
-            own = own_announcement(store.announcement())
+            kept = store.announcement()
+            assert kept is not None
+            own = own_announcement(opened(kept))
             assert own is not None
             return own.blob
         finally:

@@ -16,6 +16,7 @@ from peerd.daemon.resume import own_announcement
 from peerd.store.checksum import sealed
 from peerd.store.schema import MIGRATIONS
 from peerd.store.sqlite import SqliteStore
+from peerd.wire.envelope import opened
 from peerd.wire.keys import PeerKey
 from tests.support.processes import is_gone
 
@@ -95,7 +96,7 @@ def order_of(home):
     """Of its last announcement; (-1, -1) before the first."""
     store = SqliteStore(home.paths.database, epoch=1)
     try:
-        own = own_announcement(store.announcement())
+        own = own_announcement(opened(store.announcement()))
     finally:
         store.close()
     return own.order if own is not None else (-1, -1)

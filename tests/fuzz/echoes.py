@@ -18,7 +18,7 @@ from peerd.net import limits
 from peerd.net.libp2p import echo
 from peerd.net.libp2p.guard import NETWORK_ERRORS, attempt
 from peerd.net.transport import Heard
-from peerd.wire.envelope import DOMAIN, seal
+from peerd.wire.envelope import DOMAIN, opened, seal
 from peerd.wire.framing import HEADER_BYTES, frame
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, VERSION, Announcement
@@ -45,7 +45,11 @@ def run_echo_server(data: bytes) -> None:
     assert not told, "what is asked is no news"
     length = int.from_bytes(script.said[:HEADER_BYTES], "big")
     body = script.said[HEADER_BYTES : HEADER_BYTES + length]
-    said = limits.announced_here(body, Digest(NETWORK)) if 0 < len(body) == length <= MAX_ANNOUNCEMENT_BYTES else None
+    said = (
+        limits.announced_here(opened(body), Digest(NETWORK))
+        if 0 < len(body) == length <= MAX_ANNOUNCEMENT_BYTES
+        else None
+    )
     is_its_own = said is not None and said.peer == OTHER_SIDE
     if stream.written:
         assert is_its_own
@@ -73,7 +77,7 @@ def run_echo_client(data: bytes) -> None:
     for stream in host.streams:
         check_reading(stream, MAX_ANNOUNCEMENT_BYTES)
     assert len(told) <= (failure is None)
-    assert all(heard.via == OTHER_SIDE and len(heard.message) <= MAX_ANNOUNCEMENT_BYTES for heard in told)
+    assert all(heard.via == OTHER_SIDE and len(heard.envelope.data) <= MAX_ANNOUNCEMENT_BYTES for heard in told)
     assert not asking._echoes._newest, "what a neighbour hands back is not kept"
 
 

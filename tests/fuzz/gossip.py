@@ -57,7 +57,7 @@ def run_inbound(data: bytes) -> None:
     }  # fmt: skip
     for event in heard:
         assert isinstance(event, Heard)
-        assert len(event.message) <= MAX_ANNOUNCEMENT_BYTES
+        assert len(event.envelope.data) <= MAX_ANNOUNCEMENT_BYTES
 
 
 def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:

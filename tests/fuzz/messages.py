@@ -13,7 +13,7 @@ from p2pfinetune.names import Refusal
 from peerd.net.libp2p.dialling import dialled
 from peerd.net.limits import announced_here
 from peerd.wire.addresses import Address, dialable, parse_address
-from peerd.wire.envelope import DOMAIN, open_announcement, seal
+from peerd.wire.envelope import DOMAIN, Envelope, open_announcement, seal
 from peerd.wire.framing import HEADER_BYTES, MAX_ITEMS, body_length, frame, pack, unpack, unpack_plain
 from peerd.wire.keys import PeerKey, peer_id_of, public_key_of, verify
 from peerd.wire.messages import (
@@ -76,7 +76,7 @@ def messages() -> list[Any]:
 def run_envelope(data: bytes) -> None:
     """What opens is signed by its sender, stands in the one spelling, and can be sealed again."""
     opened = open_announcement(data)
-    announced_here(data, NETWORK)
+    announced_here(Envelope(data, opened), NETWORK)
     if isinstance(opened, Refusal):
         assert opened.reason in {"oversize", "malformed", "bad-envelope", "version", "bad-message", "signature"}
         match unpack_plain(data, max_bytes=MAX_ANNOUNCEMENT_BYTES):

@@ -16,7 +16,7 @@ def test_an_honest_gossip_stream_is_heard_and_a_hostile_one_is_counted() -> None
     nonsense = Script(0, 0, b"", gossip.gossip() + b"\x05\xff\xff\xff\xff\xff")
 
     stream, heard, counts = gossip.played(honest)
-    assert [event.message for event in heard if isinstance(event, Heard)] == [envelope]
+    assert [event.envelope.data for event in heard if isinstance(event, Heard)] == [envelope]
     assert not counts
     assert str(stream.protocol) == gossip.MESHSUB
 

@@ -13,6 +13,7 @@ from peerd.net.exchanges import Asked, Exchange
 from peerd.net.transport import Connected, Disconnected, Down, Failed, Found, Heard, Moved, PeerTraffic
 from peerd.pacing import Backoff
 from peerd.wire.addresses import Address
+from peerd.wire.envelope import opened
 from peerd.wire.messages import Register, Sample
 
 BOB = PeerId("12D3KooWbob")
@@ -126,7 +127,7 @@ def test_what_happens_becomes_events():
 
 @pytest.mark.parametrize(("message", "reason"), [(b"\xc1", "malformed"), (b"x" * 5000, "oversize")])
 def test_bytes_that_are_no_announcement_are_held_against_who_passed_them_on(message, reason):
-    told, _ = told_by(lambda: FakeTransport(Heard(message, BOB)), until=1)
+    told, _ = told_by(lambda: FakeTransport(Heard(opened(message), BOB)), until=1)
 
     assert told == [MessageRefused(at=5.0, peer=BOB, reason=reason)]
 

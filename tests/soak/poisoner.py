@@ -22,7 +22,7 @@ from peerd.net.libp2p.transport import Libp2pTransport
 from peerd.net.transport import Fetched, Heard
 from peerd.store.blobs import FileBlobs
 from peerd.wire.addresses import parse_address
-from peerd.wire.envelope import open_announcement, seal
+from peerd.wire.envelope import seal
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import Announcement, Register, Sample
 
@@ -109,9 +109,9 @@ class Poisoner:
     async def _listen(self) -> None:
         async for event in self._transport.events():
             if isinstance(event, Heard):
-                said = open_announcement(event.message)
+                said = event.envelope.said
                 if isinstance(said, Announcement) and said.peer != self._transport.me:
-                    self._heard[said.peer] = (event.message, said)
+                    self._heard[said.peer] = (event.envelope.data, said)
 
     async def _lie(self, addresses: tuple[str, ...]) -> None:
         if not self._heard:

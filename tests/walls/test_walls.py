@@ -87,6 +87,13 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+def test_an_envelope_is_made_by_whoever_verifies_it_and_by_nobody_else() -> None:
+    """Holding one says that its signature was verified."""
+    made = {str(p.relative_to(ROOT)) for p in SOURCES if re.search(r"\bEnvelope\(", strip_prose(p))}
+
+    assert made == {"peerd/wire/envelope.py"}
+
+
 def test_tasks_are_structured() -> None:
     pattern = re.compile(r"asyncio\.(create_task|gather|ensure_future)\b|loop\.create_task\b")
     guilty = [f"{p.relative_to(ROOT)}" for p in SOURCES if pattern.search(strip_prose(p))]

@@ -20,6 +20,7 @@ from peerd.net.libp2p import asking
 from peerd.net.libp2p.guard import attempt
 from peerd.net.libp2p.host import is_connected
 from peerd.net.transport import Heard
+from peerd.wire.envelope import opened
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Announcement
 
 ECHO_SECONDS = 5.0  # for both messages of 4 KB
@@ -66,13 +67,13 @@ class Echo:
             return
         answer = await asking.ask(self._host, peer, self._exchange, said)
         if isinstance(answer, bytes):
-            self._tell(Heard(answer, peer))
+            self._tell(Heard(opened(answer), peer))
 
     async def _answer(self, asked: Asked) -> bytes | None:
         """Nothing is handed to anybody but what its own key has signed."""
         if not isinstance(asked.request, bytes):
             return None
-        said = limits.announced_here(asked.request, self._network)
+        said = limits.announced_here(opened(asked.request), self._network)
         if said is None or said.peer != asked.peer:
             return None
         self._echoes.heard(said, asked.request)

@@ -33,6 +33,7 @@ from peerd.net.meetings import Meetings
 from peerd.net.transport import RELAYED, Connected, Disconnected, Failed, Heard, Moved
 from peerd.wire import traits
 from peerd.wire.addresses import Address, dialable, parse_address
+from peerd.wire.envelope import opened as open_envelope
 from peerd.wire.keys import PeerKey
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample, Why
 from peerd.wire.places import is_relayed
@@ -284,10 +285,11 @@ class Node:
         if len(data) > MAX_ANNOUNCEMENT_BYTES:
             self._count("messages-oversize")
             return False
-        self._inbox.put(Heard(data, via))
+        envelope = open_envelope(data)
+        self._inbox.put(Heard(envelope, via))
         if bytes(message.from_id) == self._host.get_id().to_bytes():
             return False  # my own, come back; or that of another with my key, which is for the core to say
-        said = limits.announced_here(data, self._network)
+        said = limits.announced_here(envelope, self._network)
         if said is not None and (said.peer == via or said.peer in self.accepted):
             self._echo.heard(said, data)
         return said is not None

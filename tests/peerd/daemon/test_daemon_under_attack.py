@@ -5,8 +5,7 @@ import asyncio
 import msgpack
 
 from p2pfinetune.names import Refusal
-from peerd.daemon import link as network
-from peerd.net import limits
+from peerd.wire import envelope
 from peerd.wire.envelope import open_announcement
 from peerd.wire.messages import Announcement
 from tests.fuzz.announcements import signed
@@ -51,8 +50,7 @@ def test_were_it_taken_for_a_digest_it_would_be_the_name_of_no_blob(world, monke
         fields = msgpack.unpackb(msgpack.unpackb(data)[1])
         return Announcement(**{name: fields[name] for name in Announcement.__struct_fields__ if name != "addresses"})
 
-    monkeypatch.setattr(network, "open_announcement", loosely)
-    monkeypatch.setattr(limits, "open_announcement", loosely)
+    monkeypatch.setattr(envelope, "open_announcement", loosely)
 
     a, b, eve = asyncio.run(attacked(world))
 

@@ -19,6 +19,7 @@ from peerd.store.opening import VERSION_OFFSET
 from peerd.store.port import KeptBan
 from peerd.store.sent import Publication
 from peerd.store.sqlite import SqliteStore
+from peerd.wire.envelope import opened
 from tests.peerd.state.conftest import DAMAGES, do_damage
 
 NOW = 1_000_000.0
@@ -60,7 +61,7 @@ class Kept:
         update = await journal.adopt(file("update"))
         order = await journal.next_order()
         publication = Publication(round=Round(round_), unix=NOW, blob=update, size=1)
-        await journal.announcement_saved(b"announcement of " + update.encode(), publication, 1e-5)
+        await journal.announcement_saved(opened(b"announcement of " + update.encode()), publication, 1e-5)
         await journal.round_saved(record(round_), file("merged"), file("best"), 2.0)
         return order
 
