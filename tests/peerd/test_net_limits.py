@@ -23,10 +23,11 @@ from peerd.net.limits import (
 )
 from peerd.net.transport import Connected, Disconnected, Failed, Found, Heard, PeerTraffic
 from peerd.pacing import TokenBucket
+from peerd.wire.envelope import opened
 from peerd.wire.messages import Announcement
 from peerd.wire.places import place_of
 
-HEARD = Heard(b"message", "ada")
+HEARD = Heard(opened(b"message"), "ada")
 
 
 def read_all(inbox: TransportEvents) -> list[object]:

@@ -68,7 +68,7 @@ class CalmLife(NearLife):
 class Watched(Libp2pTransport):
     """Writes down what happens to its connections."""
 
-    events: int
+    record: int
 
     async def start(self):
         addresses = await super().start()
@@ -88,7 +88,7 @@ class Watched(Libp2pTransport):
 
     def _say(self, what: str, peer: str, why: str = "") -> None:
         line = json.dumps({"at": time.monotonic(), "what": what, "peer": peer, "why": why}) + "\n"
-        os.write(self.events, line.encode())
+        os.write(self.record, line.encode())
 
 
 def _watch_guard() -> None:
@@ -98,7 +98,7 @@ def _watch_guard() -> None:
     def turned_away(self, task, failure):
         where = "".join(traceback.format_exception(failure))[-2000:]
         line = json.dumps({"at": time.monotonic(), "what": "guarded", "peer": "", "why": f"{task}: {where}"}) + "\n"
-        os.write(Watched.events, line.encode())
+        os.write(Watched.record, line.encode())
         original(self, task, failure)
 
     Guard.turned_away = turned_away
@@ -114,7 +114,7 @@ def _watch_closes() -> None:
         async def closing(self, *arguments, original=original, name=name):
             stack = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_stack()[-9:-1]))
             told = {"at": time.monotonic(), "what": name, "peer": str(self.peer_id), "why": stack}
-            os.write(Watched.events, (json.dumps(told) + "\n").encode())
+            os.write(Watched.record, (json.dumps(told) + "\n").encode())
             await original(self, *arguments)
 
         setattr(Yamux, name, closing)
@@ -126,7 +126,7 @@ def _watch_closes() -> None:
         except Exception as error:
             why = "".join(traceback.format_exception(error))[-3000:]
             told = {"at": time.monotonic(), "what": "read", "peer": str(self.peer_id), "why": why}
-            os.write(Watched.events, (json.dumps(told) + "\n").encode())
+            os.write(Watched.record, (json.dumps(told) + "\n").encode())
             raise
 
     GuardedYamux._read_paced = reading
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("events", type=Path)
     parser.add_argument("--inject", type=int)
     chosen = parser.parse_args()
-    Watched.events = os.open(chosen.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    Watched.record = os.open(chosen.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     supervisor.Life = CalmLife
     paths = Paths.of(chosen.home)
 
@@ -147,7 +147,7 @@ def main() -> int:
         return Watched(key, network, shelf, listen=config.listen)
 
     if chosen.inject is not None:
-        Injector(chosen.inject, lambda what: os.write(Watched.events, (json.dumps(what) + "\n").encode())).lay()
+        Injector(chosen.inject, lambda what: os.write(Watched.record, (json.dumps(what) + "\n").encode())).lay()
     _watch_guard()
     if os.environ.get("FUZZ_STACKS"):
         _watch_closes()

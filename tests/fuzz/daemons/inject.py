@@ -27,7 +27,7 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
-from peerd.daemon.link import Network
+from peerd.daemon.link import SupervisedTransport
 from peerd.net.libp2p import alive, blobs, gossip, muxer, node, pace, turns
 
 EVERY_SECONDS = 1.0  # between two exceptions
@@ -44,7 +44,7 @@ OWNERS: tuple[Any, ...] = (
     alive.WatchedYamux,
     turns.Turns,
     pace.Pace,
-    Network,
+    SupervisedTransport,
     Swarm,
     SwarmConn,
     Yamux,
@@ -61,7 +61,7 @@ OWNERS: tuple[Any, ...] = (
 )
 SPARED = {  # whose end is that of the network or the daemon by what they are, or that are asked for before anything runs
     *((node.Node, name) for name in ("run", "disconnect")),
-    *((Network, name) for name in ("run", "stop", "_live", "_pump")),
+    *((SupervisedTransport, name) for name in ("run", "stop", "_live", "_pump")),
     *((Swarm, name) for name in ("run", "listen", "close", "stop")),
     *(
         (kind, name)
