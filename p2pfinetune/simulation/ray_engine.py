@@ -223,8 +223,11 @@ class RayEngine:
         count = len(processes)
         self._shards = {population.peers[number::count]: process for number, process in enumerate(processes)}
         self._of = {peer: shard for mine, shard in self._shards.items() for peer in mine}
+        places = {peer: place for place, peer in enumerate(population.peers)}
         begun = [
-            shard.begin.remote(config, replace(population, texts={peer: population.texts[peer] for peer in mine}))
+            shard.begin.remote(
+                config, replace(population, texts={peer: population.texts[peer] for peer in mine}), places
+            )
             for mine, shard in self._shards.items()
         ]
         if set(_get(ray, begun, START_SECONDS)) != {digest}:
@@ -314,9 +317,9 @@ class _ShardThere:
 
     _shard: Shard
 
-    def begin(self, config: SimulationConfig, population: Population) -> Digest:
+    def begin(self, config: SimulationConfig, population: Population, places: Mapping[PeerId, int]) -> Digest:
         base = base_for(config)
-        self._shard = Shard(config, population, population.peers, base)
+        self._shard = Shard(config, population, population.peers, base, places)
         return base.tensors_digest
 
     def machine(self) -> str:

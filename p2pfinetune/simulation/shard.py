@@ -60,17 +60,25 @@ class Tested:
 
 
 class Shard:
-    """Peers that share one live model."""
+    """Peers that share one live model for each rank that they hold."""
 
-    def __init__(self, config: SimulationConfig, population: Population, peers: Sequence[PeerId], base: Base) -> None:
+    def __init__(
+        self,
+        config: SimulationConfig,
+        population: Population,
+        peers: Sequence[PeerId],
+        base: Base,
+        places: Mapping[PeerId, int] | None = None,
+    ) -> None:
+        """`places`: where each peer stands among all, if this population is a part of them."""
         self._config, self._population = config, population
+        places = places or {peer: place for place, peer in enumerate(population.peers)}
         self._stacks: dict[AdapterSpec, AdapterStack] = {}
         """Live models, one for each rank that peers hold."""
         self._stack_of: dict[PeerId, AdapterStack] = {}
         self._learners: dict[PeerId, Learner] = {}
         for peer in peers:
-            place, start = population.peers.index(peer), None
-            spec = config.spec(place)
+            start, spec = None, config.spec(places[peer])
             if spec not in self._stacks:
                 self._stacks[spec] = AdapterStack(attach(base, spec))
             stack = self._stack_of[peer] = self._stacks[spec]
@@ -81,7 +89,7 @@ class Shard:
             self._learners[peer] = Learner(
                 base,
                 population.texts[peer],
-                config.learner_options(peer, place),
+                config.learner_options(peer, places[peer]),
                 me=peer,
                 group="simulation",
                 reference=population.reference if config.public_reference else None,

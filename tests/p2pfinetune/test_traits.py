@@ -19,7 +19,7 @@ def test_the_same_choices_have_the_same_traits_in_whatever_order_modules_are_nam
     assert traits() == traits(targets=("v", "q"))
 
 
-@pytest.mark.parametrize("other", [{"rank": 4}, {"alpha": 8}, {"targets": ("q",)}])
+@pytest.mark.parametrize("other", [{"rank": 4}, {"alpha": 8}, {"sharing": "a"}, {"targets": ("q",)}])
 def test_another_way_to_adapt_the_same_model_differs_in_that_alone(other: dict[str, Any]) -> None:
     assert traits()["model"] == traits(**other)["model"]
     assert traits()["adapter"] != traits(**other)["adapter"]
