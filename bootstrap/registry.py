@@ -106,7 +106,7 @@ def sample(state: State, network: Digest, asker: PeerId, want: int, dice: random
 
 
 def nearest_others(state: State, asker: PeerId, message: Register) -> tuple[str, ...]:
-    """In what the network differs that has most in common with the asker's; nothing where no other told of itself."""
+    """In what the network differs that has most in common with the asker's; nothing if no other told of itself."""
     if message.why is None:
         return ()
     found = {

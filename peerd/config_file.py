@@ -31,7 +31,7 @@ HEADER = (
 
 
 def contents(path: Path) -> bytes | None:
-    """The bytes of the file; None where there is none. Raises UsageError where it cannot be read."""
+    """The bytes of the file; None if there is none. Raises UsageError if it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def contents(path: Path) -> bytes | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What is remembered; empty where nothing is. Raises UsageError for a damaged file, which stays untouched."""
+    """What is remembered; empty if nothing is. Raises UsageError for a damaged file, which stays untouched."""
     content = contents(path)
     if content is None:
         return {}
@@ -119,7 +119,7 @@ def _as_read(value: Any) -> Any:
 
 
 def put_back(path: Path, before: bytes | None) -> None:
-    """What `contents` gave before; no file where there was none. Raises StoreError."""
+    """What `contents` gave before; no file if there was none. Raises StoreError."""
     if before is not None:
         _write(path, before)
     else:

@@ -32,7 +32,7 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """`level` tokens are left at the time `filled_at`; fewer than none where something passed on credit."""
+    """`level` tokens are left at the time `filled_at`; fewer than none if something passed on credit."""
 
     level: float
     filled_at: float

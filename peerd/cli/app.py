@@ -85,5 +85,5 @@ def _misused(name: str, error: Any) -> int:
 
 
 def _first(given: list[str]) -> str:
-    """The command, where that is the first word."""
+    """The command, if that is the first word."""
     return given[0] if given and given[0] in NAMES else ""

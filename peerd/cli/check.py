@@ -305,7 +305,7 @@ def _model(text: str) -> str:
 
 
 def open_group_warning(config: Config) -> str:
-    """What an open group means; empty where a key closes it."""
+    """What an open group means; empty if a key closes it."""
     if config.group_key:
         return ""
     return (

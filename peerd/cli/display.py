@@ -151,7 +151,7 @@ def _known_peers(found: list[NeighbourNow]) -> None:
 
 
 def trust(found: answers.TrustNow) -> None:
-    """My trust row with what it rests on, and where it was not taken, what my model is made of instead."""
+    """My trust row with what it rests on, and if it was not taken, what my model is made of instead."""
     if found.round is None:
         say("Nothing merged yet: trust is worked out at the end of a round.")
         return

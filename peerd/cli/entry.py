@@ -62,9 +62,9 @@ def _options_of(given: list[str]) -> list[str]:
 
 
 def _home_of(given: list[str]) -> Path | None:
-    """What --home says, where it was typed: looked for here, since a bad line is told before it is parsed.
+    """What --home says, if it was typed: looked for here, since a bad line is told before it is parsed.
 
-    Raises UsageError where it is empty, as a variable is that was not set: that would be the folder one stands in.
+    Raises UsageError if it is empty, as a variable is that was not set: that would be the folder one stands in.
     """
     words = _options_of(given)
     said = [word.removeprefix("--home=") for word in words if word.startswith("--home=")]

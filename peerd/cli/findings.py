@@ -29,7 +29,7 @@ CHARACTERS_A_TOKEN = 4  # where nothing is tokenised
 
 
 def read(data: Sequence[Path], paths: Paths, encodings: Mapping[PurePath, str] = NO_NAMES) -> TextRead:
-    """What became of every file. Raises TextError, or PeerdError where the home's key or record cannot be used."""
+    """What became of every file. Raises TextError, or PeerdError if the home's key or record cannot be used."""
     documents, report = read_documents(data, encodings=encodings)
     rows = recorded(paths)
     found = _with_new(documents, rows)

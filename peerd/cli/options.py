@@ -120,7 +120,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _encoding(text: str) -> tuple[str, str]:
-    """A path and what its text is in; an empty path where that is said of all."""
+    """A path and what its text is in; an empty path if that is said of all."""
     path, _, name = text.rpartition("=")
     return path, name
 

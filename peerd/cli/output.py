@@ -1,4 +1,4 @@
-"""What a command prints: one JSON document on standard output, or words for people, as tables where there is room."""
+"""What a command prints: one JSON document on standard output, or words for people, as tables if there is room."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COMMAND = re.compile(rf"\bpeerd ({'|'.join(OF_A_HOME)})\b(?! --(?:home|help)\b|
 
 
 def finish(command: str, data: Any, as_json: bool, human: Callable[[], None]) -> None:
-    """The result of a command. Raises PeerdError where it could not be written; a reader that left has seen enough."""
+    """The result of a command. Raises PeerdError if it could not be written; a reader that left has seen enough."""
     if as_json:
         write_document(answers.document(command, data))
     else:

@@ -107,7 +107,7 @@ def _leave_folder() -> None:
 
 
 def _on_a_loop(daemon: Coroutine[Any, Any, int]) -> int:
-    """On uvloop where there is one."""
+    """On uvloop if there is one."""
     import asyncio
 
     try:
@@ -183,7 +183,7 @@ def _now(paths: Paths) -> Status | None:
 
 
 def _require_life(now: Status | None) -> None:
-    """Raises NotHealthy where the worker has died again and again before it was ready: it will not be soon."""
+    """Raises NotHealthy if the worker has died again and again before it was ready: it will not be soon."""
     if now is not None and now.state == "starting" and now.worker.restarts >= DEATHS:
         raise NotHealthy(
             f"the daemon runs, but its worker died {now.worker.restarts} times while it was starting "

@@ -15,9 +15,9 @@ MOST_LISTED = 20
 
 
 def chosen(asked: str, known: Sequence[tuple[str, str]], where: str, others: Sequence[tuple[str, str]] = ()) -> str:
-    """The id of the one peer of that name, id or end of an id among (name, id). UsageError where there is not one.
+    """The id of the one peer of that name, id or end of an id among (name, id). UsageError if there is not one.
 
-    `others` are peers that cannot be meant, but could be thought of: where one of them bears the name too, or one that
+    `others` are peers that cannot be meant, but could be thought of: if one of them bears the name too, or one that
     looks like it, an id is asked for.
     """
     if asked in {peer for _, peer in known}:

@@ -30,7 +30,7 @@ def look(command: str, home: Path | None, as_json: bool) -> int:
 
 
 def plainly_typed(given: Sequence[str]) -> tuple[str, Path | None, bool] | None:
-    """Command, home, --json; None where anything else was typed."""
+    """Command, home, --json; None if anything else was typed."""
     if not given or given[0] not in QUICK:
         return None
     home, as_json, rest = None, False, list(given[1:])

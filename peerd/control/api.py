@@ -58,7 +58,7 @@ def application(
 
 
 def routes(view: DaemonView, verbs: Sequence[Verb[Any, Any]], handlers: Mapping[str, Handler]) -> list[Route]:
-    """One a verb. Raises LookupError where a verb has no handler, or a handler no verb."""
+    """One a verb. Raises LookupError if a verb has no handler, or a handler no verb."""
     if alone := {verb.name for verb in verbs} ^ handlers.keys():
         raise LookupError(f"a verb without a handler, or a handler without a verb: {', '.join(sorted(alone))}")
     callers = Callers()

@@ -8,7 +8,7 @@
             print(status.round, status.sentence)
 
 `AsyncClient` is its twin. Both speak HTTP over the daemon's Unix socket and nothing else; every answer is a frozen
-value. NotRunning is raised where no daemon runs, Unreachable where one does without a socket. The plain one uses the
+value. NotRunning is raised if no daemon runs, Unreachable if one does without a socket. The plain one uses the
 standard library alone, because `peerd status` has to answer at once.
 """
 
@@ -36,7 +36,7 @@ from peerd.machine.paths import Paths
 from peerd.status import NeighbourNow, RoundRecord, Status
 
 HOST = "peerd"  # the only host that the daemon answers to
-QUEUE_SECONDS = 0.01  # between two tries where too many wait to be let in
+QUEUE_SECONDS = 0.01  # between two tries when too many wait to be let in
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 known_types.work_out()  # here, since a program may have a client in each of its threads
@@ -140,7 +140,7 @@ class _UnixConnection(http.client.HTTPConnection):
             raise
 
     def _is_connected(self, line: socket.socket) -> bool:
-        """False where as many wait to be let in as the kernel lets wait; it does not wait with us, given a limit."""
+        """False if as many wait to be let in as the kernel lets wait; it does not wait with us, given a limit."""
         try:
             line.connect(str(self._path))
         except BlockingIOError:
@@ -215,7 +215,7 @@ class AsyncClient(Methods):
 
 
 def require_ours(path: Path) -> None:
-    """Raises PeerdError where somebody else made the socket or its folder: it would be told prompts, and believed."""
+    """Raises PeerdError if somebody else made the socket or its folder: it would be told prompts, and believed."""
     try:
         owners = {path.lstat().st_uid, path.parent.stat().st_uid}
     except OSError:

@@ -22,7 +22,7 @@ class HasOptions(Protocol):
 
 
 def peer_uid(connection: HasOptions) -> int | None:
-    """The user id of the peer; None where this system does not tell."""
+    """The user id of the peer; None if this system does not tell."""
     if sys.platform == "darwin":
         version, uid = _MACOS.unpack_from(connection.getsockopt(_MACOS_LEVEL, _MACOS_OPTION, _MACOS_SIZE))
         return uid if version == 0 else None
@@ -33,7 +33,7 @@ def peer_uid(connection: HasOptions) -> int | None:
 
 
 def peer_pid(connection: HasOptions) -> int | None:
-    """The process that connected, as it was then; None where this system does not tell."""
+    """The process that connected, as it was then; None if this system does not tell."""
     if sys.platform == "darwin":
         return int.from_bytes(connection.getsockopt(_MACOS_LEVEL, _MACOS_PID, 4), sys.byteorder)
     if hasattr(socket, "SO_PEERCRED"):

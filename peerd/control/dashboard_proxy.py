@@ -230,7 +230,7 @@ async def _run(socket_path: Path, port: int, browse: bool, opened: Callable[[Das
 async def serve_dashboard(
     socket_path: Path, port: int, stop: asyncio.Event, opened: Callable[[DashboardOpened], None]
 ) -> None:
-    """Serve until `stop`. Raises UsageError where the port is taken."""
+    """Serve until `stop`. Raises UsageError if the port is taken."""
     require_ours(socket_path)
     try:
         listener = loopback(port)

@@ -2,7 +2,7 @@
 
 A socket is a name in a folder, and names go: with the folder of a login when its user logs out, by whatever tidies
 temporary folders, by hand. The daemon would run on and nobody could ask it. So the name is looked at every two
-seconds; where it no longer stands for our socket another one is bound there, or in a spare place where that cannot be,
+seconds; if it no longer stands for our socket another one is bound there, or in a spare place if that cannot be,
 and the lock tells clients which. Clients that are connected stay so.
 """
 
@@ -49,7 +49,7 @@ class Door:
         """Whether it was ours once."""
 
     def open(self) -> socket.socket:
-        """The first time. Raises AlreadyRunning where something answers there, StoreError where it cannot be bound."""
+        """The first time. Raises AlreadyRunning if something answers there, StoreError if it cannot be bound."""
         listener = bind(self._path)
         self._mine, self.was_open = _which(self._path), True
         return listener

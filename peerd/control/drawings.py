@@ -57,7 +57,7 @@ class BarChart(msgspec.Struct, frozen=True, kw_only=True, tag="bars", tag_field=
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a chart; points are (x, y), y None where nothing was measured."""
+    """One line of a chart; points are (x, y), y None if nothing was measured."""
 
     label: str
     key: str

@@ -1,7 +1,7 @@
-"""How far a figure carries, in words: what it rests on, its interval, and where two held-out splits contradict. Pure.
+"""How far a figure carries, in words: what it rests on, its interval, and whether two held-out splits contradict. Pure.
 
 A loss is measured on some thousand tokens of one person's text, so a difference of two losses is an estimate. It is
-told with its 95 % interval (`p2pfinetune.scoring.difference`), and as "no difference that can be seen" where the
+told with its 95 % interval (`p2pfinetune.scoring.difference`), and as "no difference that can be seen" if the
 interval holds zero. Differences are nats a token; told they become percents of perplexity, e to the difference less
 one.
 """
@@ -27,7 +27,7 @@ def rests_on(found: SplitFigures) -> str:
 
 
 def sentence(found: SplitFigures) -> str:
-    """What the guard split says of the personal model, in one sentence; empty where nothing was measured."""
+    """What the guard split says of the personal model, in one sentence; empty if nothing was measured."""
     others = ((found.against_base, "the base model's"), (found.against_local, "that of the twin that trains alone"))
     told = [compared(difference, other) for difference, other in others if difference is not None]
     if not told:
@@ -52,7 +52,7 @@ def compared(found: LossMargin, other: str) -> str:
 
 
 def briefly(found: LossMargin | None) -> str:
-    """For a table: `-21 %`, or that no difference can be seen; empty where nothing was measured."""
+    """For a table: `-21 %`, or that no difference can be seen; empty if nothing was measured."""
     if found is None:
         return ""
     if not is_seen(found):
@@ -61,7 +61,7 @@ def briefly(found: LossMargin | None) -> str:
 
 
 def contradiction(trust: SplitFigures | None, guard: SplitFigures | None) -> str:
-    """A sentence where the two held-out splits disagree about the personal model, each beyond its interval; else ""."""
+    """A sentence if the two held-out splits disagree about the personal model, each beyond its interval; else ""."""
     if trust is None or guard is None or trust.against_base is None or guard.against_base is None:
         return ""
     one, other = trust.against_base, guard.against_base

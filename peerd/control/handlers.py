@@ -1,7 +1,7 @@
 """How each verb is answered: one function a row of `peerd.control.verbs`, bound to it by `answers_to`.
 
 A handler is given a `Call`, in which the question is already of the row's type, and gives the row's answer; the type
-checker holds it to both. It gives a response instead where more than the document is to be said: another status, plain
+checker holds it to both. It gives a response instead if more than the document is to be said: another status, plain
 text, a stream. Handlers decide nothing: they read the snapshot, or pass the question on through `DaemonView`.
 """
 

@@ -62,7 +62,7 @@ def taken_in_words(now: MergesNow) -> str:
 
 
 def refused_in_words(now: MergesNow, names: Mapping[PeerId, str], me: PeerId) -> str:
-    """What was not taken since, and why; empty where nothing was refused since the last merge that was taken."""
+    """What was not taken since, and why; empty if nothing was refused since the last merge that was taken."""
     if not now.refused or now.since_round is None or now.since_unix is None:
         return ""
     others = sorted(((w, p) for p, w in now.refused_row.items() if p != me and w > 0.0), reverse=True)
@@ -77,7 +77,7 @@ def refused_in_words(now: MergesNow, names: Mapping[PeerId, str], me: PeerId) ->
 
 
 def line(records: Sequence[RoundRecord], now: MergesNow, me: PeerId) -> str:
-    """Whether the network brings anything now, and where it does not, since when; empty before the first round."""
+    """Whether the network brings anything now, and if it does not, since when; empty before the first round."""
     if not records:
         return ""
     last = records[-1]

@@ -118,7 +118,7 @@ class _Snapshot(Collector):
 
 
 def _gauge(name: str, said: str, value: float | None) -> Metric:
-    """One number; none where it was not measured."""
+    """One number; none if it was not measured."""
     return GaugeMetricFamily(f"peerd_{name}", said, value=value)
 
 

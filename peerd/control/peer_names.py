@@ -48,7 +48,7 @@ _LOOKS_LIKE = str.maketrans(  # small letters that look as Latin ones do; UTS 39
 
 @lru_cache(KEPT)
 def clean(name: str) -> str:
-    """What of a chosen name may be shown; empty where there is nothing to be seen."""
+    """What of a chosen name may be shown; empty if there is nothing to be seen."""
     kept: list[str] = []
     marks = ""
     for character in unicodedata.normalize("NFKC", name[:MAX_READ])[:MAX_READ]:
@@ -71,7 +71,7 @@ def clean(name: str) -> str:
 
 @lru_cache(KEPT)
 def shown(name: str) -> str:
-    """A name in a line or cell; empty where there is none."""
+    """A name in a line or cell; empty if there is none."""
     return isolated(_cut(clean(name)))
 
 
@@ -91,7 +91,7 @@ def cell(name: str) -> str:
 
 
 def told_apart(named: Mapping[PeerId, str]) -> dict[PeerId, str]:
-    """A title for each peer by its chosen name; where two look alike, both with the ends of their ids."""
+    """A title for each peer by its chosen name; if two look alike, both with the ends of their ids."""
     looks = Counter(skeleton(name) for name in named.values())
     return {
         peer: title(name, peer) + (f" (…{peer[-ENDING:]})" if shown(name) and looks[skeleton(name)] > 1 else "")
@@ -108,7 +108,7 @@ def skeleton(name: str) -> str:
 
 
 def fault(name: str) -> str:
-    """What others would see instead of a name that its owner chose; empty where they see it as it is."""
+    """What others would see instead of a name that its owner chose; empty if they see it as it is."""
     seen = clean(name)
     return "" if unicodedata.normalize("NFC", name) == seen else seen or "nothing at all"
 

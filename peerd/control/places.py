@@ -1,7 +1,7 @@
 """Who holds a place at the control socket or the dashboard's port, and who gives way.
 
 A connection is either *waited for* (its request is not whole yet, or its reader does not take the answer) or
-*answered*. One that is waited for has `PATIENCE_SECONDS`, however it trickles; and where all places are taken, the one
+*answered*. One that is waited for has `PATIENCE_SECONDS`, however it trickles; and if all places are taken, the one
 that has been waited for longest gives way to a newcomer. So silent connections, however many, keep nobody out: they
 cost one another their places. One that is answered keeps its place; what can take long to answer (watching, jobs for
 the worker) is counted by `peerd.control.seats`, which leave room for questions that are answered at once.

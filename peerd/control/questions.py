@@ -1,6 +1,6 @@
 """What is asked of a daemon, as types: the body of a POST, the query of a GET. Pure.
 
-The functions beside them are how a person gives one from Python: they say where a number is out of bounds, and take a
+The functions beside them are how a person gives one from Python: they say when a number is out of bounds, and take a
 folder as it is meant where it is typed.
 """
 
@@ -157,7 +157,7 @@ def _number(text: str) -> int | str:
 
 
 def _meant(kind: type[Any], name: str) -> str:
-    """What a field's own type says that it has to be; empty where it says nothing."""
+    """What a field's own type says that it has to be; empty if it says nothing."""
     hint = get_type_hints(kind, include_extras=True).get(name)
     return next((found.title or "" for found in getattr(hint, "__metadata__", ())), "")
 

@@ -18,13 +18,13 @@ _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 
 def printable(text: str, limit: int = 0) -> str:
-    """Without anything that could move a cursor, turn text around or hide; cut to `limit` characters where given."""
+    """Without anything that could move a cursor, turn text around or hide; cut to `limit` characters if given."""
     clean = "".join(c for c in text if unicodedata.category(c) not in _HIDDEN)
     return clean if not limit or len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def isolated(text: str) -> str:
-    """Set apart where it holds letters that run from right to left, so that nothing beside it is turned around."""
+    """Set apart if it holds letters that run from right to left, so that nothing beside it is turned around."""
     return _APART.format(text) if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in text) else text
 
 

@@ -46,7 +46,7 @@ def _body(fields: dict[str, Any]) -> bytes:
 
 
 def read_answer(verb: Verb[Any, Answer], status: int, body: bytes) -> Answer:
-    """The answer. Raises the error that the daemon told, or PeerdError where it makes no sense."""
+    """The answer. Raises the error that the daemon told, or PeerdError if it makes no sense."""
     if verb.answer is str:
         return cast("Answer", _text(status, body))
     if status >= http.client.BAD_REQUEST and b'"error"' in body[:16]:

@@ -28,7 +28,7 @@ def problem(code: str, message: str, hint: str = "", *, status: int) -> Response
 
 
 async def bounded_body(request: Request, limit: int) -> bytes | None:
-    """The body, None where it is longer or breaks off. It is counted: the length that is announced may be wrong."""
+    """The body, None if it is longer or breaks off. It is counted: the length that is announced may be wrong."""
     body = bytearray()
     try:
         async for chunk in request.stream():

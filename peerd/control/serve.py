@@ -48,7 +48,7 @@ async def serve(
 ) -> None:
     """Bind the socket and answer until `stop`; `ready` is called once connections are accepted.
 
-    Raises AlreadyRunning where something answers on that socket, StoreError where it cannot be bound.
+    Raises AlreadyRunning if something answers on that socket, StoreError if it cannot be bound.
     """
     door = at if isinstance(at, Door) else Door(at)
     listener = door.open()
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
         try:
             await self.serve(sockets=[listener])
         finally:
-            for accepting in getattr(self, "servers", ()):  # where it failed, nobody else closes them
+            for accepting in getattr(self, "servers", ()):  # if it failed, nobody else closes them
                 accepting.close()
 
     async def listen_instead(self, listener: socket.socket) -> None:

@@ -49,7 +49,7 @@ class Verb(Generic[Asked, Answer]):
     method: Literal["GET", "POST"]
     """GET looks and changes nothing."""
     question: type[Asked]
-    """The body of a POST, or the query of a GET; `Nothing` where there is none."""
+    """The body of a POST, or the query of a GET; `Nothing` if there is none."""
     answer: type[Answer]
     """As JSON; `str` is plain text."""
     says: str

@@ -57,7 +57,7 @@ def twin(status: Status) -> str:
 
 
 def advice(status: Status) -> list[str]:
-    """What a person should do now; nothing where all is well."""
+    """What a person should do now; nothing if all is well."""
     asked = list(status.health.reasons)
     if not (status.neighbours or status.looking or asked) and status.state not in {"starting", "stopping"}:
         asked.append(
@@ -68,7 +68,7 @@ def advice(status: Status) -> list[str]:
 
 
 def refusals(counts: Mapping[str, int]) -> str:
-    """How often what was refused; empty where nothing was."""
+    """How often what was refused; empty if nothing was."""
     return ", ".join(f"{printable(reason)} {count}" for reason, count in sorted(counts.items()))
 
 
@@ -97,7 +97,7 @@ def fate(file: FileFate) -> str:
 
 
 def text_not_used(now: TextNow) -> list[str]:
-    """What of the data is not trained on, a sentence a kind; nothing where all of it is."""
+    """What of the data is not trained on, a sentence a kind; nothing if all of it is."""
     said = []
     if now.skipped:
         said.append(f"Files and folders left out: {refusals(now.skipped)}.")
@@ -116,12 +116,12 @@ def text_not_used(now: TextNow) -> list[str]:
 
 
 def copied(copy_of: PeerId | None, names: Mapping[PeerId, str]) -> str:
-    """Whose copy an update was; empty where it was none. `names` are those of `peer_names`."""
+    """Whose copy an update was; empty if it was none. `names` are those of `peer_names`."""
     return f"copy of {names.get(copy_of) or title('', copy_of)}" if copy_of is not None else ""
 
 
 def note(peer: NeighbourNow, names: Mapping[PeerId, str]) -> str:
-    """What is odd about a peer; empty where nothing is."""
+    """What is odd about a peer; empty if nothing is."""
     odd = (
         "" if peer.standing == "good" else printable(peer.standing),
         f"{share(peer.refused_trust)} in a merge that was not taken" if peer.refused_trust > 0.0 else "",

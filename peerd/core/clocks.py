@@ -2,8 +2,11 @@
 
 Each announcement says when it was sealed, so one that comes straight from its peer and does not fit tells that one of
 two clocks is wrong, and not which. Anybody can say anything, so only those count that had a fair weight in one of my
-last rows, more than half of those connected must differ from me alike, and what no clock could show is ignored. Where
-I have merged with nobody yet, there is nobody to believe: then what all say is told, and does not touch health.
+last rows, more than half of those connected must differ from me alike, and what no clock could show is ignored. If I
+have merged with nobody yet, there is nobody to believe: then what all say is told, and does not touch health.
+
+Nothing is corrected. A daemon that set its clock by its peers would be set by who brings the most of them (the
+selection of NTP, RFC 5905, needs an honest majority too); so the clock is only spoken of, and a person sets it.
 """
 
 from __future__ import annotations
@@ -34,25 +37,25 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     """So many of those asked say that our clocks differ, alike."""
     asked: int
     seconds: float
-    """By which my clock is ahead of theirs, in the median; negative where it is behind."""
+    """By which my clock is ahead of theirs, in the median; negative if it is behind."""
     is_trusted: bool
     """Those asked had weight in my last rows; else they are all that are connected."""
 
 
 def why_untimely(age_seconds: float) -> str:
-    """Sealed too long ago, or in the future; empty where it is neither."""
+    """Sealed too long ago, or in the future; empty if it is neither."""
     if age_seconds > MAX_AGE_SECONDS:
         return STALE
     return FROM_THE_FUTURE if age_seconds < -MAX_AHEAD_SECONDS else ""
 
 
 def told_by(age_seconds: float) -> float:
-    """By how much my clock is ahead of its sender's, where too far; 0 where it is not, or more than clocks can be."""
+    """By how much my clock is ahead of its sender's, if too far; 0 if it is not, or more than clocks can be."""
     return age_seconds if why_untimely(age_seconds) and abs(age_seconds) <= MAX_CLOCK_OFF_SECONDS else 0.0
 
 
 def opinion(node: Node) -> Opinion | None:
-    """What most of those say whom I believe; None where they agree with me, with nobody, or are too few."""
+    """What most of those say whom I believe; None if they agree with me, with nobody, or are too few."""
     connected = [known for known in node.neighbours.values() if known.connected]
     since = node.round - CLOCK_ROUNDS
     trusted = [known for known in connected if node.listened_to.get(known.peer, since) > since]

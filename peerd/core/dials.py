@@ -1,4 +1,27 @@
-"""Who is dialled and when: for ever, with a growing pause, first and later connects by the same path."""
+"""Who is dialled and when: for ever, with a growing pause, first and later connects by the same path.
+
+There is one path for a first connect, a redial after a lost connection and a return after a year: a peer in the table
+that is not connected and has an address is *due* at `dial_not_before`. That is all the state that a dial has:
+
+                 due, and a place free, and a knock allowed                PeerConnected
+      idle ---------------------------------------------------> dialling --------------> connected
+       ^  dial_not_before = now + pause                            |                         |
+       +------------- DialFailed, or no answer in time ------------+                         |
+       +------------- PeerDisconnected (a short stay counts as a failed dial) ---------------+
+
+Invariant: `connected` and `dialling_since` exclude each other. The pause doubles from one second to five minutes and
+never ends; it is spread by lot, so that peers that lost the same hub do not come back in step. It is cut short when
+nobody is connected at all, when a peer comes back or has a new address, and when the own machine has moved.
+
+Two attacks shape the rest. *Eclipse* (Heilman et al., "Eclipse Attacks on Bitcoin's Peer-to-Peer Network", USENIX
+Security 2015): a crowd takes all connections. So half of the connections are kept for my own choice (`_sought`), the
+partial view is dialled however many others are connected, and neither friends nor strangers can have all the dials. As
+Bitcoin tells *tried* from *new* addresses, `proven` ones (a dial of mine met that peer there) are told from those that
+were only claimed. *Reflection*: an announcement may name a third party's address, and all who hear it would knock
+there. So claimed addresses cost a token of `knocks`, and at most `CLAIMED_ADDRESSES` are tried in one dial.
+
+Connection events can be lost or late; each tick brings the truth (`reconciled`).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +54,7 @@ BY_THE_USER = "peer"  # how one is found that was named with --peer
 
 
 def start(node: Node) -> Moved:
-    """Begin what dials are wanted and due."""
+    """Begin what dials are wanted and due. Good standing first, then fewest failures, friends, and the longest due."""
     effects: list[AnyEffect] = []
     busy = running(node)
     if busy >= MAX_DIALS:
@@ -123,7 +146,7 @@ def direct(known: Neighbour) -> tuple[str, ...]:
 
 
 def running(node: Node) -> int:
-    """Dials that have not been answered."""
+    """Dials that have not been answered; MAX_DIALS at most."""
     return sum([known.dialling_since is not None for known in node.neighbours.values()])
 
 
@@ -157,7 +180,7 @@ def found(node: Node, event: PeerFound) -> Moved:
 
 
 def when_heard(node: Node, known: Neighbour) -> float:
-    """When to dial the peer of a new announcement: at once, where it was silent for long and so has come back."""
+    """When to dial the peer of a new announcement: at once, if it was silent for long and so has come back."""
     if known.connected or node.at < known.heard_at + SILENT_SECONDS:
         return known.dial_not_before
     return min(known.dial_not_before, node.at)
@@ -230,7 +253,7 @@ def _after_a_move(node: Node, known: Neighbour) -> float:
 
 
 def reconciled(node: Node, event: Ticked) -> Node:
-    """The node after its idea of who is connected was compared with the truth, where that is told."""
+    """The node after its idea of who is connected was compared with the truth, if the tick tells it."""
     if event.connected is None:
         return node
     for peer in [peer for peer, known in node.neighbours.items() if known.connected and peer not in event.connected]:
@@ -243,7 +266,7 @@ def reconciled(node: Node, event: Ticked) -> Node:
 
 
 def failed(node: Node, event: DialFailed) -> Moved:
-    """Nobody answered: wait the longer."""
+    """Nobody answered: wait the longer. An answer to a dial that was given up already changes nothing."""
     known = node.neighbours.get(event.peer)
     if known is None or known.dialling_since is None:
         return node, []

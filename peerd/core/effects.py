@@ -2,6 +2,11 @@
 
 "Record, then speak" lives in the performers: `Publish` reserves a sequence number, writes blob and announcement
 durably, and only then gossips; `Train` and `Collaborate` have their checkpoint and record on disk before they answer.
+
+The core bounds how many of a kind are under way (`limits`), so the shell needs no queue of effects: one job of a round
+(`Train`, `Publish`, `Collaborate`), MAX_FETCHES fetches, MAX_DIALS dials. For what crosses a network the core keeps a
+deadline of its own as well, so that an answer that never comes is a failure and no leak; for what the worker does, its
+death is the answer.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ class Publish(Effect, frozen=True, kw_only=True):
 class Repeat(Effect, frozen=True, kw_only=True):
     """Gossip the last recorded announcement again, sealed anew with the present time, for late peers.
 
-    Answer: Reannounced, where it says another epoch than this run's, or other addresses than the present ones, and so
+    Answer: Reannounced, if it says another epoch than this run's, or other addresses than the present ones, and so
     takes a new number; else none.
     """
 
@@ -74,7 +79,7 @@ class Collaborate(Effect, frozen=True, kw_only=True):
 
 
 class Dial(Effect, frozen=True, kw_only=True):
-    """Connect to a peer. Answer: PeerConnected or DialFailed."""
+    """Connect to a peer at one of these addresses, all in one time limit. Answer: PeerConnected or DialFailed."""
 
     peer: PeerId
     addresses: tuple[str, ...]
@@ -121,7 +126,7 @@ class Ban(Effect, frozen=True, kw_only=True):
 
 
 class Disconnect(Effect, frozen=True, kw_only=True):
-    """Close the connections to a peer. Answer: PeerDisconnected, where there were any."""
+    """Close the connections to a peer. Answer: PeerDisconnected, if there were any."""
 
     peer: PeerId
 

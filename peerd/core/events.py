@@ -1,6 +1,11 @@
 """What can happen to a node. Past tense; every event carries `at`, monotonic seconds given by whoever feeds it.
 
-Events are the only way the core learns of the world: clocks, networks, disks and the worker speak through them.
+Events are the only way the core learns of the world: clocks, networks, disks and the worker speak through them. So an
+event is also what a flight recorder keeps, and what a replay feeds (`peerd.testing.replay`): it holds no live object,
+and everything in it can be written down.
+
+An event may come late, twice, or without having been asked for: a handler first looks whether the state still waits for
+it (by round, digest or peer), and otherwise leaves the node as it was.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean cross-entropy in nats a token; None where it was not measured."""
+    """Mean cross-entropy in nats a token; None if it was not measured."""
 
     train: float | None = None
     trust: float | None = None
@@ -95,7 +100,7 @@ class AnnouncementHeard(Event, frozen=True, kw_only=True):
     announcement: Announcement
     via: PeerId
     age_seconds: float = 0.0
-    """Since it says it was sealed, by this machine's clock; negative where it comes from the future."""
+    """Since it says it was sealed, by this machine's clock; negative if it comes from the future."""
 
 
 class MessageRefused(Event, frozen=True, kw_only=True):
@@ -127,7 +132,7 @@ class PeerDisconnected(Event, frozen=True, kw_only=True):
 
 
 class AddressesChanged(Event, frozen=True, kw_only=True):
-    """My own machine has moved, or got or lost an address; the daemon knows the present ones."""
+    """My own machine has moved, or got or lost an address; the daemon knows the present ones, the core needs none."""
 
 
 class DialFailed(Event, frozen=True, kw_only=True):
@@ -180,7 +185,7 @@ class Collaborated(Event, frozen=True, kw_only=True):
     row: Mapping[PeerId, float]
     accepted: bool
     reason: str
-    """Why the guard refused; empty where it accepted or there was nobody to merge with."""
+    """Why the guard refused; empty if it accepted or there was nobody to merge with."""
     losses: Losses
     best_guard: float
     refused: Mapping[PeerId, str] = {}

@@ -1,4 +1,32 @@
-"""Which blobs are fetched, from whom and when; what is done with what comes or does not come."""
+"""Which blobs are fetched, from whom and when; what is done with what comes or does not come.
+
+An announcement is 4 KB of gossip, and the blob that it names is megabytes; so gossip floods the first, and only peers
+of the partial view have the second pulled (the lazy push of Plumtree, and IHAVE/IWANT of gossipsub, have this shape). A
+blob is named by its digest, so it may come from anybody that holds it: the origin is asked first, then
+`MAX_OTHER_HOLDERS` others, other ones for each blob and each asker, so that a rare blob has no rush on one holder.
+
+A transfer (`neighbours.Transfer`, at most one for each peer):
+
+              start: wanted, in quota, a place free
+    (none) -------------------------------------------> fetching
+      ^                                                  |    |
+      |   FetchFailed, or no answer until `gives_up_at`  |    | BlobFetched: it hashes to its digest
+      +--------------------------------------------------+    v
+      |                                                    fetched --- worker is there ---> inspecting
+      |                                                                                      |    |
+      |   UpdateRefused (a strike), the worker died, the disk lost it (FetchFailed)          |    |
+      +--------------------------------------------------------------------------------------+    |
+      |   UpdateAdmitted: `Neighbour.admitted`, and what was admitted before is garbage           |
+      +-------------------------------------------------------------------------------------------+
+
+What failed is tried again after a doubling pause, `MAX_FETCH_TRIES` times for one announcement; a newer announcement
+begins anew. Blame follows proof: wrong bytes are held against who gave them, a wrong size against who announced it, and
+a failure in which the origin was not asked says nothing about the origin.
+
+Newcomers (no weight in my last trust row) share `MAX_NEWCOMER_FETCHES` of `MAX_FETCHES` places: strangers that send
+slowly on purpose cannot keep those from me whose updates I use. The quota is charged when a fetch begins, not when it
+ends, so that failing at the last byte is not free.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +58,7 @@ from peerd.wire.messages import Announcement
 
 
 def start(node: Node) -> Moved:
-    """Begin what fetches are wanted and possible now."""
+    """Begin what fetches are wanted and possible now. Good standing first, the reliable, who waits longest."""
     effects: list[AnyEffect] = []
     free = MAX_FETCHES - running(node)
     if free <= 0 or not any(wants(node, known) for known in node.neighbours.values()):
@@ -84,7 +112,7 @@ def wants(node: Node, known: Neighbour) -> bool:
 
 
 def timeout_seconds(node: Node, size: int) -> float:
-    """A round's patience, or longer where the blob is large for a slow line."""
+    """A round's patience, or longer if the blob is large for a slow line."""
     return min(MAX_FETCH_SECONDS, max(node.settings.collect_seconds, size / MIN_BYTES_A_SECOND))
 
 
@@ -119,7 +147,7 @@ def fetched(node: Node, event: BlobFetched) -> Moved:
 
 
 def inspect(node: Node) -> Moved:
-    """Hand every fetched blob to the worker."""
+    """Hand every fetched blob to the worker, which must be there (`state.has_worker`)."""
     effects: list[AnyEffect] = []
     for known in node.neighbours.values():
         transfer = known.transfer
@@ -132,7 +160,7 @@ def inspect(node: Node) -> Moved:
 
 
 def failed(node: Node, event: FetchFailed) -> Moved:
-    """Try again later, a few times."""
+    """Try again later, a few times. Late answers, of a transfer that was given up, change nothing but the blame."""
     node, blamed = _blamed(node, event)
     known = _waiting(node, event.peer, event.digest, "fetching", "inspecting")  # our disk may lose what was fetched
     if known is None:
@@ -198,7 +226,7 @@ def set_aside(node: Node, peer: PeerId, reason: str) -> Moved:
 
 
 def _without(known: Neighbour, digest: Digest) -> Neighbour:
-    """Give up `latest` where it names this very blob; a newer one may still be tried."""
+    """Give up `latest` if it names this very blob; a newer one may still be tried."""
     said: Announcement | None = known.latest
     return replace(known, fetch_failures=MAX_FETCH_TRIES) if said is not None and said.blob == digest else known
 
@@ -224,7 +252,7 @@ def expire(node: Node) -> Node:
 
 
 def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbour | None:
-    """The peer, where an answer about this blob is really waited for."""
+    """The peer, if an answer about this blob is really waited for; None for what comes late or was never asked."""
     known = node.neighbours.get(peer)
     if known is None or known.transfer is None:
         return None
@@ -233,6 +261,7 @@ def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbou
 
 
 def _later(node: Node, known: Neighbour) -> Neighbour:
+    """Without its transfer, to be tried after a pause, which strikes make longer."""
     if known.transfer is not None and known.transfer.stage == "fetching" and not known.transfer.asks_origin:
         return replace(known, transfer=None, others_not_before=node.at + OTHERS_PAUSE_SECONDS)
     tries = known.fetch_failures + known.strikes

@@ -1,4 +1,19 @@
-"""What is checked of an announcement before a byte of its blob is fetched. Refusals are counted, nothing is raised."""
+"""What is checked of an announcement before a byte of its blob is fetched. Refusals are counted, nothing is raised.
+
+The checks go from cheap to dear and from "whose fault is it" to "how much": what anybody could have repeated is sorted
+out before a check that costs its peer anything.
+
+    signature (the shell) -> banned? -> known? -> the same again? -> network -> replay -> clock
+        -> rate of its peer -> equivocation -> codec -> size -> quota -> taken: `Neighbour.latest`
+
+*The rule that refuses a replay* is one comparison: `said.order < known.seen`. The order is (epoch, sequence); the epoch
+rises with each run of a home and the sequence with each announcement (ADR 0017). `Neighbour.seen` outlives the entry
+(it moves to `Node.seen`), a restart (`Store.save_seen`) and a ban. Invariant: `latest.order <= seen`. Age bounds what a
+peer that never heard of the order can be made to believe: announcements are fresh for `MAX_AGE_SECONDS` (ADR 0013).
+
+A stranger gets an entry only with an announcement that has no fault, through one bucket for all strangers together: ids
+are free, so a limit for each of them would bound nothing.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +78,7 @@ def _from_stranger(node: Node, event: AnnouncementHeard) -> Moved:
 
 
 def _judged(node: Node, known: Neighbour, event: AnnouncementHeard, reason: str) -> Moved:
-    """`reason`: what is wrong with it; empty where nothing is."""
+    """`reason`: what is wrong with it; empty if nothing is. What is repeatable is refused before it costs a token."""
     if reason in REPEATABLE:
         if event.via == known.peer:  # what others repeat says nothing about its network and its clock of today
             known = _as_it_says(node, known, event, reason)

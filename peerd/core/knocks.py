@@ -3,8 +3,16 @@
 An announcement is signed, so it proves who speaks, and nothing about the addresses in it: they may be a third
 party's, and everybody who hears it would knock there. Only an address at which a dial of mine met that very peer is
 proven, and it proves itself alone: neither the peer's other addresses nor what it announces next. All others cost a
-token of three buckets. Where the peer answers, the token comes back, so that honest networks do without limits.
+token of three buckets. If the peer answers, the token comes back, so that honest networks do without limits.
 A part of each bucket is left for those that proved good: strangers cannot use up what friends are looked for with.
+
+    target (a port of a host)   4 at once, 2 a minute     what a victim's service sees of me
+    place (an IP, an IPv6 /64)  32 at once, 1 in 2 s      what a victim's host or line sees of me
+    everywhere                  192 at once, 3 a second   what I can be made to do at all
+
+The victim sees the sum over all peers that heard the lie, so each bound has to be low; that is affordable because none
+of them is spent on peers that answer. One spelling for each address is what makes the keys count: `::1` and its long
+form, a name with and without its dot, are one target.
 """
 
 from __future__ import annotations
@@ -33,14 +41,20 @@ TARGET = (TARGET_KNOCK_BURST, TARGET_KNOCKS_A_SECOND)
 
 
 class Knocks(msgspec.Struct, frozen=True, kw_only=True):
-    """What may still be knocked at. Places and targets that are not in it were left in peace for long."""
+    """What may still be knocked at. Places and targets that are not in it were left in peace for long.
+
+    Full buckets are dropped, so each map holds what was spent lately: MAX_KNOCKED at most, or nothing is knocked at.
+    """
 
     everywhere: Bucket = Bucket(level=KNOCK_BURST, filled_at=0.0)
+    """Tokens for all claimed addresses together."""
     places: Mapping[str, Bucket] = {}
+    """By `place_at`."""
     targets: Mapping[str, Bucket] = {}
+    """By `target_of`; each target lies in one place, and one knock takes a token of both."""
 
     def after(self, at: float, address: str, *, is_friend: bool) -> Knocks | None:
-        """Once an address was knocked at; None where it may not be now."""
+        """Once an address was knocked at; None if it may not be now."""
         share = 0.0 if is_friend else LEFT_FOR_FRIENDS
         everywhere = self.everywhere.take(at, KNOCK_BURST, KNOCKS_A_SECOND, leaving=share * KNOCK_BURST)
         if everywhere is None:

@@ -1,10 +1,14 @@
-"""Every bound on what strangers can make a node keep or do, each with its reason. Nothing here is for users to set."""
+"""Every bound on what strangers can make a node keep or do, each with its reason. Nothing here is for users to set.
+
+A peer id costs nothing, so a bound for each id bounds nothing by itself; each kind of cost has a bound on the whole
+first (known peers, fetches, dials, strangers' announcements), and within it a part that a newcomer cannot take from
+those who proved good. Numbers with `_BURST` and `_A_SECOND` belong together: a token bucket (`peerd.pacing.Bucket`).
+`peerd.testing.invariants` checks the sizes after every step; bounds of the network back ends are in `peerd.net.limits`.
+"""
 
 from __future__ import annotations
 
-MAX_KNOWN_PEERS = (
-    256  # some times the largest neighbourhood; a table of this size is walked in well under a millisecond
-)
+MAX_KNOWN_PEERS = 256  # some times the largest neighbourhood; such a table is walked in well under a millisecond
 MAX_SEEN = 1024  # newest sequence numbers of peers that left the table, so that coming back is no way to replay
 MAX_REASONS = 32  # distinct refusal words; there are about twenty, anything beyond is counted as "other"
 MAX_REASON = 40  # characters of a refusal word
@@ -30,7 +34,7 @@ LONELY_DIAL_SECONDS = 60.0  # the longest pause of one that nobody is connected 
 SILENT_SECONDS = 120.0  # one that is heard again after so long is back, and dialled at once
 STEADY_SECONDS = 30.0  # a connection that ends sooner counts as a failed dial, or we would knock every second
 DIAL_GRACE_SECONDS = 60.0  # a dial without any answer is taken for failed
-KNOCK_BURST = 192.0  # addresses at once where nobody has answered me: anybody can announce a third party's
+KNOCK_BURST = 192.0  # addresses at once at which nobody has answered me: anybody can announce a third party's
 KNOCKS_A_SECOND = 3.0  # or all who hear it would knock there as often as a stranger likes
 PLACE_KNOCK_BURST = 32.0  # of them at one place, be it a host with many peers: who answers costs nothing
 PLACE_KNOCKS_A_SECOND = 0.5
@@ -53,7 +57,7 @@ OWN_BURST = 5.0  # own updates at once, and a second: half of what others take, 
 OWN_A_SECOND = 0.25
 QUOTA_SECONDS = 3600.0
 QUOTA_BLOBS = 120.0  # the largest of this network, fetched of one peer in QUOTA_SECONDS: a round every half minute
-QUOTA_BYTES = 512.0 * 2**20  # or so many, where that is more: small adapters are trained in rounds of seconds
+QUOTA_BYTES = 512.0 * 2**20  # or so many, if that is more: small adapters are trained in rounds of seconds
 HELD_NEIGHBOURHOODS = 2  # admitted updates on disk: of the next merge, and as many of whom the partial view has left
 STRANGER_BURST = 64.0  # first announcements of unknown peers at once
 STRANGERS_A_SECOND = 4.0

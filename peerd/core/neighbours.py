@@ -1,4 +1,18 @@
-"""What a node knows of one other peer, as a frozen value, and small questions about it."""
+"""What a node knows of one other peer, as a frozen value, and small questions about it.
+
+One record holds everything about a peer, in three groups that are trusted differently: what the peer *says* (name,
+addresses, announcement: bounded, shown, never believed), what was *seen* of it (connected, proven addresses, failures),
+and what is *owed* to it (buckets, pauses). Trust is in none of them: it is measured each round and stands in
+`Node.row`.
+
+An update passes through three fields, and the order of its announcement binds them:
+
+    latest (announced)  -->  transfer (on its way)  -->  admitted (usable)  -->  used (in my last merge)
+
+    admitted.order <= latest.order <= seen;   is_fresh means admitted.order > used
+
+Addresses are kept in the order in which they are tried: those that have answered are never pushed out by claims.
+"""
 
 from __future__ import annotations
 
@@ -21,60 +35,75 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     """An admitted update: it may take part in a merge."""
 
     digest: Digest
+    """Of its blob, which stays on disk as long as this value is anybody's `admitted`."""
     codec: str
+    """The name of the codec that decodes it."""
     round: Round
+    """Of its peer; rounds of different peers are not comparable."""
     order: Order
+    """Of the newest announcement that names it."""
     heard_at: float
-    """When it was announced last under a new number."""
+    """When it was announced last under a new number; beyond `staleness_seconds` of age it is dropped."""
     first_heard_at: float
     """When it was announced first; to say the same again makes nobody a copier of who copied it meanwhile."""
     admitted_at: float
+    """When the worker found it sound."""
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
-    """An announced update on its way in."""
+    """An announced update on its way in. `fetches` has the state diagram."""
 
     announcement: Announcement
+    """What `latest` was when the fetch began; a newer one may have come since."""
     heard_at: float
+    """When that was first heard."""
     gives_up_at: float
+    """After this time a fetch without an answer counts as failed; it binds only the stage `fetching`."""
     asks_origin: bool = True
     """Whether who announced it is among those asked: else a failure says nothing about it."""
     stage: Literal["fetching", "fetched", "inspecting"] = "fetching"
-    """`fetched` waits for a worker."""
+    """`fetched` waits for a worker; `inspecting` needs one, so no transfer is in it while the node is Starting."""
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one peer. Times are monotonic seconds."""
 
     peer: PeerId
+    """Its id, and its key in `Node.neighbours`."""
     lot: float
-    """In [0, 1), another one for each pair of peers, known to me alone: who is preferred where nothing else decides."""
+    """In [0, 1), another one for each pair of peers, known to me alone: who is preferred if nothing else decides."""
     name: str = ""
     """Chosen by the peer: printable, but otherwise untrusted."""
     addresses: tuple[str, ...] = ()
+    """Where it may be dialled, in the order of trying; MAX_ADDRESSES at most, those behind a relay included."""
     proven: frozenset[str] = frozenset()
     """Those of them (as `knocks.target_of` says) at which a dial of mine met this peer, or that the user gave."""
     knocked: frozenset[str] = frozenset()
     """What my last dial paid for: addresses that were only claimed, as `knocks.target_of` writes them."""
     connected: bool = False
+    """Whether a connection is up, as far as events and the last tick say. Then `dialling_since` is None."""
     connected_at: float = 0.0
+    """When it came up; meaningless while not connected."""
     dialled: bool = False
-    """I chose to connect, not the peer."""
+    """I chose to connect, not the peer: half of all connections are kept for such. False while not connected."""
     remembered: bool = False
     """Known as good from an earlier run, or proved good in this one."""
     remembered_at: float | None = None
     """When it was last written to disk in this run."""
     latest: Announcement | None = None
-    """The newest announcement taken."""
+    """The newest announcement taken: of this very peer and of my network."""
     heard_at: float = 0.0
     """When `latest` was first heard."""
     seen: Order = (-1, -1)
-    """The newest order ever taken, earlier runs included."""
+    """The newest order ever taken, earlier runs included; what is older is refused as a replay."""
     bucket: Bucket = Bucket(level=ANNOUNCEMENT_BURST, filled_at=0.0)
+    """Announcements that it may still make."""
     quota: Bucket = Bucket(level=1.0, filled_at=0.0)
     """Of bytes, as a part of what may be fetched of it in an hour."""
     transfer: Transfer | None = None
+    """The one update of it that is on its way; there is never a second."""
     admitted: Update | None = None
+    """Its newest update that the worker found sound. A ban takes it away."""
     used: Order = (-1, -1)
     """The order that my last merge took from this peer."""
     copy_of: PeerId | None = None
@@ -84,16 +113,21 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     missed: int = 0
     """Announcements in a row of which a newer one came before the blob could be had."""
     fetch_failures: int = 0
-    """Failed fetches of `latest`."""
+    """Failed fetches of `latest`; at MAX_FETCH_TRIES it is given up until a newer one comes."""
     fetch_not_before: float = 0.0
+    """The end of the pause after a failed fetch."""
     others_not_before: float = 0.0
     """When others may be asked again for what it announced, while it is not connected itself."""
     dialling_since: float | None = None
+    """When a dial began that has no answer yet; None if there is none. DIAL_GRACE_SECONDS later it counts as failed."""
     dial_attempt: int = 0
+    """Dials in a row that led to no steady connection; the pause doubles with them."""
     dial_not_before: float = 0.0
+    """When it is due again: the end of a pause, or an hour after it was found to be of another network."""
     clock_off: float = 0.0
-    """Seconds by which my clock is ahead of its one, where too far to take its announcements; 0 where it is not."""
+    """Seconds by which my clock is ahead of its own, if by too much to take its announcements; else 0."""
     refused: Mapping[str, int] = {}
+    """Refusals of this run by reason; MAX_REASONS words at most."""
 
     @property
     def is_fresh(self) -> bool:
@@ -119,7 +153,7 @@ def clean_name(name: str) -> str:
 def fitting(*addresses: str) -> tuple[str, ...]:
     """Each once, in this order; at most MAX_ADDRESSES.
 
-    What holds a line break or the like is no address, and would be two of them where one stands on a line.
+    What holds a line break or the like is no address, and would be two of them in a file of one a line.
     """
     kept = (address for address in addresses if 0 < len(address) <= MAX_ADDRESS and address.isprintable())
     return tuple(dict.fromkeys(kept))[:MAX_ADDRESSES]
@@ -133,7 +167,7 @@ def with_claims(known: Neighbour, said: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def with_hearsay(known: Neighbour, said: tuple[str, ...]) -> tuple[str, ...]:
-    """What somebody else says comes last: where there is no room, it takes the place of one that never answered."""
+    """What somebody else says comes last: if there is no room, it takes the place of one that never answered."""
     new = [address for address in said if address not in known.addresses]
     kept = list(known.addresses)
     claimed = [address for address in kept if target_of(address) not in known.proven]

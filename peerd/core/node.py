@@ -1,6 +1,21 @@
 """The whole behaviour of a peer as one pure function: what has happened goes in, what is to be done comes out.
 
 Nothing that a peer, a network or a disk does makes it raise; whatever came too late or was not asked for is ignored.
+
+A step has two halves. First the event changes what it is about (`_happened`, one line for each kind). Then the same
+five rules run, whatever the event was, and each asks "is there something to begin now?":
+
+    event -> _happened -> fetches.start -> dials.start -> round.advance -> _repeat -> _forget -> (node, effects)
+
+So no handler has to know what its news makes possible elsewhere: a fetch that ends frees a place, and the rule for
+fetches finds the next peer by looking at the state, not by being called. The price is that the rules look at every
+known peer once a step; most events are gossip that says nothing new, and those leave before the rules.
+
+Forgetting comes last, when it is known what the step still needs (`state.needed`): a merge that begins in this very
+step keeps its blobs.
+
+`node.at` never runs backwards, whatever clock an event brings: deadlines are compared with it alone. After `Stopping`
+nothing is answered. What must hold after each step is written down, and checked, in `peerd.testing.invariants`.
 """
 
 from __future__ import annotations

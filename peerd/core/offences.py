@@ -2,6 +2,20 @@
 
 A ban is about one peer id, and ids are cheap; what a crowd of new ids can do is bounded elsewhere (strangers'
 announcements, connections of one address). It spares work and traffic with one that keeps offending, and is shown.
+
+    good --- offences >= THROTTLE_AT ---> throttled --- offences >= BAN_AT ---> banned until `until`
+     ^   <-- they halve every 10 minutes --   |                                      |
+     +----------------------------------------+------- time is over, or by hand -----+
+                                                       (the next ban is BAN_GROWTH times longer)
+
+The weight of a reason answers one question: can an honest peer cause it, or another in its name? A weight of 3 is for
+what proves intent or a broken program (a wrong signature, bytes that are no update): four of those ban. What haste, a
+wrong clock, late gossip or another version brings about weighs next to nothing, however often it comes. What anybody
+can bring about with a peer's old words weighs zero, or the penalty would be a weapon: see `intake.REPEATABLE`. As with
+the peer score of gossipsub v1.1, each node judges alone, by what it saw: a score that is passed on could be made up.
+
+Offences fade by halves, so there is no window at whose edge a peer is forgiven all at once, and the state is one number
+and its time.
 """
 
 from __future__ import annotations
@@ -33,7 +47,10 @@ USUAL_WEIGHT = (
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one peer. Times are monotonic seconds."""
+    """Of one peer. Times are monotonic seconds.
+
+    A ban sets `offences` to 0 as it begins, so who comes back from one is not throttled at once.
+    """
 
     offences: float = 0.0
     """Weighed and faded, as of `at`."""
@@ -61,7 +78,7 @@ def faded(standing: Standing, at: float) -> float:
 
 
 def offended(standing: Standing, at: float, reason: str) -> Standing:
-    """After one more offence; banned where that was one too many."""
+    """After one more offence; banned if that was one too many."""
     offences = faded(standing, at) + weight(reason)
     if standing.is_banned(at) or offences < BAN_AT:
         return replace(standing, offences=offences, at=at)

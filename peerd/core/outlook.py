@@ -1,4 +1,8 @@
-"""What a node tells people about itself: its state as a word, as a sentence with the reason, and what comes next."""
+"""What a node tells people about itself: its state as a word, as a sentence with the reason, and what comes next.
+
+Words for people are made from the state and are never part of it: the core decides by values alone, and a sentence may
+change without a stored state becoming another. `next_deadline` is the longest that a page may stay as it is.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,7 @@ def standing(node: Node, peer: PeerId) -> str:
 
 
 def next_deadline(node: Node) -> float | None:
-    """When the passing of time alone will change something next (monotonic seconds); None where it will not."""
+    """When the passing of time alone will change something next (monotonic seconds); None if it will not."""
     times = [node.repeat_at] if node.own is not None else []
     match node.phase:
         case Collecting(deadline=deadline):

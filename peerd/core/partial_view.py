@@ -1,4 +1,19 @@
-"""Whose updates a node wants: the best few of the peers that announce, so that a crowd costs no more than a few."""
+"""Whose updates a node wants: the best few of the peers that announce, so that a crowd costs no more than a few.
+
+The word is that of peer sampling (Cyclon, Voulgaris et al. 2005; HyParView, Leitao et al. 2007): a small part of the
+network that a node works with, in place of all of it. The way there differs. Those protocols exchange their views, and
+whoever lies in an exchange fills the views of others; here nobody says who is good. Gossip brings everybody's
+announcements, and each node picks by what it has measured itself: standing, its own trust row, reliability.
+
+- *Exploit:* a peer with weight in my last row keeps its place, unless it is throttled.
+- *Explore:* places that no trust holds go to peers that are reliable and announce, by lot, every `PARTIAL_VIEW_ROUNDS`
+  rounds anew: time enough to be fetched, merged and judged. Lots are keyed (`dice`), so a crowd of made-up ids wins as
+  often as its share of ids and no oftener, and has to win again and again, since useless updates get no trust.
+
+There are three sets, each within the one before: *heard* (a recent announcement), the *view* (`max_neighbours` of them,
+chosen once a tick), and the *awaited* (live, and nothing fresh from them yet). A merge takes the best admitted updates,
+whether or not their peers are still in the view: what was fetched and is fresh enough is not thrown away.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""When training rests, and when it goes on: decided by guard losses and the user's limits."""
+"""When training rests, and when it goes on: decided by guard losses and the user's limits.
+
+Early stopping with patience (Prechelt, "Early Stopping: But When?", 1998), with two changes. What is compared is the
+loss of the personal model on the guard split, which neither training nor trust scoring ever reads. And the end of
+patience is a rest, not a stop: the peer goes on to merge, and one better round sets it to training again.
+
+A gain has to exceed `Settings.min_gain` (nats a token), or noise in the last digits would keep it training for ever.
+Rounds that were not measured (None) count neither way. Text that changes resets all of it (`round.text_changed`), since
+losses on other text cannot be compared.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +48,7 @@ def judged(node: Node, guard: float | None) -> Node:
 
 
 def exhausted(node: Node, round_: Round) -> str:
-    """Why there is no training any more whatever happens; empty where there is."""
+    """Why there is no training any more whatever happens; empty if there is."""
     settings = node.settings
     if settings.rounds and round_ > settings.rounds:
         return f"all {settings.rounds} rounds are done"
@@ -49,7 +58,7 @@ def exhausted(node: Node, round_: Round) -> str:
 
 
 def why_rest(node: Node, round_: Round) -> str:
-    """Why `round_` does not begin with training; empty where it does."""
+    """Why `round_` does not begin with training; empty if it does."""
     if node.waited_rounds >= node.settings.patience:
         return exhausted(node, round_) or f"no better guard loss in {node.waited_rounds} rounds"
     return exhausted(node, round_)

@@ -1,4 +1,25 @@
-"""Where a node stands in its round, as a closed union of values."""
+"""Where a node stands in its round, as a closed union of values.
+
+                                 why_rest: no reason
+    Starting --WorkerStarted--> begin ----------> Training --Trained--> Publishing   (Collecting, if I spoke too often)
+       ^                        ^   |                ^                      |
+       | WorkerDied, from all   |   | a reason       | TextChanged          | Published, PublishFailed,
+       | phases but Stopping    |   v                |                      | PublishWithheld
+                                |  Resting ----------+                      v
+                                |   |                                   Collecting   (not in the warm-up rounds)
+            Collaborated,       |   | fresh updates, and nobody             |
+            CollaborationFailed |   | awaited or `collect_seconds` over     | nobody awaited, or the deadline
+                                |   v                                       |
+                                +- Merging <--------------------------------+
+
+    StopAsked leads from every phase to Stopping, for good.
+
+Each phase carries what only it needs, so that a deadline cannot outlive the wait that it bounds, and a `match` over
+`AnyPhase` is checked to be complete. Two phases wait for other peers, Collecting and Resting; each wait has an end in
+time, so no peer can stop a round by keeping silent. The others wait for the own worker, and `WorkerDied` ends those.
+
+A worker that starts says how far its checkpoint is: a round whose training is in it goes on with Publishing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +29,7 @@ from p2pfinetune.names import Digest, Round
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One station of a round."""
+    """One station of a round. Rounds count from 1; times are monotonic seconds of `Event.at`."""
 
 
 class Starting(Phase, frozen=True, kw_only=True):
@@ -18,7 +39,7 @@ class Starting(Phase, frozen=True, kw_only=True):
 
 
 class Training(Phase, frozen=True, kw_only=True):
-    """The worker trains."""
+    """The worker trains. `round` is always `Node.round`: a result of another round is of a worker before."""
 
     round: Round
     began_at: float
@@ -39,12 +60,15 @@ class Collecting(Phase, frozen=True, kw_only=True):
 
 
 class Merging(Phase, frozen=True, kw_only=True):
-    """The worker scores and merges; the blobs of `digests` are in use."""
+    """The worker scores and merges; the blobs of `digests` are in use, so `state.needed` keeps them on disk.
+
+    No digests: a round without neighbours, which is still measured and recorded.
+    """
 
     round: Round
     digests: tuple[Digest, ...]
     rests: bool = False
-    """It began in the resting state."""
+    """It began in the resting state, so that going back to rest is no news for people."""
 
 
 class Resting(Phase, frozen=True, kw_only=True):
@@ -53,7 +77,7 @@ class Resting(Phase, frozen=True, kw_only=True):
     round: Round
     reason: str
     fresh_since: float | None = None
-    """When the first update came that no merge has used yet."""
+    """When the first update came that no merge has used yet; the merge follows `collect_seconds` later at most."""
 
 
 class Stopping(Phase, frozen=True, kw_only=True):

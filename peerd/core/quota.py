@@ -1,4 +1,10 @@
-"""How much of one peer is fetched in an hour, and how many admitted updates are kept on disk."""
+"""How much of one peer is fetched in an hour, and how many admitted updates are kept on disk.
+
+Both bounds are in terms of the largest blob of this network, which the own worker knows and no peer can choose: with
+`size <= max_blob_bytes` (checked in `intake`) and `held_at_most` updates the disk that peers can fill is known before
+anybody is met. Traffic is a bucket of bytes for each peer; its level is a part of `quota_bytes`, so that the quota may
+change with the network without a bucket being rewritten.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,7 @@ def quota_bytes(node: Node) -> float:
 
 
 def charged(node: Node, known: Neighbour, size: int) -> Bucket | None:
-    """The peer's quota after so many bytes more; None where they are too many."""
+    """The peer's quota after so many bytes more; None if they are too many."""
     return known.quota.take(node.at, 1.0, 1.0 / QUOTA_SECONDS, size / quota_bytes(node))
 
 

@@ -1,4 +1,23 @@
-"""One round: train, publish, collect, merge; or rest. Waiting always has an end."""
+"""One round: train, publish, collect, merge; or rest. Waiting always has an end. `phases` has the state diagram.
+
+Rounds are each peer's own: there is no common clock, no coordinator and no barrier, as in gossip learning (Ormandi,
+Hegedus and Jelasity, 2013). When its own training is done, a peer merges with the newest updates that it holds. It
+waits for neighbours only if they are worth waiting for (connected, announcing at the pace of its own rounds, not given
+up: `partial_view.is_live`), and never beyond `collect_seconds`. So a slow peer costs the others seconds, and none once
+it has fallen two of their rounds behind; to wait for all, as synchronous averaging does, would let one laptop that
+sleeps hold everybody.
+
+Decisions that are made here, and why:
+
+- *A round goes on whatever fails.* Publishing or merging that fails costs a note and that step, never the training.
+- *Own updates are paced* (`OWN_A_SECOND`, half of what others take from one peer), so that rounds of a second do not
+  get an honest peer refused for its rate. A round that may not speak is merged all the same.
+- *Resting is not stopping.* When patience or the user's limits end the training, the peer goes on to serve, fetch and
+  merge, since its neighbours may still improve; only `Train` is left out.
+- *A worker that dies while merging may die of what it merges.* After `MAX_MERGE_DEATHS` in a row the round is merged
+  without neighbours, or one poisonous update would restart the worker for ever.
+- *A copy is named, not punished* (`copies_of`): who said it first is known only as well as this peer has heard it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +68,11 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
 
 
 def worker_died(node: Node, event: WorkerDied) -> Moved:
-    """Wait for the next one; nothing that was durable is lost."""
+    """Wait for the next one; nothing that was durable is lost.
+
+    Deaths are counted only while merging, when others' updates may be the cause; for those that are being inspected
+    `fetches.worker_lost` has a pause.
+    """
     deaths = node.merge_deaths + isinstance(node.phase, Merging)
     node = fetches.worker_lost(replace(node, phase=Starting(reason=event.reason or "unknown"), merge_deaths=deaths))
     return node, [Note(level="warning", message=f"the worker died ({event.reason}); it is being started again")]
@@ -96,7 +119,7 @@ def published(node: Node, event: Published) -> Moved:
 
 
 def reannounced(node: Node, event: Reannounced) -> Moved:
-    """The same update under a newer number."""
+    """The same update under a newer number. What is older than the own announcement by now comes too late."""
     said = event.announcement
     if node.own is None or node.own.blob != said.blob or said.order < node.own.order:
         return node, []
@@ -128,7 +151,7 @@ def _collect(node: Node, round_: Round) -> Moved:
 
 
 def advance(node: Node) -> Moved:
-    """Merge as soon as nobody is waited for any more."""
+    """Merge as soon as nobody is waited for any more. A rule of each step: see `node`."""
     match node.phase:
         case Collecting(round=round_, deadline=deadline):
             if node.at >= deadline or not awaited(node):

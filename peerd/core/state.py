@@ -1,4 +1,19 @@
-"""The state of a node as one frozen value, and the few ways to change it that every rule shares."""
+"""The state of a node as one frozen value, and the few ways to change it that every rule shares.
+
+All of a node's memory is here: no rule keeps anything beside it, so what a step does depends on this value and the
+event alone. Rules change it with `replace`; the helpers below are those changes that several rules share, so that what
+belongs together changes together (a banned peer loses its update, an update that is dropped becomes garbage).
+
+Blobs are deleted by marking, not by counting: `discard` marks a digest, and `node._forget` deletes what is marked and
+not in `needed`, which is worked out anew from the state. A count of references would have to be right in every rule;
+this has to be right in one function. What falls out of the bounded list is swept at the next start.
+
+The table of peers is bounded, and full of strangers if somebody wants it to be. So an entry has a worth: a newcomer
+takes the place of the worst only if it is worth more (`welcome`), and who leaves keeps its newest order in `seen`, or
+leaving and coming back would be a way to replay.
+
+Times are monotonic seconds of this machine, as events bring them (`Event.at`). Mappings are never changed in place.
+"""
 
 from __future__ import annotations
 
@@ -32,85 +47,104 @@ from peerd.wire.messages import Announcement
 
 
 class Double(msgspec.Struct, frozen=True, kw_only=True):
-    """Another daemon with my identity."""
+    """Another daemon with my identity; see `doubles`."""
 
     heard_at: float
+    """After DOUBLE_SECONDS of silence it is no longer spoken of."""
     round: Round
+    """The one that it announced last."""
     addresses: tuple[str, ...]
+    """Where it says it listens, so that a person can find it."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One peer's view of the world and of its own round."""
 
     settings: Settings
+    """The user's choices; they do not change in a run."""
     me: PeerId
+    """My own id. Never a key of `neighbours`."""
     at: float
-    """The time of the last event."""
+    """The time of the last event; it never runs backwards."""
     lots: bytes = b""
     """The key of all lots, 32 bytes, a secret: if others knew it, they could choose ids that I prefer. See `dice`."""
     phase: AnyPhase = Starting()
+    """Where the round stands; see `phases`. Starting and Stopping: no worker, so no job and no inspection runs."""
     network: Digest | None = None
-    """Known once the worker has started for the first time."""
+    """Known once the worker has started for the first time. `latest` of every neighbour is of this network."""
     max_blob_bytes: Mapping[str, int] = {}
+    """Bytes of the largest valid blob by codec: nothing larger, and of no other codec, is ever fetched."""
     round: Round = Round(0)
-    """The round I am in, or the last one."""
+    """The round I am in, or the last one; counted from 1. Training is always of this round."""
     round_began_at: float = 0.0
+    """When `round` began, or when the worker came if it went on in the middle of one."""
     round_seconds: float = 0.0
-    """How long my last full round took."""
+    """How long my last full round took: the pace by which it is judged whether others still announce."""
     steps: int = 0
-    """Own optimizer steps so far."""
+    """Own optimizer steps so far, in all runs; `total_steps` ends the training by them."""
     best: float | None = None
-    """The guard loss that has to be beaten to count as progress."""
+    """The best guard loss so far, in nats a token; None before the first measured round, and after new text."""
     waited_rounds: int = 0
-    """Rounds since the guard loss last improved."""
+    """Measured rounds since the guard loss last improved; at `patience`, training rests."""
     row: Mapping[PeerId, float] = {}
-    """My last trust row."""
+    """My last trust row: weights of those that took part in the merge, mine too; `max_neighbours` + 1 at most."""
     listened_to: Mapping[PeerId, Round] = {}
     """Who had a fair weight in a row of mine, and in which round last; see `clocks`."""
     neighbours: Mapping[PeerId, Neighbour] = {}
+    """All I know of others, each under its own id; MAX_KNOWN_PEERS at most, whether connected or not."""
     partial_view: frozenset[PeerId] = frozenset()
-    """Whose updates are wanted, where more announce than can be wanted; see `partial_view`."""
+    """Whose updates are wanted, if more announce than `max_neighbours`; else empty. See `partial_view`."""
     seen: Mapping[PeerId, Order] = {}
-    """Newest orders of peers that are not among the neighbours."""
+    """Newest orders of peers that are not among the neighbours; no peer is in both. MAX_SEEN, the latest to leave."""
     began_at: float = 0.0
+    """When this run began."""
     epoch: int = 0
-    """Of this run: whatever it announces carries it."""
+    """Of this run: whatever it announces carries it. Greater than that of every run before (ADR 0017)."""
     said_before: Order = (-1, -1)
     """The last number that a run before may have been given, as far as this home knows."""
     resumed: Round = Round(0)
     """The round in which this run went on."""
     lost: Round = Round(0)
-    """The last round of mine that others have heard of and this home has not; zero where there is none."""
+    """The last round of mine that others have heard of and this home has not; zero if there is none."""
     double: Double | None = None
+    """The last that was heard of one; it may have fallen silent (`doubles.running`)."""
     own: Announcement | None = None
-    """My last announcement."""
+    """My last announcement, of the run before until this one has published. Its blob stays on disk."""
     own_before: Digest | None = None
     """The blob of the one before: somebody may still be fetching it."""
     speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)
     """Own updates that others would still take from me."""
     withheld: str = ""
-    """Why the last own update was not published, where the user wants it so."""
+    """Why the last own update was not published, if the user's privacy budget forbade it; empty once one was."""
     repeated_at: float = -1e9
+    """When `own` was last said; it is repeated MIN_REPEAT_SECONDS later at the earliest, however many connect."""
     repeat_at: float = 0.0
+    """When it is due to be said again, if anybody is connected."""
     garbage: tuple[Digest, ...] = ()
-    """Blobs to delete as soon as nothing needs them."""
+    """Blobs to delete as soon as nothing needs them, each once; what is in `needed` is never deleted."""
     strangers: Bucket = Bucket(level=STRANGER_BURST, filled_at=0.0)
+    """First announcements of unknown peers, all together."""
     knocks: Knocks = Knocks()
     """Dials to where nobody has answered me."""
     countable: Bucket = Bucket(level=COUNTED_BURST, filled_at=0.0)
+    """Refusals that may still be written to disk."""
     bannable: Bucket = Bucket(level=KEPT_BANS_BURST, filled_at=0.0)
+    """Bans that may still be written to disk."""
     standings: Mapping[PeerId, Standing] = {}
-    """Of peers that offended lately, whether or not they are neighbours."""
+    """Of peers that offended lately, whether or not they are neighbours; MAX_STANDINGS at most. Who is banned here is
+    neither dialled nor fetched from, and takes part in no merge."""
     refused: Mapping[str, int] = {}
-    """Refusals of this run by reason, all peers together."""
+    """Refusals of this run by reason, all peers together; MAX_REASONS words at most."""
     dropped: int = 0
     """Announcements of strangers that a flood drowned."""
     alone_is_said: bool = False
+    """Whether people were told that nobody is connected; one connection makes it news again."""
     merge_deaths: int = 0
-    """Workers lost in a row while they merged."""
+    """Workers lost in a row while they merged; any merge that ends, well or not, sets it to 0."""
 
 
 Moved = tuple[Node, list[AnyEffect]]
+"""What every rule returns: the node after it, and what is to be done. The node before stays as it was."""
 
 
 def has_worker(node: Node) -> bool:
@@ -189,7 +223,7 @@ def _shut_out(node: Node, peer: PeerId) -> Node:
 
 
 def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbour | None]:
-    """The node with an entry for a peer; None where the table is full of peers that are worth more."""
+    """The node with an entry for a peer; None if the table is full of peers that are worth as much or more."""
     if peer in node.neighbours:
         return node, node.neighbours[peer]
     if len(node.neighbours) >= MAX_KNOWN_PEERS:

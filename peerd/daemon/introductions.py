@@ -1,6 +1,6 @@
 """What becomes of asking those whom a person named: bootstrap nodes and peers. Kept by address, said when it changes.
 
-Each cause has a sentence of its own with what to do about it. Some causes pass by themselves and matter only where
+Each cause has a sentence of its own with what to do about it. Some causes pass by themselves and matter only if
 nobody is connected; another id, another key and another network do not, and are said in company too.
 """
 
@@ -55,7 +55,7 @@ class Introductions:
         self._others[node] = kinds
 
     def others(self) -> list[str]:
-        """What to say of that where nobody is connected."""
+        """What to say of that while nobody is connected."""
         return [misfits.registered_elsewhere(node.transport, kinds) for node, kinds in self._others.items() if kinds]
 
     def dialled(self, peer: PeerId, outcome: Connected | Failed) -> None:
@@ -73,7 +73,7 @@ class Introductions:
         return [node for node in self._given.get("--bootstrap", ()) if node in self._registered]
 
     def lonely(self) -> list[str]:
-        """What to say where nobody is connected: each trouble, with what to do."""
+        """What to say while nobody is connected: each trouble, with what to do."""
         return [self._sentence(option, address, failed) for (option, address), failed in self._troubles.items()]
 
     def mistaken(self, connected: Collection[PeerId]) -> list[str]:

@@ -1,7 +1,7 @@
 """What must survive: checkpoints, round records and the own announcement, each durable before anyone hears of it.
 
 The store and the blob shelf wait for the disk, so a single thread of their own does that work, in order. A full disk
-is waited out where the round cannot go on without it, and only logged where it can. What fails while something is
+is waited out if the round cannot go on without it, and only logged if it can. What fails while something is
 recorded for good, and is no refusal of the disk, leaves it open what is on disk: it is raised as Unforeseen, which ends
 the daemon in order.
 """
@@ -53,7 +53,7 @@ class Journal:
         me: PeerId | None = None,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`me` is written into checkpoints; `guard` is asked before each step, and raises where none may be taken."""
+        """`me` is written into checkpoints; `guard` is asked before each step, and raises if none may be taken."""
         self._store, self._blobs, self._generations = store, blobs, generations or Generations()
         self._pauses, self._me, self._guard = pauses or Backoff(), me, guard
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
@@ -78,7 +78,7 @@ class Journal:
         self.incoming: set[Path] = set()
         """Files of the worker that are on their way into the shelf."""
         self.trouble = ""
-        """Why the disk cannot be written; empty where it can."""
+        """Why the disk cannot be written; empty if it can."""
 
     def close(self) -> None:
         """Wait for what is being written, then close the store."""
@@ -201,7 +201,7 @@ class Journal:
         return {blob for one in kept for blob in (one.blob, one.best_blob) if blob is not None}
 
     async def blob(self, digest: Digest) -> Path:
-        """Where a blob lies, checked against its digest. Raises StoreError where it is absent or damaged."""
+        """Where a blob lies, checked against its digest. Raises StoreError if it is absent or damaged."""
         return await self._in_thread(self._blobs.path, digest)
 
     async def seen(self, peer: PeerId, order: tuple[int, int]) -> None:
@@ -238,7 +238,7 @@ class Journal:
 
     @contextmanager
     def _keeping(self, *files: Path | None) -> Iterator[None]:
-        """Meanwhile the scratch folder may be cleared: where the disk refuses for long, their worker may be dead."""
+        """Meanwhile the scratch folder may be cleared: if the disk refuses for long, their worker may be dead."""
         mine = {file for file in files if file is not None}
         self.incoming |= mine
         try:

@@ -52,7 +52,7 @@ Sent = dict[tuple[PeerId, Digest | None], int]
 
 DOWN = Failed("unreachable", "the network is being started again")
 STEADY_SECONDS = 60.0  # a back end that ran so long is not counted as failing again and again
-AGAIN_SECONDS = 1.0  # between two starts at least, where the one before died of a stranger
+AGAIN_SECONDS = 1.0  # between two starts at least, if the one before died of a stranger
 ENDED = "network-ended"  # how such a death is counted
 MAX_TRAFFIC_PEERS = 1024  # peers of earlier back ends whose bytes are still shown apart
 
@@ -92,12 +92,12 @@ class SupervisedTransport:
         self.traits = Traits()
         """What is told to peers of other networks; set before it runs."""
         self.addresses: tuple[str, ...] = ()
-        """Where others can reach this peer now; none where the machine has no address."""
+        """Where others can reach this peer now; none if the machine has no address."""
         self.trouble = ""
-        """Why there is no network at the moment; empty where there is."""
+        """Why there is no network at the moment; empty if there is."""
 
     async def run(self, started: Callable[[], None]) -> None:
-        """Until stopped. Raises TransportError where the very first start fails."""
+        """Until stopped. Raises TransportError if the very first start fails."""
         deaths = 0
         while True:
             began = self._clock()
@@ -227,7 +227,7 @@ class SupervisedTransport:
         return tuple(dict.fromkeys((*self._announce, *addresses)))
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
-        """The core hears of it where there were other addresses before."""
+        """The core hears of it if there were other addresses before."""
         if addresses == self.addresses:
             return
         self.addresses = addresses

@@ -124,7 +124,7 @@ class Performer:
         """Announcements take their numbers and are recorded one after the other, so that the newest is kept."""
 
     async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0912  # one line each
-        """Do it; the event that answers it, None where there is no answer."""
+        """Do it; the event that answers it, None if there is no answer."""
         match effect:
             case Train():
                 return await self._train(effect)
@@ -411,7 +411,7 @@ class Performer:
 
 
 def private_of(config: Config, spending: Spending) -> Private | None:
-    """How the next update is hidden; None where it goes out as it is."""
+    """How the next update is hidden; None if it goes out as it is."""
     if not config.private_clip:
         return None
     return Private(

@@ -47,8 +47,8 @@ def open_state(
 ) -> tuple[SqliteStore, FileBlobs, Journal]:
     """Everything that lies in a home; what is damaged is set aside and said. Raises StoreError.
 
-    UsageError where it is the training of another peer than `me`; it is left as it is. `guard`: see `Journal`.
-    `was_here`: something may have been published from this home before; where the count of it is lost, that is kept.
+    UsageError if it is the training of another peer than `me`; it is left as it is. `guard`: see `Journal`.
+    `was_here`: something may have been published from this home before; if the count of it is lost, that is kept.
     """
     blobs, generations = FileBlobs(paths.blobs, guard), Generations(paths.blobs)
     was_there = paths.database.exists()

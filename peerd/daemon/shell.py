@@ -2,7 +2,7 @@
 
 The only owner of the node. Nothing here decides anything about peers, rounds or models.
 
-No failing effect ends the daemon. What comes out of a performer is an event or, where it raised, the failure that
+No failing effect ends the daemon. What comes out of a performer is an event or, if it raised, the failure that
 `failed` makes of it, so that what the core waits for always comes. Two kinds of failure leave the state in doubt and
 end the daemon in order: an effect that failed while it recorded something for good (it raises Unforeseen), and an event
 that the core cannot take although it waits for it. `peerd.machine.boundary` has the whole list.
@@ -100,7 +100,7 @@ class Shell:
         self.end: Callable[[str], None] = self.ask_to_stop
         """How an end begins that nobody asked for."""
         self.doubt: Unforeseen | None = None
-        """Why it ends, where nobody asked for it."""
+        """Why it ends, if nobody asked for it."""
 
     async def run(self) -> str:
         """Until the core says stop; returns why. Whatever is still being performed is cancelled."""
@@ -117,7 +117,7 @@ class Shell:
         return reason
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> str:
-        """One event; returns why it is the last one, empty where it is not."""
+        """One event; returns why it is the last one, empty if it is not."""
         reason = ""
         with Guarded("shell", self._failures):
             event = self._stop_asked or await self._inbox.get()
@@ -174,7 +174,7 @@ class Shell:
         """Goes before whatever else has happened."""
         if self._stop_asked is None:
             self._stop_asked = StopAsked(at=self._clock(), reason=reason)
-            self.tell_soon(self._stop_asked)  # wakes the loop where the inbox is empty
+            self.tell_soon(self._stop_asked)  # wakes the loop if the inbox is empty
 
     async def changes(self) -> AsyncIterator[None]:
         """Wakes one watcher whenever something has happened; what happens meanwhile is one wake."""

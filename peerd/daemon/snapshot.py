@@ -77,11 +77,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     turned_away: Mapping[str, int] = {}
     """What the network counted of strangers."""
     lonely: Sequence[str] = ()
-    """What is wrong with each bootstrap node and peer that a person named; matters where no peer is connected."""
+    """What is wrong with each bootstrap node and peer that a person named; matters while no peer is connected."""
     mistaken: Sequence[str] = ()
     """Of that, what does not pass by itself."""
     met: Mapping[str, Met] = {}
-    """Who was met and could not be joined, by kind; matters where no peer is connected."""
+    """Who was met and could not be joined, by kind; matters while no peer is connected."""
     differs: Collection[str] = ()
     """Kinds of those that a person named, of whom it is said already."""
     others: Sequence[str] = ()
@@ -99,7 +99,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     text: TextNow = TextNow()
     """Of the last reading."""
     before: str = ""
-    """How the run before ended, where that was not in order."""
+    """How the run before ended, if that was not in order."""
 
 
 def snapshot(node: Node, parts: Parts) -> Status:
@@ -300,7 +300,7 @@ def _restored(node: Node) -> list[str]:
 
 
 def _clocks(node: Node) -> list[str]:
-    """In health only where those say so that I listen to."""
+    """In health only if those say so that I listen to."""
     said = clocks.opinion(node)
     return [] if said is None or not said.is_trusted else [_clocks_in_words(said)]
 

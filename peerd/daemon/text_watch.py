@@ -23,8 +23,8 @@ from peerd.status import TextNow
 from peerd.worker.messages import JobFailed, ReadAgain, Reread
 from peerd.worker.supervisor import Worker
 
-LOOK_SECONDS = 30.0  # between two looks where the system gives no signs
-UNTOLD_SECONDS = 300.0  # and where it does
+LOOK_SECONDS = 30.0  # between two looks if the system gives no signs
+UNTOLD_SECONDS = 300.0  # and if it does
 QUIET_SECONDS = 2.0  # after a look, whatever the signs
 MAX_SHARE = 0.01  # of the time may go into looking
 

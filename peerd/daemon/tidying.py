@@ -19,7 +19,7 @@ def clear(paths: Paths) -> None:
 
 
 def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
-    """Remove what is in it; nothing where somebody removed it as a whole."""
+    """Remove what is in it; nothing if somebody removed it as a whole."""
     for left in folder.iterdir() if folder.is_dir() else ():
         if left not in keep:
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()

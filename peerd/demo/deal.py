@@ -34,7 +34,7 @@ class DealtText:
 
 
 def own_folders(data: Path) -> list[Path]:
-    """Each sub-folder of `data`. Raises UsageError where there are too few or too many."""
+    """Each sub-folder of `data`. Raises UsageError if there are too few or too many."""
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder", "give --data a folder with one sub-folder per peer")
     folders = sorted(p for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))

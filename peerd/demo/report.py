@@ -51,7 +51,7 @@ def perplexity_table(result: DemoResult) -> Table:
 
 
 def change_cells(change: Change) -> tuple[str, str]:
-    """The change and its interval; no figure where none can be seen."""
+    """The change and its interval; no figure if none can be seen."""
     if change.is_none:
         return "the same", "-"
     if change.low is None or change.high is None:

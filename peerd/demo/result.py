@@ -108,7 +108,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def same_kind_share(peers: Sequence[DemoPeer]) -> float | None:
-    """Mean over peers that give any weight away; None where nobody does."""
+    """Mean over peers that give any weight away; None if nobody does."""
     domain = {peer.peer_id: peer.domain for peer in peers}
     shares = []
     for peer in peers:

@@ -167,7 +167,7 @@ class End:
     member: Member
     rounds: list[RoundRecord]
     taken: dict[PeerId, float]
-    """The row of the last merge that is in its personal model; empty where there is none."""
+    """The row of the last merge that is in its personal model; empty if there is none."""
     served: Served
     traffic: TrafficNow
     refused: dict[str, int]

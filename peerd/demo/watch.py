@@ -76,7 +76,7 @@ async def watch(views: list[View], rounds: int, console: Console, timeout_second
 
 
 async def look_at_all(views: list[View], rounds: int, begun: float, tell: Callable[[str], object] | None) -> None:
-    """One pass over the daemons, side by side; new rounds become plain lines where nobody watches a table."""
+    """One pass over the daemons, side by side; new rounds become plain lines if nobody watches a table."""
     died: list[PeerdError] = []
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -32,14 +32,14 @@ class DiscoveryContext:
     remembered: tuple[KnownPeer, ...] = ()
     """Kept in the store, the most recently good first."""
     register: Callable[[Address, Register], Awaitable[Sample | Failed]] | None = None
-    """Ask a rendezvous node; None where the network has none."""
+    """Ask a rendezvous node; None if the network has none."""
     asked: Callable[[Address, Failed | None], None] = lambda _node, _failed: None
     """Keep what became of asking a rendezvous node, for the user; None: it answered."""
     others: Callable[[Address, tuple[str, ...]], None] = lambda _node, _kinds: None
     """Keep in what the nearest other network differs that such a node knows; nothing: it knows of none."""
     random: random.Random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    """Seconds; less, and true, where `addresses` have changed meanwhile."""
+    """Seconds; less, and true, if `addresses` have changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ metrics and, while it is fresh, in health. What then becomes of the task is its 
 an effect                   its answer is a failure that the core knows how to go on from (`Performer.failed`)
 recording for good          (a checkpoint, a round, an announcement with what it spends) the daemon ends in order: what
                             is on disk may not be what it believes, and the next start asks the disk
-an event                    one that the core cannot take is left out; where the core waits for it, or where time stands
+an event                    one that the core cannot take is left out; if the core waits for it, or if time stands
                             still, the daemon ends in order
 tick, loop watch, machine   begun again after a pause
 watch, home watch, control
@@ -81,7 +81,7 @@ class Failures:
 
 
 def unforeseen(error: BaseException) -> bool:
-    """Whether it failed, in the task that is running: not where the task is cancelled or the process told to leave."""
+    """Whether it failed, in the task that is running: not if the task is cancelled or the process told to leave."""
     if isinstance(error, HomeGone):
         return False  # foreseen, and the end of everything
     if isinstance(error, asyncio.CancelledError):
@@ -140,7 +140,7 @@ class Guarded:
 
 
 def for_good(what: str) -> Guarded:
-    """What is recorded in the body must be on disk as it is believed to be: where that is in doubt, it is fatal."""
+    """What is recorded in the body must be on disk as it is believed to be: if that is in doubt, it is fatal."""
     return Guarded(f"recording {what}", Failures(lambda: 0.0), fatal=lambda _: True)
 
 

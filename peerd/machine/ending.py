@@ -1,4 +1,4 @@
-"""The end of a daemon is bounded: asked once it ends in order, by force where that takes long; asked twice, at once.
+"""The end of a daemon is bounded: asked once it ends in order, by force if that takes long; asked twice, at once.
 
 One wish often comes as two signals: `timeout` sends its own to the process and then to the group of processes, and a
 Ctrl-C goes to a supervisor, which passes it on, and to us. What comes within a second of the first is the first.

@@ -108,7 +108,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def warning() -> str:
-    """What is armed, in words; empty where nothing is."""
+    """What is armed, in words; empty if nothing is."""
     faults = ",".join(fault.text for fault in _armed)
     return f"{VARIABLE} is set, for tests only: this daemon is going to fail at {faults}" if faults else ""
 

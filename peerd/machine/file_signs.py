@@ -22,7 +22,7 @@ UNTELLABLE: Final = "Unable to decode path"  # how watchfiles begins to say that
 
 
 async def signs(paths: Sequence[Path]) -> AsyncIterator[None]:
-    """One after each burst of changes below the paths; ends where the system watches nothing (any more)."""
+    """One after each burst of changes below the paths; ends when the system watches nothing (any more)."""
     while True:
         try:
             async for sign in _of_one_watch(paths):

@@ -31,7 +31,7 @@ class HomeWatch:
 
     @property
     def before(self) -> str:
-        """How the run before this one ended, where that was not in order."""
+        """How the run before this one ended, if that was not in order."""
         return self._held.before if self._held is not None else ""
 
     def listens_at(self, socket: Path) -> None:

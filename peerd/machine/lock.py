@@ -44,9 +44,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     started_unix: float
     socket: str
     ended: str = ""
-    """Why it ended, in words, where that was not in order and it could still say so."""
+    """Why it ended, in words, if that was not in order and it could still say so."""
     before: str = ""
-    """How the holder before it ended, in words; empty where that was in order."""
+    """How the holder before it ended, in words; empty if that was in order."""
 
 
 class HeldLock:
@@ -57,7 +57,7 @@ class HeldLock:
 
     @property
     def before(self) -> str:
-        """How the holder before ended, in words; empty where that was in order."""
+        """How the holder before ended, in words; empty if that was in order."""
         return self._me.before
 
     def is_ours(self) -> bool:
@@ -85,7 +85,7 @@ class HeldLock:
         _write(self._file, msgspec.json.encode(self._me))
 
     def _now_at(self) -> Path | None:
-        """The folder in which the locked file lies now; None where it is deleted, or this system does not tell."""
+        """The folder in which the locked file lies now; None if it is deleted, or this system does not tell."""
         try:
             found = Path(f"/proc/self/fd/{self._file.fileno()}").readlink()
             return found.parent if os.path.samestat(found.stat(), os.fstat(self._file.fileno())) else None
@@ -117,7 +117,7 @@ def hold(path: Path, *, version: str, socket: Path) -> Iterator[HeldLock]:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now; None where nobody does. Creates nothing."""
+    """Who holds the lock now; None if nobody does. Creates nothing."""
     try:
         with path.open("rb") as file:
             return None if _lock(file, 0.0, fcntl.LOCK_SH) else _text(file) or _UNKNOWN
@@ -136,9 +136,9 @@ def holder(path: Path) -> Holder | None:
 
 
 def ask_to_end(path: Path) -> None:
-    """SIGTERM to the process that holds the lock, where there is no other way to ask it.
+    """SIGTERM to the process that holds the lock, if there is no other way to ask it.
 
-    Raises PeerdError where it cannot be made sure that the process named in the lock is the one that holds it.
+    Raises PeerdError if it cannot be made sure that the process named in the lock is the one that holds it.
     """
     found = holder(path)
     if found is None:
@@ -180,7 +180,7 @@ def _holds(pid: int, path: Path) -> bool:
 
 
 def died(path: Path) -> str:
-    """Where nobody holds the lock: who held it last and did not give it back, in words; "" where it was given back."""
+    """If nobody holds the lock: who held it last and did not give it back, in words; "" where it was given back."""
     try:
         with path.open("rb") as file:
             found = _text(file)

@@ -33,7 +33,7 @@ def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
 
 
 def bury_strangers(ours: Callable[[], Collection[int]], *, look_seconds: float = LOOK_SECONDS) -> bool:
-    """For the rest of this process, in a thread of its own, where it is the first one; whether it is."""
+    """For the rest of this process, in a thread of its own, if it is the first one; whether it is."""
     if os.getpid() != FIRST or sys.platform != "linux":
         return False
     undertaker = Undertaker(ours)

@@ -61,7 +61,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     def prepare(self) -> None:
         """Make every folder, for this user alone.
 
-        Raises UsageError where one belongs to somebody else or cannot be written; nothing is made then.
+        Raises UsageError if one belongs to somebody else or cannot be written; nothing is made then.
         """
         folders = (self.home, self.config.parent, self.blobs, self.scratch, self.cache, self.log.parent)
         if self.config.parent == self.home and not self.home.parent.is_dir():  # a disk that is not there, or a slip
@@ -75,7 +75,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
 def absolute(given: str | Path) -> Path:
     """What a path means where it is typed: the daemon, which stands elsewhere, and the next start are told that.
 
-    Raises UsageError where it means nothing, or cannot be remembered: the options are kept as UTF-8.
+    Raises UsageError if it means nothing, or cannot be remembered: the options are kept as UTF-8.
     """
     try:
         found = expanded(given).absolute()
@@ -159,7 +159,7 @@ def _name_of_socket(home: Path) -> str:
 
 
 def _runtime_folder() -> Path:
-    """Of this login; where the system keeps none, a folder under /tmp that `make_private` checks to be ours."""
+    """Of this login; if the system keeps none, a folder under /tmp that `make_private` checks to be ours."""
     if given := os.environ.get("XDG_RUNTIME_DIR"):
         return absolute(given) / "peerd"
     login = Path(f"/run/user/{os.getuid()}")

@@ -55,7 +55,7 @@ def disk_of(folder: Path) -> int:
 
 
 def low_disk(folder: Path) -> str:
-    """A warning where little is free on the disk of a folder; where it is gone, of that which it was in."""
+    """A warning if little is free on the disk of a folder; if it is gone, of that which it was in."""
     try:
         disk = shutil.disk_usage(next((there for there in (folder, *folder.parents) if there.exists()), folder))
     except OSError as error:
@@ -68,7 +68,7 @@ def low_disk(folder: Path) -> str:
 def grant_descriptors(
     limits: tuple[int, int] | None = None, grant: Callable[[int, tuple[int, int]], None] = resource.setrlimit
 ) -> None:
-    """Raise the limit on open files as far as is good and allowed. Raises UsageError where it is too low to run with.
+    """Raise the limit on open files as far as is good and allowed. Raises UsageError if it is too low to run with.
 
     The first limit is what shells set, often low for old programs; the second is what may not be passed.
     """
@@ -86,7 +86,7 @@ def grant_descriptors(
 
 
 def few_descriptors() -> str:
-    """A warning where few files and connections more can be opened."""
+    """A warning if few files and connections more can be opened."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         open_now = sum(1 for _ in DESCRIPTORS.iterdir())

@@ -31,7 +31,7 @@ GOSSIP_CHECK_SECONDS = 10.0  # between two looks whether every connected peer is
 CONNECT_SECONDS = 15.0  # for all addresses of one peer together
 MAX_TOLD = 120  # characters of an exception of the library that people are shown
 CHUNK_BYTES = 256 * 1024  # read from the shelf and written to it at one time
-PACED_CHUNK_BYTES = 16 * 1024  # where the user limits the rate: py-libp2p gives up after 5 s without a window
+PACED_CHUNK_BYTES = 16 * 1024  # if the user limits the rate: py-libp2p gives up after 5 s without a window
 MIN_PACE = 32 * 1024  # bytes a second that a limit leaves each transfer: at half of it the other side gives up
 MESSAGES_A_SECOND = 20.0  # gossip from one forwarder, lastingly
 MESSAGE_BURST = 200.0  # and at once: a late joiner is handed the last heartbeats' messages
@@ -89,7 +89,7 @@ class Echoes:
         self._newest: OrderedDict[PeerId, dict[int, tuple[int, int, bytes]]] = OrderedDict()
 
     def heard(self, said: Announcement, message: bytes) -> None:
-        """Keep it where it is the newest of its epoch; whoever, and whichever run, was longest silent falls out."""
+        """Keep it if it is the newest of its epoch. The run, and the peer, that has been silent longest falls out."""
         runs = self._newest.pop(said.peer, {})
         self._newest[said.peer] = runs
         kept = runs.get(said.epoch)

@@ -39,10 +39,10 @@ SHOWN = 80  # characters of what is no digest
 
 
 class FileBlobs:
-    """The shelf of one home; the folder is made where it is missing."""
+    """The shelf of one home; the folder is made if it is missing."""
 
     def __init__(self, folder: Path, guard: Callable[[], None] = lambda: None) -> None:
-        """`guard` is asked before each change, and raises where none may be made."""
+        """`guard` is asked before each change, and raises if none may be made."""
         self._folder, self._guard = folder, guard
         self._lock = threading.RLock()  # writers only; readers need none, since a blob never changes
         self._hashed: dict[Digest, tuple[int, ...]] = {}
@@ -54,7 +54,7 @@ class FileBlobs:
         return _size(self._file(digest)) if is_digest(digest) else None
 
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
-        """Empty where the blob is gone: it may be forgotten while somebody still fetches it."""
+        """Empty if the blob is gone: it may be forgotten while somebody still fetches it."""
         if not is_digest(digest):
             return b""
         try:

@@ -11,6 +11,6 @@ def sealed(body: bytes) -> bytes:
 
 
 def unsealed(row: bytes) -> bytes | None:
-    """The body, None where it is not what was written."""
+    """The body, None if it is not what was written."""
     body = row[4:]
     return body if row[:4] == zlib.crc32(body).to_bytes(4, "big") else None

@@ -78,7 +78,7 @@ class Generations:
         self.save(replace(self.kept, bans=tuple(bans[:KEPT_BANS])))
 
     def lift_ban(self, peer: PeerId) -> None:
-        """Of that peer, where there is one."""
+        """Of that peer, if there is one."""
         bans = tuple(kept for kept in self.kept.bans if kept.peer != peer)
         if bans != self.kept.bans:
             self.save(replace(self.kept, bans=bans))

@@ -26,7 +26,7 @@ SIDE_FILES = ("-wal", "-shm")
 
 
 def open_database(path: Path, epoch: int) -> tuple[sqlite3.Connection, str]:
-    """The connection, and a sentence for people about what had to be set aside ("" where all was well)."""
+    """The connection, and a sentence for people about what had to be set aside ("" if all was well)."""
     _refuse_newer(path)
     notice = ""
     try:
@@ -91,7 +91,7 @@ def _refuse_newer(path: Path) -> None:
 
 
 def _version_in_log(path: Path) -> int:
-    """The version as of the write-ahead log, where there is one; whatever else is wrong shows later."""
+    """The version as of the write-ahead log, if there is one; whatever else is wrong shows later."""
     log = path.with_name(path.name + "-wal")
     if not log.exists() or not log.stat().st_size:
         return 0
@@ -105,7 +105,7 @@ def _version_in_log(path: Path) -> int:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with the file; "" where nothing is. Disk trouble is no damage and is raised."""
+    """What is wrong with the file; "" if nothing is. Disk trouble is no damage and is raised."""
     if path.stat().st_size == 0:
         return "it is empty"
     connection = None

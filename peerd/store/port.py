@@ -33,7 +33,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     best_blob: Digest | None = None
     """The adapter with the best guard loss ever; kept until a better one comes."""
     peer: PeerId | None = None
-    """Whose training it is, since text is dealt by identity; None where a version wrote it that did not say."""
+    """Whose training it is, since text is dealt by identity; None if a version wrote it that did not say."""
 
 
 class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +99,7 @@ class Store(Protocol):
         ...
 
     def spending(self) -> Spending | None:
-        """What all publications come to; None where nobody ever counted."""
+        """What all publications come to; None if nobody ever counted."""
         ...
 
     def save_sent(self, rows: Sequence[SentBytes]) -> None:

@@ -99,7 +99,7 @@ Book = dict[tuple[Round, PeerId], SentBytes]
 
 
 def entered(book: Mapping[tuple[Round, PeerId], SentBytes], rows: Iterable[SentBytes]) -> Book:
-    """The book with more rows, summed up where it would grow too long."""
+    """The book with more rows, summed up if it would grow too long."""
     found = dict(book)
     for row in rows:
         _add(found, row)

@@ -42,7 +42,7 @@ UNFIT = (OverflowError, UnicodeError)
 
 
 class SqliteStore:
-    """The store of one home. Each opening begins an epoch: `epoch`, or one more than the last where that is not less.
+    """The store of one home. Each opening begins an epoch: `epoch`, or one more than the last if that is not less.
 
     So a home that was restored from a copy goes on above all that it said before, though it has forgotten it.
     `after` is what was reserved last, as somebody else remembers it: a database that knows less has lost its latest
@@ -298,7 +298,7 @@ def _put_document(database: sqlite3.Connection, name: str, body: bytes) -> None:
 
 
 def _make_room(database: sqlite3.Connection) -> None:
-    """Where too many peers were refused, forget the one with the fewest refusals: an offender stays known."""
+    """If too many peers were refused, forget the one with the fewest refusals: an offender stays known."""
     peers = database.execute("SELECT count(DISTINCT peer) FROM refusal").fetchone()[0]
     if peers >= MAX_REFUSED_PEERS:
         fewest = "SELECT peer FROM refusal GROUP BY peer ORDER BY sum(count), peer LIMIT 1"

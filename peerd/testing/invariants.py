@@ -18,7 +18,7 @@ from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
 
 
 def broken(node: Node, effects: Sequence[AnyEffect] = (), before: Node | None = None) -> tuple[str, ...]:
-    """Sentences about what does not hold; empty where all is well. Peers unchanged since `before` are not checked."""
+    """Sentences about what does not hold; empty if all is well. Peers unchanged since `before` are not checked."""
     return (*_bounds(node), *_peers(node, before), *_waits(node), *_effects(node, effects))
 
 

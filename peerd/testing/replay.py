@@ -194,7 +194,7 @@ def _short(item: Any) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """0 where the record ends as it ended in the daemon, 1 where not, 2 where it cannot be read."""
+    """0 if the record ends as it ended in the daemon, 1 if not, 2 if it cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m peerd.testing.replay", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="what `peerd debug record FILE` wrote, or a daemon whose core raised")
     parser.add_argument(

@@ -98,8 +98,8 @@ def dialable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] 
 def usable(addresses: Iterable[str], peer: PeerId, given: Collection[Address] = ()) -> tuple[Address, ...]:
     """Those of what a stranger announced for `peer` that may lead to it: well-formed, no wildcard, nobody else's.
 
-    Host names only where a person gave them (`given`): else a stranger could have this machine ask its name servers
-    for whatever it likes, and tell by the questions who listens. None where `peer` is no peer id.
+    Host names only if a person gave them (`given`): else a stranger could have this machine ask its name servers
+    for whatever it likes, and tell by the questions who listens. None if `peer` is no peer id.
     """
     found: dict[Address, None] = {}
     if public_key_of(peer) is None:  # a bootstrap node may name anything
@@ -130,7 +130,7 @@ def is_for_others(address: Address) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Whether it leads to the internet. A name does where it has a domain that is not one of local networks."""
+    """Whether it leads to the internet. A name does if it has a domain that is not one of local networks."""
     if address.kind in NAMES:
         name = address.host.rstrip(".").lower()
         return "." in name and not name.endswith(LOCAL_DOMAINS)

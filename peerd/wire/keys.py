@@ -65,7 +65,7 @@ class PeerKey:
 
     @classmethod
     def load_or_create(cls, path: Path, *, used: bool = False) -> PeerKey:
-        """The key kept in a file of mode 0600; a new one where there is no file, unless its home was `used` already.
+        """The key kept in a file of mode 0600; a new one if there is no file, unless its home was `used` already.
 
         Raises StoreError, or UsageError for a key that is gone or damaged: it is never replaced unasked.
         """
@@ -87,7 +87,7 @@ def peer_id_of(public_key: bytes) -> PeerId:
 
 
 def public_key_of(peer: str) -> bytes | None:
-    """The raw Ed25519 public key inside a peer id; None where it is no id of a sound Ed25519 key, well spelt."""
+    """The raw Ed25519 public key inside a peer id; None if it is no id of a sound Ed25519 key, well spelt."""
     if len(peer) > _MAX_PEER_ID:
         return None
     try:

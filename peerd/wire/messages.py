@@ -111,4 +111,4 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", forbid_unk
     expires_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
     """Register again before this much time has passed."""
     others: Annotated[tuple[Kind, ...], msgspec.Meta(max_length=5)] = ()
-    """In what the network differs that is nearest to the asker's own; empty where no other is registered."""
+    """In what the network differs that is nearest to the asker's own; empty if no other is registered."""

@@ -18,7 +18,7 @@ class BlobShelf(Protocol):
     """
 
     def size(self, digest: Digest) -> int | None:
-        """Bytes of a complete blob, None where it is absent."""
+        """Bytes of a complete blob, None if it is absent."""
         ...
 
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
@@ -26,15 +26,15 @@ class BlobShelf(Protocol):
         ...
 
     def partial_size(self, digest: Digest) -> int:
-        """Bytes held of an interrupted transfer; zero where there is none."""
+        """Bytes held of an interrupted transfer; zero if there is none."""
         ...
 
     def append_partial(self, digest: Digest, offset: int, data: bytes) -> bool:
-        """Add bytes at the end of an interrupted transfer; False where `offset` is not its present size."""
+        """Add bytes at the end of an interrupted transfer; False if `offset` is not its present size."""
         ...
 
     def complete_partial(self, digest: Digest) -> bool:
-        """Verify the digest and make the blob durable; False (and the partial is dropped) where it does not match."""
+        """Verify the digest and make the blob durable; False (and the partial is dropped) if it does not match."""
         ...
 
     def drop_partial(self, digest: Digest) -> None:

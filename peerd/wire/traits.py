@@ -39,7 +39,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 def differences(one: Why, other: Why) -> tuple[str, ...]:
     """What differs, of two tellings under one id: words of `messages.Kind`. Never empty: the networks do differ.
 
-    How a model is adapted follows from the model where nothing else was asked for, so that is said of one model alone.
+    How a model is adapted follows from the model if nothing else was asked for, so that is said of one model alone.
     """
     found = [name for name in ("version", "group", "model") if getattr(one, name) != getattr(other, name)]
     if one.model == other.model and one.adapter != other.adapter:

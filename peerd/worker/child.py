@@ -61,7 +61,7 @@ class Performs(Protocol):
 
 
 MakeJobs = Callable[[Between, Callable[[JobProgress], None]], Performs]
-"""From `between` (called where a long job may be interrupted) and `progress`."""
+"""From `between` (called when a long job may be interrupted) and `progress`."""
 
 
 class Child:
@@ -131,7 +131,7 @@ class Child:
             self._allowed = f"; it may take {mib} MiB: --worker-memory"
 
     def _between(self, quick: tuple[type[AnyJob], ...]) -> None:
-        """Called by a long job where it may be interrupted by jobs of some kinds."""
+        """Called by a long job when it may be interrupted by jobs of some kinds."""
         while True:
             try:
                 job = self._arrived.get_nowait()

@@ -73,7 +73,7 @@ LONGEST_DISK_PAUSE_SECONDS: Final = 30.0
 DISK_LOOK_SECONDS: Final = 0.1  # between two looks for quick jobs and the end, meanwhile
 
 Between = Callable[[tuple[type[AnyJob], ...]], None]
-"""Does what has arrived of these kinds, then returns; raises where the worker shall leave."""
+"""Does what has arrived of these kinds, then returns; raises if the worker shall leave."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Session:
 
 
 class Jobs:
-    """Performs jobs. `between` is called where a long job may be interrupted by quick ones."""
+    """Performs jobs. `between` is called when a long job may be interrupted by quick ones."""
 
     def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
         self._between, self._progress = between, progress

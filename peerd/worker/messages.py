@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Open(Job, frozen=True, kw_only=True, tag=True):
-    """First job: load model and data, restore the checkpoint where there is one."""
+    """First job: load model and data, restore the checkpoint if there is one."""
 
     config: Config
     cache: str
@@ -104,7 +104,7 @@ class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):
 
 
 class Reread(Job, frozen=True, kw_only=True, tag=True):
-    """Look at the user's documents again; answer with changed=False where nothing is different."""
+    """Look at the user's documents again; answer with changed=False if nothing is different."""
 
 
 class Close(Job, frozen=True, kw_only=True, tag=True):
@@ -139,7 +139,7 @@ class JobProgress(Answer, frozen=True, kw_only=True, tag=True):
     tokens: int = 0
     """Tokens processed since the job began."""
     trouble: str = ""
-    """What the job waits for, such as a full disk; empty where it goes on."""
+    """What the job waits for, such as a full disk; empty if it goes on."""
 
 
 class Opened(Answer, frozen=True, kw_only=True, tag=True):
@@ -161,7 +161,7 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     round: Round = Round(0)
     trained: bool = False
     best_guard: float | None = None
-    """Of the restored checkpoint; measured again where the text has changed since."""
+    """Of the restored checkpoint; measured again if the text has changed since."""
     steps: int = 0
     """Own optimizer steps so far, in all rounds."""
     precision: str = "fp32"
@@ -169,7 +169,7 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     traits: dict[str, Digest] = {}
     """`model` and `adapter` of `p2pfinetune.model.traits`."""
     precision_why: str = ""
-    """A phrase; empty where the user asked for it."""
+    """A phrase; empty if the user asked for it."""
     twin: str = ""
     """on | off: whether one trains beside."""
     twin_why: str = ""
@@ -220,7 +220,7 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
 
     checkpoint: str
     best: str | None
-    """Path of the new best adapter in scratch, None where the best so far stays."""
+    """Path of the new best adapter in scratch, None if the best so far stays."""
     best_guard: float
     row: dict[PeerId, float]
     accepted: bool

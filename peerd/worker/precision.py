@@ -36,7 +36,7 @@ def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, C
 
 
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, Chosen]:
-    """The base in what is quicker here; on a CPU, where its weights are the same in both."""
+    """The base in what is quicker here; on a CPU, if its weights are the same in both."""
     from p2pfinetune.training.step_times import step_times
     from p2pfinetune.training.trainers import chosen_kind
 

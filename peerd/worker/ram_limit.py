@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 MIB: Final = 2**20
-SHARE: Final = 0.75  # of the machine's memory, where the user does not say: the rest is for whatever else runs there
+SHARE: Final = 0.75  # of the machine's memory, if the user does not say: the rest is for whatever else runs there
 OOM_SCORE: Final = 300  # on top of the daemon's, of a thousand: what uses a third of the memory is not killed before it
 TOLD_BY_NATIVE_CODE: Final = re.compile(
     r"allocat\w* (\w+ )*memory|memory allocation|bad_alloc|failed to map segment", re.IGNORECASE
@@ -23,7 +23,7 @@ TOLD_BY_NATIVE_CODE: Final = re.compile(
 
 
 def limit_mib(wanted: int) -> int:
-    """What the user said, or else a share of the machine; 0 where that is not known."""
+    """What the user said, or else a share of the machine; 0 if that is not known."""
     if wanted:
         return wanted
     try:

@@ -113,7 +113,7 @@ class Worker:
         self._last_error = self._why_killed = ""
         self._rate = Rate()
         self.trouble = ""
-        """What a job waits for, in words; empty where it goes on."""
+        """What a job waits for, in words; empty if it goes on."""
 
     async def run(
         self, on_opened: Callable[[Opened], Awaitable[None]], on_died: Callable[[str], Awaitable[None]]
@@ -134,7 +134,7 @@ class Worker:
                 continue
 
     async def call(self, job: AnyJob, on_progress: OnProgress | None = None) -> AnyAnswer:
-        """The answer to a job (its `id` is set here). Raises WorkerError where no worker lives to the end of it."""
+        """The answer to a job (its `id` is set here). Raises WorkerError if no worker lives to the end of it."""
         if self._ready is None:
             raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
 
@@ -238,7 +238,7 @@ class Worker:
                 return
 
     async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
-        """Why the worker would not open, empty where it did or is gone."""
+        """Why the worker would not open, empty if it did or is gone."""
         try:
             answer = await life.call(await self._make_open())
         except WorkerError:

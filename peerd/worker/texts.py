@@ -72,7 +72,7 @@ def text_now(report: ReadReport) -> TextNow:
 
 
 def read_reference(config: Config, base: Base) -> Any:
-    """The public text of prediction similarity, where the user gave one."""
+    """The public text of prediction similarity, if the user gave one."""
     if not config.reference:
         return None
     from p2pfinetune.data.corpus import read_whole

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def twin(config: Config, checkpoint: str | None, base: Base, corpus: Corpus, options: LearnerOptions) -> Chosen:
-    """Whether one trains, and why. OptionError where it is asked for too late."""
+    """Whether one trains, and why. OptionError if it is asked for too late."""
     from p2pfinetune.round.saved import begun_as
     from p2pfinetune.round.twin_times import twin_times
 

@@ -23,7 +23,7 @@ class PerplexityPanel(Panel):
     order = 10
 
     def draw(self, status: Status, rounds: Sequence[RoundRecord]) -> Drawing:
-        """One line a model; the twin only where there is one."""
+        """One line a model; the twin only if there is one."""
         lines = [
             Line(label="base", key="base", points=[(r.round, perplexity(r.guard_base)) for r in rounds]),
             Line(label="own", key="own", points=[(r.round, perplexity(r.guard_own)) for r in rounds]),

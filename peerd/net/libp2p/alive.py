@@ -1,6 +1,6 @@
 """Notices that the other end of a connection is gone though nobody said so: a pulled cable, a dead host, a lost route.
 
-TCP alone takes a quarter of an hour for that, and for ever where nothing is to be sent. Stock yamux 0.8.1 pings every
+TCP alone takes a quarter of an hour for that, and for ever if nothing is to be sent. Stock yamux 0.8.1 pings every
 30 seconds and does not mind when no answer comes. Here a connection over which nothing at all was heard between so
 many pings in a row is closed; whoever wants it dials again.
 """

@@ -118,7 +118,7 @@ class Answering:
         self._sent(asked.peer, heard, len(answer or b""))
 
     async def _thought(self, asked: Asked) -> bytes | Refusal | None:
-        """What the answerer says; a refusal where it is at fault. Nobody else pays for that."""
+        """What the answerer says; a refusal if it is at fault. Nobody else pays for that."""
         answer: bytes | None = None
         with trio.move_on_after(self._exchange.patience_seconds) as patience, contained() as held:
             answer = await self._answerer(asked)

@@ -1,7 +1,7 @@
 """The blob protocol: a request, a reply, raw bytes. Serves the shelf to others and fetches from them.
 
     asks:     length, BlobRequest{blob, offset}
-    answers:  length, BlobReply{status, size}, then size - offset raw bytes where status is `ok`
+    answers:  length, BlobReply{status, size}, then size - offset raw bytes if status is `ok`
 
 An interrupted transfer stays on the shelf and goes on from there, from the same holder or another. The digest is
 checked by the shelf; nothing here looks inside a blob.
@@ -91,7 +91,7 @@ class BlobFetcher:
         ledger: limits.TrafficLedger,
         max_rate: int = 0,
     ) -> None:
-        """`reach` connects to a holder where no connection is, and tells whether there is one now."""
+        """`reach` connects to a holder if no connection is, and tells whether there is one now."""
         self._host, self._protocol, self._shelf = host, protocol, shelf
         self._reach, self._ledger = reach, ledger
         self._turns = trio.Semaphore(limits.transfers_within(limits.MAX_DOWNLOADS, max_rate))
@@ -128,7 +128,7 @@ class BlobFetcher:
         return plan.failure(transfer.bytes_in)
 
     async def _ask(self, holder: PeerId, transfer: _Transfer) -> Failed | None:
-        """One request to one holder; None where the blob is complete and verified."""
+        """One request to one holder; None if the blob is complete and verified."""
         try:
             if not await self._reach(holder):
                 return Failed("unreachable", "not connected")

@@ -99,7 +99,7 @@ class Bridge:
             raise BridgeClosed("cancelled on the loop") from error
 
     async def stop(self, timeout_seconds: float) -> bool:
-        """Ask the program to end, cancel it where it takes too long; False where the thread has to be left behind."""
+        """Ask the program to end, cancel it if it takes too long; False if the thread has to be left behind."""
         self._closing = True
         for way, share in ((self._ask_to_stop, 0.8), (self._scope.cancel, 0.2)):
             if not self.closed.done():

@@ -1,4 +1,4 @@
-"""Dialling a peer at each address that it may have; where nobody is reached, why, each cause with a reason of its own.
+"""Dialling a peer at each address that it may have; if nobody is reached, why, each cause with a reason of its own.
 
 The library tells causes apart in chains of exceptions at most, and of a service that takes a connection and then speaks
 otherwise not at all. So what is heard first on a connection is kept: a peerd without a group key says the name of
@@ -179,7 +179,7 @@ def dialled(address: Address) -> Multiaddr | None:
 
 
 async def _dial_one(host: Any, name: ID, place: Address, *, is_asked: bool) -> Failed | None:
-    """None where somebody answers who proves to be that peer."""
+    """None if somebody answers who proves to be that peer."""
     network, ears = host.get_network(), getattr(host.get_network(), "peerd_ears", {})
     if (target := dialled(place)) is None:
         return Failed("unreachable", "is no address that can be dialled")
@@ -238,7 +238,7 @@ async def _resolved(network: Any, address: Address, look_up: LookUp) -> list[Add
 
 
 def why(error: BaseException, place: Address, heard: bytes | None, *, is_keyed: bool) -> Failed:
-    """The reason of a failed dial. `heard`: None where TCP did not come up; `is_keyed`: this peer has a group key."""
+    """The reason of a failed dial. `heard`: None if TCP did not come up; `is_keyed`: this peer has a group key."""
     chain = list(_causes(error))
     for cause in chain:
         if not isinstance(cause, PeerIDMismatchesPubkey):
@@ -295,7 +295,7 @@ def _misheard(heard: bytes, chain: Sequence[BaseException], *, is_keyed: bool) -
 
 
 def caller(heard: bytes, *, is_keyed: bool) -> tuple[str, ...]:
-    """What one is that came and with whom no connection came up, by its first words; empty where that tells nothing.
+    """What one is that came and with whom no connection came up, by its first words; empty if that tells nothing.
 
     Whoever has a group key begins with 24 random bytes, which some other programs could do, too. Who looks for open
     ports says something readable, the hello of TLS, or nothing.

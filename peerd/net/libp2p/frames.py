@@ -43,7 +43,7 @@ async def opened(host: Any, peer: PeerId, protocol: str) -> AsyncIterator[Any]:
 
 
 async def read_exactly(stream: Any, length: int) -> bytes:
-    """That many bytes. Raises EOFError where the stream ends before."""
+    """That many bytes. Raises EOFError if the stream ends before."""
     data = bytearray()
     while len(data) < length:
         part = await stream.read(length - len(data))

@@ -155,7 +155,7 @@ class GuardedGossipSub(GossipSub):  # type: ignore[misc]  # libp2p is untyped he
         self._topic, self._guard = topic, guard
 
     async def heartbeat(self) -> None:
-        """As the original, again where it fails: stock, its end is that of all gossip."""
+        """As the original, again if it fails: stock, its end is that of all gossip."""
         await self._guard.keep("heartbeat", super().heartbeat)
 
     def _get_peers_to_send(

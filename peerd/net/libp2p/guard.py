@@ -117,7 +117,7 @@ class Guard:
                 await attempt(self.close, peer)
 
     async def keep(self, task: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
-        """A task that runs as long as the node: started again where it fails, over where it ends by itself."""
+        """A task that runs as long as the node: started again if it fails, over if it ends by itself."""
         while await self.run(task, None, function, *arguments) is not None:  # noqa: ASYNC110  # it is no polling
             await trio.sleep(AGAIN_SECONDS)
 

@@ -113,7 +113,7 @@ def parse_listen(texts: Iterable[str]) -> tuple[Address, ...]:
 
 
 def check_free(address: Address) -> None:
-    """Raises TransportError where the port is taken: libp2p's SO_REUSEPORT would share it without a word."""
+    """Raises TransportError if the port is taken: libp2p's SO_REUSEPORT would share it without a word."""
     family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the last run's closed connections count
@@ -124,7 +124,7 @@ def check_free(address: Address) -> None:
 
 
 def _instead(address: Address, error: OSError) -> str:
-    """What to type where an address cannot be listened on."""
+    """What to type if an address cannot be listened on."""
     everywhere = f"/{address.kind}/{'0.0.0.0' if address.kind == 'ip4' else '::'}/tcp"  # noqa: S104  # what to type
     match error.errno:
         case errno.EADDRINUSE:
@@ -153,7 +153,7 @@ def reachable_at(host: Any, interfaces: Interfaces) -> tuple[str, ...]:
 
 
 def local_host(connection: Any) -> str | None:
-    """The own IP address that a connection is made from; None where the library hides it."""
+    """The own IP address that a connection is made from; None if the library hides it."""
     layer = connection
     for name in ("muxed_conn", "secured_conn", "conn", "read_writer", "read_write_closer"):
         layer = getattr(layer, name, None)

@@ -1,7 +1,7 @@
 """Which addresses this machine has, and when that may have changed: a machine moves, and so do its peers' ways to it.
 
 Linux says so itself (netlink, the groups of links and addresses); what it says is not read, only that it says
-something. Elsewhere, and where it says nothing, as in some containers, it is looked every few seconds; that costs a
+something. Elsewhere, and if it says nothing, as in some containers, it is looked every few seconds; that costs a
 fraction of a millisecond. A socket that listens on an address outlives the address on Linux, and hears again when the
 address is back, on another link too, so that nothing has to be bound anew here.
 """
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import psutil
 import trio
 
-LOOK_SECONDS = 10.0  # between two looks where nobody says that something has changed
+LOOK_SECONDS = 10.0  # between two looks if nobody says that something has changed
 SETTLE_SECONDS = 1.0  # an address that comes brings a handful of messages, and IPv6 is first tried out
 LOOPBACK = ("127.0.0.1", "::1")  # for daemons of one machine
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR of linux/rtnetlink.h
@@ -88,7 +88,7 @@ def addresses_up() -> tuple[str, ...]:
 
 @contextmanager
 def _netlink() -> Iterator[socket.socket | None]:
-    """A socket on which Linux says what changes; None where there is none."""
+    """A socket on which Linux says what changes; None if there is none."""
     family: Any = getattr(socket, "AF_NETLINK", None)
     with ExitStack() as opened:
         said: socket.socket | None = None
@@ -110,7 +110,7 @@ def _drop(said: socket.socket) -> None:
 
 
 def _read(said: socket.socket) -> bytes:
-    """Nothing where nothing waits, and where so much was said that the system gave up (ENOBUFS)."""
+    """Nothing if nothing waits, and if so much was said that the system gave up (ENOBUFS)."""
     try:
         return said.recv(65536)
     except OSError:

@@ -31,7 +31,7 @@ class Window(bytearray):
         self._muxer, self._number = muxer, number
 
     def extend(self, data: Any) -> None:
-        """Raises Abuse where it is more than was granted."""
+        """Raises Abuse if it is more than was granted."""
         self._muxer.check_window(self._number, len(data))
         super().extend(data)
 

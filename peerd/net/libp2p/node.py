@@ -321,7 +321,7 @@ class Node:
             self._inbox.put(Disconnected(peer))
 
     async def _greeting(self, peer: PeerId) -> Failed | None:
-        """None where a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
+        """None if a connected peer is of our network; one that is not is disconnected. Asked once a connection."""
         if (asked := self._greeted.get(peer)) is not None:
             await asked.over.wait()
             return None if peer in self.accepted else asked.failed

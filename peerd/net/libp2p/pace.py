@@ -1,4 +1,4 @@
-"""How fast blobs may go out or come in, all together, where the user set a limit."""
+"""How fast blobs may go out or come in, all together, if the user set a limit."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, peer: PeerId, place: str) -> AsyncIterator[bool]:
-        """False where the turn did not come in time, or too many wait already."""
+        """False if the turn did not come in time, or too many wait already."""
         async with AsyncExitStack() as held:
             mine = await self._wait(held, peer, place)
             if not mine:
