@@ -12,7 +12,9 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_type_hints
+
+import msgspec
 
 from p2pfinetune.errors import OptionError
 
@@ -53,6 +55,12 @@ class Registry(Generic[Plugin]):
         if unknown := sorted(set(given) - set(known)):
             hint = f"its options are: {', '.join(known)}" if known else "it has no options"
             raise OptionError(f"{self._kind} {name!r} has no option {unknown[0]!r}", hint)
+        types = get_type_hints(found)
+        for option, value in given.items():  # a dataclass takes a word for a number
+            try:
+                msgspec.convert(value, types[option])
+            except msgspec.ValidationError as error:
+                raise OptionError(f"{self._kind} {name!r}: {option} = {value!r}: {error}", self.help(name)) from error
         try:
             return found(**given)
         except (TypeError, ValueError) as error:

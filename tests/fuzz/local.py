@@ -30,6 +30,7 @@ from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_s
 from p2pfinetune.training.checkpoint import KEY
 from p2pfinetune.training.trainer import TrainerState
 from p2pfinetune.training.trainers.adamw import FIRST, SECOND
+from p2pfinetune.trust import SchemeState
 from peerd.config import Config
 from peerd.config_file import read_config, write_config
 from peerd.errors import UsageError
@@ -85,7 +86,8 @@ def checkpoint_seeds() -> Iterator[bytes]:
     moments = {FIRST: adapter(0.1).tensors, SECOND: adapter(0.2).tensors}
     spec = AdapterSpec(rank=1)
     trained = HeldAdapter(spec, TrainerState(adapter(), 5, tensors=moments, counts={"moment_steps": 3}))
-    fresh = HeldAdapter(spec, TrainerState(adapter(), 0, counts={"moment_steps": 0}))
+    fresh = HeldAdapter(spec, TrainerState(adapter(), 0, "sgd", counts={"moment_steps": 0}))
+    kept: dict[str, Any] = {"kept": SchemeState({"behind": {"p": 0.5}}), "kept_by": "smoothed-validation"}
     with scratch() as folder:
         path = folder / "x"
         twin: dict[str, Any] = {"has_twin": True, "twin_best": adapter(), "best_local": 3.0}
@@ -93,7 +95,7 @@ def checkpoint_seeds() -> Iterator[bytes]:
             LearnerState(adapters={"default": trained}, own=adapter(), personal=adapter(2.0), is_alone=True, **twin),
             LearnerState(
                 adapters={"default": fresh, "twin": trained}, own=adapter(), personal=adapter(2.0), is_alone=False, **twin,
-                served="personal", last_row={PeerId("p"): 0.5}, owed=1.5, precision="bf16",
+                served="personal", last_row={PeerId("p"): 0.5}, owed=1.5, precision="bf16", **kept,
             ),
         ):  # fmt: skip
             save_state(path, NETWORK, "f" * 8, memory)
@@ -132,7 +134,22 @@ def mutate_checkpoint(data: bytes, dice: Random) -> bytes:
     return _HEADER(data, dice)
 
 
-_MEANING = mutate.json_trees(["version", "kind", "values", "aliases", "network", "fingerprint", "last_row", "owed"])
+_MEANING = mutate.json_trees(
+    [
+        "version",
+        "kind",
+        "values",
+        "aliases",
+        "network",
+        "fingerprint",
+        "last_row",
+        "owed",
+        "kind",
+        "trust",
+        "tables",
+        "scheme",
+    ]
+)
 _HEADER = mutate.framed(mutate.json_trees(["__metadata__", KEY, "dtype", "shape"]), width=8, order="little")
 
 

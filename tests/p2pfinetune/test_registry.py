@@ -39,6 +39,14 @@ def test_an_unknown_option_is_answered_with_the_options_there_are() -> None:
     assert "top_k" in caught.value.hint
 
 
+@pytest.mark.parametrize(("value", "expected"), [("much", "float"), ([1], "float"), (None, "float")])
+def test_a_word_for_a_number_is_answered_with_the_option_and_what_it_takes(value: object, expected: str) -> None:
+    with pytest.raises(OptionError, match=f"'validation': temperature = .*Expected `{expected}`"):
+        SCHEMES.make("validation", {"temperature": value})
+    with pytest.raises(OptionError, match="Invalid enum value"):
+        SCHEMES.make("weight-similarity", {"of": "hopes"})
+
+
 def test_every_plug_in_explains_itself() -> None:
     assert all(len(SCHEMES.help(name)) > 40 for name in SCHEMES.names())
 

@@ -6,13 +6,14 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
 from peerd.config import Config
 from peerd.worker import messages
-from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, learner_options
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, learner_options, restore
 from tests.families.tiny import write_model
 from tests.support.bench import BOB, ME, Bench
 from tests.support.models import make_tiniest_model
@@ -347,3 +348,12 @@ def test_a_lost_record_of_what_is_held_out_ends_the_start_with_what_to_do(bench)
 
     with pytest.raises(TextError, match=r"splits\.record, cannot be used: it is gone"):
         bench.open(checkpoint)
+
+
+def test_what_another_trust_scheme_remembered_is_said_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    learner = SimpleNamespace(restore=lambda path: None, forgotten="'smoothed-validation' says nothing to 'validation'")
+    job = SimpleNamespace(checkpoint="somewhere", best=None, best_guard=None)
+
+    assert restore(learner, job)  # type: ignore[arg-type]
+
+    assert "'smoothed-validation' says nothing to 'validation'" in capsys.readouterr().err
