@@ -10,15 +10,23 @@ from collections.abc import Mapping, Sequence
 
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.fingerprints import canonical_json
-from p2pfinetune.names import Digest
+from p2pfinetune.names import SHARINGS, Digest, Sharing
 from p2pfinetune.options import AdapterSpec
 
 
 def network_traits(base: Base, spec: AdapterSpec, targets: Sequence[str]) -> Mapping[str, Digest]:
     """`model` and `adapter`: equal where two peers agree on all that these words stand for."""
     model = [base.tensors_digest, base.tokenizer_digest, base.config_digest]
-    adapter = [sorted(targets), spec.rank, spec.alpha, spec.sharing]
-    return {"model": _digest(model), "adapter": _digest(adapter)}
+    return {"model": _digest(model), "adapter": _adapter(spec, targets, spec.sharing)}
+
+
+def other_sharings(spec: AdapterSpec, targets: Sequence[str]) -> tuple[Digest, ...]:
+    """`adapter` of those who have all of this but the sharing."""
+    return tuple(_adapter(spec, targets, other) for other in SHARINGS if other != spec.sharing)
+
+
+def _adapter(spec: AdapterSpec, targets: Sequence[str], sharing: Sharing) -> Digest:
+    return _digest([sorted(targets), spec.rank, spec.alpha, sharing])
 
 
 def _digest(meaning: object) -> Digest:

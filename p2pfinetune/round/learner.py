@@ -36,7 +36,7 @@ from p2pfinetune.model.generate import continuation
 from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
-from p2pfinetune.model.traits import network_traits
+from p2pfinetune.model.traits import network_traits, other_sharings
 from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
@@ -87,6 +87,7 @@ class Learner:
         self._group = group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
+        self.other_sharings = other_sharings(options.spec, self._adapted.targets)
         self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
         self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)

@@ -361,7 +361,8 @@ class Daemon:
             self._journal.notices.append(sentence)
         with faults.around("start.network"):
             if self._performer.network_digest is None:
-                self._network.traits = msgspec.convert({"group": self._config.group, **opened.traits}, Traits)
+                known = {"group": self._config.group, "other_sharings": opened.other_sharings, **opened.traits}
+                self._network.traits = msgspec.convert(known, Traits)
                 self._tasks.lasting(
                     "network",
                     lambda: self._network.run(self._listening.set),

@@ -37,6 +37,14 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
             "peerd start --home ANOTHER-FOLDER --data FOLDER --rank N; peerd id prints the whole line for others"
         ),
     ),
+    "sharing": (
+        "has the same model and shares other factors of the adapter",
+        (
+            "Both need the same --sharing, and whoever changes begins in a new home: "
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --sharing both|a|b; peerd id prints the "
+            "whole line for others"
+        ),
+    ),
     "version": (
         "speaks another version of the protocol, or is no peerd",
         "Compare the two, and update the older one: peerd --version",

@@ -39,7 +39,7 @@ from peerd.wire.envelope import opened
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Register, Sample
 from peerd.wire.places import is_relayed
 from peerd.wire.shelf import BlobShelf
-from peerd.wire.traits import Traits, differences
+from peerd.wire.traits import Traits
 
 _MAX_REMEMBERED = 4096  # message ids a node has seen
 _BUSY = Failed("busy", "ends without an answer")
@@ -197,7 +197,7 @@ class MemoryTransport:
         if other is None or not any(address.startswith(f"/memory/{peer}") for address in addresses):
             return Failed("unreachable", "no address answers")
         if other.network != self.network:
-            differs = differences(self.traits.told_by(peer), other.traits.told_by(peer))
+            differs = self.traits.differences(other.traits.told_by(peer), peer)
             for one in (self, other):
                 one.meetings.note(differs)
             return Failed("other-network", "is a peer of another network", differs=differs)

@@ -28,12 +28,20 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     """A digest of `p2pfinetune.model.traits`, as is `adapter`."""
     adapter: str = ""
+    other_sharings: tuple[str, ...] = ()
+    """What `adapter` would be with another sharing: whoever tells one of these differs in that alone."""
     version: int = VERSION
 
     def told_by(self, teller: str) -> Why:
         """As whoever has that id tells them; a bootstrap node's id is used for all that register with it."""
         tags = {name: _tag(name, getattr(self, name), teller) for name in ("group", "model", "adapter")}
         return Why(version=self.version, **tags)
+
+    def differences(self, told: Why, teller: str) -> tuple[str, ...]:
+        """In what somebody with that id differs; of the adapter, also whether it is the sharing (wrong once in 128)."""
+        of_sharing = {_tag("adapter", other, teller) for other in self.other_sharings}
+        found = differences(self.told_by(teller), told)
+        return tuple("sharing" if kind == "adapter" and told.adapter in of_sharing else kind for kind in found)
 
 
 def differences(one: Why, other: Why) -> tuple[str, ...]:

@@ -182,6 +182,7 @@ class Jobs:
             id=job.id,
             network=learner.network,
             traits=dict(learner.traits),
+            other_sharings=learner.other_sharings,
             device=str(base.device),
             max_blob_bytes=dict(learner.max_blob_bytes),
             restored=restored,

@@ -168,6 +168,8 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """In which it trains."""
     traits: dict[str, Digest] = {}
     """`model` and `adapter` of `p2pfinetune.model.traits`."""
+    other_sharings: tuple[Digest, ...] = ()
+    """What `adapter` would be with another `--sharing`."""
     precision_why: str = ""
     """A phrase; empty if the user asked for it."""
     twin: str = ""

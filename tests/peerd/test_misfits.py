@@ -62,6 +62,15 @@ def test_how_a_model_is_adapted_is_compared_where_the_model_is_the_same():
     assert differences(mine, mine) == ("network",)
 
 
+def test_another_sharing_is_told_from_another_rank_by_what_i_would_say_with_it():
+    mine, theirs = Traits(adapter="a" * 64, other_sharings=("b" * 64, "c" * 64)), Traits(adapter="b" * 64)
+
+    assert mine.differences(theirs.told_by("ada"), "ada") == ("sharing",)
+    assert mine.differences(Traits(adapter="d" * 64).told_by("ada"), "ada") == ("adapter",)
+    assert mine.differences(Traits(model="e" * 64, adapter="b" * 64).told_by("ada"), "ada") == ("model",)
+    assert "other_sharings" not in repr(mine.told_by("ada"))  # nothing more is told than before
+
+
 def test_all_that_a_bootstrap_node_may_say_has_words():
     (meta,) = Kind.__metadata__
 

@@ -365,7 +365,7 @@ class Node:
             return ("version",) if says_no(error) else ("network",)
         except NETWORK_ERRORS:
             return ("network",)
-        return ("version",) if isinstance(told, Refusal) else traits.differences(self.traits.told_by(peer), told)
+        return ("version",) if isinstance(told, Refusal) else self.traits.differences(told, peer)
 
     async def _answer_why(self, stream: Any) -> None:
         """The same few bytes for whoever asks."""
