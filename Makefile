@@ -5,6 +5,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 0.5
+# where tests multiply matrices; tests/conftest.py refuses one that does so elsewhere
+NUMERIC := tests/contract tests/families tests/p2pfinetune tests/peerd/worker tests/peerd/test_demo_measure.py tests/soak
 # what ATen, oneDNN and MKL may use of the processor: no AVX-512, no matrix units
 MASKED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
@@ -32,7 +34,7 @@ test: check browser  ## everything that has to be green
 	@$(MAKE) --no-print-directory test-masked PYTEST=
 
 test-masked: setup  ## the tests that multiply matrices, with all that only newer processors have masked
-	@$(MASKED) $(PYTHON) -m pytest -m "numeric and not slow" $(PARALLEL) $(PYTEST)
+	@$(MASKED) $(PYTHON) -m pytest -m "numeric and not slow" $(PARALLEL) $(PYTEST) $(NUMERIC)
 
 test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
 	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch; 
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
+ROOT = Path(__file__).parents[1]
+NUMERIC = [
+    ROOT / place for place in re.findall(r"^NUMERIC := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+]
+"""Where `make test-masked` looks, since a look at all tests costs each of its processes some seconds."""
 MODELS = {"tiny_base", "tiny_folder", "tiny_model", "base_of"}
 """Fixtures that hold a model."""
 
@@ -25,6 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_numeric(item):
             item.add_marker("numeric")
+            if not any(item.path.is_relative_to(place) for place in NUMERIC):
+                raise pytest.UsageError(
+                    f"{item.nodeid} multiplies matrices: name its folder in NUMERIC of the Makefile"
+                )
 
 
 def is_numeric(item: pytest.Item) -> bool:
