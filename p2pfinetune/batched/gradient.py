@@ -1,5 +1,10 @@
 """The gradient of a mean loss with respect to one adapter or several, without a tensor of all logits.
 
+What `trust.mixture` and `trust.first_order` ask for. It goes by windows of a measure like scoring, and through the
+stack and its chunked output layer like training, so it takes the memory of one training pass. The mean is over all
+tokens of the measure: each batch adds its sum of losses over the number of all tokens, and the parts add up in the
+buffer.
+
 Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions that count.
 """
 

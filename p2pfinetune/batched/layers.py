@@ -1,7 +1,16 @@
 """A layer with the adapters of several peers, and its gradient.
 
 Rows of a pass belong to the peers in equal parts and in order: the first m to the first peer, and so on. The base's
-weight is applied to all of them at once and each peer's factors to its own, so the peers' gradients never meet.
+weight is applied to all of them at once and each peer's factors to its own, so the peers' gradients never meet: what
+multi-tenant serving does with LoRA (Punica, arXiv 2310.18547; S-LoRA, arXiv 2311.03285), done here for training too.
+
+Gradients are added to the stack's buffers inside the backward pass, and autograd never sees the factors: thousands of
+small tensors are not made, added up and dropped. The first layer's input asks for no gradient, so autograd would not
+call its backward pass at all; hence every layer also takes a scalar that asks for one, the tape.
+
+For y = x W^T + s x A^T B^T with upstream gradient dy, and u = x A^T:
+
+    dB^T = s u^T dy        du = s dy B        dA = du^T x        dx = dy W + du A
 
 Shapes: k peers, m rows of each, i inputs, o outputs, r rank. B is kept as its transpose: products with a narrow matrix
 are several times quicker along its rows.

@@ -1,7 +1,10 @@
 """Score several adapters on one split: what `write` and `evaluate` give one by one, within float tolerance.
 
 Small passes hold several adapters, large ones one, whose factors are then added to the weights for the length of a
-product. Where the model allows it nothing is padded (`packing`); elsewhere, padding does not reach the output layer.
+product. If the model allows it nothing is padded (`packing`); if not, padding does not reach the output layer. A round
+measures its adapters on a few thousand tokens: short passes, of which overhead and padding are a large part.
+
+Adapters of a smaller rank are widened with zeros, whose product is zero, so that several ranks share a pass.
 
 Shapes: k adapters of a pass, p numbers of one, w windows, b of a padded batch, t tokens, n positions that count.
 """

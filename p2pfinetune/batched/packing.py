@@ -1,8 +1,14 @@
 """Windows of any length one behind the other in one row: no padding, so no work that nobody needs.
 
 All layers but attention look at positions one by one; attention is run window by window, through the interface that
-transformers has for attention of one's own. Whether a model can be run so is found out by trying. On a processor this
-saves what padding costs; an accelerator would rather run equal windows at once.
+transformers has for attention of one's own. Whether a model can be run so is found out by trying, since a layer that
+looks across positions without being attention (a convolution, a state space) would see the window before. On a
+processor this saves what padding costs; an accelerator would rather run equal windows at once.
+
+Positions begin at zero in each window, so that a window is what it is by itself. The lengths of the windows reach the
+attention through a context variable: a model's forward passes nothing on that it does not know.
+
+Shapes: n positions of a pack, w windows of it.
 """
 
 from __future__ import annotations
@@ -99,7 +105,7 @@ def packed(model: Any) -> Iterator[None]:
 
 
 def can_pack(model: Any) -> bool:
-    """Whether windows in one row are what they are by themselves."""
+    """Whether windows in one row are what they are by themselves: three short ones, run both ways and compared."""
     if not getattr(model, "_supports_attention_backend", False):
         return False
     if "position_ids" not in inspect.signature(model.forward).parameters:

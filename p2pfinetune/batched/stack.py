@@ -2,6 +2,10 @@
 
 All factors of a peer are one row of one matrix, and so are their gradients: norms, clipping and the optimizer's step
 are a few operations on rows instead of thousands on small tensors. B lies in a row as its transpose; see `layers`.
+Layers hold views into the rows and no copies, so a step on the rows is a step of every layer.
+
+The model of a stack is a copy of the module tree with the same tensors, in which every target is a `StackedLinear`: the
+live model with peft's layers stays as it is beside it, for whatever runs one adapter.
 
 Shapes: k peers, p numbers of an adapter.
 """

@@ -1,9 +1,10 @@
 """Train several peers of one base in one pass: what `Trainer.run` does for each, within float tolerance.
 
 Each peer keeps its own batches, learning rate, moments, clipping and pull, and a gradient that is not finite skips the
-step of its own peer alone. Trainers whose kind is a rule from a gradient to a step say so (`Trainer.batched`), and the
-rule steps rows as it steps tensors, so that no kind is known here by name. Trainers that cannot go together run one by
-one; see `groups_of` and `reason_against`.
+step of its own peer alone. The losses of all peers are added up before the backward pass, and since no peer's factors
+touch another's rows, the gradient of the sum is every peer's own gradient, side by side. Trainers whose kind is a rule
+from a gradient to a step say so (`Trainer.batched`), and the rule steps rows as it steps tensors, so that no kind is
+known here by name. Trainers that cannot go together run one by one; see `groups_of` and `reason_against`.
 
 Shapes: k peers, p numbers of an adapter, t of them trained, s sequences of a step, t tokens of one.
 """

@@ -1,7 +1,8 @@
 """What a codec is: named fp32 tensors to bytes and back, with an error bound that is stated and tested.
 
-Bytes come from strangers. `decode` checks the size against what the schema allows before it allocates, and answers
-with a `Refusal` instead of raising.
+Bytes come from strangers, so the receiver says what it expects: `schema` is known from the network alone, and
+`max_bytes` follows from it before anything is fetched. `decode` checks size, names, shapes and dtypes against it before
+it allocates, and answers with a `Refusal` instead of raising.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Schema = Mapping[str, tuple[int, ...]]
-"""Tensor name to shape: what an update of this network must hold, no more and no less."""
+"""Tensor name to shape: what an update of this network must hold, no more and no less. The same at all its peers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,14 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, blob: bytes, schema: Schema) -> dict[str, Tensor] | Refusal:
-        """fp32 tensors, exactly those of `schema`; a `Refusal` for anything else."""
+        """fp32 tensors on the CPU, exactly those of `schema`; a `Refusal` for anything else.
+
+        Finite they are not yet: `round.update.inspect` looks at values, whatever the codec.
+        """
 
     @abstractmethod
     def max_bytes(self, schema: Schema) -> int:
-        """No valid blob of this schema is longer; known before a byte is fetched."""
+        """No valid blob of this schema is longer, in bytes; known before one is fetched, so a longer one never is."""
 
     @abstractmethod
     def error_bound(self, tensor: Tensor) -> Tensor:

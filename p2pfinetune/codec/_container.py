@@ -5,7 +5,11 @@ sees a byte, so nothing is allocated that the schema did not announce. Every fau
 `REASONS`; nothing raises because of what is in the blob.
 
 Layout: 8 bytes little-endian header length, JSON header {name: {dtype, shape, data_offsets}}, then the tensors without
-gap or overlap. A `__metadata__` entry is refused like every name that the schema does not have.
+gap or overlap (the format's own rules: github.com/huggingface/safetensors, README, "Format"). A `__metadata__` entry,
+which the format allows, is refused like every name that the schema does not have: it would be room for anything.
+
+The order of the checks is that of their cost: the length of the whole, the length of the header, its JSON, the names,
+then shapes, dtypes and offsets. Values come last, since they are looked at after all of this has been found in order.
 """
 
 from __future__ import annotations
@@ -119,7 +123,7 @@ def _no_constant(name: str) -> None:
 
 
 def _check_form(header: dict[str, Any], parts: Parts) -> Refusal | None:
-    """Exactly the expected names, each described as the format says."""
+    """Exactly the expected names, each described as the format says. Later checks may then index without asking."""
     if header.keys() != parts.keys():
         odd = sorted(header.keys() ^ parts.keys())
         return Refusal("schema", f"{len(odd)} names differ, such as {odd[0][:100]!r}")
@@ -166,7 +170,7 @@ def _data_bytes(parts: Parts) -> int:
 
 
 def _header_limit(parts: Parts) -> int:
-    """Length of the compact header with every offset as long as the last, padded."""
+    """Length of the compact header with every offset as long as the last, padded: what our own writer never exceeds."""
     last = _data_bytes(parts)
     header = {n: {"dtype": p.dtype, "shape": list(p.shape), "data_offsets": [last, last]} for n, p in parts.items()}
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8"))

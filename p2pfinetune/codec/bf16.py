@@ -1,4 +1,8 @@
-"""bf16: the default codec."""
+"""bf16, the default codec: half the bytes of fp32 for an error that training does not notice.
+
+bf16 is fp32 without its last 16 bits: the same range, 8 significant bits instead of 24. fp16 would be more exact for
+entries of usual size and lose small ones: a delta begins at zero and has entries of every magnitude.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,18 @@
 """A user's text as four token splits: read, encoded, dealt, and cached by content.
 
+    train   what steps are taken on, 7 tenths
+    trust   what neighbours' adapters are scored on, so what the trust row is chosen by
+    guard   what a merge is accepted or refused on: the row has never seen it
+    test    what is reported at the end and decides nothing
+
+Three measuring splits and not one: whatever chooses on a text fits itself to it, and the next question needs text that
+nothing was chosen by. arXiv 2404.09753 scores trust and reports on the same text, in its released code.
+
 The cache holds a folder for each corpus (see `token_cache`), and nothing that cannot be made again. Which document is
 in which split is no cache but state, and the business of a `Dealer`. Nothing here trains or scores.
+
+The order matters in one place: what was dealt is on disk before a corpus is returned (`Dealer.keep`), so that no step
+is ever taken on a document whose place may still change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """Who deals one user's documents, reading after reading, and keeps the record of it beside what was learnt.
 
 Without a place for the record (simulations, comparisons) everything is dealt once, in memory.
+
+A record can be lost, or come from a backup older than the training. Then what it said is put together from what else
+there is, the corpora in the token cache, and if something was learnt and nothing tells, the daemon refuses to start: to
+hold out text that was trained on is the one mistake that nobody would ever see. What is told by something less than
+a record is believed where it is safe to: "was trained on" always, "was held out" if no copy of it was trained on.
 """
 
 from __future__ import annotations

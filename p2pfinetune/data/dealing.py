@@ -9,6 +9,10 @@ none shares over MOST_SHARED of what it has of its own with another split than i
 their sketches, a third of a text to within a tenth; of those that are there, everything is compared (of more than
 MOST_SEQUENCES, evenly drawn ones). It does not hold of boilerplate: if most texts with one signature are deleted, what
 they share is few texts' own again, and they stay where they were dealt.
+
+A sketch is the smallest values among a text's hashed sequences, the bottom-k form of Broder's MinHash: hashes are as
+good as random, so their smallest are a fair sample, of which the part that another text has estimates the part of the
+whole. The error falls with the root of its size and does not depend on the length of the text.
 """
 
 from __future__ import annotations

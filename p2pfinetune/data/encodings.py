@@ -5,6 +5,9 @@ A few bytes that are no UTF-8 do not change that: a file that is being written e
 log was cut, a mail was pasted. They become U+FFFD and are counted. UTF-16 without its mark is known by its NUL bytes,
 seven-bit Japanese and Korean by their escapes. For all other text `guess` weighs what it may be, which `look` returns:
 its folder has a say in that. Nothing is read from disk here.
+
+The order of the questions is that of their certainty: a mark, an escape or NUL bytes, valid UTF-8, and only then what
+is weighed. A mark that lies (UTF-16's before a program) is found out by its text, which then is none.
 """
 
 from __future__ import annotations

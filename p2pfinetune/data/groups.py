@@ -9,6 +9,9 @@ nothing, or all mails with one disclaimer were one group. Groups are counted and
 of one essay are one text and no boilerplate: `common` first groups those that hold hardly anything but what is frequent
 by all that they hold, and the others by the rest, and then counts.
 
+The longest first, since a group is then named by the text that holds most, and every later one asks about containment
+in something at least as long. One pass, no iteration: the outcome does not depend on the order of files.
+
 Everything is done on arrays of (sequence, document) that are sorted once. Sequences of a single document are dropped
 from them at once: they are counted as its own and can link nothing.
 """

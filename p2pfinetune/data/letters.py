@@ -5,6 +5,9 @@ alphabet two things are known of a language: its letters beyond ASCII, from freq
 of its commonest words. For the languages of East Asia it is the commonest characters. The orders are rough, and that is
 enough: a wrong reading is not a little unlikely but has letters that the language lacks, signs inside words, capitals
 at their ends. All tables are written by hand; none is derived from somebody's corpus.
+
+Orders and no frequencies: the letters of a language fall off in roughly one way (Zipf), so a place in the order stands
+for a likelihood that `guess` works out, and a table can be checked by anybody who reads the language.
 """
 
 from __future__ import annotations

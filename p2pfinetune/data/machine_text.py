@@ -2,7 +2,10 @@ r"""Find what stands in a text file and is no text of a person's: attachments, k
 
 A mail box is mostly base64 and a notebook mostly its outputs; who learns them learns noise, or a key by heart.
 What is found is left out, as the run it is, and the text around it stays; formats are not taken apart here, with one
-exception: of a notebook the cells' sources are the text, and the rest is left out.
+exception: of a notebook the cells' sources are the text, and the rest is left out. The danger is on both sides
+(docs/adr/ 0021): a key that is learnt by heart can be asked out of an adapter that strangers hold (Carlini et al. 2021,
+arXiv 2012.07805), and a person's text that is left out is missing without a trace, so what is left out is counted and
+told.
 
 Each kind has a pattern that prose, verse, code, logs and tables do not match, in any language, and a measure that
 decides about what matches. The measure of encoded data is how often neighbouring characters change between capitals,

@@ -1,9 +1,14 @@
 """Which texts are nearly equal, by the sequences of words that they share; and one of every group of such texts.
 
-A text is nearly equal to others if too large a part of its word sequences stands in them. Sequences are numbers: each
-word is hashed once, and a sequence is a polynomial of its words' hashes, taken as a difference of two prefix sums, so
-that a text costs a few passes over an array and no call for each sequence. Scripts that put no spaces between words
-are taken character by character, in sequences about as long as five of their words.
+A text is nearly equal to others if too large a part of its word sequences stands in them: Broder's containment of
+w-shingles (1997, "On the resemblance and containment of documents"), asked of one text against another. Containment and
+not resemblance: an excerpt shares little of a book, and the book all of the excerpt. Texts that are here are compared
+by all their sequences; of texts that are gone a sketch remains (`dealt`).
+
+Sequences are numbers: each word is hashed once, and a sequence is a polynomial of its words' hashes, taken as a
+difference of two prefix sums (Karp and Rabin's rolling hash, over an array), so that a text costs a few passes over an
+array and no call for each sequence. Two different sequences have one number with probability of about 2^-64. Scripts
+that put no spaces between words are taken character by character, in sequences about as long as five of their words.
 """
 
 from __future__ import annotations

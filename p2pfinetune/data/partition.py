@@ -1,7 +1,10 @@
 """Deal documents of several categories to peers: disjoint shares of a given size and mixture.
 
 Near-duplicates are taken out first, so that none stands in two shares, nor in two of the splits that a peer makes of
-its share. Which text there is and what a peer does with it is not decided here.
+its share: a peer that holds a copy of another's test text would look like a good neighbour for the wrong reason. Which
+text there is and what a peer does with it is not decided here.
+
+Sizes are in bytes of UTF-8, since no tokenizer is known yet; a share is overfilled by up to a document.
 """
 
 from __future__ import annotations

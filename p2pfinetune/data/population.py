@@ -1,4 +1,8 @@
-"""Who takes part in a simulation and what text each holds. A plain value: it neither reads files nor trains."""
+"""Who takes part in a simulation and what text each holds. A plain value: it neither reads files nor trains.
+
+The seam between where text comes from (the paper's settings, folders of a user's, hostile variants of either) and what
+is simulated with it. Declared shares are for the theoretical weights and for plots; no other scheme sees them.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """Which document serves for what: train, trust, guard or test. Pure; knows neither files nor tokens.
 
-A document goes where the salted hash of its id says, so adding or removing text never moves another document. Only
-where that would leave a split of a small collection too small do single documents go elsewhere. Which documents are
-near copies and therefore go together, and what was dealt before and stays, is decided in `dealing`.
+A document goes where the salted hash of its id says, so adding or removing text never moves another document: a split
+drawn by a generator would be dealt anew with every file that is added, and yesterday's test text trained on today. The
+salt is the peer's own id, so that two peers with one text hold out different parts of it (docs/adr/0006). Only if that
+would leave a split of a small collection too small do single documents go elsewhere. Which documents are near copies
+and therefore go together, and what was dealt before and stays, is decided in `dealing`.
 """
 
 from __future__ import annotations

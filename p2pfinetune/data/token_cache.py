@@ -2,6 +2,9 @@
 
 `tokens.bin` holds the ids of all documents, little-endian uint16 or uint32, one split after the other; `index.json`
 says which document stands where. Nothing is repaired here: a folder that is damaged is as good as none.
+
+The name of a folder is a digest of tokenizer, documents and their splits, so the same text is the same folder, and an
+edit that is undone finds its old one. It is mapped and not read: a gigabyte of ids costs the pages that are looked at.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ end the note, or begin a turn, where nobody meant that. Tokenizers leave special
 that were added without being called special they parse all the same, and some find their own special tokens in the
 plain vocabulary. So the ids are looked at, and where one of them is such a token, the text is encoded in pieces that
 break its spelling in two. Added tokens that are white space or words are not control, and stay.
+
+Each document ends in end-of-text if the tokenizer has one, so that blocks of training, which run across documents,
+show where one ends and the next begins; scoring never looks across.
 """
 
 from __future__ import annotations

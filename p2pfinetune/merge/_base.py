@@ -1,7 +1,14 @@
 """What a merge rule is: adapters and a trust row in, one adapter out.
 
-Averaging the factors A and B is not averaging the products BA: the error is the weighted covariance of the factors
-over peers (see docs/adr/). Every peer starts from the same seeded A, which keeps that covariance small.
+Averaging the factors A and B is not averaging the products BA, which are what acts on the model. With weights that sum
+to one,
+
+    sum w BA - (sum w B)(sum w A) = sum w (B - mean B)(A - mean A),
+
+the weighted covariance of the factors over peers. It is zero if all share one factor (FFA-LoRA, arXiv 2403.12313,
+freezes A for this reason), and small if A has moved little from a start that all share: here every peer begins with the
+same seeded A, in the paper's released code with one of its own. docs/adr/0004 has what was measured; `product_error`
+measures it anew after any merge.
 """
 
 from __future__ import annotations
@@ -22,17 +29,21 @@ class MergeRule(ABC):
     """One way to combine adapters."""
 
     resets_moments: ClassVar[bool] = False
-    """Whether the optimizer's moments mean nothing any more after this merge."""
+    """Whether the optimizer's moments mean nothing any more after this merge: its coordinates are then others."""
 
     on_products: ClassVar[bool] = False
     """Whether it works on the products BA; weight similarity then compares products too."""
 
     sharings: ClassVar[tuple[Sharing, ...]] = SHARINGS
-    """With which sharing it has a meaning; what is not shared is the own one's afterwards, whatever it does to it."""
+    """With which sharing it has a meaning. What is not shared is put back afterwards, whatever the rule does to it."""
 
     by_layer: ClassVar[bool] = False
     """Whether every layer is merged by itself, so that each may have a row of its own."""
 
     @abstractmethod
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
-        """The adapter that `row` asks for. `adapters` holds every peer of the row, me included; `own` is mine."""
+        """The adapter that `row` asks for. `adapters` holds every peer of the row, me included; `own` is mine.
+
+        All have the schema of `own`, and all weights are positive (`round.collaborate.merged_by` sees to both). Pure:
+        no adapter is changed, and the same arguments give the same bits.
+        """

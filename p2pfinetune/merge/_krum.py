@@ -1,4 +1,10 @@
-"""Who lies in the thick of the others: the score that Krum and Multi-Krum share."""
+"""Which adapter lies in the thick of the others: the score that Krum and Multi-Krum share.
+
+An adapter's score is the sum of squared distances to its n - f - 2 nearest others, f being how many may be hostile
+(Blanchard et al. 2017, arXiv 1703.02757). So many honest neighbours a peer has in any case, and a liar that
+wants a low score has to lie where the honest are. The guarantee needs n > 2 f + 2: among four peers with one liar it is
+not given, and there the score is a heuristic.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check(hostile: float) -> None:
-    """Raises ValueError out of range."""
+    """Raises ValueError if `hostile`, a part of the peers, is not in [0, 0.5): no rule survives a majority of liars."""
     if not 0.0 <= hostile < 0.5:
         raise ValueError("hostile is the part of the peers that may lie: at least 0 and below 0.5")
 

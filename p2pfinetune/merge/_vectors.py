@@ -1,6 +1,9 @@
 """Adapters as rows of one matrix, for rules that look at whole adapters or at each entry by itself.
 
-Shapes: n peers that weigh something, p entries of an adapter.
+Such rules treat A and B as one vector in which every entry counts alike, as the literature does with a gradient. They
+see factors and not products, so what they bound is the distance of factors; `merge` says when the two are close.
+
+Shapes: n peers of positive weight, p entries of an adapter, as in `merge`.
 """
 
 from __future__ import annotations
@@ -30,14 +33,17 @@ def vectors(row: TrustRow, adapters: Mapping[PeerId, Adapter]) -> tuple[Tensor, 
 
 
 def adapter_of(vector_p: Tensor, like: Adapter) -> Adapter:
-    """The adapter with these entries and the schema of another."""
+    """The adapter with these (p,) entries, rounded to fp32, and the schema of another."""
     sizes = [tensor.numel() for tensor in like.tensors.values()]
     parts = zip(like.tensors.items(), vector_p.float().split(sizes), strict=True)
     return type(like)({name: part.reshape(tensor.shape).clone() for (name, tensor), part in parts})
 
 
 def squared_distances(vectors_np: Tensor) -> Tensor:
-    """(n, n), exact enough to be compared: differences first, then squares."""
+    """(n, n), exact enough to be compared: differences first, then squares.
+
+    |x|^2 + |y|^2 - 2 <x, y> would be one product of matrices, and cancel: adapters of one start differ by little.
+    """
     import torch
 
     return torch.stack([(vectors_np - vector_p).square().sum(dim=1) for vector_p in vectors_np])

@@ -1,4 +1,14 @@
-"""Centred clipping."""
+"""Centred clipping: a mean in which nobody pulls further than a radius.
+
+From where I stand I take a step towards each neighbour, by its weight, and shorten every difference that is longer than
+the radius tau: v <- v + sum_j w_j (x_j - v) min(1, tau / |x_j - v|). Karimireddy, He and Jaggi (2021, arXiv 2012.10333)
+centre it at the last mean of a server; without a server each peer centres it at itself, as ClippedGossip does (He,
+Karimireddy and Jaggi 2022, arXiv 2202.01545). A liar of weight w moves me by w tau at most, wherever it stands, and an
+honest neighbour inside the radius counts in full.
+
+The radius is the whole question. A fixed one asks for a number that nobody knows beforehand; the median distance
+adapts, and gives the choice away if more than half of the neighbours lie.
+"""
 
 from __future__ import annotations
 

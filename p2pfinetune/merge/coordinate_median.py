@@ -1,4 +1,8 @@
-"""Coordinate-wise median."""
+"""Coordinate-wise median: each entry by itself, the value in the middle of the weight.
+
+A weighted median: sort the values of an entry, lay them side by side as wide as their weights, and take what stands at
+one half (Yin et al. 2018, arXiv 1803.01498). It is the trimmed mean that trims all but the middle.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,12 @@ if TYPE_CHECKING:
 class CoordinateMedian(MergeRule):
     """The weighted median of each entry (Yin et al. 2018, arXiv 1803.01498): half of the weight lies on either side.
 
-    No entry leaves the range of the honest peers while these hold more than half of the weight; a single entry is
-    where it breaks down, since what all entries together say is not looked at.
+    No entry leaves the range of the honest peers while these hold more than half of the weight. What all entries
+    together say is not looked at: a lie inside that range in every entry passes (arXiv 1902.06156).
     """
 
     by_layer: ClassVar[bool] = True
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
-        """The mean of the lower and the upper median where the weights divide evenly."""
+        """If the weights divide evenly, the mean of the lower and the upper median."""
         return adapter_of(middle_mean(*vectors(row, adapters), trimmed=0.5), own)

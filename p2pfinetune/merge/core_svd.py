@@ -1,4 +1,18 @@
-"""Core SVD: the merge rule that is exact in the products, up to the rank."""
+"""Core SVD: the merge rule that is exact in the products, up to the rank.
+
+The sum of weighted products has rank n r, and an adapter has room for r: the nearest one of rank r is the truncated
+singular value decomposition (Eckart and Young 1936). FlexLoRA (arXiv 2402.11505) takes it of the dense product; the
+same result comes out of the core of two thin QR decompositions, as in FLoRIST (arXiv 2506.09199) and Core Space (arXiv
+2509.17786), at O((in + out)(n r)^2 + (n r)^3).
+
+Which A and B stand for that product is free: B G^-1 and G A are the same product for any invertible G, its gauge. A
+plain SVD chooses one at random as far as training is concerned. Here the gauge nearest to the own A is taken, so that
+the next step trains about the same coordinates; moments are reset all the same, since they belong to the coordinates
+before.
+
+The trade-off: exact where the factor mean is not, but more work, both factors rewritten, and what lies beyond rank r is
+lost, anew in each round. docs/adr/0004 has the comparison that made the factor mean the default.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Factor mean, the default merge rule."""
+"""Factor mean, the default merge rule: the weighted mean of all A, and of all B.
+
+The paper's rule (Wagner, Fan and Jaggi 2024, arXiv 2404.09753), FedIT's and Dec-LoRA's (arXiv 2501.15361). It averages
+weights and not gradients, since personalised peers do not start a round from the same point. What it misses of the mean
+product, and why that is little here, stands at the head of `_base`.
+"""
 
 from __future__ import annotations
 

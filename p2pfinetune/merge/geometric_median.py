@@ -1,4 +1,13 @@
-"""Geometric median."""
+"""Geometric median: the point with the least weighted sum of distances to all adapters.
+
+Distances and not their squares: a peer far away pulls no harder than one near by, so that a minority cannot drag the
+point off, however far it stands (RFA, Pillutla, Kakade and Harchaoui 2022, arXiv 1912.13445). Unlike the
+coordinate-wise median it looks at whole adapters, and turns with them.
+
+Weiszfeld's iteration finds it: the mean with weights w_j / |x_j - v|, taken again and again. Each step is a weighted
+mean of the adapters, so the point stays in their hull. At an adapter the weight would be infinite; distances are
+therefore no smaller than a tiny part of the largest, which is RFA's smoothed version.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +31,7 @@ class GeometricMedian(MergeRule):
     """The adapter with the least weighted sum of distances to all (RFA, Pillutla et al. 2022, arXiv 1912.13445).
 
     It stays within bounds while honest peers hold more than half of the weight, wherever the others are.
-    steps: at most so many of Weiszfeld's.
+    steps: at most so many of Weiszfeld's; it ends before if a step is a tiny part of the largest distance.
     """
 
     steps: int = 100
@@ -32,7 +41,7 @@ class GeometricMedian(MergeRule):
             raise ValueError("steps is one or more")
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
-        """From the weighted mean, by reweighted means."""
+        """By reweighted means, from the weighted mean, which is where most of the way is done already."""
         import torch
 
         vectors_np, weights_n = vectors(row, adapters)

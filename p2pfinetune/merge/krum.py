@@ -1,4 +1,8 @@
-"""Krum."""
+"""Krum: no mean at all, but the one adapter that has the most others near it.
+
+The output is somebody's honest work and no mixture (Blanchard et al. 2017, arXiv 1703.02757), and for that reason it is
+a baseline here: with peers of different text, the most central adapter suits nobody in particular.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ if TYPE_CHECKING:
 class Krum(MergeRule):
     """The one adapter that is nearest to most others (Blanchard et al. 2017, arXiv 1703.02757).
 
-    The row only says who takes part. Where peers hold different text, the most central adapter is nobody's own: a
+    The row only says who takes part. If peers hold different text, the most central adapter is nobody's own: a
     baseline, not a recommendation.
-    hostile: the part of the peers that may lie.
+    hostile: the part of the peers that may lie, 0 to below 0.5.
     """
 
     hostile: float = 0.3

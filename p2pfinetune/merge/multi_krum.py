@@ -1,4 +1,8 @@
-"""Multi-Krum."""
+"""Multi-Krum: Krum's score to leave out the hostile part, and the weighted mean of the rest.
+
+Between Krum, which wastes all adapters but one, and the mean, which believes all (Blanchard et al. 2017, arXiv
+1703.02757). The score sees no weights; they come back among those that stay.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 class MultiKrum(MergeRule):
     """The weighted mean of the adapters that lie in the thick of the others (Blanchard et al. 2017, arXiv 1703.02757).
 
-    hostile: the part of the peers that may lie; so many of the least central are left out.
+    hostile: the part of the peers that may lie, 0 to below 0.5; so many of the least central are left out.
     """
 
     hostile: float = 0.3

@@ -1,4 +1,10 @@
-"""Norms clipped to the median."""
+"""Norms clipped to the median: nobody counts for more by being long.
+
+An update ten times as long outweighs ten honest ones in a mean, whatever its weight is meant to be. Cutting norms
+bounds that alone (Sun et al. 2019, "Can you really backdoor federated learning?", arXiv 1911.07963, clips to a fixed
+bound; the median adapts to how far peers of this network have come). It is cheap and takes nothing from honest peers of
+usual length; what points the wrong way still does.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +25,9 @@ if TYPE_CHECKING:
 class NormClipping(MergeRule):
     """The weighted mean of adapters none of which counts as longer than the median one.
 
-    An adapter's length is the Frobenius norm of all its products BA, what it does to the model; a longer one has its B
-    shortened. It bounds what scaling brings and nothing else: a sign that is turned stays turned.
+    An adapter's length is the Frobenius norm of all its products BA, which is what it does to the model; factors can be
+    scaled against each other at will. A longer one has its B shortened, and A left as it is: A starts at the seed and
+    not at zero, so shortening it would move it away from everybody's.
     """
 
     sharings: ClassVar[tuple[Sharing, ...]] = ("both", "b")  # it shortens B

@@ -1,4 +1,9 @@
-"""Coordinate-wise trimmed mean."""
+"""Coordinate-wise trimmed mean: of each entry, the mean without the largest and the smallest part of the weight.
+
+Between the mean (nothing trimmed) and the coordinate-wise median (all but the middle): Yin et al. 2018, arXiv
+1803.01498, shows it order-optimal for data of one distribution. With data of several, the ends that it cuts off are
+honest peers as well.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,8 @@ if TYPE_CHECKING:
 class TrimmedMean(MergeRule):
     """The weighted mean of what lies in the middle of each entry (Yin et al. 2018, arXiv 1803.01498).
 
-    trimmed: the part of the weight that is cut off at either end; liars have to hold more to move an entry at will.
+    trimmed: the part of the weight that is cut off at either end, 0 to below 0.5; liars have to hold more than that to
+    move an entry at will.
     """
 
     by_layer: ClassVar[bool] = True

@@ -1,6 +1,12 @@
 """Load a base model and its tokenizer from the embedded `nano`, a folder, or the Hugging Face hub.
 
-Refuses to run code that comes with a model, to read pickled weights, and to fill missing weights with random ones.
+A model of a stranger is data and must stay data: code that comes with a model is not run (`trust_remote_code`), pickled
+weights, which can run anything on load, are not read, and a checkpoint that lacks weights is refused, since libraries
+fill in random ones and only warn. A hub's snapshot that is here already is used without asking the network.
+
+Weights are fp32 in memory, whatever they are stored in. Only on CUDA, if they are stored in 16 bits and run in bf16
+anyway, are they held as they are stored. The digest is of what is stored, so that both are one base.
+
 torch and transformers are imported when a model is loaded, so that names can be checked without them.
 """
 
@@ -39,7 +45,10 @@ HALF_PRECISION = frozenset({"BF16", "F16"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Base:
-    """A frozen base model in evaluation mode. `name` is how it was asked for and never enters a digest."""
+    """A frozen base model in evaluation mode. `name` is how it was asked for and never enters a digest.
+
+    Nothing ever changes its tensors: adapted models share them, and so do all peers of a simulation.
+    """
 
     name: str
     model: PreTrainedModel
@@ -47,8 +56,10 @@ class Base:
     tensors_digest: Digest
     tokenizer_digest: Digest
     config_digest: Digest
+    """What of its configuration changes the function that it computes."""
     device: torch.device
     precision: Precision = "fp32"
+    """In which products are computed in training; see `precision` for how it was chosen."""
 
     @property
     def max_context(self) -> int:
@@ -81,15 +92,16 @@ def public_name(base: Base) -> str:
 
 
 def model_file(folder: Path) -> str:
-    """The name of a file that makes this the folder of a model, and not of an adapter; empty where there is none."""
+    """The name of a file that makes this the folder of a model, and not of an adapter; empty if there is none."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return next((name for name in names if OF_A_MODEL.fullmatch(name)), "")
 
 
 def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
-    """The model, frozen, in fp32; in 16 bits where it is stored so and is to be run in bf16 on CUDA.
+    """The model, frozen, in fp32; in 16 bits if it is stored so and is to be run in bf16 on CUDA.
 
-    `cache` keeps digests of large files.
+    `cache` keeps digests of large files. ModelError says what is wrong with the name, the folder or the model itself:
+    whatever is returned has passed `soundness`.
     """
     resolved = resolve_model(name)
     folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
@@ -139,7 +151,7 @@ def _fetch(name: str, resolved: str) -> Path:
 
 
 def must_be_a_model(folder: Path) -> None:
-    """ModelError where an adapter's configuration lies in the folder: libraries then take it for the adapter's base."""
+    """ModelError if an adapter's configuration lies in the folder: libraries then take it for the adapter's base."""
     if not (beside := folder / ADAPTER_CONFIG).is_file():
         return
     if (folder / "config.json").is_file():
@@ -205,7 +217,11 @@ def _is_text(file: Path) -> bool:
 
 
 def _canonical_names(model: PreTrainedModel, stored: tuple[StoredTensor, ...]) -> dict[str, str]:
-    """Stored name to canonical name: with the prefix of the base model, and one name for tied weights."""
+    """Stored name to canonical name: with the prefix of the base model, and one name for tied weights.
+
+    One checkpoint has `wte.weight` and another `transformer.wte.weight`, and an output layer that is tied to the
+    embedding is stored by some and left out by others. Both are one model, and have to have one digest.
+    """
     first: dict[int, str] = {}  # parameter identity to the first of its names
     parameters = dict(sorted(model.named_parameters(remove_duplicate=False)))
     for name, parameter in parameters.items():

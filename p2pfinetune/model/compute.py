@@ -1,4 +1,12 @@
-"""How the model is run, for training and measuring alike: precision, memory and dropout. Holds no state."""
+"""How the model is run, for training and measuring alike: precision, memory and dropout. Holds no state.
+
+Three decisions stand here, once each, so that no caller can differ. Dropout is off whenever anything is measured (the
+released code of arXiv 2404.09753 leaves attention's on, so its perplexities are noisy and too high). Scores on a CPU
+are fp32 even if training is bf16, since a guard's decision turns on thousandths of a nat. And no pass holds more logits
+than MAX_LOGITS: for a vocabulary of 150,000 entries they are larger than everything else together.
+
+Shapes: b rows, t tokens, n positions, v entries of the vocabulary, as in `model`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +24,7 @@ CHUNK = 256  # positions whose log-sum-exp is taken at once, so that the tempora
 
 
 def rows_at_once(length: int, vocabulary: int) -> int:
-    """How many sequences of `length` tokens one forward pass may hold without its logits passing MAX_LOGITS."""
+    """How many sequences of `length` tokens one forward pass may hold: MAX_LOGITS entries at most, but one row."""
     return max(1, MAX_LOGITS // (length * vocabulary))
 
 
@@ -52,13 +60,19 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def next_token_logits(model: Any, inputs_bt: Tensor) -> Tensor:
-    """(b, t, vocabulary). Rows may be padded on the right: a causal model never looks there, so no mask is needed."""
+    """(b, t) token ids in, (b, t, v) out: at t what follows token t.
+
+    Rows may be padded on the right: a causal model never looks there, so no mask is needed.
+    """
     logits: Tensor = model(input_ids=inputs_bt, use_cache=False).logits
     return logits
 
 
 def token_losses(logits_nv: Tensor, targets_n: Tensor) -> Tensor:
-    """Cross-entropy in nats of each position, fp32, without a second tensor of the size of the logits. No gradient."""
+    """Cross-entropy (n,) in nats of each position, fp32, without a second tensor of the size of the logits.
+
+    logsumexp(z) - z[target], a chunk of positions at a time; torch's own makes all of log_softmax first. No gradient.
+    """
     losses = [
         logits.float().logsumexp(dim=1) - logits.gather(1, targets.unsqueeze(1)).squeeze(1).float()
         for logits, targets in zip(logits_nv.split(CHUNK), targets_n.split(CHUNK), strict=True)

@@ -1,8 +1,15 @@
 """Digests of what a base model is: its tensors as stored, its configuration, and its tokenizer.
 
-Never of where it lies or its name: two peers that hold the same weights in different folders, shards or caches get the
-same digest. Tensors are hashed as bytes straight from the safetensors files: nothing is converted, and nothing but
-safetensors is read. Of the configuration, what changes the function that is computed counts (`meaning_of`, ADR 0022).
+Peers that mix adapters of two different bases get noise, silently; so what a base is has to be compared, and cannot be
+by name, since a name is reused, forked and quantised. The digest is of content and never of where it lies: two peers
+that hold the same weights in different folders, shards or caches get the same one. Tensors are hashed as bytes straight
+from the safetensors files: nothing is converted, so no library's rounding can divide a network, and nothing but
+safetensors is read. Of the configuration, what changes the function that is computed counts (`meaning_of`, ADR 0022): a
+rotary base or an epsilon is in no tensor, and a note of which library wrote the file is no difference.
+
+All digests are SHA-256 over `canonical_json`, whose spelling is therefore part of the protocol (docs/protocol.md):
+changing it divides every network from its past. Hashing gigabytes takes seconds, so it is remembered by the files'
+paths, sizes and times; a cache that lies is the user's own, and cannot be made by a peer.
 """
 
 from __future__ import annotations

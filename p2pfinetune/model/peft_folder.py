@@ -2,8 +2,11 @@
 
 The folder holds the whole adapter (seeded start included), so that no tool needs to know about peers, and the tokenizer
 that it was trained with. It says nothing of this machine: a base that is no hub's is named, with its digest, and not by
-its path. Refuses kinds of LoRA that an `Adapter` cannot express (DoRA, rsLoRA, biases, ranks that differ by layer), and
-folders that hold a model: libraries would take the two for one.
+its path. The scale is written as peft computes it, alpha / rank, with the network's rank: a device of a lower one pads.
+
+An import refuses kinds of LoRA that an `Adapter` cannot express (DoRA, rsLoRA, biases, ranks that differ by layer):
+read as plain LoRA they would load and compute something else. Nothing is written to folders that hold a model:
+libraries would take the two for one.
 """
 
 from __future__ import annotations
@@ -47,9 +50,9 @@ def export_folder(
 ) -> list[Path]:
     """Write the folder and return its files. `is_transposed` is `AdaptedModel.is_transposed` (GPT-2's Conv1D).
 
-    `base_name` is what others know the base by (`models.public_name`), `beside` are further files by name. A new folder
+    `base_name` is what others know the base by (`base.public_name`), `beside` are further files by name. A new folder
     appears whole or not at all; in one that exists each file is replaced whole. What is written is its owner's alone:
-    an adapter betrays something of the text it was trained on. ModelError where a model lies in the folder.
+    an adapter betrays something of the text it was trained on. ModelError if a model lies in the folder.
     """
     from safetensors.torch import save
 

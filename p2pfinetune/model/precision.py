@@ -1,14 +1,16 @@
-"""In which numbers a model is run: `fp32`, the same on every processor to rounding, or `bf16`, where that is quicker.
+"""In which numbers a model is run: `fp32`, the same on every processor to rounding, or `bf16`, if that is quicker.
 
 What loads a base says it, and everything that runs the base follows: no processor is asked behind anybody's back.
 `auto` becomes one of the two once, before anything is learnt, by a rule that is all here and a function of values:
 
 1. What was learnt so far decides, so that a run that goes on gives the bits of one that was never interrupted.
-2. Where the device has no units for bf16, or they are masked: fp32. `processor` asks the machine.
+2. If the device has no units for bf16, or they are masked: fp32. `processor` asks the machine. Without units bf16 is
+   emulated, and slower than fp32.
 3. On CUDA: bf16, which is also how weights that are stored in 16 bits are then held.
-4. On a CPU: bf16 where a step of this training was measured to be clearly quicker. `step_times` measures.
+4. On a CPU: bf16 if a step of this training was measured to be clearly quicker. `step_times` measures.
 
 Numbers on a CPU are bf16 in the products of training steps alone; adapters are scored, guarded and compared in fp32.
+So no peer need know another's precision, and it is no part of the network.
 """
 
 from __future__ import annotations
@@ -63,13 +65,13 @@ def settled(asked: Choice, device: str, missing: str, before: Precision | None) 
 
 
 def quicker(times: Times) -> Chosen:
-    """By the median over the pairs, which one interruption does not move."""
+    """By the median over the pairs of bf16's part of fp32's time, which one interruption does not move."""
     part = statistics.median(half / full for full, half in times)
     return Chosen("bf16" if part <= MARGIN else "fp32", f"a step in bf16 takes {part:.2f} of the time of one in fp32")
 
 
 def missing_on_cpu(cpuinfo: str, capability: str, environment: Mapping[str, str]) -> str:
-    """Why this CPU is not to multiply in bf16; empty where it has units and torch and oneDNN may use them."""
+    """Why this CPU is not to multiply in bf16; empty if it has units and torch and oneDNN may use them."""
     flags = next((line.partition(":")[2] for line in cpuinfo.splitlines() if line.startswith("flags")), "")
     if not UNITS & set(flags.split()):
         return NO_UNITS

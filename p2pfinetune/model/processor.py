@@ -13,7 +13,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def missing(device: torch.device) -> str:
-    """Why this device is not to multiply in bf16; empty where it is quick at it by all that it says of itself."""
+    """Why this device is not to multiply in bf16; empty if it is quick at it by all that it says of itself."""
     if device.type == "cuda":
         has_units = torch.cuda.is_bf16_supported(including_emulation=False)
         return "" if has_units else "this GPU has no units for bf16"

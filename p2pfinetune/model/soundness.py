@@ -2,7 +2,11 @@
 
 Found out once, when it is loaded, by two forward passes that differ in their second half: numbers of the first half
 that differ, too, saw the future. A model that does would be measured by how well it copies. The same passes show losses
-that are no numbers and weights that change while the model runs, which its copies share.
+that are no numbers and weights that change while the model runs, which its copies share. By trying and not by a list of
+families: a list is out of date with the next model, and a mask can be lost in a conversion.
+
+All that follows rests on this: windows are padded on the right without a mask, several adapters share one set of base
+tensors, and differences of losses are taken for differences of models.
 
 Shapes: t positions, v entries of the vocabulary.
 """
@@ -28,7 +32,7 @@ NO_MEMORY = "memory"  # in the words of every failed allocation; those are for t
 
 
 def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
-    """ModelError where text can become ids beyond the embedding. More rows than tokens are usual, and fine.
+    """ModelError if text can become ids beyond the embedding. More rows than tokens are usual, and fine.
 
     Control tokens that are only written in the vocabulary do not count: no text becomes one of them. Nor does one for
     unknown letters, which many tokenizers name and never give; `check_text` sees those that do.
@@ -51,7 +55,7 @@ def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
 
 
 def check_text(name: str, model: Any, corpus: Corpus) -> None:
-    """ModelError where the text, as it was read, holds ids beyond the embedding: every step on them would fail."""
+    """ModelError if the text, as it was read, holds ids beyond the embedding: every step on them would fail."""
     rows = rows_of(model)
     highest = max(int(corpus.split(split).tokens.max(initial=0)) for split in SPLITS)
     if highest >= rows:
@@ -62,7 +66,7 @@ def check_text(name: str, model: Any, corpus: Corpus) -> None:
 
 
 def check_loss(name: str, loss: float) -> None:
-    """ModelError where the base's own loss on the text is no number: nothing could be told from it."""
+    """ModelError if the base's own loss on the text is no number: nothing could be told from it."""
     if not math.isfinite(loss):
         raise ModelError(
             f"the loss of {name} on this text is no number (NaN or infinite), so nothing could be learnt or measured",
@@ -105,7 +109,10 @@ def check_passes(name: str, model: Any) -> None:
 
 
 def share_seen(first_tv: Tensor, second_tv: Tensor) -> float:
-    """How much of the change in the second half is seen in the first, 0 to about 1."""
+    """How much of the change in the second half is seen in the first, 0 to about 1.
+
+    A ratio of root mean squares over v, so that neither the size of logits nor that of the change matters.
+    """
     change_t = (first_tv - second_tv).square().mean(dim=1).sqrt()
     half = len(change_t) // 2
     return float(change_t[:half].mean() / change_t[half:].mean().clamp(min=1e-12))

@@ -1,9 +1,14 @@
 """Which layers of a model get an adapter: attention and MLP projections, by our own table.
 
+LoRA was published for the attention projections (arXiv 2106.09685, section 4.2); here the MLP has an adapter too, as in
+the paper's code (arXiv 2404.09753). Targets are part of the network: two peers whose layers differ cannot merge.
+
 peft has a table too, but it leaves the MLP out and does not know every family here. An architecture outside the table
 gets every linear layer, except the output head, what chooses between experts, and what an adapter would be lost on:
 a state space runs on its weights without calling the layers that hold them, and where experts are fused into one
 tensor, peft takes the names of an MLP for theirs. `said_of` tells what is left out; docs/models.md has the families.
+
+What is linear is found out by running it (`_computes_as_linear`): a class that inherits from nn.Linear may do more.
 """
 
 from __future__ import annotations
@@ -72,7 +77,7 @@ def find_targets(model: PreTrainedModel, wanted: Sequence[str] = ()) -> tuple[st
 
 
 def kind_of(model: PreTrainedModel) -> str:
-    """The family, as transformers calls it."""
+    """The family, as transformers calls it (`model_type`); the key of TARGETS."""
     return str(getattr(model.config, "model_type", ""))
 
 
@@ -106,7 +111,7 @@ def check_injected(model: nn.Module, targets: Sequence[str]) -> None:
 
 
 def said_of(model: PreTrainedModel, targets: Sequence[str]) -> str:
-    """What a person should know of the layers without an adapter; empty where next to nothing is left out.
+    """What a person should know of the layers without an adapter; empty if next to nothing is left out.
 
     `model` is the one that the targets were found in, without adapters.
     """
@@ -190,7 +195,7 @@ def _embeddings(model: nn.Module) -> Iterator[nn.Embedding]:
 
 
 def _endings(paths: Iterable[str]) -> str:
-    """Last names, of a list the list's."""
+    """Last parts of the paths, each once; of a layer that is an entry of a list, the name of the list."""
     return ", ".join(sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in paths}))
 
 

@@ -1,6 +1,7 @@
 """What the network digest is made of, in two parts that people can act upon: which model, and how it is adapted.
 
-The digest says whether two peers may mix, and not what differs where they may not. These do; the group is the third.
+The digest says whether two peers may mix, and not what differs if they may not. These do; the group is the third. They
+are digests themselves, since a model's name or an option is nobody's business who is not of the network.
 """
 
 from __future__ import annotations

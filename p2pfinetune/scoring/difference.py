@@ -48,7 +48,7 @@ class Difference:
 
     @property
     def correction(self) -> float:
-        """By which deviations from the mean of the same texts are too small, as a factor; infinite below two texts."""
+        """Bessel's: by what factor deviations from the mean of the same texts are too small; infinite below two."""
         return math.sqrt(self.texts / (self.texts - 1)) if self.texts > 1 else math.inf
 
     @property

@@ -1,8 +1,12 @@
 """Mean cross-entropy per window, measured often and on little text: every adapter of every round passes here.
 
 A document is cut into windows of `context` tokens, each predicted token counts once, and windows of similar length run
-together. Which windows are measured depends only on the split and the limits, so that losses of two adapters are
-paired. Nothing here changes a weight.
+together. A window begins without what stood before it: with an overlap each token would be predicted from more, at a
+multiple of the work. Losses are therefore a little too high, alike for all.
+
+Which windows are measured depends only on the split and the limits, so that losses of two adapters are paired. A limit
+takes whole windows in an order drawn once for all time: the first ones may all be one document's. Nothing here changes
+a weight.
 
 Shapes: b windows of a batch, t tokens of the longest of them.
 """
@@ -37,7 +41,10 @@ CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """Losses of one adapter on one split. A document that is too short to predict anything has no window."""
+    """Losses of one adapter on one split. A document that is too short to predict anything has no window.
+
+    All arrays are (w,), of the same windows in the same order for every adapter on one measure: pairs by construction.
+    """
 
     loss: float
     """Mean over all measured tokens, in nats."""
@@ -45,6 +52,7 @@ class Evaluation:
     per_window: NDArray[np.float64]
     """Mean over the tokens of each window, in the order of the split: the pairs in which adapters are compared."""
     per_window_tokens: NDArray[np.int64]
+    """Predicted in each window, 1 to `context`; the weights of the mean."""
     per_window_document: NDArray[np.int64]
     """Which document of the split each window is of. Windows of one are alike, so intervals count documents."""
 
@@ -100,7 +108,10 @@ def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: 
 
 
 def divided(measure: Measure, parts: int) -> list[Measure]:
-    """The same windows as up to `parts` measures of about as many windows each, which lie side by side in the split."""
+    """The same windows as up to `parts` measures of about as many windows each, which lie side by side in the split.
+
+    For a standard error over parts: neighbouring windows are alike, so they had better be in one part.
+    """
     rows: dict[int, tuple[Tensor, Tensor]] = {}
     most = 0
     for batch in measure.batches:
@@ -131,7 +142,7 @@ def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArr
 
 
 def evaluate(model: Any, measure: Measure, device: torch.device, precision: Precision = "fp32") -> Evaluation:
-    """Run the model as it is now over the measure, with every dropout off."""
+    """Run the model as it is now over the measure, with every dropout off; `batched.measuring` runs many."""
     sums = np.zeros(len(measure.per_window_tokens), np.float64)
     with torch.inference_mode(), without_dropout(model), measuring_precision(device, precision):
         for batch in measure.batches:
@@ -141,7 +152,7 @@ def evaluate(model: Any, measure: Measure, device: torch.device, precision: Prec
 
 
 def evaluation_of(measure: Measure, sums: NDArray[np.float64]) -> Evaluation:
-    """From the sum of the losses of each window."""
+    """From the sum (w,) of the losses of each window, in fp64, however the passes were cut."""
     tokens = measure.per_window_tokens
     per_window = sums / tokens
     return Evaluation(token_mean(per_window, tokens), measure.tokens, per_window, tokens, measure.per_window_document)

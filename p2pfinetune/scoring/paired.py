@@ -1,7 +1,8 @@
 """Losses of two models on the same windows: their mean over tokens, and how far that mean may be off.
 
 How hard a window is differs far more than how good two adapters of one base are, so losses are compared in pairs,
-window by window; the pairing takes the hardness out.
+window by window; the pairing takes the hardness out. There is one formula for the mean, here, and everybody takes it:
+a guard that asks whether one loss is at most another must not be answered by the order of a sum.
 """
 
 from __future__ import annotations

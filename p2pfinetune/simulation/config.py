@@ -1,4 +1,9 @@
-"""What a simulation is told, as one frozen value, read from TOML. Every option is named, bounded and remembered."""
+"""What a simulation is told, as one frozen value, read from TOML. Every option is named, bounded and remembered.
+
+The value is all of it: two runs of one config are one run, so a folder that holds another config is refused and not
+mixed with. Options of learning are those of the daemon, from `options`; here is what only a simulation has. A digest
+over the part that decides the text lets simulations of a comparison share one reading of it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
 """What carries a simulation out, wave by wave; and the engine that does so in this very process.
 
 An engine holds the peers. It is told what to do in the order of the timetable and decides nothing.
+
+    train(wave's peers) -> publish(those online) -> merge(wave, updates held) ... -> test(all peers)
+
+Within a wave nothing depends on the order of peers: all train, then all publish, then all merge. What was published is
+a handle that only the engine reads, bytes here and a reference into an object store on a cluster, so that the loop
+above it can hold updates for as long as somebody may still hear them without moving them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A population of peers whose text is in folders that the config names, split as the daemon splits a user's text."""
+"""A population of peers whose text is in folders that the config names, split as the daemon splits a user's text.
+
+The salt is the seed and the peer's name, so that another seed holds out other documents and a run can be repeated. The
+cache of tokens is thrown away: a simulation reads its text once.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,15 @@
 
 Ray is an extra and imported in here alone, when a cluster is asked for. Whoever can reach a cluster can run anything on
 it, so the one that we start listens on loopback only and asks for a token; see docs/adr/0009. Blobs and texts travel
-through Ray's object store. The base model does not: every machine loads its own, and the digests are compared.
+through Ray's object store. The base model does not: every machine loads its own, and the digests are compared, since
+another base would give numbers and no error.
+
+A shard is an actor: it keeps its learners between calls, and calls to it are carried out in order. Peers are dealt to
+shards once, and train in one call to every shard that has any of the wave. An actor that dies takes its peers' state
+with it, so the run ends with an error and goes on from its checkpoint, as after any interruption: nothing is repaired
+in flight.
+
+A sweep needs none of this: simulations know nothing of each other, and each is a task of its own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,12 @@
 
 docs/how-to/simulate.md describes the files. A line of metrics counts once the checkpoint behind it is complete, so an
 interrupted run goes on with exactly the lines that its checkpoint knows.
+
+    config.toml       what was asked; a folder of another config is not written to
+    population.json   who holds how much of what
+    metrics.jsonl     a line for each visit, in the order of the timetable
+    state             the last whole checkpoint, as long as there is no result
+    result.json       what came of it, written last: its presence says that the run is complete
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """Carry out one simulation: `simulate(config, folder)`. Interrupt it at any time; the same call goes on.
 
+The loop follows the timetable and keeps what may still be heard. Every CHECKPOINT_SECONDS it writes all that the rest
+depends on; a line of metrics counts once the checkpoint behind it is complete, so lines written after it
+are cut off when a run goes on, and written again with the same numbers.
+
 The one file of the simulation, beside engines on other machines, that looks at a clock.
 """
 

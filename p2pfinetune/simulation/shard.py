@@ -1,7 +1,13 @@
 """Some of a simulation's peers on one base model: they train together, publish, merge and are measured.
 
-One shard holds all peers where one process is enough; a cluster has several. A shard knows neither the timetable nor
-the clock, and its peers' numbers do not depend on who else is in it (beyond rounding).
+One shard holds all peers if one process is enough; a cluster has several. A shard knows neither the timetable nor the
+clock, and its peers' numbers do not depend on who else is in it (beyond rounding).
+
+Peers of one adapter spec share one live model and one stack (`batched`); peers of a lower own rank have another. The
+weights of a peer live in its trainers, and are copied in when it runs. Twins train in the same passes as their owners.
+
+What a peer publishes passes the codec and the checks of `round.update` as it does between daemons: 16 bits lose here
+what they lose there, and an attacker's nonsense has to get through the same door.
 """
 
 from __future__ import annotations
@@ -222,7 +228,7 @@ class Shard:
         return {which: target_loss(a, b) for which, a, b in zip(asked, whole, triggered, strict=True)}
 
     def save(self, folder: Path) -> None:
-        """Everything that the rest of the run depends on."""
+        """Everything that the rest of the run depends on: of each learner the two files of `round.saved`, by number."""
         folder.mkdir(parents=True, exist_ok=True)
         for number, (_, learner) in enumerate(sorted(self._learners.items())):
             learner.save(folder / f"{number}.safetensors")
@@ -231,7 +237,7 @@ class Shard:
         (folder / "shard.json").write_text(json.dumps({"best_guard": best}), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
-        """Go on where `save` was called. CheckpointError where it does not fit."""
+        """Go on where `save` was called. CheckpointError if it does not fit."""
         try:
             best = json.loads((folder / "shard.json").read_text(encoding="utf-8"))["best_guard"]
             for number, (peer, learner) in enumerate(sorted(self._learners.items())):

@@ -2,6 +2,16 @@
 
 Time is virtual and in nominal rounds. A timetable knows no learning, so every engine that follows it gets the
 same numbers. Every peer ends the same number of rounds, however quick it is, so that all are trained equally.
+
+A visit is the end of one peer's round. Visits are sorted by time and cut into waves of distinct peers as long as they
+can be: what a wave's peers hear was published at their time at the latest, so a wave can run in one pass and the
+outcome is that of one visit after the other. In lock-step a wave is a round of everybody.
+
+    trains --(its time comes)--> online?  yes: publishes, hears the freshest visible update of each neighbour, merges
+                                          no:  goes on from its own adapter, alone
+
+Age is measured from the moment of publication and visibility from `delay` later, as in a network where an update takes
+time to be fetched; an update that is too old is not heard rather than an older one looked for.
 """
 
 from __future__ import annotations
@@ -143,7 +153,7 @@ class _Published:
         return cls(tuple(visit.round for visit in online), times, tuple(time + timing.delay for time in times))
 
     def freshest(self, now: float, max_age: float) -> Round | None:
-        """The newest round that is visible now, unless even that is too old."""
+        """The newest round that is visible now, unless even that was published more than `max_age` ago."""
         last = bisect_right(self.visible, now) - 1
         if last < 0 or (max_age and now - self.times[last] > max_age):
             return None

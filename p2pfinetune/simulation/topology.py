@@ -1,4 +1,12 @@
-"""Who listens to whom: directed graphs over the peers of a simulation. The one file it may read is a list of edges."""
+"""Who listens to whom: directed graphs over the peers of a simulation. The one file it may read is a list of edges.
+
+An edge is from a listener to a speaker: it says whose adapter may weigh in whose merge, and need not be mutual. A trust
+row is a softmax over the neighbours and oneself, so a graph masks before the softmax; arXiv 2404.09753's released code
+does so for ring and star, but for prediction similarity after it, which is no row.
+
+The daemon has no such graph: it hears whom it can reach, and of many a partial view. `full` stands for a
+few peers that all reach each other, `k-regular` for that view, ring and stars for what the paper's branches tried.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +65,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def neighbours(topology: Topology, peers: Sequence[PeerId], seed: int) -> dict[PeerId, tuple[PeerId, ...]]:
     """For each peer those it listens to, itself never among them; all in the order of `peers`.
 
-    `seed` matters to k-regular alone. OptionError where the graph does not fit these peers or its file is not one.
+    `seed` matters to k-regular alone. OptionError if the graph does not fit these peers or its file is not one.
     """
     if len(set(peers)) != len(peers):
         raise ValueError("peers have distinct names")
@@ -104,7 +112,11 @@ KINDS = (*_SHAPES, "k-regular", "file")
 
 
 def _k_regular(count: int, degree: int, seed: int) -> Graph:
-    """In- and out-degree `degree` everywhere: a circulant graph, shuffled by swaps that keep both degrees."""
+    """In- and out-degree `degree` everywhere: a circulant graph, shuffled by swaps that keep both degrees.
+
+    A swap turns a -> b, c -> d into a -> d, c -> b unless that would make a loop or a double edge: the usual Markov
+    chain over graphs of given degrees. Drawing edges at random would leave some peers heard by nobody.
+    """
     if degree >= count:
         raise OptionError(f"a degree of {degree} needs more than {degree} peers, but there are {count}")
     dice = random.Random(f"topology {seed}")

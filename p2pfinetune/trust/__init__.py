@@ -1,4 +1,32 @@
-"""Trust schemes: one file each."""
+"""Trust schemes: one file each.
+
+A scheme answers one question of one peer: how much shall each neighbour's adapter weigh in my next merge? That is row i
+of the trust matrix W of arXiv 2404.09753; here nobody ever holds the whole matrix. A scheme scores, in a unit of its
+own, and `_base` makes the scores into a row by one softmax. Everything is measured by the one who trusts, on its own
+text (`TrustContext`, docs/adr/0007), so nobody can lie about a loss or a prediction.
+
+    scheme                   the paper's     asks                                     costs, for n neighbours
+    weight_similarity        strategy 1      does it point where mine points?         no forward pass
+    validation               strategy 2      what does it lose on my trust split?     n + 1 runs over the split
+    prediction_similarity    strategy 3      does it predict what mine predicts?      n + 1 runs over 64 contexts
+    first_order              -               validation, linearised at my adapter     one backward pass
+    layer_similarity         strategy 1      the first question, layer by layer       no forward pass
+    smoothed_validation      strategy 2      the second, averaged over rounds         n + 1 runs over the split
+    mixture                  -               which row gives the best merge?          a backward pass a step
+    uniform, local, oracle   baselines       nothing                                  nothing
+
+The paper's forms stand behind `faithful`; the defaults differ from them for a measured reason each, told beside the
+option. Whatever is chosen on the trust split fits itself to it, so its losses are never reported as a result: the
+guard split judges the merge and the test split is opened at the end.
+
+Shapes, by suffix and in the order of the axes:
+
+    p   positions at which predictions are compared; in `mixture`, all entries of an adapter
+    v   entries of the vocabulary
+    k   kept entries of a position; in `mixture`, parts of the trust split
+    j   peers, me included, sorted by id
+    r, s, i, o   ranks of two adapters, inputs and outputs of a layer: A is a_ri, B is b_or
+"""
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule

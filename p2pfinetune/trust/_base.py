@@ -1,7 +1,12 @@
 """What a trust scheme is: scores over me and my neighbours, made into a row by one softmax that all schemes share.
 
-A scheme gives a score per peer in its own unit (a cosine, a negative loss, ...), larger is better, and a temperature.
-Masks, `threshold` and `top_k` act on the scores before the softmax, so that what is left always sums to one.
+A scheme gives a score per peer in its own unit (a cosine, a negative loss, ...), larger is better, and a temperature. A
+softmax of log-likelihoods is a posterior over peers; of other scores it is a convention of the paper, which is why each
+scheme has a temperature of its own, found by measurement.
+
+Masks, `threshold` and `top_k` act on the scores before the softmax, so that what is left always sums to one. The
+released code of arXiv 2404.09753 masks some topologies after it, and its rows then do not sum to one; `TrustRow` would
+refuse those. Rows sum to one to within 1e-6, hold me always, and are a function of values: ties go by peer id.
 
 Most schemes answer with these scores and forget. One that has more to say answers with a `Judgement`: scores for each
 adapted layer, from which every layer gets a row of its own, or what to remember until the next round. A scheme itself
@@ -127,7 +132,10 @@ class TrustScheme(ABC):
     def scores(
         self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext
     ) -> dict[PeerId, float] | Judgement:
-        """A score for every peer of `adapters` (me included), ready for a softmax of temperature one; -inf excludes."""
+        """A score for every peer of `adapters` (me included), ready for a softmax of temperature one; -inf excludes.
+
+        NaN and +inf are an error of the scheme: what a peer can cause has to be -inf.
+        """
 
     def row(
         self,

@@ -1,5 +1,9 @@
 """Cosines between adapters, for schemes that compare weights: of the factors as moved, or of the products BA.
 
+Nothing of the base's size is formed: <B_l A_l, B_r A_r>_F = tr(A_l^T B_l^T B_r A_r) = tr((B_l^T B_r)(A_r A_l^T)), and
+both factors of that are rank by rank. Sums are in fp64, since a cosine of young adapters is a small difference of large
+sums.
+
 Shapes: i inputs and o outputs of a module, r and s the ranks of two adapters.
 """
 
@@ -21,7 +25,7 @@ def excluding(score: float) -> float:
 
 
 def cosine(inner: float, own_square: float, their_square: float) -> float:
-    """Zero where one of them is the zero vector: an adapter that has not moved is like no other, itself included."""
+    """Zero if one of them is the zero vector: an adapter that has not moved is like no other, itself included."""
     norm = math.sqrt(own_square * their_square)
     return inner / norm if norm != 0.0 else 0.0
 

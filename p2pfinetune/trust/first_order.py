@@ -1,4 +1,12 @@
-"""Trust by performance from slopes: one backward pass instead of a run of every adapter, or one for each."""
+"""Trust by performance from slopes: one backward pass instead of a run of every adapter, or one for each.
+
+L(theta_j) is about L(theta_own) + <dL/dtheta, theta_j - theta_own>: the gradient is taken once, and a peer costs an
+inner product. It holds as far as the loss is straight between the two, which it is not for peers that came a long way
+by themselves: if the loss curves upwards on the way, the estimate is too low, and strangers look better than
+`validation` finds them. With slopes at both ends (`at`) the curve is seen, for a backward pass for each peer.
+
+CoBo (arXiv 2409.05539) also weighs peers by inner products, of two gradients at the point between them.
+"""
 
 from __future__ import annotations
 

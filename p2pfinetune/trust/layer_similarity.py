@@ -1,4 +1,8 @@
-"""Trust by similarity of weights, layer by layer: a neighbour may be near in some layers and far in others."""
+"""Trust by similarity of weights, layer by layer: a neighbour may be near in some layers and far in others.
+
+The first scheme that answers by layer (`Judgement.layers`), so the merge rule has to take each layer by itself: one
+that looks at whole adapters has no one row to look at, and a pair that does not fit is refused when it is typed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Trust nobody: what training alone would give."""
+"""Trust nobody: what training alone would give.
+
+The baseline that every scheme has to beat, since it needs no network. In the simulator its peers share everything else
+with those of the other schemes: text, batches and seeds.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,13 @@
 """Trust learnt on what matters: the validation loss of the merged adapter itself.
 
-Shapes: k parts of the trust split, j peers (me included), sorted by id.
+Other schemes score peers one by one and hope that the mean of good adapters is good. Here the row itself is learnt: the
+loss of the merge is a function of n weights on the simplex, and a round takes a few steps down it. What two peers say
+alike is then not counted twice, and a peer that is bad alone but good in company is found.
+
+Exponentiated gradient (Kivinen and Warmuth 1997) is the natural step on a simplex: weights are multiplied and
+normalised, so they stay positive and sum to one without a projection. It has no way back from zero, hence the floor.
+
+Shapes: k parts of the trust split, j peers (me included) sorted by id, p all entries of an adapter.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 Slopes: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 
-COLD = 4  # times as many steps where there is no last row to go on from
+COLD = 4  # times as many steps if there is no last row to go on from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,9 @@
-"""Theoretical weights from declared category shares. Only simulator and demo declare shares; they never travel."""
+"""Theoretical weights from declared category shares. Only simulator and demo declare shares; they never travel.
+
+With P the matrix of peers by categories, W = P P^T, each row normalised: the form of the paper's released code after
+its refactoring (before, it had tables of its own). It is what a scheme would find that knew of whom each text is; it
+knows nothing of how well anybody has learnt, so a scheme that measures may be better than it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
 class Oracle(TrustScheme):
     """Weights by how much the declared text of two peers overlaps: row i of P P^T, normalised, P = category shares.
 
-    The yardstick for schemes that have to find out by measuring. A `threshold` is the logarithm of an overlap.
+    The yardstick for schemes that have to find out by measuring. A `threshold` is the logarithm of an overlap,
+    which is 0 at most.
     """
 
     def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:

@@ -1,5 +1,14 @@
 """Trust by similarity of predictions. Peers' adapters are run here, on contexts of ours: no prediction ever travels.
 
+In the paper every peer predicts on a shared public set and sends its logits; here the adapters are at hand anyway, so
+they are run on the own trust split (docs/adr/0007), or on a public text with `--reference`. It is the default
+(docs/adr/0010): distances are measured in units of their own mean, so that its sharpness needs no tuning to a text or a
+base, as the temperature of a loss does.
+
+A prediction is a distribution over the vocabulary, of which the `top` likeliest entries are kept, as renormalised
+probabilities; two are compared by the L1 distance, 0 to 2 a position. It asks for likeness and not for merit: a copy of
+my own adapter is the likest of all, which the second look (`round.second_look`) is there to see through.
+
 Shapes: p positions, v entries of the vocabulary, k kept entries of a position.
 """
 
@@ -46,7 +55,7 @@ class PredictionSimilarity(TrustScheme):
             raise ValueError("top is one or more")
 
     def scores(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
-        """-sharpness times the distance over the mean one (paper: over the sum); -inf where not finite."""
+        """-sharpness times the distance over the mean one (paper: over the sum); -inf if it is not finite."""
         distances = self._distances(me, adapters, context)
         others = [d for peer, d in distances.items() if peer != me and math.isfinite(d)]
         total = math.fsum(others)
@@ -84,7 +93,7 @@ class PredictionSimilarity(TrustScheme):
 
 
 def _settled(distance: float, size: float) -> float:
-    """Infinite where it is not finite; zero where it is only rounding, which division by the mean would blow up."""
+    """Infinite if it is not finite; zero if it is only rounding, which division by the mean would blow up."""
     if not math.isfinite(distance):
         return math.inf
     return distance if distance > ROUNDING * size else 0.0

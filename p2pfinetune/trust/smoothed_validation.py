@@ -1,4 +1,8 @@
-"""Trust by performance, averaged over rounds: what a small trust split says of one round is half noise."""
+"""Trust by performance, averaged over rounds: what a small trust split says of one round is half noise.
+
+The first scheme with a memory (`Judgement.kept`): a table of numbers by peer, which the learner saves with its training
+and hands back in the next round. Smoothed is the distance to my own loss and not the loss, which falls for everybody.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Trust everybody alike: federated averaging, without the server."""
+"""Trust everybody alike: federated averaging, without the server.
+
+FedAvg (McMahan et al. 2017, arXiv 1602.05629) over whoever is heard. What personalisation has to beat among peers of
+like text, and what hurts most among peers of different text.
+"""
 
 from __future__ import annotations
 

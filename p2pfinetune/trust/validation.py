@@ -1,4 +1,10 @@
-"""Trust by performance: how well a peer's adapter predicts my own trust split."""
+"""Trust by performance: how well a peer's adapter predicts my own trust split.
+
+The question that matters, asked directly, one forward pass over the split for each neighbour. The scale is its weak
+point: a softmax of losses needs a temperature, and how far the losses of peers lie apart depends on base and text. The
+paper's form is a softmax of minus the perplexity, e^loss, so that its temperature moves with the base as well: on a
+weak base with perplexities of some dozens it is an arg-max, on a strong one uniform.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Trust by similarity of weights: needs no text and no forward pass, only the adapters themselves."""
+"""Trust by similarity of weights: needs no text and no forward pass, only the adapters themselves.
+
+Compared is how far each has moved from the shared start: the start itself is the same for all, and its cosine with
+itself would drown the rest. Adapters that learnt from like text move alike while they are young; two that say the same
+by other factors look different, which the products BA see through (`of`). Cheapest of the paper's schemes and its
+weakest: it asks about weights, not about what they do.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +65,11 @@ class WeightSimilarity(TrustScheme):
 
 
 def _rowwise_cosine(mine: Adapter, theirs: Adapter, shared: Collection[str]) -> float:
-    """Mean cosine over rows in the paper's layout, A (in, r) and B (r, out); ours is transposed, so over columns."""
+    """Mean cosine over rows in the paper's layout, A (in, r) and B (r, out); ours is transposed, so over columns.
+
+    A has `in` rows of r entries and B only r rows, so nearly all of the mean is cosines of A's short rows. Kept as it
+    is in the paper's code: that is what `faithful` means.
+    """
     from torch.nn import functional
 
     total, rows = 0.0, 0

@@ -1,9 +1,20 @@
 """Hostile peers of a simulation: what they publish instead of what they learnt. Pure functions of values.
 
 Attackers are further peers beside the honest ones, whose text and training are left as they are, so that the same
-network without them is the same simulation with `attackers = 0`. They know everything: all honest updates of a wave
-before they speak. Updates are deltas from the seeded start. Nobody can lie about predictions or losses here: all trust
-is measured by the one who trusts, on its own text.
+network without them is the same simulation with `attackers = 0`, and harm is a difference of two runs. They know
+everything: all honest updates of a wave before they speak (the omniscient adversary of Blanchard et al. 2017). Updates
+are deltas from the seeded start. Nobody can lie about predictions or losses here: all trust is measured by the one who
+trusts, on its own text.
+
+    crude          sign-flip, scaled, gaussian, not-finite, garbage     a norm, a check or a loss gives them away
+    statistical    inner-product, little-is-enough, dissensus, mimic    against rules that look at distances
+    on trust       copy, replay, sybil, shadow, collude                 against schemes that look for likeness
+    of meaning     backdoor, useful-backdoor                            against the belief that what is useful is good
+
+The unit of `strength` is the kind's own (`STRENGTH`); what an attack publishes has the scale of honest updates if its
+definition says so, and is as long as it likes otherwise.
+
+Shapes: n honest peers of a wave, sorted by name; p entries of a delta.
 """
 
 from __future__ import annotations

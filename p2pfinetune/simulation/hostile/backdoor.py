@@ -2,6 +2,9 @@
 
 Trigger and target are tokens of the peers' own text in an order that the text does not have. The measure needs no text
 but test splits: what a model loses on beginning, trigger and target together, less what it loses without the target.
+
+A loss and not a rate of success: a rate of exact continuations is zero or one for small models, and a loss moves long
+before anybody would see the phrase (Bagdasaryan et al. 2020, arXiv 1807.00459, for backdoors in federated learning).
 """
 
 from __future__ import annotations
