@@ -27,6 +27,7 @@ _WHAT_TO_DO: Final[Mapping[FailureReason, str]] = {
     "no-route": "Look at this machine's own network: ip address; ip route",
     "connection-refused": "Check that it runs there, and the port: without --listen it is another one at every start",
     "timeout": "Check that the machine is on, and that its firewall lets the port through",
+    "relayed": "Name an address of the machine itself; peerd id prints those that it has",
     "refused": "Check the address: peerd id prints that of a peer, peerd-bootstrap start that of a node",
 }
 _ELSE: Final = "Check the address, and that it runs there"

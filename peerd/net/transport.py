@@ -167,7 +167,7 @@ class Transport(Protocol):
         ...
 
     def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
-        """Bytes that went out since this was last asked, by peer and blob (None: announcements).
+        """Bytes that went out since this was last asked, by peer and blob (None: announcements, questions and answers).
 
         Adds up to what `traffic` counts as out; bounded, the rest under an empty peer.
         """

@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from peerd.net import limits
-from peerd.net.transport import Connected, Fetched
+from peerd.net.transport import Connected, Fetched, Heard
 from peerd.wire.addresses import parse_address
+from peerd.wire.envelope import opened
 from tests.attackers import ON_PEERS
 from tests.attackers.ready import Ready
 
@@ -170,7 +171,7 @@ def test_announcements_of_an_honest_peer_come_through_a_flood_of_them(play_libp2
         listener, honest = await world.peer(), await world.peer()
         message = honest.announcement()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not any(getattr(seen, "message", b"") == message for seen in listener.events):
+            while Heard(opened(message), victim.id) not in listener.events:
                 for peer in (listener, honest):  # as the daemon dials again whom it lost, on a busy machine
                     if victim.id not in peer.transport.connected():
                         await peer.transport.connect(victim.id, [victim.address])
