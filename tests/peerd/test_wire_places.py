@@ -88,3 +88,5 @@ def test_a_stream_through_a_relay_comes_from_a_place_behind_it() -> None:
 
     assert place_of_stream(stream(ConnectionType.RELAYED)) == place_behind(RELAY, "somebody")
     assert place_of_stream(stream(ConnectionType.DIRECT)) == RELAY
+    hidden = SimpleNamespace(muxed_conn=SimpleNamespace(peer_id="x"), get_remote_address=lambda: (RELAY, 1))
+    assert place_of_stream(hidden) == RELAY  # as beneath a group key, where the library does not tell
