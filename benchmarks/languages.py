@@ -167,7 +167,7 @@ def one_round(
         admitted = {peer: learner.admit(blob, CODEC) for peer, blob in blobs.items() if peer != me}
         updates = {peer: update for peer, update in admitted.items() if not isinstance(update, Refusal)}
         done = learner.collaborate(updates)
-        ended.append((me, done.row.weights, done.accepted, done.guard_personal))
+        ended.append((me, done.row.weights, done.accepted, done.figures.guard_personal))
     return ended
 
 

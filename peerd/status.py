@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfinetune.names import Digest, PeerId, Round, Served
+from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures
 
 SCHEMA_VERSION = 1
 
@@ -27,44 +28,37 @@ class LossNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerplexityNow(msgspec.Struct, frozen=True, kw_only=True):
-    """On the guard split; `local` only with --twin. e^50 (5.2e21) stands for all beyond it: the model has diverged."""
+    """On the guard split; `twin` only with --twin. e^50 (5.2e21) stands for all beyond it: the model has diverged."""
 
     base: float | None = None
     own: float | None = None
     personal: float | None = None
-    local: float | None = None
+    twin: float | None = None
+    local: Annotated[float | None, Meta(description="The same as `twin`, until the next version.")] = None
+
+    def __post_init__(self) -> None:
+        """The old key says what the new one says."""
+        say_alike(self, "twin", "local")
 
 
-class LossMargin(msgspec.Struct, frozen=True, kw_only=True):
-    """Loss of the personal model less that of another on the same windows: below zero, the personal one is better."""
-
-    nats: Annotated[float, Meta(description="A token.")]
-    within: Annotated[
-        float | None,
-        Meta(
-            description="Half of the 95 % interval, paired over windows and by document; null where one document "
-            "was measured."
-        ),
-    ] = None
-
-
-class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
+class SplitNow(SplitFigures, frozen=True, kw_only=True):
     """What the figures of one held-out split rest on, and how far the personal model is from others there."""
 
-    tokens: int
-    documents: int
-    windows: int
-    against_base: Annotated[LossMargin | None, Meta(description="Null where a loss was not finite.")] = None
-    against_local: Annotated[
+    against_twin: Annotated[
         LossMargin | None, Meta(description="The twin; on the guard split, where there is one.")
-    ] = None
+    ] = msgspec.field(default=None, name="against_twin")
+    against_local: Annotated[LossMargin | None, Meta(description="The same, until the next version.")] = None
+
+    def __post_init__(self) -> None:
+        """The old key says what the new one says."""
+        say_alike(self, "against_twin", "against_local")
 
 
 class HeldOutNow(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last round: null before the first, and where an older version recorded it."""
 
-    trust: SplitFigures | None = None
-    guard: SplitFigures | None = None
+    trust: SplitNow | None = None
+    guard: SplitNow | None = None
     contradiction: Annotated[
         str,
         Meta(
@@ -318,17 +312,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ] = MergesNow()
 
 
-class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished round, as stored and as shown by `peerd rounds` and the dashboard's curves."""
+class RoundRecord(RoundFigures, frozen=True, kw_only=True):
+    """One finished round as shown by `peerd rounds` and the dashboard's curves; `peerd.store.rounds` has its row."""
 
+    guard_twin: float | None = msgspec.field(default=None, name="guard_twin")
+    guard_local: Annotated[float | None, Meta(description="The same as `guard_twin`, until the next version.")] = None
+    on_trust: Annotated[
+        SplitNow | None,
+        Meta(description="What `loss_trust` rests on; null where an older version recorded the round."),
+    ] = None
+    on_guard: Annotated[SplitNow | None, Meta(description="What the guard's losses rest on; likewise.")] = None
     round: Round
     finished_unix: float
-    loss_train: float | None
-    loss_trust: float | None
-    guard_base: float | None
-    guard_own: float | None
-    guard_personal: float | None
-    guard_local: float | None
     row: dict[PeerId, float]
     accepted: bool
     reason: str
@@ -336,8 +331,16 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     served: Annotated[Served, Meta(description="Whose adapter was used and exported from then on.")] = "personal"
-    on_trust: Annotated[
-        SplitFigures | None,
-        Meta(description="What `loss_trust` rests on; null where an older version recorded the round."),
-    ] = None
-    on_guard: Annotated[SplitFigures | None, Meta(description="What the guard's losses rest on; likewise.")] = None
+
+    def __post_init__(self) -> None:
+        """The old key says what the new one says."""
+        say_alike(self, "guard_twin", "guard_local")
+
+
+def say_alike(value: msgspec.Struct, name: str, formerly: str) -> None:
+    """A key under its name and, for one version, under the former one; an older daemon's document has that alone."""
+    told = getattr(value, name)
+    if told is None:
+        msgspec.structs.force_setattr(value, name, getattr(value, formerly))
+    else:
+        msgspec.structs.force_setattr(value, formerly, told)

@@ -315,10 +315,10 @@ class Daemon:
             "refused": done.refused,
             "copies": [list(pair) for pair in done.copies],
             "guard": {
-                "base": done.guard_base, "own": done.guard_own, "personal": done.guard_personal,
-                "twin": done.guard_local, "best": done.best_guard,
+                "base": done.figures.guard_base, "own": done.figures.guard_own, "personal": done.figures.guard_personal,
+                "twin": done.figures.guard_twin, "best": done.best_guard,
             },
-            "trust": done.loss_trust,
+            "trust": done.figures.loss_trust,
         }  # fmt: skip
 
     def tested(self) -> dict[str, Any]:

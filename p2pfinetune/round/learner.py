@@ -41,9 +41,10 @@ from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, PeerId, Ref
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
+from p2pfinetune.round.figures import RoundFigures
 from p2pfinetune.round.judging import RETURNED, Judge, Look
 from p2pfinetune.round.progress import Progress
-from p2pfinetune.round.result import Collaboration, TrainReport, held_out
+from p2pfinetune.round.result import Collaboration, TrainReport, on_split
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.twin import Twin, chosen
@@ -200,18 +201,23 @@ class Learner:
         self._owed = judge.owed
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
-        local = self._note_local(on_guard)
+        twin = self._note_twin(on_guard)
         on_trust = context.evaluation(outcome.personal)
         judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
+        figures = RoundFigures(
+            loss_trust=on_trust.loss,
+            guard_base=self._base_on("guard").loss,
+            guard_own=on_guard.loss,
+            guard_personal=outcome.loss,
+            guard_twin=twin.loss if twin is not None else None,
+            on_trust=on_split(on_trust, self._base_on("trust"), None),
+            on_guard=on_split(judged, self._base_on("guard"), twin),
+        )
         progress.finish()
         return Collaboration(
-            row=row, accepted=not outcome.reason, reason=outcome.reason, loss_trust=on_trust.loss,
-            guard_base=self._base_on("guard").loss, guard_own=on_guard.loss, guard_personal=outcome.loss,
-            guard_local=local.loss if local is not None else None,
+            row=row, accepted=not outcome.reason, reason=outcome.reason, figures=figures,
             best_guard=self.best_guard, new_best=is_best, served=self._serve(outcome.loss),
             refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
-            on_trust=held_out(on_trust, self._base_on("trust"), None),
-            on_guard=held_out(judged, self._base_on("guard"), local),
         )  # fmt: skip
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:
@@ -389,7 +395,7 @@ class Learner:
         self._best, self.best_guard = adapter, loss
         return True
 
-    def _note_local(self, own: Evaluation) -> Evaluation | None:
+    def _note_twin(self, own: Evaluation) -> Evaluation | None:
         if not self._twin.is_wanted:
             return None
         found = own if self._twin.adapter is self._own else self._evaluate("guard", self._twin.adapter)

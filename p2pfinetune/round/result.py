@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pfinetune.names import PeerId, Served, TrustRow
-from p2pfinetune.scoring.difference import Difference, difference
+from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures, margin
+from p2pfinetune.scoring.difference import difference
 from p2pfinetune.scoring.evaluate import Evaluation
 
 
@@ -26,33 +27,16 @@ class TrainReport:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What a figure of one held-out split rests on, and how far the personal adapter is from others there."""
-
-    tokens: int
-    documents: int
-    windows: int
-    against_base: Difference | None
-    """Personal less base: below zero, personal is better. None where a loss is not finite."""
-    against_local: Difference | None = None
-    """Likewise, where there is a twin and it was measured on that split."""
-
-
-@dataclass(frozen=True, slots=True)
 class Collaboration:
-    """How one round's mathematics ended. Losses are means in nats a token."""
+    """How one round's mathematics ended."""
 
     row: TrustRow
     accepted: bool
     """The merge was kept, or there was nothing to merge."""
     reason: str
     """Empty when accepted; else a word of `guard`, or `judging.RETURNED`: own training drifted, the best came back."""
-    loss_trust: float
-    """Of the personal adapter."""
-    guard_base: float
-    guard_own: float
-    guard_personal: float
-    guard_local: float | None
+    figures: RoundFigures
+    """What was measured; not of the own training, which was before."""
     best_guard: float
     new_best: bool
     served: Served
@@ -61,16 +45,20 @@ class Collaboration:
     """Updates that were left out beside the others, with the reason; see `neighbourhood`."""
     copies: tuple[tuple[PeerId, PeerId], ...]
     """Pairs of peers, me included, one of which copied the other."""
-    on_trust: HeldOut
-    on_guard: HeldOut
 
 
-def held_out(personal: Evaluation, base: Evaluation, local: Evaluation | None) -> HeldOut:
+def on_split(personal: Evaluation, base: Evaluation, twin: Evaluation | None) -> SplitFigures:
     """Of measures of the same split, paired by window."""
 
-    def less(other: Evaluation | None) -> Difference | None:
+    def less(other: Evaluation | None) -> LossMargin | None:
         if other is None or not (np.isfinite(personal.per_window) & np.isfinite(other.per_window)).all():
             return None
-        return difference(personal, other)
+        return margin(difference(personal, other))
 
-    return HeldOut(personal.tokens, personal.documents, len(personal.per_window), less(base), less(local))
+    return SplitFigures(
+        tokens=personal.tokens,
+        documents=personal.documents,
+        windows=len(personal.per_window),
+        against_base=less(base),
+        against_twin=less(twin),
+    )

@@ -54,7 +54,7 @@ def status(now: Status, home: Path | None = None) -> None:
 
 def _side_by_side(now: Status) -> str:
     given = (("base", now.perplexity.base), ("own", now.perplexity.own), ("personal", now.perplexity.personal))
-    known = [*given, *([("alone", now.perplexity.local)] if now.perplexity.local is not None else [])]
+    known = [*given, *([("twin", now.perplexity.twin)] if now.perplexity.twin is not None else [])]
     if all(value is None for _, value in known):
         return "not measured yet"
     return ", ".join(f"{name} {written(value, 'perplexity')}" for name, value in known)
@@ -230,7 +230,7 @@ def rounds(found: list[RoundRecord]) -> None:
         say("No round has ended yet.")
         return
     columns = [("round", "number"), ("ended", "text"), ("train", "loss"), ("base", "perplexity")]
-    columns += [("own", "perplexity"), ("personal", "perplexity"), ("alone", "perplexity")]
+    columns += [("own", "perplexity"), ("personal", "perplexity"), ("twin", "perplexity")]
     columns += [
         ("beside base", "text"),
         ("tokens", "number"),
@@ -268,7 +268,7 @@ def _sent_row(row: answers.SentRow, made: answers.SentUpdate | None) -> tuple[ob
 
 def _round_row(record: RoundRecord) -> tuple[object, ...]:
     ended = dt.datetime.fromtimestamp(record.finished_unix).astimezone().strftime("%m-%d %H:%M:%S")
-    losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_local)
+    losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_twin)
     perplexities = [perplexity(loss) for loss in losses]
     merge = "nobody" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
     rest = record.on_guard

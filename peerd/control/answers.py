@@ -17,6 +17,7 @@ from peerd.status import (
     RoundRecord,
     SentNow,
     TextNow,
+    say_alike,
 )
 
 
@@ -181,10 +182,15 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
     base: float
     own: float
     personal: float
-    local: float | None
+    twin: float | None = None
+    local: Annotated[float | None, Meta(description="The same as `twin`, until the next version.")] = None
     served: Annotated[float, Meta(description="Of the model that `peerd generate` and `peerd export` give.")]
     documents: int
     tokens: int
+
+    def __post_init__(self) -> None:
+        """The old key says what the new one says."""
+        say_alike(self, "twin", "local")
 
 
 class ExportedFolder(msgspec.Struct, frozen=True, kw_only=True):

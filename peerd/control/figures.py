@@ -8,9 +8,9 @@ one.
 
 from __future__ import annotations
 
+from p2pfinetune.round.figures import LossMargin, SplitFigures
 from p2pfinetune.scoring.perplexity import as_change
 from peerd.control.render import some
-from peerd.status import LossMargin, SplitFigures
 
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
 UNSEEN = "no difference that can be seen"
@@ -28,7 +28,7 @@ def rests_on(found: SplitFigures) -> str:
 
 def sentence(found: SplitFigures) -> str:
     """What the guard split says of the personal model, in one sentence; empty if nothing was measured."""
-    others = ((found.against_base, "the base model's"), (found.against_local, "that of the twin that trains alone"))
+    others = ((found.against_base, "the base model's"), (found.against_twin, "that of the twin that trains alone"))
     told = [compared(difference, other) for difference, other in others if difference is not None]
     if not told:
         return ""

@@ -283,7 +283,7 @@ async def test(call: Call[Nothing]) -> answers.TestLosses:
         base=bounded(found.base),
         own=bounded(found.own),
         personal=bounded(found.personal),
-        local=bounded(found.local),
+        twin=bounded(found.twin),
         served=bounded(found.served),
     )
 

@@ -32,8 +32,8 @@ def verdict(status: Status) -> str:
     if (found := status.held_out.guard) is not None and found.against_base is not None:
         return figures.sentence(found)
     parts = [f"{_compared(now.personal, now.base)} the base model's"]
-    if now.local is not None:
-        parts.append(f"{_compared(now.personal, now.local)} that of the twin that trains alone")
+    if now.twin is not None:
+        parts.append(f"{_compared(now.personal, now.twin)} that of the twin that trains alone")
     return f"On your own held-out text its perplexity is {' and '.join(parts)}."
 
 

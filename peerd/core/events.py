@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import RoundFigures
 from peerd.wire.messages import Announcement
 
 
@@ -22,17 +23,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Something that has happened."""
 
     at: float
-
-
-class Losses(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean cross-entropy in nats a token; None if it was not measured."""
-
-    train: float | None = None
-    trust: float | None = None
-    guard_base: float | None = None
-    guard_own: float | None = None
-    guard_personal: float | None = None
-    guard_local: float | None = None
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True):
@@ -65,7 +55,6 @@ class Trained(Event, frozen=True, kw_only=True):
 
     round: Round
     steps: int
-    losses: Losses
 
 
 class Published(Event, frozen=True, kw_only=True):
@@ -186,7 +175,8 @@ class Collaborated(Event, frozen=True, kw_only=True):
     accepted: bool
     reason: str
     """Why the guard refused; empty if it accepted or there was nobody to merge with."""
-    losses: Losses
+    figures: RoundFigures
+    """Carried as they are; patience looks at the personal model's guard loss."""
     best_guard: float
     refused: Mapping[PeerId, str] = {}
     """Updates that the worker left out, with the reason: each was fine by itself, and odd beside the others."""

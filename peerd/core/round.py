@@ -199,7 +199,7 @@ def collaborated(node: Node, event: Collaborated) -> Moved:
     node = replace(node, row=dict(event.row), merge_deaths=0, round_seconds=node.at - node.round_began_at)
     node = replace(node, listened_to=listening(node.listened_to, event.row, node.me, event.round))
     node, refusals = _compared(node, event)
-    node, effects = begin(judged(node, event.losses.guard_personal), Round(event.round + 1))
+    node, effects = begin(judged(node, event.figures.guard_personal), Round(event.round + 1))
     return node, refusals + effects
 
 

@@ -247,7 +247,7 @@ class Daemon:
             config=self._config,
             worker=self._worker.now(),
             loop=self._loop_watch.now(),
-            losses=self._performer.latest.losses,
+            figures=self._performer.latest.figures,
             traffic=self._network.traffic(),
             addresses=self._network.addresses,
             troubles=self._troubles(),
@@ -333,14 +333,14 @@ class Daemon:
     def _recall(self) -> None:
         """What is known of the round in which training goes on."""
         latest, last = self._performer.latest, self._journal.records[-1] if self._journal.records else None
-        latest.losses, latest.steps = measured(last, self._journal.checkpoint)
+        latest.figures, latest.steps = measured(last, self._journal.checkpoint)
 
     async def _opened(self, opened: Opened) -> None:
         """The worker is ready: for the first time, or again. What a failure left undone is done the next time."""
         _log.info("training in %s (%s)", opened.precision, opened.precision_why or "as asked")
         _log.info("twin: %s (%s)", opened.twin, opened.twin_why or "as asked")
         latest, self._text.now = self._performer.latest, opened.text
-        latest.losses = msgspec.structs.replace(latest.losses, guard_base=opened.base_guard)
+        latest.figures = msgspec.structs.replace(latest.figures, guard_base=opened.base_guard)
         if self._performer.network_digest not in {None, opened.network}:
             raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")
         if not self._joined:

@@ -25,6 +25,7 @@ from peerd.status import RoundRecord
 from peerd.store.generations import Generations
 from peerd.store.limits import RESUME_SECONDS
 from peerd.store.port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store.rounds import StoredRound, shown
 from peerd.store.sent import Book, Publication, SentBytes, Spending, entered, totals
 from peerd.wire.envelope import Envelope, opened
 
@@ -63,7 +64,7 @@ class Journal:
         """Of the last own announcement, opened once, when it was read or sealed."""
         self.announced: Digest | None = None
         """The blob that was announced last in this run."""
-        self.records: deque[RoundRecord] = deque(store.rounds(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
+        self.records: deque[RoundRecord] = deque(map(shown, store.rounds(SHOWN_ROUNDS)), maxlen=SHOWN_ROUNDS)
         self.publications: deque[Publication] = deque(store.publications(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
         self.spending = store.spending() or Spending(since_unix=0.0)
         self.sent: Book = entered({}, store.sent())
@@ -103,7 +104,7 @@ class Journal:
             )
         )
 
-    async def round_saved(self, record: RoundRecord, file: Path, best: Path | None, best_guard: float) -> None:
+    async def round_saved(self, record: StoredRound, file: Path, best: Path | None, best_guard: float) -> None:
         """A round is over: its record and the state that the next one starts from, together."""
         before = self.checkpoint
         best_blob = before.best_blob if before else None
@@ -254,7 +255,7 @@ class Journal:
         while self.records and self.checkpoint is not None and self.records[-1].round >= self.checkpoint.round:
             self.records.pop()
 
-    async def _replace(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+    async def _replace(self, checkpoint: Checkpoint, record: StoredRound | None = None) -> None:
         before = self.checkpoint_blobs()
         with for_good("a checkpoint"):
             await self._must(self._store.save_checkpoint, checkpoint, record)
@@ -262,7 +263,7 @@ class Journal:
             older = [kept for kept in others if kept.blob != checkpoint.blob and age(kept) < age(checkpoint)]
             self.checkpoint = checkpoint
             if record is not None:
-                self.records.append(record)
+                self.records.append(shown(record))
             await self._must(self._generations.keep_checkpoints, (checkpoint, *older))
         await self._may(self._blobs.delete, sorted(before - self.checkpoint_blobs()))
 

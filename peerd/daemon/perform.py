@@ -16,7 +16,7 @@ from typing import assert_never
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId
-from p2pfinetune.scoring.perplexity import bounded
+from p2pfinetune.round.figures import RoundFigures, told
 from peerd.config import Config
 from peerd.core.effects import (
     Admit,
@@ -43,7 +43,6 @@ from peerd.core.events import (
     CollaborationFailed,
     DialFailed,
     FetchFailed,
-    Losses,
     PeerConnected,
     Published,
     PublishFailed,
@@ -56,12 +55,12 @@ from peerd.core.events import (
 from peerd.daemon.journal import Journal
 from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.privacy_in_words import epsilon_text
-from peerd.daemon.resume import losses_of, own_announcement
+from peerd.daemon.resume import own_announcement
 from peerd.errors import StoreError, WorkerError
 from peerd.machine.faults import around
 from peerd.net.transport import Connected, Failed, Fetched
-from peerd.status import RoundRecord
 from peerd.store.port import KeptBan, KnownPeer
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import Publication, Spending
 from peerd.wire.envelope import Envelope, sealed
 from peerd.wire.keys import PeerKey
@@ -91,7 +90,7 @@ _log = logging.getLogger("peerd.perform")
 class Latest(msgspec.Struct, kw_only=True):
     """What is only known from passing by, for the snapshot and the next record."""
 
-    losses: Losses = Losses()
+    figures: RoundFigures = RoundFigures()
     steps: int = 0
     """Of the own training of this round."""
     bytes_in: int = 0
@@ -204,10 +203,9 @@ class Performer:
             file = Path(answer.checkpoint)
             await self._journal.training_saved(effect.round, file, answer.steps, answer.loss_train)
         self.latest.steps = answer.steps
-        losses = Losses(train=answer.loss_train, guard_own=answer.guard_own)
-        self._note_losses(losses)
+        self._note_loss(answer.loss_train)
         _log.info("trained", extra={"round": effect.round, "steps": answer.steps, "loss": round(answer.loss_train, 4)})
-        return Trained(at=self._clock(), round=effect.round, steps=answer.steps, losses=losses)
+        return Trained(at=self._clock(), round=effect.round, steps=answer.steps)
 
     async def _publish(self, effect: Publish) -> Published | PublishFailed | PublishWithheld | None:
         config = self._config
@@ -331,21 +329,22 @@ class Performer:
             return None
         if not isinstance(answer, Merged):
             return CollaborationFailed(at=self._clock(), round=effect.round, reason=why(answer))
-        record = self._record(effect, answer)
-        losses = losses_of(record)
+        figures = told(msgspec.structs.replace(answer.figures, loss_train=self.latest.figures.loss_train))
+        record = self._record(effect, answer, figures)
         best = Path(answer.best) if answer.best is not None else None
         with around("handover.merge"):
             await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
-        self._note_recorded(losses)
-        shown = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
-        _log.info("round finished", extra={**shown, "guard": round(answer.guard_personal, 4)})
+        self._note_recorded(figures)
+        said = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
+        guard = figures.guard_personal
+        _log.info("round finished", extra={**said, "guard": None if guard is None else round(guard, 4)})
         return Collaborated(
             at=self._clock(),
             round=effect.round,
             row=answer.row,
             accepted=answer.accepted,
             reason=answer.reason,
-            losses=losses,
+            figures=figures,
             best_guard=answer.best_guard,
             refused=answer.refused,
             copies=tuple(answer.copies),
@@ -362,17 +361,12 @@ class Performer:
                 files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec))
         return files
 
-    def _record(self, effect: Collaborate, merged: Merged) -> RoundRecord:
+    def _record(self, effect: Collaborate, merged: Merged, figures: RoundFigures) -> StoredRound:
         bytes_in, bytes_out = self._bytes()
-        return RoundRecord(
+        return StoredRound.of(
+            figures,
             round=effect.round,
             finished_unix=self._unix(),
-            loss_train=bounded(self.latest.losses.train),
-            loss_trust=bounded(merged.loss_trust),
-            guard_base=bounded(merged.guard_base),
-            guard_own=bounded(merged.guard_own),
-            guard_personal=bounded(merged.guard_personal),
-            guard_local=bounded(merged.guard_local),
             row=merged.row,
             accepted=merged.accepted,
             reason=merged.reason,
@@ -380,12 +374,10 @@ class Performer:
             bytes_in=bytes_in - self.latest.bytes_in,
             bytes_out=bytes_out - self.latest.bytes_out,
             served=merged.served,
-            on_trust=merged.on_trust,
-            on_guard=merged.on_guard,
         )
 
-    def _note_recorded(self, losses: Losses) -> None:
-        self.latest.losses = losses
+    def _note_recorded(self, figures: RoundFigures) -> None:
+        self.latest.figures = figures
         self.latest.steps = 0
         self.latest.bytes_in, self.latest.bytes_out = self._bytes()
 
@@ -403,11 +395,10 @@ class Performer:
 
     def _note_training(self, progress: JobProgress) -> None:
         if progress.loss is not None:
-            self._note_losses(Losses(train=progress.loss))
+            self._note_loss(progress.loss)
 
-    def _note_losses(self, losses: Losses) -> None:
-        changed = {name: value for name in losses.__struct_fields__ if (value := getattr(losses, name)) is not None}
-        self.latest.losses = msgspec.structs.replace(self.latest.losses, **changed)
+    def _note_loss(self, of_training: float) -> None:
+        self.latest.figures = msgspec.structs.replace(self.latest.figures, loss_train=of_training)
 
 
 def private_of(config: Config, spending: Spending) -> Private | None:

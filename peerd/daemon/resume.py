@@ -9,9 +9,10 @@ import msgspec
 
 from p2pfinetune import sections
 from p2pfinetune.names import PeerId, Round
+from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.core.clocks import listened_in
-from peerd.core.events import Losses, WorkerStarted
+from peerd.core.events import WorkerStarted
 from peerd.core.limits import CLOCK_ROUNDS
 from peerd.core.node import begin
 from peerd.core.offences import Standing
@@ -25,6 +26,7 @@ from peerd.status import RoundRecord
 from peerd.store.blobs import FileBlobs
 from peerd.store.generations import Generations
 from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.rounds import figures_of
 from peerd.store.sent import Spending
 from peerd.store.sqlite import SqliteStore
 from peerd.wire.envelope import Envelope
@@ -171,21 +173,9 @@ def own_announcement(envelope: Envelope | None) -> Announcement | None:
     return envelope.said if envelope is not None and isinstance(envelope.said, Announcement) else None
 
 
-def measured(record: RoundRecord | None, kept: Checkpoint | None) -> tuple[Losses, int]:
+def measured(record: RoundRecord | None, kept: Checkpoint | None) -> tuple[RoundFigures, int]:
     """What the last round measured, to be shown until the next one; and the steps of the round that is under way."""
-    losses = losses_of(record) if record is not None else Losses()
+    figures = figures_of(record) if record is not None else RoundFigures()
     if kept is None or not kept.trained:
-        return losses, 0
-    return msgspec.structs.replace(losses, train=kept.loss_train), kept.steps
-
-
-def losses_of(record: RoundRecord) -> Losses:
-    """What a round measured."""
-    return Losses(
-        train=record.loss_train,
-        trust=record.loss_trust,
-        guard_base=record.guard_base,
-        guard_own=record.guard_own,
-        guard_personal=record.guard_personal,
-        guard_local=record.guard_local,
-    )
+        return figures, 0
+    return msgspec.structs.replace(figures, loss_train=kept.loss_train), kept.steps

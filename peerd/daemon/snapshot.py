@@ -7,14 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.scoring.perplexity import MAX_LOSS, bounded, perplexity
+from p2pfinetune.round.figures import RoundFigures
+from p2pfinetune.scoring.perplexity import bounded, has_diverged, perplexity
 from peerd import __version__
 from peerd.config import Config
-from peerd.control import figures, merges
+from peerd.control import merges
+from peerd.control.figures import contradiction
 from peerd.control.peer_names import clean
 from peerd.control.render import some
 from peerd.core import clocks, doubles, outlook
-from peerd.core.events import Losses
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
@@ -65,7 +66,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     worker: WorkerNow
     loop: LoopNow
-    losses: Losses
+    figures: RoundFigures
     traffic: Mapping[PeerId, PeerTraffic]
     addresses: tuple[str, ...]
     troubles: Sequence[str] = ()
@@ -116,15 +117,15 @@ def snapshot(node: Node, parts: Parts) -> Status:
         state=outlook.state(node),
         sentence=outlook.sentence(node),
         loss=LossNow(
-            train=bounded(parts.losses.train),
-            trust=bounded(parts.losses.trust),
-            guard=bounded(parts.losses.guard_personal),
+            train=bounded(parts.figures.loss_train),
+            trust=bounded(parts.figures.loss_trust),
+            guard=bounded(parts.figures.guard_personal),
         ),
         perplexity=PerplexityNow(
-            base=perplexity(parts.losses.guard_base),
-            own=perplexity(parts.losses.guard_own),
-            personal=perplexity(parts.losses.guard_personal),
-            local=perplexity(parts.losses.guard_local),
+            base=perplexity(parts.figures.guard_base),
+            own=perplexity(parts.figures.guard_own),
+            personal=perplexity(parts.figures.guard_personal),
+            twin=perplexity(parts.figures.guard_twin),
         ),
         neighbours=neighbours(node, parts, merged),
         traffic=TrafficNow(
@@ -167,7 +168,7 @@ def held_out(records: Sequence[RoundRecord]) -> HeldOutNow:
         return HeldOutNow()
     last = records[-1]
     return HeldOutNow(
-        trust=last.on_trust, guard=last.on_guard, contradiction=figures.contradiction(last.on_trust, last.on_guard)
+        trust=last.on_trust, guard=last.on_guard, contradiction=contradiction(last.on_trust, last.on_guard)
     )
 
 
@@ -225,7 +226,7 @@ def health(node: Node, parts: Parts) -> HealthNow:
     reasons = [
         *_worker_trouble(parts),
         *parts.troubles,
-        *_no_numbers(parts.losses),
+        *_no_numbers(parts.figures),
         *_failures(parts.failures),
         *_stuck(node, parts),
         *_doubles(node, parts),
@@ -243,10 +244,10 @@ def _worker_trouble(parts: Parts) -> list[str]:
     return []
 
 
-def _no_numbers(losses: Losses) -> list[str]:
+def _no_numbers(figures: RoundFigures) -> list[str]:
     """A base that overflows on some text: steps on it have no effect, and measures of it tell nothing."""
-    told = {"the base model on held-out text": losses.guard_base, "the training of this round": losses.train}
-    lost = [what for what, loss in told.items() if loss is not None and not loss < MAX_LOSS]
+    told = {"the base model on held-out text": figures.guard_base, "the training of this round": figures.loss_train}
+    lost = [what for what, loss in told.items() if loss is not None and has_diverged(loss)]
     if not lost:
         return []
     said = (

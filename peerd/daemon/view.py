@@ -101,7 +101,7 @@ class LiveView:
     async def test_losses(self) -> TestLosses:
         """On the test split."""
         found = msgspec.structs.asdict(await self._ask(EvaluateTest(id=0), TestEvaluated))
-        return TestLosses(**{name: found[name] for name in TestLosses.__struct_fields__})
+        return TestLosses(**{name: found[name] for name in TestLosses.__struct_fields__ if name in found})
 
     async def lift_ban(self, peer: PeerId) -> None:
         """Hear of a banned peer again."""

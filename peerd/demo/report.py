@@ -143,8 +143,8 @@ def draw_curves(axes: Any, rounds: dict[str, list[RoundRecord]]) -> None:
     for name, records in rounds.items():
         xs = [record.round for record in records]
         (drawn,) = axes.plot(xs, [record.guard_personal for record in records], label=name)
-        if any(record.guard_local is not None for record in records):
-            axes.plot(xs, [record.guard_local for record in records], "--", color=drawn.get_color(), alpha=0.6)
+        if any(record.guard_twin is not None for record in records):
+            axes.plot(xs, [record.guard_twin for record in records], "--", color=drawn.get_color(), alpha=0.6)
     axes.set_xlabel("round")
     axes.set_ylabel("guard loss, nats a token")
     axes.set_title("Personal (solid) and trained alone (dashed)")

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.status import RoundRecord
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import Publication, SentBytes, Spending
 from peerd.wire.shelf import BlobShelf
 
@@ -110,7 +110,7 @@ class Store(Protocol):
         """The book, by round and peer."""
         ...
 
-    def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, record: StoredRound | None = None) -> None:
         """Both in one transaction. Durable. The blobs must be in the shelf already."""
         ...
 
@@ -118,7 +118,7 @@ class Store(Protocol):
         """The last saved one."""
         ...
 
-    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+    def rounds(self, last: int = 1000) -> list[StoredRound]:
         """Finished rounds, oldest first."""
         ...
 

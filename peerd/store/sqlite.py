@@ -20,7 +20,6 @@ from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId
 from peerd.errors import StoreError
 from peerd.machine.faults import around
-from peerd.status import RoundRecord
 from peerd.store.checksum import sealed, unsealed
 from peerd.store.limits import (
     MAX_BANS,
@@ -34,6 +33,7 @@ from peerd.store.limits import (
 )
 from peerd.store.opening import advice, open_database
 from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import MAX_PUBLICATIONS, MAX_SENT_ROWS, Publication, SentBytes, Spending, entered
 
 Kept = TypeVar("Kept")
@@ -120,7 +120,7 @@ class SqliteStore:
         with self._reading() as database:
             return _sent(database)
 
-    def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, record: StoredRound | None = None) -> None:
         body = sealed(msgspec.json.encode(checkpoint))
         with self._writing("checkpoint") as database:
             database.execute("INSERT OR REPLACE INTO document VALUES ('checkpoint', ?)", (body,))
@@ -132,11 +132,11 @@ class SqliteStore:
     def checkpoint(self) -> Checkpoint | None:
         return self._decoded("checkpoint", Checkpoint)
 
-    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+    def rounds(self, last: int = 1000) -> list[StoredRound]:
         """One that cannot be read is left out: it is history, and no reason to stop."""
         with self._reading() as database:
             rows = database.execute("SELECT body FROM round ORDER BY id DESC LIMIT ?", (last,)).fetchall()
-        return _readable(rows, RoundRecord)
+        return _readable(rows, StoredRound)
 
     def save_peer(self, peer: KnownPeer) -> None:
         with self._writing("peer") as database:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.errors import LostError
-from peerd.status import RoundRecord
 from peerd.store.blobs import is_digest
 from peerd.store.limits import (
     MAX_BANS,
@@ -30,6 +29,7 @@ from peerd.store.limits import (
     SEQUENCE_BLOCK,
 )
 from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import MAX_PUBLICATIONS, Book, Publication, SentBytes, Spending, entered
 
 
@@ -46,7 +46,7 @@ class MemoryStore:
         self._spending: Spending | None = None
         self._sent: Book = {}
         self._checkpoint: Checkpoint | None = None
-        self._rounds: dict[int, RoundRecord] = {}
+        self._rounds: dict[int, StoredRound] = {}
         self._peers: dict[PeerId, KnownPeer] = {}
         self._seen: dict[PeerId, tuple[int, int]] = {}
         self._refusals: dict[PeerId, dict[str, int]] = {}
@@ -99,7 +99,7 @@ class MemoryStore:
     def sent(self) -> list[SentBytes]:
         return [row for _, row in sorted(self._sent.items())]
 
-    def save_checkpoint(self, checkpoint: Checkpoint, record: RoundRecord | None = None) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, record: StoredRound | None = None) -> None:
         self._checkpoint = checkpoint
         if record is not None:
             self._rounds.pop(record.round, None)
@@ -109,7 +109,7 @@ class MemoryStore:
     def checkpoint(self) -> Checkpoint | None:
         return self._checkpoint
 
-    def rounds(self, last: int = 1000) -> list[RoundRecord]:
+    def rounds(self, last: int = 1000) -> list[StoredRound]:
         return list(self._rounds.values())[-last:] if last > 0 else []
 
     def save_peer(self, peer: KnownPeer) -> None:
@@ -221,7 +221,7 @@ class MemoryBlobs:
             self._blobs.pop(digest, None)
 
 
-def _keep_last(rows: dict[int, RoundRecord] | dict[PeerId, tuple[int, int]] | dict[Digest, bytes], limit: int) -> None:
+def _keep_last(rows: dict[int, StoredRound] | dict[PeerId, tuple[int, int]] | dict[Digest, bytes], limit: int) -> None:
     """Drop the oldest entries beyond the limit."""
     while len(rows) > limit:
         del rows[next(iter(rows))]  # type: ignore[arg-type]  # a key of its own

@@ -24,7 +24,6 @@ from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
-from peerd.worker.figures import held_out, models
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -271,16 +270,10 @@ class Jobs:
             row=dict(merged.row.weights),
             accepted=merged.accepted,
             reason=merged.reason,
-            loss_trust=merged.loss_trust,
-            guard_base=merged.guard_base,
-            guard_own=merged.guard_own,
-            guard_personal=merged.guard_personal,
-            guard_local=merged.guard_local,
+            figures=merged.figures,
             served=merged.served,
             refused=dict(merged.refused),
             copies=list(merged.copies),
-            on_trust=held_out(merged.on_trust),
-            on_guard=held_out(merged.on_guard),
         )
 
     def _written(self, job: AnyJob, kind: str, write: Callable[[Path], object]) -> Path:
@@ -343,13 +336,13 @@ class Jobs:
 
     def _evaluate_test(self, job: EvaluateTest) -> TestEvaluated:
         held = self._held()
-        found = {which: held.learner.evaluate("test", which) for which in models(held.learner)}
+        found = {which: held.learner.evaluate("test", which) for which in _models(held.learner)}
         return TestEvaluated(
             id=job.id,
             base=found["base"].loss,
             own=found["own"].loss,
             personal=found["personal"].loss,
-            local=min(found["local"].loss, found["local_best"].loss) if "local" in found else None,
+            twin=min(found["local"].loss, found["local_best"].loss) if "local" in found else None,
             served=found["served"].loss,
             documents=found["base"].documents,
             tokens=found["base"].tokens,
@@ -395,3 +388,8 @@ def restore(learner: Learner, job: Open) -> bool:
 def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
     """Declared category shares, for the oracle scheme in the demo."""
     return {PeerId(peer): share for peer, share in config.shares.items()}
+
+
+def _models(learner: Learner) -> tuple[Which, ...]:
+    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
+    return ("base", "own", "personal", "served", *(("local", "local_best") if learner.has_twin else ()))

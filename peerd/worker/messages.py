@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
-from peerd.status import SplitFigures, TextNow
+from peerd.status import TextNow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -188,7 +189,6 @@ class Stepped(Answer, frozen=True, kw_only=True, tag=True):
     steps: int
     tokens: int
     loss_train: float
-    guard_own: float | None = None
 
 
 class Encoded(Answer, frozen=True, kw_only=True, tag=True):
@@ -227,19 +227,13 @@ class Merged(Answer, frozen=True, kw_only=True, tag=True):
     row: dict[PeerId, float]
     accepted: bool
     reason: str
-    loss_trust: float | None
-    guard_base: float
-    guard_own: float
-    guard_personal: float
-    guard_local: float | None
+    figures: RoundFigures
     served: Served = "personal"
     """Whose adapter a person is given from now on."""
     refused: dict[PeerId, str] = {}
     """Updates left out, with the reason: each was fine by itself, and odd beside the others."""
     copies: list[tuple[PeerId, PeerId]] = []
     """Pairs of which one copied the other, me included."""
-    on_trust: SplitFigures | None = None
-    on_guard: SplitFigures | None = None
 
 
 class Generated(Answer, frozen=True, kw_only=True, tag=True):
@@ -269,7 +263,7 @@ class TestEvaluated(Answer, frozen=True, kw_only=True, tag=True):
     base: float
     own: float
     personal: float
-    local: float | None
+    twin: float | None
     served: float
     documents: int
     tokens: int

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import LossMargin, SplitFigures
 from peerd.errors import LostError, StoreError
-from peerd.status import LossMargin, RoundRecord, SplitFigures
 from peerd.store import limits, sqlite
 from peerd.store import sent as book
 from peerd.store.blobs import FileBlobs
 from peerd.store.port import Blobs, Checkpoint, KeptBan, KnownPeer, Store
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import Publication, SentBytes, Spending
 from peerd.store.sqlite import SqliteStore
 from peerd.testing import store as memory
@@ -67,8 +68,8 @@ def peer(number: int) -> PeerId:
     return PeerId(f"12D3KooPeer{number:05d}")
 
 
-def record(number: int, reason: str = "") -> RoundRecord:
-    return RoundRecord(
+def record(number: int, reason: str = "") -> StoredRound:
+    return StoredRound(
         round=Round(number),
         finished_unix=1000.0 + number,
         loss_train=2.5,
@@ -76,7 +77,7 @@ def record(number: int, reason: str = "") -> RoundRecord:
         guard_base=3.0,
         guard_own=2.4,
         guard_personal=2.3,
-        guard_local=None,
+        guard_twin=None,
         row={peer(0): 0.75, peer(1): 0.25},
         accepted=not reason,
         reason=reason,

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from p2pfinetune.names import PeerId, Round
+from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.worker import framing, messages
 from tests.fuzz import mutate
@@ -90,7 +91,7 @@ def pipe_seeds() -> Iterator[bytes]:
         messages.Admitted(id=1),
         messages.NotAdmitted(id=1, reason="norm"),
         messages.Merged(id=1, checkpoint="/c", best=None, best_guard=1.0, row={me: 1.0}, accepted=True, reason="",
-                        loss_trust=None, guard_base=1.0, guard_own=1.0, guard_personal=1.0, guard_local=None),
+                        figures=RoundFigures(guard_base=1.0, guard_own=1.0, guard_personal=1.0)),
         messages.ReadAgain(id=1, changed=True, fingerprint="f", report=["a"]),
     ]  # fmt: skip
     for head, wire, family in ((b"\0", framing.jobs(), jobs), (b"\xff", framing.answers(), answers)):

@@ -87,7 +87,7 @@ def test_a_peer_alone_trains_and_its_rounds_end_with_its_own_adapter(make: Calla
     assert ended.row.weights == {ME: 1.0}
     assert (ended.accepted, ended.reason) == (True, "")
     assert learner.personal() is learner.own()
-    assert ended.guard_personal == ended.guard_own == ended.guard_local
+    assert ended.figures.guard_personal == ended.figures.guard_own == ended.figures.guard_twin
     assert learner.evaluate("test", "own").loss == learner.evaluate("test", "local").loss
 
 
@@ -101,10 +101,10 @@ def test_a_merge_that_helps_is_what_the_next_round_starts_from(make: Callable[..
     ended = learner.collaborate({FRIEND: update(teacher)})
 
     assert ended.accepted
-    assert ended.guard_personal < ended.guard_own
+    assert ended.figures.guard_personal < ended.figures.guard_own
     assert ended.new_best
-    assert ended.best_guard == ended.guard_personal == learner.evaluate("guard", "personal").loss
-    assert ended.loss_trust == learner.evaluate("trust", "personal").loss
+    assert ended.best_guard == ended.figures.guard_personal == learner.evaluate("guard", "personal").loss
+    assert ended.figures.loss_trust == learner.evaluate("trust", "personal").loss
     assert learner.own() is before
     assert not learner.personal().equals(before)
     learner.train(0)
@@ -153,7 +153,7 @@ def test_a_crowd_of_my_shadows_does_not_hide_a_friend_from_a_second_look(
     weights = ended.row.weights
     assert (weights[FRIEND] > 0.4) == second_look
     assert (max(weights[peer] for peer in shadows) > 0.2) != second_look
-    assert (ended.guard_personal < ended.guard_own - 0.005) == second_look
+    assert (ended.figures.guard_personal < ended.figures.guard_own - 0.005) == second_look
 
 
 def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[..., Learner]) -> None:
@@ -165,7 +165,7 @@ def test_a_merge_that_harms_is_refused_and_the_own_adapter_stays(make: Callable[
     assert (ended.accepted, ended.reason) == (False, "worse-than-own")
     assert ended.row.weights[STRANGER] == 0.5
     assert learner.personal() is learner.own()
-    assert ended.guard_personal == ended.guard_own
+    assert ended.figures.guard_personal == ended.figures.guard_own
 
 
 def test_a_merge_that_goes_too_far_is_taken_part_of_the_way(make: Callable[..., Learner]) -> None:
@@ -179,7 +179,7 @@ def test_a_merge_that_goes_too_far_is_taken_part_of_the_way(make: Callable[..., 
 
     assert ended.accepted
     assert ended.row.weights[FRIEND] in (0.25, 0.125)  # of the half that uniform trust gives
-    assert ended.guard_personal <= ended.guard_own
+    assert ended.figures.guard_personal <= ended.figures.guard_own
 
 
 def test_credit_of_the_guard_outlives_a_restart(make: Callable[..., Learner], tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_credit_of_the_guard_outlives_a_restart(make: Callable[..., Learner], tm
     learner.train(2)
     on_credit = learner.collaborate({STRANGER: random_update(learner, 0.3)})
     assert on_credit.accepted
-    assert on_credit.guard_personal > on_credit.guard_own
-    assert on_credit.best_guard == on_credit.guard_own == learner.evaluate("guard", "best").loss
+    assert on_credit.figures.guard_personal > on_credit.figures.guard_own
+    assert on_credit.best_guard == on_credit.figures.guard_own == learner.evaluate("guard", "best").loss
 
     learner.save(tmp_path / "it")
     again = make(trust="uniform", credit=9.0, tolerance=9.0)
@@ -206,7 +206,7 @@ def test_an_update_that_breaks_the_arithmetic_is_survived(make: Callable[..., Le
     ended = learner.collaborate({STRANGER: random_update(learner, 1e25)})
 
     assert (ended.accepted, ended.reason) == (False, "not-finite")
-    assert math.isfinite(ended.guard_personal)
+    assert math.isfinite(ended.figures.guard_personal)
 
 
 def test_validation_gives_such_an_update_no_weight(make: Callable[..., Learner]) -> None:
@@ -223,11 +223,11 @@ def test_own_training_that_drifts_beyond_the_tolerance_returns_to_the_best(make:
 
     ended = learner.collaborate({})
 
-    assert ended.guard_own > best
+    assert ended.figures.guard_own > best
     assert (ended.accepted, ended.reason) == (False, RETURNED)
-    assert ended.guard_personal == ended.best_guard == best
+    assert ended.figures.guard_personal == ended.best_guard == best
     assert learner.evaluate("guard", "personal").loss == best
-    assert learner.evaluate("guard", "own").loss == ended.guard_own
+    assert learner.evaluate("guard", "own").loss == ended.figures.guard_own
 
 
 def test_the_tolerance_is_kept_in_total_over_many_rounds(make: Callable[..., Learner]) -> None:
@@ -236,9 +236,9 @@ def test_the_tolerance_is_kept_in_total_over_many_rounds(make: Callable[..., Lea
     for _ in range(6):
         learner.train(3)
         ended = learner.collaborate({STRANGER: random_update(learner, 0.01)})
-        lowest = min(lowest, ended.guard_personal)
+        lowest = min(lowest, ended.figures.guard_personal)
 
-        assert ended.guard_personal <= lowest + 0.02
+        assert ended.figures.guard_personal <= lowest + 0.02
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.0])
@@ -263,7 +263,7 @@ def test_the_twin_never_notices_that_there_are_others(make: Callable[..., Learne
 def test_without_a_twin_there_is_no_local_model(make: Callable[..., Learner]) -> None:
     learner = make()
 
-    assert learner.collaborate({}).guard_local is None
+    assert learner.collaborate({}).figures.guard_twin is None
     with pytest.raises(OptionError, match="no local model"):
         learner.evaluate("test", "local")
 
@@ -351,7 +351,7 @@ def test_until_a_merge_is_kept_a_twin_trains_nothing_of_its_own(make: Callable[.
         learner.train(2)
         ended = learner.collaborate(heard)
 
-        assert ended.guard_local == ended.guard_own == learner.evaluate("guard", "local").loss
+        assert ended.figures.guard_twin == ended.figures.guard_own == learner.evaluate("guard", "local").loss
         assert learner.evaluate("guard", "local_best").loss == ended.best_guard
         assert len(learner.trainers) == 1
     assert not ended.accepted
@@ -382,13 +382,13 @@ def test_what_is_served_never_ends_a_round_behind_the_twin_on_the_guard_split(
         stranger.train(3)
         learner.train(2)
         ended = learner.collaborate({STRANGER: update(stranger)} if number != 2 else {})
-        assert ended.guard_local is not None
-        lowest = min(lowest, ended.guard_local)
+        assert ended.figures.guard_twin is not None
+        lowest = min(lowest, ended.figures.guard_twin)
 
         found = learner.evaluate("guard", "served").loss
         assert found <= lowest  # neither behind the twin nor behind what it was at best
-        assert (ended.served == "personal") == (ended.guard_personal <= lowest)
-        assert learner.evaluate("guard", "personal").loss == ended.guard_personal
+        assert (ended.served == "personal") == (ended.figures.guard_personal <= lowest)
+        assert learner.evaluate("guard", "personal").loss == ended.figures.guard_personal
 
 
 def test_who_went_astray_serves_the_twin_and_exports_it(make: Callable[..., Learner], tmp_path: Path) -> None:
@@ -467,8 +467,8 @@ def test_while_training_rests_rounds_go_on_from_the_personal_adapter(make: Calla
 
     second = learner.collaborate({FRIEND: update(teacher)})
 
-    assert second.guard_own == first.guard_personal
-    assert second.guard_personal <= second.guard_own
+    assert second.figures.guard_own == first.figures.guard_personal
+    assert second.figures.guard_personal <= second.figures.guard_own
 
 
 def test_what_is_shared_is_the_adapter_relative_to_the_start(make: Callable[..., Learner]) -> None:
@@ -545,14 +545,20 @@ def test_each_figure_says_what_it_rests_on_and_how_far_the_personal_model_is_fro
     ended = learner.collaborate({FRIEND: update(teacher)})
 
     guard, trust = learner.evaluate("guard", "personal"), learner.evaluate("trust", "personal")
-    assert (ended.on_guard.tokens, ended.on_guard.documents) == (guard.tokens, guard.documents)
-    assert (ended.on_trust.tokens, ended.on_trust.windows) == (trust.tokens, len(trust.per_window))
-    assert ended.on_guard.against_base.nats == pytest.approx(ended.guard_personal - ended.guard_base)
-    assert ended.on_guard.against_local is not None
-    assert ended.on_guard.against_local.nats == pytest.approx(ended.guard_personal - (ended.guard_local or 0.0))
-    assert ended.on_trust.against_base.nats == pytest.approx(trust.loss - learner.evaluate("trust", "base").loss)
-    assert ended.on_trust.against_local is None
-    assert make().collaborate({}).on_guard.against_local is None
+    assert (ended.figures.on_guard.tokens, ended.figures.on_guard.documents) == (guard.tokens, guard.documents)
+    assert (ended.figures.on_trust.tokens, ended.figures.on_trust.windows) == (trust.tokens, len(trust.per_window))
+    assert ended.figures.on_guard.against_base.nats == pytest.approx(
+        ended.figures.guard_personal - ended.figures.guard_base
+    )
+    assert ended.figures.on_guard.against_twin is not None
+    assert ended.figures.on_guard.against_twin.nats == pytest.approx(
+        ended.figures.guard_personal - (ended.figures.guard_twin or 0.0)
+    )
+    assert ended.figures.on_trust.against_base.nats == pytest.approx(
+        trust.loss - learner.evaluate("trust", "base").loss
+    )
+    assert ended.figures.on_trust.against_twin is None
+    assert make().collaborate({}).figures.on_guard.against_twin is None
 
 
 def test_a_round_that_returned_to_the_best_compares_the_best(make: Callable[..., Learner]) -> None:
@@ -565,7 +571,9 @@ def test_a_round_that_returned_to_the_best_compares_the_best(make: Callable[...,
     ended = learner.collaborate({})
 
     assert ended.reason == "returned-to-best"
-    assert ended.on_guard.against_base.nats == pytest.approx(ended.guard_personal - ended.guard_base)
+    assert ended.figures.on_guard.against_base.nats == pytest.approx(
+        ended.figures.guard_personal - ended.figures.guard_base
+    )
 
 
 def test_similarity_is_of_products_where_the_rule_merges_products(make: Callable[..., Learner]) -> None:

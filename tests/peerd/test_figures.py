@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from p2pfinetune.round.figures import LossMargin, SplitFigures
 from peerd.control import figures
-from peerd.status import LossMargin, SplitFigures
 
 
 def held_out(nats, within=0.05, **more):

@@ -19,7 +19,6 @@ from peerd.core.events import (
     AnnouncementHeard,
     AnyEvent,
     FetchFailed,
-    Losses,
     PeerConnected,
     PeerFound,
     StopAsked,
@@ -68,7 +67,7 @@ def life(rounds: int = 30) -> list[AnyEvent]:
             heard(peer, at, number),
             Ticked(at=at + 0.5, connected=frozenset({PeerId(peer)})),
         ]
-    happened.append(Trained(at=200.0, round=Round(1), steps=20, losses=Losses()))
+    happened.append(Trained(at=200.0, round=Round(1), steps=20))
     happened.append(WorkerDied(at=201.0, reason="killed: /mnt/ada/notes/diary.txt cannot be read"))
     return happened
 

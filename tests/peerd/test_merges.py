@@ -13,7 +13,7 @@ HALF, ALONE = {ME: 0.5, BEN: 0.5}, {ME: 1.0}
 
 
 def ended(number, row, reason=""):
-    losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_local"])
+    losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_twin"])
     rest = {"finished_unix": 100.0 * number, "steps": 1, "bytes_in": 0, "bytes_out": 0}
     return RoundRecord(round=Round(number), row=row, accepted=not reason, reason=reason, **losses, **rest)
 

@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import math
 from typing import get_args
 
 import pytest
+from msgspec import json, structs
 
 from p2pfinetune.names import Digest, Round
+from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures
+from p2pfinetune.scoring.perplexity import MAX_LOSS
 from peerd.config import Config
 from peerd.core import effects
 from peerd.core.events import (
@@ -29,8 +33,8 @@ from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
 from peerd.net.transport import Connected, Failed, Fetched
 from peerd.pacing import Backoff
-from peerd.status import LossMargin, SplitFigures
 from peerd.store.port import KeptBan, KnownPeer
+from peerd.store.rounds import figures_of, shown
 from peerd.testing.store import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.keys import PeerKey
@@ -47,6 +51,8 @@ from peerd.worker.messages import (
 from tests.support.ports import BOB, FakeNetwork, FakeWorker
 
 ABSENT = Digest("0" * 64)
+MARGIN = LossMargin(nats=-0.7, within=0.1)
+ON_GUARD = SplitFigures(tokens=512, documents=3, windows=9, against_base=MARGIN)
 FAILURE = JobFailed(id=1, code="bug", message="surprise")
 
 
@@ -138,12 +144,7 @@ def merged(bench, **changes):
         "row": {bench.key.peer_id: 1.0},
         "accepted": True,
         "reason": "",
-        "loss_trust": 2.5,
-        "guard_base": 4.0,
-        "guard_own": 3.0,
-        "guard_personal": 2.0,
-        "guard_local": None,
-        "on_guard": SplitFigures(tokens=512, documents=3, windows=9, against_base=LossMargin(nats=-0.7, within=0.1)),
+        "figures": RoundFigures(loss_trust=2.5, guard_base=4.0, guard_own=3.0, guard_personal=2.0, on_guard=ON_GUARD),
     }
     return Merged(**{**fields, **changes})
 
@@ -157,7 +158,7 @@ def test_training_is_durable_before_its_event_exists(bench):
     kept = bench.store.checkpoint()
     assert (kept.round, kept.trained) == (2, True)
     assert bench.blobs.path(kept.blob).read_text() == "state"
-    assert bench.performer.latest.losses.train == 3.0
+    assert bench.performer.latest.figures.loss_train == 3.0
 
 
 def test_training_that_fails_restarts_the_worker_and_says_nothing_to_the_core(bench):
@@ -448,6 +449,35 @@ def test_a_blob_that_our_own_disk_lost_is_not_held_against_the_peer(bench):
     assert event == FetchFailed(at=7.0, peer=BOB, digest=ABSENT, reason="absent")
 
 
+def test_every_figure_arrives_whole_in_the_event_the_row_and_what_is_shown(bench):
+    floats = {name: float(n) for n, name in enumerate(RoundFigures.__struct_fields__) if not name.startswith("on_")}
+    split = SplitFigures(tokens=1, documents=2, windows=3, against_base=MARGIN, against_twin=MARGIN)
+    figures = RoundFigures(**floats, on_trust=split, on_guard=split)
+    bench.performer.latest.figures = RoundFigures(loss_train=figures.loss_train)
+    bench.worker.answer = merged(bench, figures=structs.replace(figures, loss_train=None))
+
+    event = bench.perform(effects.Collaborate(round=Round(4), candidates=()))
+
+    (row,), (record,) = bench.store.rounds(), bench.journal.records
+    assert event.figures == bench.performer.latest.figures == figures
+    assert {name: getattr(row, name) for name in RoundFigures.__struct_fields__} == structs.asdict(figures)
+    assert figures_of(record) == figures
+    told = json.decode(json.encode(record))
+    assert {name: told[name] for name in floats} == floats
+    assert told["guard_local"] == told["guard_twin"]
+    assert told["on_guard"]["against_local"] == told["on_guard"]["against_twin"] == {"nats": -0.7, "within": 0.1}
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 300.0])
+def test_a_round_that_diverged_is_recorded_with_losses_that_every_format_holds(bench, loss):
+    bench.worker.answer = merged(bench, figures=RoundFigures(guard_personal=loss, loss_trust=loss))
+
+    event = bench.perform(effects.Collaborate(round=Round(4), candidates=()))
+
+    (row,) = bench.store.rounds()
+    assert (row.guard_personal, row.loss_trust, event.figures.guard_personal) == (MAX_LOSS,) * 3
+
+
 def test_a_round_is_recorded_together_with_the_state_of_the_next(bench):
     bench.worker.answer = merged(bench)
     digest = bench.blobs.put(b"update")
@@ -463,7 +493,7 @@ def test_a_round_is_recorded_together_with_the_state_of_the_next(bench):
     assert (record.bytes_in, record.bytes_out) == (100, 50)
     assert (kept.round, kept.trained, kept.best_guard, kept.best_blob) == (5, False, 2.0, None)
     assert [update.peer for update in bench.worker.jobs[0].updates] == [BOB]
-    assert list(bench.journal.records) == [record]
+    assert list(bench.journal.records) == [shown(record)]
 
 
 def candidate(digest):

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import LossMargin, RoundFigures
 from peerd.config import Config
 from peerd.control.words import advice
 from peerd.core.clocks import told_by
-from peerd.core.events import Losses
 from peerd.core.limits import THROTTLE_AT
 from peerd.core.neighbours import Neighbour, Update
 from peerd.core.node import begin
@@ -18,7 +18,7 @@ from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.daemon.snapshot import Parts, snapshot
 from peerd.net.transport import Met, PeerTraffic
-from peerd.status import LoopNow, LossMargin, RoundRecord, SplitFigures, WorkerNow
+from peerd.status import LoopNow, RoundRecord, SplitNow, WorkerNow
 from peerd.wire.addresses import Address
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
@@ -32,7 +32,7 @@ def parts(**changes):
         "config": Config(name="alice", group="writers"),
         "worker": WorkerNow(state="training"),
         "loop": LoopNow(),
-        "losses": Losses(),
+        "figures": RoundFigures(),
         "traffic": {},
         "addresses": ("/memory/me",),
     }
@@ -66,13 +66,13 @@ def test_it_says_who_where_and_how_long():
 
 
 def test_perplexities_are_those_of_the_guard_split():
-    losses = Losses(train=1.0, trust=2.0, guard_base=4.0, guard_own=3.0, guard_personal=2.5)
-    now = snapshot(node(), parts(losses=losses))
+    figures = RoundFigures(loss_train=1.0, loss_trust=2.0, guard_base=4.0, guard_own=3.0, guard_personal=2.5)
+    now = snapshot(node(), parts(figures=figures))
 
     assert now.loss.guard == 2.5
     assert now.perplexity.base == pytest.approx(math.exp(4.0))
     assert now.perplexity.personal == pytest.approx(math.exp(2.5))
-    assert now.perplexity.local is None
+    assert now.perplexity.twin is None
 
 
 def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first():
@@ -93,7 +93,7 @@ def test_neighbours_are_those_that_are_here_heard_or_trusted_most_trusted_first(
 
 
 def ended(number, row, reason="", **more):
-    losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_local"])
+    losses = dict.fromkeys(["loss_train", "loss_trust", "guard_base", "guard_own", "guard_personal", "guard_twin"])
     rest = {"finished_unix": 0.0, "steps": 1, "bytes_in": 0, "bytes_out": 0}
     return RoundRecord(round=Round(number), row=row, accepted=not reason, reason=reason, **losses, **rest, **more)
 
@@ -110,7 +110,7 @@ def test_what_is_shown_as_trust_is_what_the_model_took_and_never_a_row_that_the_
 
 def test_figures_of_the_last_round_say_what_they_rest_on_and_that_they_contradict_one_another():
     def on(nats):
-        return SplitFigures(tokens=512, documents=3, windows=4, against_base=LossMargin(nats=nats, within=0.1))
+        return SplitNow(tokens=512, documents=3, windows=4, against_base=LossMargin(nats=nats, within=0.1))
 
     last = ended(2, {ME: 1.0}, on_trust=on(-1.0), on_guard=on(0.3))
     now = snapshot(node(), parts(records=[ended(1, {ME: 1.0}), last])).held_out
@@ -140,8 +140,8 @@ def test_a_dead_worker_is_unhealthy_with_why():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 50.0])
 def test_losses_that_are_no_numbers_are_unhealthy_with_what_to_try(loss):
-    base = snapshot(node(), parts(losses=Losses(train=1.0, guard_base=loss))).health
-    own = snapshot(node(), parts(losses=Losses(train=loss, guard_base=3.0))).health
+    base = snapshot(node(), parts(figures=RoundFigures(loss_train=1.0, guard_base=loss))).health
+    own = snapshot(node(), parts(figures=RoundFigures(loss_train=loss, guard_base=3.0))).health
 
     assert not base.ok
     assert "the base model on held-out text is no number" in base.reasons[0]

@@ -13,14 +13,18 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures
 from peerd.errors import StoreError
+from peerd.status import PerplexityNow
 from peerd.store.blobs import FileBlobs
-from peerd.store.checksum import sealed
+from peerd.store.checksum import sealed, unsealed
 from peerd.store.opening import VERSION_OFFSET
 from peerd.store.port import Checkpoint
+from peerd.store.rounds import StoredRound
 from peerd.store.schema import VERSION
 from peerd.store.sqlite import SqliteStore
 
@@ -223,7 +227,7 @@ def test_history_that_is_not_understood_is_left_out(tmp_path: Path) -> None:
 def test_a_round_that_an_older_version_recorded_is_shown_without_what_it_did_not_say(tmp_path: Path) -> None:
     kept = {
         "round": 3, "finished_unix": 9.0, "loss_train": 2.0, "loss_trust": 2.1, "guard_base": 4.0, "guard_own": 3.0,
-        "guard_personal": 2.5, "guard_local": None, "row": {"me": 0.5, "ben": 0.5}, "accepted": False,
+        "guard_personal": 2.5, "guard_local": 2.75, "row": {"me": 0.5, "ben": 0.5}, "accepted": False,
         "reason": "worse-than-own", "steps": 20, "bytes_in": 1, "bytes_out": 2,
     }  # fmt: skip
     with closing(SqliteStore(tmp_path / "state.db", epoch=5)) as store:
@@ -231,8 +235,33 @@ def test_a_round_that_an_older_version_recorded_is_shown_without_what_it_did_not
 
         (record,) = store.rounds()
 
-    assert (record.round, record.accepted, record.reason) == (3, False, "worse-than-own")
+    assert (record.round, record.accepted, record.reason, record.guard_twin) == (3, False, "worse-than-own", 2.75)
     assert (record.on_trust, record.on_guard) == (None, None)
+
+
+def test_a_row_has_the_keys_that_versions_before_the_twin_had_its_name_look_for(tmp_path: Path) -> None:
+    split = SplitFigures(tokens=1, documents=1, windows=1, against_twin=LossMargin(nats=-0.5))
+    figures = RoundFigures(guard_twin=2.75, on_guard=split)
+    record = StoredRound.of(
+        figures, round=Round(1), finished_unix=1.0, row={}, accepted=True, reason="", steps=1, bytes_in=0, bytes_out=0
+    )
+    with closing(SqliteStore(tmp_path / "state.db", epoch=5)) as store:
+        store.save_checkpoint(Checkpoint(round=Round(2), trained=False, blob=BLOB), record)
+        (body,) = store._connection.execute("SELECT body FROM round").fetchone()
+
+        assert store.rounds() == [record]
+    row = json.loads(unsealed(body) or b"")
+    assert (row["guard_local"], row["on_guard"]["against_local"]["nats"]) == (2.75, -0.5)
+    assert {"guard_twin", "against_twin"}.isdisjoint({*row, *row["on_guard"]})
+
+
+def test_what_is_shown_has_the_former_keys_too_and_an_older_daemons_document_is_read() -> None:
+    older = b'{"base": 9.0, "local": 7.0}'
+
+    assert msgspec.json.decode(older, type=PerplexityNow).twin == 7.0
+    assert msgspec.json.decode(msgspec.json.encode(PerplexityNow(twin=7.0)))["local"] == 7.0
+    assert msgspec.structs.replace(PerplexityNow(twin=7.0), twin=6.0).local == 6.0
+    assert PerplexityNow().local is None
 
 
 def test_a_missing_folder_is_an_error_with_advice_and_no_damage(tmp_path: Path) -> None:
@@ -304,9 +333,9 @@ import sys, hashlib
 from pathlib import Path
 from peerd.store.sqlite import SqliteStore
 from peerd.store.blobs import FileBlobs
-from peerd.store.checksum import sealed
+from peerd.store.checksum import sealed, unsealed
 from peerd.store.blobs import FileBlobs
-from peerd.store.checksum import sealed
+from peerd.store.checksum import sealed, unsealed
 from peerd.store.port import Checkpoint
 home = Path(sys.argv[1])
 store, blobs = SqliteStore(home / "state.db", epoch=1), FileBlobs(home / "blobs")

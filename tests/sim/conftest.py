@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import RoundFigures
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.node import begin, step
@@ -25,8 +26,8 @@ from peerd.core.phases import Collecting
 from peerd.core.settings import Settings
 from peerd.core.state import Node
 from peerd.daemon.resume import standing_of
-from peerd.status import RoundRecord
 from peerd.store.port import Checkpoint, KeptBan, KnownPeer
+from peerd.store.rounds import StoredRound
 from peerd.testing.invariants import broken
 from peerd.testing.store import MemoryStore
 from peerd.wire.messages import Announcement, PeerRecord
@@ -397,7 +398,7 @@ class World:
 
         def trained(at: float) -> on.AnyEvent:
             peer.store.save_checkpoint(Checkpoint(round=effect.round, trained=True, blob=NETWORK))
-            return on.Trained(at=at, round=effect.round, steps=effect.steps, losses=on.Losses())
+            return on.Trained(at=at, round=effect.round, steps=effect.steps)
 
         self.job(peer, peer.train_seconds * self.dice.uniform(0.9, 1.1), trained)
 
@@ -492,7 +493,7 @@ class World:
         trusted = [id_ for id_ in others if peer.trusts(id_)]
         row = dict.fromkeys(others, 0.0) | dict.fromkeys((peer.id, *trusted), 1.0 / (1 + len(trusted)))
         guard = peer.guard(effect.round)
-        record = RoundRecord(
+        record = StoredRound(
             round=effect.round,
             finished_unix=at,
             loss_train=None,
@@ -500,7 +501,7 @@ class World:
             guard_base=None,
             guard_own=guard,
             guard_personal=guard,
-            guard_local=None,
+            guard_twin=None,
             row=row,
             accepted=True,
             reason="",
@@ -510,9 +511,9 @@ class World:
         )
         following = Checkpoint(round=Round(effect.round + 1), trained=False, blob=NETWORK, best_guard=guard)
         peer.store.save_checkpoint(following, record)
-        losses = on.Losses(guard_own=guard, guard_personal=guard)
+        figures = RoundFigures(guard_own=guard, guard_personal=guard)
         return on.Collaborated(
-            at=at, round=effect.round, row=row, accepted=True, reason="", losses=losses, best_guard=guard
+            at=at, round=effect.round, row=row, accepted=True, reason="", figures=figures, best_guard=guard
         )
 
     def dial(self, peer: Peer, effect: do.Dial) -> None:

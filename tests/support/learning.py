@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
+from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.worker import child
@@ -156,11 +157,7 @@ class FakeLearning:
             row={self.job.me: weight, **dict.fromkeys(others, weight)},
             accepted=True,
             reason="",
-            loss_trust=guard,
-            guard_base=GOAL,
-            guard_own=own,
-            guard_personal=guard,
-            guard_local=None,
+            figures=RoundFigures(loss_trust=guard, guard_base=GOAL, guard_own=own, guard_personal=guard),
         )
 
     def on_Generate(self, job: Generate) -> Generated:
@@ -171,7 +168,7 @@ class FakeLearning:
         raise UsageError("that folder cannot be written", "choose another")
 
     def on_EvaluateTest(self, job: EvaluateTest) -> TestEvaluated:
-        return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, local=None, served=1.0, documents=1, tokens=8)
+        return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, twin=None, served=1.0, documents=1, tokens=8)
 
     def on_Reread(self, job: Reread) -> ReadAgain:
         return ReadAgain(id=job.id, changed=True, fingerprint="g", report=["2 documents"])

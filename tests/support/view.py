@@ -11,6 +11,7 @@ from typing import Self
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.round.figures import LossMargin
 from peerd.control import answers
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.control.api import application
@@ -25,7 +26,6 @@ from peerd.status import (
     BannedNow,
     HealthNow,
     LoopNow,
-    LossMargin,
     LossNow,
     MergesNow,
     NeighbourNow,
@@ -33,7 +33,7 @@ from peerd.status import (
     PrivacyNow,
     RoundRecord,
     SentNow,
-    SplitFigures,
+    SplitNow,
     Status,
     TrafficNow,
     WorkerNow,
@@ -260,17 +260,15 @@ def record(number: int, *, alone: bool = False, refused: bool = False) -> RoundR
         guard_base=4.45,
         guard_own=3.42 + 1.0 * fall,
         guard_personal=3.3 + 1.0 * fall + (0.0 if accepted else 0.12),
-        guard_local=None,
+        guard_twin=None,
         row=row,
         accepted=accepted,
         reason="" if accepted else "worse on the guard split",
         steps=20,
         bytes_in=0 if alone else 120_000,
         bytes_out=0 if alone else 60_000,
-        on_trust=SplitFigures(tokens=2048, documents=9, windows=11, against_base=LossMargin(nats=-0.9, within=0.1)),
-        on_guard=SplitFigures(
-            tokens=4096, documents=17, windows=23, against_base=LossMargin(nats=fall - 1.0, within=0.1)
-        ),
+        on_trust=SplitNow(tokens=2048, documents=9, windows=11, against_base=LossMargin(nats=-0.9, within=0.1)),
+        on_guard=SplitNow(tokens=4096, documents=17, windows=23, against_base=LossMargin(nats=fall - 1.0, within=0.1)),
     )
 
 

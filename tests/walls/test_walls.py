@@ -217,6 +217,7 @@ def test_the_core_imports_nothing_but_values() -> None:
     allowed = (
         "p2pfinetune.names",
         "p2pfinetune.options",
+        "p2pfinetune.round.figures",
         "peerd.config",
         "peerd.wire.messages",
         "peerd.wire.places",

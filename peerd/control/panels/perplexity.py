@@ -27,7 +27,7 @@ class PerplexityPanel(Panel):
         lines = [
             Line(label="base", key="base", points=[(r.round, perplexity(r.guard_base)) for r in rounds]),
             Line(label="own", key="own", points=[(r.round, perplexity(r.guard_own)) for r in rounds]),
-            Line(label="alone", key="local", points=[(r.round, perplexity(r.guard_local)) for r in rounds]),
+            Line(label="twin", key="twin", points=[(r.round, perplexity(r.guard_twin)) for r in rounds]),
             Line(
                 label="personal",
                 key="personal",

@@ -9,7 +9,7 @@ export function make(tag, className = "", text = null) {
   return node;
 }
 
-const named = new Set(["own", "base", "local", "train", "trust"]);
+const named = new Set(["own", "base", "twin", "train", "trust"]);
 const seen = new Map();
 
 // A peer keeps its colour in every panel, as long as the page is open.

@@ -81,7 +81,7 @@ def test_the_documents_of_a_design_that_others_read(daemon: Any, say: Any) -> No
     wanted = "peer_id name version network group uptime_seconds round state loss perplexity neighbours traffic health worker loop"
     assert set(wanted.split()) <= set(found)
     assert {"train", "trust", "guard"} <= set(found["loss"])
-    assert {"base", "own", "personal", "local"} <= set(found["perplexity"])
+    assert {"base", "own", "personal", "twin", "local"} <= set(found["perplexity"])
     assert {"peer_id", "name", "trust", "age_seconds", "round", "bytes_in", "bytes_out", "refused"} <= set(
         found["neighbours"][0]
     )

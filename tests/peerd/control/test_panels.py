@@ -173,11 +173,11 @@ def test_the_page_says_which_model_is_served_and_whether_a_twin_trains(make_view
 
 def test_the_twin_has_a_line_only_where_there_is_one(make_view: Any) -> None:
     view = make_view(rounds=4)
-    with_twin = [msgspec.structs.replace(record, guard_local=3.6) for record in view.rounds(10)]
+    with_twin = [msgspec.structs.replace(record, guard_twin=3.6) for record in view.rounds(10)]
     panel = PANELS.make("perplexity")
 
-    assert "local" not in {line.key for line in panel.draw(view.status(), view.rounds(10)).lines}
-    assert "local" in {line.key for line in panel.draw(view.status(), with_twin).lines}
+    assert "twin" not in {line.key for line in panel.draw(view.status(), view.rounds(10)).lines}
+    assert "twin" in {line.key for line in panel.draw(view.status(), with_twin).lines}
 
 
 def test_being_alone_says_what_to_type(make_view: Any) -> None:

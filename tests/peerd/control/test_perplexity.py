@@ -91,7 +91,7 @@ def test_a_diverged_model_is_not_compared(view: Any) -> None:
     assert verdict(now) == "The model has diverged: it predicts your own held-out text worse than chance."
 
 
-def test_alone_is_the_twin_and_a_merge_without_anybody_is_with_nobody(
+def test_the_twin_has_a_column_and_a_merge_without_anybody_is_with_nobody(
     home: Path, make_view: Any, serve_view: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from peerd.machine.paths import Paths
@@ -100,6 +100,6 @@ def test_alone_is_the_twin_and_a_merge_without_anybody_is_with_nobody(
         main(["rounds", "--home", str(home)])
     head, *rows = capsys.readouterr().out.rstrip().split("\n")
 
-    assert head.split().count("alone") == 1
+    assert head.split().count("twin") == 1
     assert [row.split()[-1] for row in rows] == ["nobody", "nobody"]
     assert "alone" not in "".join(rows)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from p2pfinetune.names import Digest, PeerId, Round
+from p2pfinetune.round.figures import RoundFigures
 from peerd.core import effects as do
 from peerd.core import events as on
 from peerd.core.node import begin, step
@@ -77,7 +78,7 @@ class Playbook:
         return self.tell(on.WorkerStarted, **(usual | {"trained": False, "best_guard": None} | fields))
 
     def trained(self) -> list[do.AnyEffect]:
-        return self.tell(on.Trained, round=self.node.round, steps=20, losses=on.Losses())
+        return self.tell(on.Trained, round=self.node.round, steps=20)
 
     def published(self) -> list[do.AnyEffect]:
         round_ = self.node.round
@@ -85,8 +86,8 @@ class Playbook:
 
     def collaborated(self, guard: float | None = 3.0, **fields: Any) -> list[do.AnyEffect]:
         usual: dict[str, Any] = {"round": self.node.round, "row": {ME: 1.0}, "accepted": True, "reason": ""}
-        losses = on.Losses(guard_own=guard, guard_personal=guard)
-        return self.tell(on.Collaborated, losses=losses, **(usual | {"best_guard": guard or 0.0} | fields))
+        figures = RoundFigures(guard_own=guard, guard_personal=guard)
+        return self.tell(on.Collaborated, figures=figures, **(usual | {"best_guard": guard or 0.0} | fields))
 
     def connect(self, peer: str = "peer-one") -> list[do.AnyEffect]:
         return self.tell(on.PeerConnected, peer=PeerId(peer), address=f"/sim/{peer}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from p2pfinetune import sections
+from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.core import effects as do
 from peerd.core import events as on
@@ -95,8 +96,11 @@ def test_an_answer_for_another_round_is_ignored(playbook: Any) -> None:
     play = playbook()
     play.worker(round=3)
 
-    assert play.tell(on.Trained, round=2, steps=1, losses=on.Losses()) == []
-    assert play.tell(on.Collaborated, round=3, row={}, accepted=True, reason="", losses=on.Losses(), best_guard=1) == []
+    assert play.tell(on.Trained, round=2, steps=1) == []
+    assert (
+        play.tell(on.Collaborated, round=3, row={}, accepted=True, reason="", figures=RoundFigures(), best_guard=1)
+        == []
+    )
     assert play.tell(on.CollaborationFailed, round=3, reason="late") == []
     assert play.tell(on.PublishFailed, round=3, reason="late") == []
     assert state(play.node) == "training"
@@ -370,7 +374,7 @@ def test_the_last_round_trains_only_the_steps_that_are_left(playbook: Any) -> No
     play = playbook(steps_per_round=20, total_steps=30)
 
     assert play.worker(round=2, steps=20) == [do.Train(round=2, steps=10)]
-    play.tell(on.Trained, round=2, steps=10, losses=on.Losses())
+    play.tell(on.Trained, round=2, steps=10)
     play.published()
     play.collaborated()
     assert "all 30 steps are done" in sentence(play.node)

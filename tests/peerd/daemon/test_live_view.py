@@ -32,7 +32,14 @@ class Answers:
 def view_of(worker: Answers) -> LiveView:
     nothing: Any = None
     return LiveView(
-        paths=nothing, shell=nothing, journal=nothing, worker=worker, status=nothing, stop=nothing, clock=nothing
+        paths=nothing,
+        shell=nothing,
+        journal=nothing,
+        worker=worker,
+        status=nothing,
+        stop=nothing,
+        clock=nothing,
+        recorder=nothing,
     )
 
 
@@ -54,7 +61,7 @@ def test_a_folder_is_exported_of_the_model_that_was_asked_for() -> None:
 
 
 def test_losses_on_the_test_split_are_those_of_the_worker() -> None:
-    figures = {"base": 4.0, "own": 3.0, "personal": 2.0, "local": None, "served": 2.5, "documents": 12, "tokens": 2048}
+    figures = {"base": 4.0, "own": 3.0, "personal": 2.0, "twin": None, "served": 2.5, "documents": 12, "tokens": 2048}
     found = asyncio.run(view_of(Answers(messages.TestEvaluated(id=1, **figures))).test_losses())
 
     assert found == TestLosses(**figures)

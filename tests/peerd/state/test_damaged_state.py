@@ -12,11 +12,11 @@ from p2pfinetune.names import PeerId, Round
 from peerd.daemon.resume import open_state
 from peerd.errors import StoreError
 from peerd.machine.paths import Paths
-from peerd.status import RoundRecord
 from peerd.store.generations import KEPT_BANS, MAX_BYTES, NAME, Generations
 from peerd.store.limits import MAX_BACKUPS, MAX_DAMAGED, MAX_REASON
 from peerd.store.opening import VERSION_OFFSET
 from peerd.store.port import KeptBan
+from peerd.store.rounds import StoredRound
 from peerd.store.sent import Publication
 from peerd.store.sqlite import SqliteStore
 from peerd.wire.envelope import opened
@@ -27,9 +27,9 @@ ROUNDS = 3
 
 
 def record(round_):
-    return RoundRecord(
+    return StoredRound(
         round=Round(round_), finished_unix=NOW, loss_train=1.0, loss_trust=None, guard_base=3.0, guard_own=2.0,
-        guard_personal=2.0, guard_local=None, row={PeerId("me"): 1.0}, accepted=True, reason="", steps=2, bytes_in=0,
+        guard_personal=2.0, guard_twin=None, row={PeerId("me"): 1.0}, accepted=True, reason="", steps=2, bytes_in=0,
         bytes_out=0,
     )  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_a_round_trains_shares_scores_and_merges(bench, tmp_path, tiny_model):
     assert isinstance(admitted, messages.Admitted)
     assert merged.row.keys() == {ME, BOB}
     assert sum(merged.row.values()) == pytest.approx(1.0)
-    assert merged.guard_personal <= merged.guard_base
+    assert merged.figures.guard_personal <= merged.figures.guard_base
     assert [note.done for note in bench.notes if note.activity == "training"] == [0, 1, 2, 3, 4]
     assert bench.notes[-1].activity == "collaborating"
 
@@ -177,7 +177,7 @@ def test_generating_evaluating_and_exporting(bench, tmp_path):
 
     assert {type(texts.base), type(texts.own), type(texts.personal)} == {str}
     assert losses.own < losses.base
-    assert (losses.local, losses.personal) == (None, losses.base)
+    assert (losses.twin, losses.personal) == (None, losses.base)
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 8
     assert all(str(tmp_path / "out") in file for file in exported.files)
 
@@ -199,12 +199,14 @@ def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
     bench.open()
     bench.train()
 
-    assert bench.do(messages.EvaluateTest).local == pytest.approx(bench.do(messages.EvaluateTest).own)
+    assert bench.do(messages.EvaluateTest).twin == pytest.approx(bench.do(messages.EvaluateTest).own)
     merged = bench.merge()
-    assert merged.guard_local is not None
-    assert merged.on_guard.against_local is not None
-    assert merged.on_guard.against_base.nats == pytest.approx(merged.guard_personal - merged.guard_base)
-    assert min(merged.on_trust.tokens, merged.on_trust.documents, merged.on_trust.windows) > 0
+    assert merged.figures.guard_twin is not None
+    assert merged.figures.on_guard.against_twin is not None
+    assert merged.figures.on_guard.against_base.nats == pytest.approx(
+        merged.figures.guard_personal - merged.figures.guard_base
+    )
+    assert min(merged.figures.on_trust.tokens, merged.figures.on_trust.documents, merged.figures.on_trust.windows) > 0
 
 
 def private(**changes):

@@ -50,7 +50,7 @@ def test_a_twin_trains_by_default_if_that_costs_little_and_a_restart_does_not_as
         assert (opened.twin, opened.twin_why.endswith(f"{100 * part:.0f} % longer")) == (twin, True)
         each.train()
     end = restarted.merge(update)
-    assert (end.accepted, end.guard_local is not None) == (True, twin == "on")
+    assert (end.accepted, end.figures.guard_twin is not None) == (True, twin == "on")
     through.merge(update)
     taken = longer(0.6 - part)  # now it would be the other way round
 
@@ -110,8 +110,8 @@ def test_what_is_served_is_generated_exported_and_tested_under_its_name(tmp_path
     bench.do(messages.Export, folder=str(tmp_path / "g"), which="local_best")
     served, twin = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "fg")
 
-    assert astray.guard_personal > astray.guard_local
+    assert astray.figures.guard_personal > astray.figures.guard_twin
     assert (astray.served, found.served_by, exported.which) == ("best", "best", "best")
     assert found.served != found.personal
     assert served == twin  # parted only now: what merging gave at its best is what the twin still is
-    assert bench.do(messages.EvaluateTest).served == pytest.approx(bench.do(messages.EvaluateTest).local)
+    assert bench.do(messages.EvaluateTest).served == pytest.approx(bench.do(messages.EvaluateTest).twin)
