@@ -19,13 +19,14 @@ from peerd.daemon.link import SupervisedTransport
 from peerd.errors import WorkerError
 from peerd.net.transport import Connected, Failed, Fetched, PeerTraffic
 from peerd.pacing import Backoff
-from peerd.testing.network import MemoryNetwork
+from peerd.testing.network import MemoryNetwork, MemoryTransport
 from peerd.worker import messages
 from peerd.worker.process import child_environment
 from peerd.worker.supervisor import Worker
 from tests.support import learning
 from tests.support.ports import BOB, FakeNetwork, FakeWorker
 from tests.support.shelves import DictShelf
+from tests.support.transport import FakeTransport
 
 NETWORK = Digest("a" * 64)
 BLOB = bytes(range(200))
@@ -185,7 +186,9 @@ def test_a_job_is_answered_after_its_progress_and_a_worker_that_is_gone_is_an_er
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("fake", "real"), [(FakeNetwork, SupervisedTransport), (FakeWorker, Worker)])
+@pytest.mark.parametrize(
+    ("fake", "real"), [(FakeNetwork, SupervisedTransport), (FakeWorker, Worker), (FakeTransport, MemoryTransport)]
+)
 def test_a_fake_takes_what_the_real_thing_takes(fake: type, real: type) -> None:
     methods = [name for name, found in vars(fake).items() if name[0] != "_" and inspect.isfunction(found)]
 

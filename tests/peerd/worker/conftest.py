@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from peerd.pacing import Backoff
 from peerd.worker.messages import Open, Opened
 from peerd.worker.process import child_environment
 from peerd.worker.supervisor import Worker
+from tests.support import odd_jobs
 
 NO_PAUSE = Backoff(first=0.0)
 
@@ -61,7 +61,7 @@ class Running:
 
 @pytest.fixture
 def fake_worker() -> Callable[..., AbstractAsyncContextManager[Running]]:
-    """An async context manager: a running worker over `fake_child.py`."""
+    """An async context manager: a running worker over `tests/support/odd_jobs.py`."""
 
     @asynccontextmanager
     async def start(
@@ -70,10 +70,9 @@ def fake_worker() -> Callable[..., AbstractAsyncContextManager[Running]]:
         async def make_open() -> Open:
             return open_job(**config)
 
-        script = str(Path(__file__).parent / "fake_child.py")
         worker = Worker(
             make_open,
-            command=[sys.executable, script, str(os.getpid())],
+            command=[sys.executable, odd_jobs.__file__, str(os.getpid())],
             environment=child_environment(os.environ, 1),
             pauses=pauses,
             deadlines=deadlines,

@@ -4,11 +4,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from typing import BinaryIO
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
 from peerd.worker import child
+from peerd.worker.jobs import Between
 from peerd.worker.messages import (
+    AnyAnswer,
+    AnyJob,
     Generate,
     Generated,
     JobProgress,
@@ -22,11 +27,13 @@ from peerd.worker.messages import (
 
 
 class FakeJobs:
-    def __init__(self, between, progress):
-        self.between, self.progress = between, progress
-        self.order = []
+    pipe: BinaryIO
 
-    def perform(self, job):
+    def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
+        self.between, self.progress = between, progress
+        self.order: list[str] = []
+
+    def perform(self, job: AnyJob) -> AnyAnswer:
         match job:
             case Open():
                 return self.open(job)
@@ -36,8 +43,10 @@ class FakeJobs:
                 return self.generate(job)
             case Reread():
                 return ReadAgain(id=job.id, changed=False, fingerprint=" ".join(self.order))
+            case _:
+                raise NotImplementedError(type(job))
 
-    def open(self, job):
+    def open(self, job: Open) -> Opened:
         if job.config.model == "short":
             raise TooLittleText("too little text: 3 tokens", "add text")
         if job.config.model == "bug":
@@ -58,7 +67,7 @@ class FakeJobs:
             adapter_parameters=1,
         )
 
-    def train(self, job):
+    def train(self, job: TrainSteps) -> Stepped:
         self.order.append("train begins")
         for step in range(job.steps):
             self.progress(
@@ -69,7 +78,7 @@ class FakeJobs:
         self.order.append("train ends")
         return Stepped(id=job.id, checkpoint="c", steps=job.steps, tokens=1, loss_train=1.0)
 
-    def generate(self, job):
+    def generate(self, job: Generate) -> Generated:
         self.order.append(f"generate {job.prompt}")
         match job.prompt:
             case "kill":
@@ -92,7 +101,7 @@ class FakeJobs:
         return Generated(id=job.id, base=job.prompt, own=job.prompt * job.max_tokens, personal="")
 
 
-def own_pipes(original=child.own_pipes):
+def own_pipes(original: Callable[[], tuple[BinaryIO, BinaryIO]] = child.own_pipes) -> tuple[BinaryIO, BinaryIO]:
     """Keeps hold of the pipe, to be able to write garbage into it."""
     incoming, outgoing = original()
     FakeJobs.pipe = outgoing
@@ -100,7 +109,7 @@ def own_pipes(original=child.own_pipes):
 
 
 if __name__ == "__main__":
-    child.own_pipes = own_pipes
+    vars(child)["own_pipes"] = own_pipes
     code = child.main(FakeJobs)
     sys.stderr.flush()
     os._exit(code)
