@@ -183,6 +183,7 @@ def test_no_tracked_file_names_a_path_of_one_machine() -> None:
 
 
 PLUG_IN_PACKAGES = (
+    "p2pfinetune/training/trainers",
     "p2pfinetune/trust",
     "p2pfinetune/merge",
     "p2pfinetune/codec",
