@@ -1,4 +1,9 @@
-"""The plain values that every part of the project speaks in. Never imports torch, so that anything may import it."""
+"""The plain values that every part of the project speaks in. Never imports torch, so that anything may import it.
+
+A value checks itself when it is made: a trust row that does not sum to one cannot exist, and so needs no check later.
+The rows of arXiv 2404.09753's released code sum to as much as the number of peers for two of its schemes, and weights
+grow until they are no numbers; the type is the cheapest guard against that.
+"""
 
 from __future__ import annotations
 

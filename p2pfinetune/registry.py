@@ -1,8 +1,12 @@
 """One file adds a plug-in: the file's name is the public name, the class in it is frozen and its fields are options.
 
 A plug-in package holds `_base.py` with the base class and one module per plug-in; `weight_similarity.py` is known to
-users as `weight-similarity`. Modules are imported when first asked for, and none of them may import torch at the top,
-so that help texts and configuration checks stay quick.
+users as `weight-similarity`. There is no list to add it to, and so none to forget; a name means one class, looked up
+exactly. (A chain of `if "dynamic" in name` in the released code of arXiv 2404.09753 runs two of its three schemes as
+the third.) Options are the fields of a frozen dataclass, checked in its `__post_init__`, and its docstring is the help.
+
+Modules are imported when first asked for, and none of them may import torch at the top, so that help texts and
+configuration checks stay quick.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""What a reproduction compares: a setting, a model, seeds, schemes, perhaps an ablation, as a list of simulations."""
+"""What a reproduction compares: a setting, a model, seeds, schemes, perhaps an ablation, as a list of simulations.
+
+Two starting points: `small`, whose rates and sizes suit the embedded model on a laptop, and `paper`, the released
+code's own for GPT-2. An ablation changes one number and keeps the rest, the total of optimizer steps included, so that
+what it shows is that number's doing; of the rank, alpha goes along, so that the scale stays. A plan is a value, and its
+folders follow from it; the order of tasks is seed by seed, so that a sweep that is stopped early has all schemes of
+some seeds and not some schemes of all.
+"""
 
 from __future__ import annotations
 

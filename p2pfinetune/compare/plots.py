@@ -2,6 +2,8 @@
 
 A scheme has the same colour, marker and line in every picture; the colours are Okabe and Ito's, which people with any
 colour vision tell apart, and line and marker differ as well. Nothing is computed here but means and spreads.
+
+A curve has a gap where a model has diverged: one point at e^50 would flatten all others.
 """
 
 from __future__ import annotations

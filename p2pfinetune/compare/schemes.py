@@ -1,4 +1,10 @@
-"""The schemes that a comparison knows, each as a change to one simulation config. Nothing else differs between them."""
+"""The schemes that a comparison knows, each as a change to one simulation config. Nothing else differs between them.
+
+Baselines and the paper's schemes run without the guard, as the paper has them: a guard would hide how bad a merge was.
+"default" is what the daemon does unless told otherwise, and the "-guarded" ones show what the guard adds by itself.
+Ditto (Li et al. 2021, arXiv 2012.04221) trains a second model pulled towards the merged one; the "faithful" ones are
+the paper's forms with an A of its own at every client, as its code draws it.
+"""
 
 from __future__ import annotations
 

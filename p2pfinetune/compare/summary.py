@@ -2,6 +2,11 @@
 
 Pure functions of values. Everything is on the test split, of the checkpoint with the best guard loss unless it says
 "last". Comparisons are paired: the same peer with the same seed, so with the same text and the same order of batches.
+
+A mean over peers hides who pays: personalisation is for each of them, so the share of peers that are better off, the
+share that are worse off (with a Wilson interval, for a share of few), and the tail are told beside it. "Gap closed" is
+how much of what the theoretical weights gain a scheme gains; a ratio of two noisy numbers, so it is told only if the
+denominator is clear of noise. Spreads are over seeds, which draw text, splits and batches anew.
 """
 
 from __future__ import annotations

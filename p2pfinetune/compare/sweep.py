@@ -1,6 +1,8 @@
 """Run many simulations, some at a time, each in its own folder; what is complete is never run again.
 
 An interrupted sweep is resumed by the same call: complete runs are kept, broken ones go on from their checkpoints.
+Simulations share nothing, so they run in processes of their own (threads would wait for one another's Python), with
+torch's threads divided among them. Which ran beside which changes no number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Trust rows of a run as matrices by round, written beside its metrics."""
+"""Trust rows of a run as matrices by round, written beside its metrics.
+
+The matrix W of arXiv 2404.09753 exists nowhere while a run goes on, since each peer knows its own row; here the rows
+are put side by side for people to look at. Row i is peer i's at the end of its own round r; peers of an asynchronous
+run reach that round at different times.
+"""
 
 from __future__ import annotations
 

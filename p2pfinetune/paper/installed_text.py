@@ -6,6 +6,11 @@
 
 Every document is at most a few kilobytes long and has no end in white space, so reading it back from a file gives the
 same document. Nothing is imported to be read, and nothing but the named packages is looked at.
+
+Why these: the demo has to run on a machine without a network and without data of its own, and its peers have to differ,
+or there would be nothing to trust. Prose and Python come from two halves of the library, so that no docstring stands in
+one peer's prose and another's code. What the text is depends on the versions installed, so figures of the demo are not
+compared between machines.
 """
 
 from __future__ import annotations

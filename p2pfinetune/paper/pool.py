@@ -2,7 +2,10 @@
 
 Only what is drawn is tokenised. Which document goes to whom is decided by its hash, salted with the seed; a document
 that is longer than what a quota still lacks is cut there, so that quotas are met to the token, and nobody else gets the
-rest of it.
+rest of it: the rest of a document is near text to its beginning, and would tie a peer's training to another's test.
+
+How much has to be drawn is not known before near-duplicates are out, so a well guesses from a sample, draws, and
+deepens if that was too little. Kinds are looked through together, for the same text may stand in two.
 """
 
 from __future__ import annotations

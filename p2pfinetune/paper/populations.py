@@ -2,6 +2,10 @@
 
 The same seed gives everyone the same text, whatever the scheme; another seed gives everyone other text. What a peer is
 declared to hold is what it holds, in every split to within a token. Nothing is cached and nothing trains.
+
+A quota is so many tokens of one category for one split of one peer. All quotas of a category are filled from one well
+in one pass over its documents, so no document is dealt twice. If the text does not suffice, the error says the largest
+scale that does, found by bisection on the well that is drawn already.
 """
 
 from __future__ import annotations

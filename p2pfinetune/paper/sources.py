@@ -2,6 +2,9 @@
 
 A piece is what near-duplicates are looked for among: a sentence, a news item, a passage of a file. Sentences are so
 short that several make a document. Reads what is asked for and nothing else; counts no tokens and deals nothing.
+
+Markup of the data set is undone where it is known (WikiText's ` @,@ `), for a peer learns what it is shown: the trace
+of a file's origin would be the easiest thing to tell categories apart by.
 """
 
 from __future__ import annotations

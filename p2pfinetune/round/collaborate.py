@@ -1,8 +1,13 @@
 """One round's mathematics: my adapter and my neighbours' to a trust row and a merged adapter. Pure composition.
 
-Whose row it is, the trust scheme's or that of `usefulness`, a merge by it goes through `bounded` first: no single
-neighbour weighs more than a bound, whatever a scheme thinks of it, so that one who carries something harmful beside
-what is useful is diluted by me at least.
+Whose row it is, the trust scheme's or that of the second look, a merge by it goes through `bounded` first: no single
+neighbour weighs more than a bound, whatever a scheme thinks of it, so that one that carries something harmful beside
+what is useful is diluted by me at least (docs/adr/0018).
+
+    adapters --norm_outliers--> permitted --scheme.row--> row --bounded--> row --rule.merge--> merged --with_own_kept-->
+
+Names become objects here and only here: `rule_for` and `scheme_for` make the plug-ins of an option, and refuse pairs
+that mean nothing together.
 """
 
 from __future__ import annotations

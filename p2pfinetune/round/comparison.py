@@ -3,6 +3,12 @@
 Every update of the list has passed every check of its own already (`update.inspect`). Here stands what only a
 comparison shows. An outlier is left out of the round. A copy harms nobody by itself, so it is told and not refused.
 Both need no more than the inner products of the deltas, which are summed tensor by tensor: no stack of whole adapters.
+
+The bound on lengths is relative, since nobody knows how far a delta has come by round k: a fixed one is either so high
+that a scaled update passes (`update.default_max_norm` is that one, against absurd values) or refuses a whole network
+that trains longer. It stops what makes itself heard by size; directions are for the trust scheme and the guard.
+
+Shapes: n deltas of a round, p entries of one tensor of them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,10 @@
 """What a trust scheme may ask, answered with the live model on the own trust split. Every answer is computed once.
 
+A scheme sees the world through this and nothing else: it cannot reach the guard split, another peer's text or the
+clock. Answers are remembered by the identity of an adapter, which is safe because adapters are frozen and the context,
+which lives for one round, holds on to each; what the round ends with is often one that was measured for the row
+already.
+
 Shapes: p positions, v entries of the vocabulary, c reference contexts, t tokens of each.
 """
 
@@ -31,7 +36,7 @@ MAX_REFERENCE_LOGITS = 1 << 25  # entries held of one adapter: 128 MB in fp32
 
 
 def reference_contexts(split: TokenSplit, count: int, length: int) -> Tensor:
-    """(c, t) token ids, evenly spread over the concatenated split and not overlapping; fewer where it is short."""
+    """(c, t) token ids, evenly spread over the concatenated split and not overlapping; fewer if it is short."""
     length = min(length, len(split.tokens))
     blocks = len(split.tokens) // length
     chosen = np.unique(np.linspace(0, blocks - 1, min(count, blocks)).astype(np.int64))

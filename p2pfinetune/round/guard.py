@@ -1,4 +1,14 @@
-"""The no-harm guard: is a merge worth having? Pure arithmetic on losses; measures nothing and changes nothing."""
+"""The no-harm guard: is a merge worth having? Pure arithmetic on losses; measures nothing and changes nothing.
+
+A merge is kept if its mean loss on the guard split is no higher than the own adapter's, and not above the best ever
+reached by more than a tolerance. Losses are of the same windows, so the difference of two adapters is seen long before
+their losses could be told apart. It is a comparison of two means and not a test: a test that wants certainty would
+refuse nearly every merge of a small split, and what a refusal costs is a round of others' learning.
+
+Two things keep small errors from adding up. The tolerance counts from the best ever and not from the last round, so
+many small steps upwards are no loophole. And credit (a merge that costs a little at once often pays off after some
+training) is given again only after the loss at which it was last given has been beaten.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +48,14 @@ def verdict(
     credit: float = 0.0,
     owed: float = math.inf,
 ) -> Verdict:
-    """Accept where the merge is no worse than the own adapter and at most `tolerance` above the best ever reached.
+    """Accept if the merge is no worse than the own adapter and at most `tolerance` above the best ever reached.
 
     `own` and `merged` hold the mean loss of the same windows in the same order and `tokens` how many tokens each mean
     is over. The conditions are about the mean over tokens, so the pairing removes how hard a window is. `tolerance`
     is in nats a token, in total and not per round; `best` is infinite before anything was measured.
 
     No worse means: by no more than `credit`, in nats a token. A merge often costs a little at once and pays off after
-    some rounds of training from it. Credit is given only where the own adapter is better than `owed`, its loss at the
+    some rounds of training from it. Credit is given only if the own adapter is better than `owed`, its loss at the
     last credit, so what was given up is regained first and credits cannot add up.
     """
     if not own.shape == merged.shape == tokens.shape or tokens.sum() <= 0:

@@ -1,9 +1,10 @@
 """From a trust row to what a round ends with: the merge by it, the guard's word, and the way back from a merge refused.
 
 Three tries, in this order. The trust scheme's row; then, if the second look finds another, that one, which counts if it
-is all there is or clearly better; and where a merge measured worse than the own adapter, part of the way to it, as in a
-line search: who never moves drifts away from all. Whatever was tried, an outcome further above the best ever reached
-than the tolerance is the best adapter itself. Only the guard split decides; the trust split was chosen on.
+is all there is or clearly better; and if a merge measured worse than the own adapter, part of the way to it, as in a
+backtracking line search: a peer that never moves drifts away from all, and its neighbours' adapters suit it less and
+less. Whatever was tried, an outcome further above the best ever reached than the tolerance is the best adapter itself.
+Only the guard split decides; the trust split was chosen on.
 """
 
 from __future__ import annotations
@@ -43,12 +44,17 @@ class Judge:
     best: Adapter
     """By guard loss, of all that this peer ever was."""
     best_loss: float
+    """Of `best` on the guard split, nats a token; infinite if nothing was measured yet."""
     tolerance: float
+    """Nats a token that an outcome may lie above `best_loss`, in total and not per round."""
     credit: float
+    """Nats a token that a merge may lie above the own adapter, as `guard.verdict` grants it."""
     max_share: float
+    """What no single neighbour weighs more than, 0 to 1."""
     owed: float
     """The own loss at the last credit; the only thing here that changes."""
     guarded: bool
+    """Without it every finite merge is taken, as in the paper, and nobody is bounded."""
 
     def judged(self, row: TrustRow, look_again: Look | None) -> tuple[TrustRow, Outcome]:
         """What the round ends with, and the row of the merge that was last tried or taken."""

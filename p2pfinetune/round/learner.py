@@ -2,8 +2,32 @@
 
 Words: *own* is the adapter after training and before this round's merge, *personal* what the round ended with and the
 next one starts from, *local* a twin that trains on the same batches and never merges, *base* no adapter,
-*served* what a person is given: the personal one, and where a twin has done better, the best that there is.
+*served* what a person is given: the personal one, and if a twin has done better, the best that there is.
 The learner counts no rounds and looks at no clock; its caller does.
+
+    personal --train--> own --encode--> bytes for others
+                         |
+                         |   bytes of others --admit--> updates, or a refusal each
+                         v
+                    collaborate:  outliers out, a trust row (trust split), a second look (trust split)
+                         |
+                         v
+                      judge (guard split)
+                         |-- no worse than own ............................ the merge
+                         |-- worse than own, but part of the way is not .... half or a quarter of the way to it
+                         |-- worse, or not finite .......................... own
+                         `-- that, too, far above the best ever reached .... the best ("returned")
+                         |
+                         v
+                      personal; the trainer goes on from it, and the twin parts from it at the first merge that is kept
+
+Why a peer judges and does not only trust: a trust row says who is near, and not whether their mean is better than what
+I have. The guard keeps a peer near the best that it ever was, whoever its neighbours are; the best adapter is kept
+beside the personal one, since a round may end a little worse than it began (credit, new text).
+
+What binds the state between two calls: the trainer's weights are `own` after training and `personal` after a
+collaboration; `best_guard` is the loss of the best adapter on the guard split of the text that is read now; before the
+twin has parted it is the own training itself. All of it is saved by `round.saved`.
 """
 
 from __future__ import annotations

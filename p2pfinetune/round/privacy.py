@@ -4,6 +4,16 @@ The unit is the whole text of one peer: a neighbouring data set is any other tex
 lie at most 2C apart, so that is the sensitivity, whatever training did, however many rounds came before and whatever
 others sent; each publication is a Gaussian mechanism given those before it, and an accountant composes them.
 
+So it is the Gaussian mechanism on what is published (Dwork and Roth 2014), and not DP-SGD on what is trained (Abadi et
+al. 2016, arXiv 1607.00133): no gradient of a single text is clipped, and none could be, since the unit is all of them.
+The price is that noise is added to a vector of as many entries as an adapter has, so that its norm is the standard
+deviation times the root of that number; docs/adr/0011 has the trade-off. Composition is by Rényi divergence (Mironov
+2017, arXiv 1702.07476; opacus' RDP accountant): exact for Gaussians up to the last step to an epsilon, and for
+publications that follow from each other.
+
+Units: `clip` in the norm of a delta, `noise` in sensitivities (a noise of 1 is a standard deviation of 2 clip in every
+entry), epsilon in nats of the worst likelihood ratio, delta a probability.
+
 Noise is drawn from the system's cryptographic generator, never from a seed of training, which others may know or guess
 and then subtract it. Four draws are added up and halved, which keeps the distribution and makes it infeasible to find
 the draws behind a value (Holohan and Braghin 2021, arXiv 2107.10138; opacus' secure mode does the same). Sums of
@@ -46,7 +56,7 @@ def privatised(
 
 
 def clipped(delta: FactorSet, clip: float) -> dict[str, Tensor]:
-    """In double precision, shortened to norm `clip` where it is longer; what is not finite becomes all zeros."""
+    """In double precision, shortened to norm `clip` if it is longer; what is not finite becomes all zeros."""
     norm = delta.norm()
     factor = min(1.0, clip / norm * BELOW_ONE) if norm > 0.0 else 1.0
     if not math.isfinite(norm):  # no norm bounds it, and to refuse would tell something of the text
@@ -75,7 +85,7 @@ def _normal(like: Tensor, random_bytes: RandomBytes) -> Tensor:
 
 
 def _box_muller(count: int, random_bytes: RandomBytes) -> Tensor:
-    """Pairs of uniform numbers of 53 bits become pairs of Gaussian ones."""
+    """Pairs of uniform numbers of 53 bits become pairs of Gaussian ones (Box and Muller 1958); uniform is in (0, 1]."""
     pairs = (count + 1) // 2
     words = torch.frombuffer(bytearray(random_bytes(16 * pairs)), dtype=torch.int64)
     uniform = ((words >> 11) & (2**53 - 1)).double().add_(1.0).mul_(2.0**-53).reshape(2, pairs)  # (0, 1]

@@ -1,4 +1,8 @@
-"""How far a collaboration is, for whoever watches it."""
+"""How far a collaboration is, in adapters measured, for those who watch it.
+
+The unit is one adapter over one split, which is where a round's time goes. How many a scheme will ask for is not known
+beforehand, so the total is that of a scheme that measures each neighbour once, and the count never runs past it.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Collaboration:
     served: Served
     """Whose adapter a person is given from now on."""
     refused: Mapping[PeerId, str]
-    """Updates that were left out beside the others, with the reason; see `neighbourhood`."""
+    """Updates that were left out beside the others, with the reason; see `comparison`."""
     copies: tuple[tuple[PeerId, PeerId], ...]
     """Pairs of peers, me included, one of which copied the other."""
 

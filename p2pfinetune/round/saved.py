@@ -1,4 +1,30 @@
-"""What a learner has to remember to go on to the bit, and the two files that hold it.
+"""What a checkpoint holds: all that a learner has to remember to go on to the bit, and the two files for it.
+
+A file is groups of named tensors and a few plain values in one safetensors container (`training.checkpoint`): nothing
+is run when it is read. Names of tensors within a group are those of the adapter's factors, `<module path>.lora_A`
+(rank, in) and `.lora_B` (out, rank), fp32.
+
+    kind "learner", LearnerState
+      trainer                 the adapter `default`: weights as the trainer holds them
+      trainer.exp_avg, ...    what its optimizer gathered, by torch's names; absent before the first step with effect
+      twin, twin.exp_avg ...  the same of the twin, once it has parted
+      own, personal           adapters after the last training and the last round; equal tensors are written once
+      twin_best               the twin's best by guard loss, once it has parted
+      values: network         digest of the network; another one's file is refused
+              fingerprint     of text, context and guard limit: whether losses below can be compared with today's
+              trainer, twin   {steps, moment_steps, kind if not adamw, spec: what of it is not the network's}
+              last_row        trust row of the last round that heard anybody; a scheme may go on from it
+              trust           {scheme, tables}: what a scheme remembers, if it does
+              owed            own guard loss at the guard's last credit, nats a token; absent: no credit is out
+              precision       fp32 or bf16, in which all of it was trained last
+              has_twin, is_alone, best_local, served    of the twin and of what a person is given
+
+    kind "best"
+      best                    the adapter with the best guard loss so far; values: network, fingerprint
+
+Not in it: options and text, which the caller brings; the place in the text, random numbers and learning rates, which
+follow from seed and step; and the best's loss, which the caller keeps beside the file (a new best is written by itself,
+so that the large file need not be). Whether a file is durable and which of two is newer is the caller's business, too.
 
 A peer holds adapters by name, each with a spec and a training of its own: `default`, which its network is about, and,
 once it has parted, the twin's, which nobody else ever sees. A file says of each what is not the network's spec, so it

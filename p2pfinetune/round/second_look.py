@@ -3,7 +3,11 @@
 A scheme that asks who resembles me can be gamed: a copy of my last update resembles me best, whether it adds anything
 or carries something harmful along. So each neighbour is mixed with me alone, half and half, and the mixture is measured
 on my trust split. Who brings next to nothing there is left out, the scheme judges the rest anew, and they weigh by what
-they bring. The guard, on text that this has not seen, then chooses between the two rows.
+they bring. The guard, on text that this has not seen, then chooses between the two rows (docs/adr/0014).
+
+Half and half, since that is the merge in which a neighbour would matter most; alone it may be bad and still bring
+something, and beside all others its part cannot be told from theirs. A copy of mine mixed with mine is mine: its gain
+is nothing, whatever its likeness. It costs a run over the trust split for each neighbour that the row weighs at all.
 """
 
 from __future__ import annotations

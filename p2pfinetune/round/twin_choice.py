@@ -1,10 +1,10 @@
-"""Whether a twin trains: `on`, `off`, or `auto`, where it costs little. Decided once, before anything is learnt.
+"""Whether a twin trains: `on`, `off`, or `auto`, if it costs little. Decided once, before anything is learnt.
 
 A twin that begins late knows nothing of training alone, so what was decided at the first start stays, by a rule that
 is all here and a function of values:
 
 1. What the saved training says decides: with a twin or without.
-2. Of a training that begins: a twin where a round was measured to take at most a fifth longer with one.
+2. Of a training that begins: a twin if a round was measured to take at most a fifth longer with one.
    `twin_times` measures.
 """
 

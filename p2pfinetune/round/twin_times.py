@@ -3,6 +3,9 @@
 A round here is its training steps and what is measured of one neighbour: on the trust split the two, half of each, and
 what the round ends with; on the guard split the own adapter and the merge, and with a twin that one too. Every further
 neighbour makes the part of the twin smaller. Nothing that is learnt here is kept.
+
+Steps and tokens are measured in small and multiplied up, with the counts of a real round: on a slow machine a whole
+round would take minutes, for a question that is asked once, at the first start.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """What a peer shares: its adapter relative to the seeded start, as bytes; and the inspection of such bytes from others.
 
-The start is known to every peer of the network, so a late joiner needs no history. Nothing is taken on trust: an update
-is a value only after every check, and what fails a check is a `Refusal` with one counted word.
+The start is known to every peer of the network, so a late joiner needs no history, and a peer that was away for a week
+has missed nothing (docs/adr/0005). Relative to it, since entries of a delta are small and centred at zero, which codecs
+with few bits want, and since how far a peer has come is what norms and cosines of updates ask about.
+
+Nothing is taken on trust: an update is a value only after every check, and what fails a check is a `Refusal` with one
+counted word. The checks are in the order of what they cost and of what the next one relies on:
+
+    bytes -> codec known? -> size -> container -> names, shapes, dtypes -> finite? -> norm -> LoraUpdate
 
 A network may share one factor of each target alone (`AdapterSpec.sharing`). Then the other one is not in the update at
 all, an update that holds it is refused (`schema`) before a tensor is made of it, and a neighbour's adapter is, at me,

@@ -1,7 +1,12 @@
 """Training batches as a function of (seed, step): nothing to save and nothing to lose when a run is interrupted.
 
 An epoch concatenates the documents in a shuffled order and cuts the result into blocks of `context` tokens; what does
-not fill a block waits for the next epoch's order. Reads the split in place; trains nothing.
+not fill a block waits for the next epoch's order. So every token counts about as often as any other, whatever its
+document's length, and no position is padding. Blocks run across documents, which the end-of-text token between them
+marks. Reads the split in place; trains nothing.
+
+Seeds are derived by a hash over the use and the numbers, never by adding to a seed: peers with neighbouring seeds, or
+the order and the dropout of one peer, would share random numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Named groups of tensors and a few plain values in one safetensors file. Never a pickle, and nothing is run on load.
 
-A tensor that stands in several groups (own and personal adapter are often the same) is written once.
+A tensor that stands in several groups (own and personal adapter are often the same) is written once, and named by an
+alias in the others; after loading they are one tensor again, as before.
+
+The header's metadata has one entry: {version, kind, values, aliases} as JSON. A file of a newer version is refused by
+name and not read as far as it goes. What the groups mean is their writer's to say; see `round.saved`.
 """
 
 from __future__ import annotations

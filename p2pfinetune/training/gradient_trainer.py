@@ -2,8 +2,17 @@
 
 A step takes the next blocks of the text, adds up the gradients of their mean loss, and hands it to the rule, which is
 a plug-in of `trainers` and one of torch's optimizers at heart. What the optimizer keeps of each factor is the state;
-its names are those of torch, so that a checkpoint can be read by who knows the optimizer. The rule also steps whole
-rows of peers at once (`batched.training`), which therefore knows no kind by name.
+its names are those of torch, so that a checkpoint can be read by anybody who knows the optimizer. The rule also steps
+whole rows of peers at once (`batched.training`), which therefore knows no kind by name.
+
+    blocks of (seed, step) -> loss, summed over parts that fit into memory -> gradient -> + pull -> clipped -> rule ->
+    weights
+
+A gradient that is not finite skips the step: the weights and what was gathered stay as they were, the step counts, and
+the next one sees other text. The pull is Ditto's (Li et al. 2021, arXiv 2012.04221): strength / 2 times the squared
+distance to other weights, added to the loss by its gradient, before the clipping.
+
+Shapes: blocks are (sequences, context + 1) token ids; inputs are all but the last, targets all but the first.
 """
 
 from __future__ import annotations

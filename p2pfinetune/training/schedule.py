@@ -1,4 +1,10 @@
-"""Learning rates as a pure function of the step. Knows nothing of optimizers."""
+"""Learning rates as a pure function of the step. Knows nothing of optimizers.
+
+OneCycle with a cosine either way, as the paper's code has it, if the number of steps is known: a short warm-up, since
+the first moments of Adam are of few gradients, and a long way down. A daemon does not know how long it will run, so its
+rate stays at the peak after the warm-up: one that falls towards a guessed end would leave a peer slow at new text.
+Merging does not start a new cycle; trainers that are merged with are at steps of their own.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """How long a training step takes in fp32 and in bf16, on this text and model and by the clock that a caller brings.
 
 The two take turns, so that whatever else the machine does meets both. Nothing that is learnt here is kept.
+
+A measured step is small, a few hundred positions, on real blocks of the text: what is wanted is the ratio of two times,
+for a choice that is made once and kept (`model.precision`). The first pair warms caches and kernels and counts only if
+there is time for no other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Kinds of trainers: one file each. What all of them owe is in `training.trainer`."""
+"""Kinds of trainers: one file each. What all of them owe is in `training.trainer`.
+
+Which one trains is each peer's own affair (docs/adr/0027): peers share weights, and need not agree how these came
+about.
+"""
 
 from p2pfinetune.options import LearnerOptions, TrainerOptions
 from p2pfinetune.registry import Registry

@@ -1,4 +1,11 @@
-"""What a kind of trainer is: options that make a trainer; and the kinds that only say how a gradient becomes a step."""
+"""What a kind of trainer is: options that make a trainer; and the kinds that only say how a gradient becomes a step.
+
+Two levels, so that neither hides the other. A `TrainerKind` may train as it likes (no gradients at all, as MeZO, arXiv
+2305.17333, would). A `StepRule` is a torch optimizer and the names of what it keeps, and gets everything else for
+nothing: batches, clipping, pull, checkpoints, and company in a pass, where the same optimizer steps rows of a matrix
+instead of tensors of layers. That is right for optimizers whose step is entry by entry; one that looks at a whole
+matrix is no rule.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""AdamW, the default."""
+"""AdamW, the default: the paper's optimizer, with its moments kept through every merge.
+
+Adam (Kingma and Ba 2015, arXiv 1412.6980) with the decay beside the gradient and not in it (Loshchilov and Hutter 2019,
+arXiv 1711.05101). Moments are a peer's own and never travel. After a factor mean they go on: the merged adapter lies
+near the own one, and so do its gradients. After a rule that rewrites the factors they are dropped
+(`MergeRule.resets_moments`).
+"""
 
 from __future__ import annotations
 

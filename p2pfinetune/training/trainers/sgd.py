@@ -1,4 +1,8 @@
-"""Plain stochastic gradient descent with momentum."""
+"""Plain stochastic gradient descent with momentum (Polyak's heavy ball, as torch has it).
+
+For devices on which AdamW's second moment is too much, and as the proof that peers need not agree on an optimizer. An
+update's length here follows that of the gradient, so a peer that has little left to learn moves little.
+"""
 
 from __future__ import annotations
 
