@@ -7,9 +7,11 @@ out before a check that costs its peer anything.
         -> rate of its peer -> equivocation -> codec -> size -> quota -> taken: `Neighbour.latest`
 
 *The rule that refuses a replay* is one comparison: `said.order < known.seen`. The order is (epoch, sequence); the epoch
-rises with each run of a home and the sequence with each announcement (ADR 0017). `Neighbour.seen` outlives the entry
-(it moves to `Node.seen`), a restart (`Store.save_seen`) and a ban. Invariant: `latest.order <= seen`. Age bounds what a
-peer that never heard of the order can be made to believe: announcements are fresh for `MAX_AGE_SECONDS` (ADR 0013).
+rises with each run of a home and the sequence with each announcement (ADR 0017). `Neighbour.seen`, the newest order
+heard, outlives the entry (it moves to `Node.seen`) and a ban. Invariant: `latest.order <= seen`. What outlives a
+restart is less: the newest order whose update was *admitted* (`Store.save_seen`, called from `daemon.perform`). For
+orders between the two, and for a peer that never heard of the order, age bounds what can be believed: announcements are
+fresh for `MAX_AGE_SECONDS` (ADR 0013).
 
 A stranger gets an entry only with an announcement that has no fault, through one bucket for all strangers together: ids
 are free, so a limit for each of them would bound nothing.

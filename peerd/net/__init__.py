@@ -1,1 +1,1 @@
-"""Networks behind one narrow port (`transport.py`): `memory`, the verified fake, and `libp2p`, the real one."""
+"""The network behind one narrow port (`transport.py`): `libp2p`; its verified fake is in `peerd.testing.network`."""

@@ -1,1 +1,1 @@
-"""What the daemon keeps on disk: rows in SQLite, blobs as files; and fakes of both. See `_port`."""
+"""What the daemon keeps on disk, behind one port (`port.py`): rows in SQLite, blobs as files."""

@@ -1,4 +1,4 @@
-"""What the daemon asks of its store. Two back ends that pass one contract suite: `sqlite` + `blobs`, and `memory`.
+"""What the daemon asks of its store. `sqlite` + `blobs`, and the fakes in `peerd.testing`, pass one contract suite.
 
 Synchronous and quick; the shell calls the slow ones (those that fsync) in a thread. Every method that says durable
 has its bytes on disk before it returns. Blobs are the `peerd.wire.shelf.BlobShelf` plus what is below.
@@ -19,7 +19,10 @@ from peerd.wire.shelf import BlobShelf
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where training stands: the blob holds weights, moments, schedule, data order and generators."""
+    """Where training stands: the blob holds weights, moments and counts (`p2pfinetune.round.saved.LearnerState`).
+
+    No random generator: every random choice follows from the seed and the number of the step.
+    """
 
     round: Round
     trained: bool
@@ -131,7 +134,7 @@ class Store(Protocol):
         ...
 
     def save_seen(self, peer: PeerId, epoch: int, sequence: int) -> None:
-        """The newest announcement taken from a peer, so that a replay is refused after a restart too. Bounded."""
+        """The newest order whose update was admitted, so that a replay is refused after a restart too. Bounded."""
         ...
 
     def seen(self) -> dict[PeerId, tuple[int, int]]:

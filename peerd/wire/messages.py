@@ -37,7 +37,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
     network: Hex
     peer: Annotated[PeerId, msgspec.Meta(min_length=8, max_length=128)]
     epoch: Count
-    """Raised whenever the sender's store is new, so that a lost database never reuses a sequence number."""
+    """Of one run of the sender's daemon, above those before, so that no number is used twice (docs/adr/0017)."""
     sequence: Count
     """Strictly increasing within an epoch, reserved on disk before use."""
     round: Annotated[Round, msgspec.Meta(ge=0, le=2**53)]
