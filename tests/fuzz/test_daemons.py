@@ -20,9 +20,10 @@ def chosen(*given: str) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+@pytest.mark.slow  # in memory the same is said to the same daemons in every run, by test_in_memory; and to real transports in tests/contract
 @pytest.mark.timeout(180)
 def test_some_seconds_of_nonsense_end_no_daemon_and_no_connection_between_two_honest_ones(capsys):
-    code = run.main(chosen("--minutes", "0.04", "--seed", "3", "--plain", "2", "--restarted", "0", "--injected", "1"))
+    code = run.main(chosen("--minutes", "0.1", "--seed", "3", "--plain", "2", "--restarted", "0", "--injected", "1"))
 
     told = capsys.readouterr().out
     assert told.endswith("no faults\n"), told
