@@ -46,7 +46,7 @@ class Registration(msgspec.Struct, frozen=True):
     why: Why | None = None
 
 
-class Window(msgspec.Struct, frozen=True):
+class RequestWindow(msgspec.Struct, frozen=True):
     """How often each peer and each host asked since `began_at`."""
 
     began_at: float = 0.0
@@ -61,7 +61,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     quotas: Quotas = Quotas()
     registrations: Mapping[Key, Registration] = {}
-    window: Window = Window()
+    window: RequestWindow = RequestWindow()
 
 
 def register(
@@ -154,10 +154,10 @@ def _counted(state: State, now: float, peer: PeerId, host: str) -> tuple[State, 
     """The state with this request counted, and whether it is within the quotas."""
     window, quotas = state.window, state.quotas
     if now - window.began_at >= quotas.window_seconds:
-        window = Window(began_at=now)
+        window = RequestWindow(began_at=now)
     by_peer, by_host = window.requests.get(f"peer {peer}", 0) + 1, window.requests.get(f"host {host}", 0) + 1
     if len(window.requests) + 2 > quotas.tracked and (by_peer == 1 or by_host == 1):
         return msgspec.structs.replace(state, window=window), False
-    window = Window(window.began_at, {**window.requests, f"peer {peer}": by_peer, f"host {host}": by_host})
+    window = RequestWindow(window.began_at, {**window.requests, f"peer {peer}": by_peer, f"host {host}": by_host})
     within = by_peer <= quotas.requests_per_peer and by_host <= quotas.requests_per_host
     return msgspec.structs.replace(state, window=window), within

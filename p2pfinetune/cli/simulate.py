@@ -68,7 +68,7 @@ def _run(config: Any, folder: Path, engine: EngineName, ray_address: str, fresh:
         if cluster is not None:
             options["make_engine"] = cluster.engine
 
-        def heard(now: run.Progress) -> None:
+        def heard(now: run.SimulationProgress) -> None:
             tell(Step(folder.name, now.visits, now.total, now.guard_loss))
 
         run.simulate(config, folder, on_progress=heard, fresh=fresh, **options)
@@ -110,7 +110,7 @@ def _words(data: answers.Simulated) -> str:
         "peer",
         "test tokens",
         "base",
-        *(["alone"] if with_twin else []),
+        *(["twin"] if with_twin else []),
         "last",
         "best",
         "served",
@@ -120,8 +120,8 @@ def _words(data: answers.Simulated) -> str:
     rows = []
     for peer in data.peers:
         p = peer.perplexity
-        alone = [p.local_best] if with_twin else []
-        values = (p.base, *alone, p.personal, p.best, p.served)
+        twin = [p.local_best] if with_twin else []
+        values = (p.base, *twin, p.personal, p.best, p.served)
         figures = [NOTHING if value is None else written(value) for value in values]
         rows.append([peer.name, f"{peer.tokens:,}", *figures, str(peer.merges), str(peer.merges_refused)])
     return "\n".join(

@@ -77,7 +77,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class EncodingCandidate:
     """One encoding for one file, and how likely it is: a sum of logarithms, comparable among those of one file."""
 
     encoding: str
@@ -93,7 +93,7 @@ class Candidate:
 class Evidence:
     """What one file says of its encoding: the best first, and none where nothing fits."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[EncodingCandidate, ...]
 
     def guesses(self, chosen: str = "") -> tuple[str, ...]:
         """What people are shown: the encoding that was chosen, then the first of each text that is nearly as likely."""
@@ -113,7 +113,10 @@ def weigh(data: bytes) -> Evidence:
     ranked = sorted(behind, key=lambda name: (-behind[name] - prior(name), PREFERENCE[name]))[:KEPT]
     texts = _texts(ranked, sample)
     return Evidence(
-        tuple(Candidate(name, behind[name], text, scores[name].fits) for name, text in zip(ranked, texts, strict=True))
+        tuple(
+            EncodingCandidate(name, behind[name], text, scores[name].fits)
+            for name, text in zip(ranked, texts, strict=True)
+        )
     )
 
 
@@ -396,5 +399,5 @@ def _decided(evidence: Evidence, others: Mapping[str, int]) -> str | None:
     return best.encoding if lead >= SURE else None
 
 
-def _total(candidate: Candidate, others: Mapping[str, int], most: int) -> float:
+def _total(candidate: EncodingCandidate, others: Mapping[str, int], most: int) -> float:
     return prior(candidate.encoding) + candidate.nats + max(-WITNESS, (others.get(candidate.encoding, 0) - most) / 16)

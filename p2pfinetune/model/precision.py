@@ -39,7 +39,7 @@ Times = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class PrecisionChoice:
     """How it is run, and why."""
 
     precision: Precision
@@ -47,7 +47,7 @@ class Chosen:
     """A phrase for people; empty where they asked for it."""
 
 
-def settled(asked: Choice, device: str, missing: str, before: Precision | None) -> Chosen | None:
+def settled(asked: Choice, device: str, missing: str, before: Precision | None) -> PrecisionChoice | None:
     """What is known without a measurement; None: it takes one. OptionError for bf16 where there is none.
 
     `device` is its type, `missing` what `processor` says, `before` what the checkpoint was trained in.
@@ -56,18 +56,20 @@ def settled(asked: Choice, device: str, missing: str, before: Precision | None) 
         raise OptionError(f"no bf16 on {device}: {missing}", "choose fp32, or auto")
     if asked != "auto":
         turned = f"so far it was trained in {before}" if before not in {None, asked} else ""
-        return Chosen(asked, turned or (missing if asked == "bf16" else ""))
+        return PrecisionChoice(asked, turned or (missing if asked == "bf16" else ""))
     if missing:
-        return Chosen("fp32", f"so far it was trained in bf16, but {missing}" if before == "bf16" else missing)
+        return PrecisionChoice("fp32", f"so far it was trained in bf16, but {missing}" if before == "bf16" else missing)
     if before is not None:
-        return Chosen(before, "as it was trained so far")
-    return Chosen("bf16", "this GPU has units for it") if device == "cuda" else None
+        return PrecisionChoice(before, "as it was trained so far")
+    return PrecisionChoice("bf16", "this GPU has units for it") if device == "cuda" else None
 
 
-def quicker(times: Times) -> Chosen:
+def quicker(times: Times) -> PrecisionChoice:
     """By the median over the pairs of bf16's part of fp32's time, which one interruption does not move."""
     part = statistics.median(half / full for full, half in times)
-    return Chosen("bf16" if part <= MARGIN else "fp32", f"a step in bf16 takes {part:.2f} of the time of one in fp32")
+    return PrecisionChoice(
+        "bf16" if part <= MARGIN else "fp32", f"a step in bf16 takes {part:.2f} of the time of one in fp32"
+    )
 
 
 def missing_on_cpu(cpuinfo: str, capability: str, environment: Mapping[str, str]) -> str:

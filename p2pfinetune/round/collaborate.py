@@ -32,7 +32,7 @@ from p2pfinetune.trust import NOTHING, SCHEMES, SchemeState, TrustContext, Trust
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Compared:
     """What came of hearing the neighbours."""
 
     row: TrustRow
@@ -52,14 +52,14 @@ def collaborate(
     scheme: TrustScheme,
     context: TrustContext,
     allowed: frozenset[PeerId] | None = None,
-) -> Heard:
+) -> Compared:
     """The row over me and all neighbours. Outliers are neither scored nor merged."""
     adapters = {**neighbours, me: own}
     deltas = {peer: context.moved(adapter) for peer, adapter in adapters.items()}
     refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
     permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
     row, kept = scheme.judged(me, adapters, context, frozenset(permitted))
-    return Heard(row, refused, copies(deltas), kept)
+    return Compared(row, refused, copies(deltas), kept)
 
 
 def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:

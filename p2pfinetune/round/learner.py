@@ -67,7 +67,7 @@ from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
 from p2pfinetune.round.judging import RETURNED, Judge, Look
-from p2pfinetune.round.progress import Progress
+from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
@@ -209,7 +209,7 @@ class Learner:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Collaboration:
         """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
-        progress = Progress(on_progress, 1 + len(updates) + GUARD_RUNS)
+        progress = RoundProgress(on_progress, 1 + len(updates) + GUARD_RUNS)
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
         neighbours = {peer: u.adapter(self._adapted.initial, own) for peer, u in updates.items() if peer != self.me}
         context = self._context(shares, progress)
@@ -380,7 +380,7 @@ class Learner:
             self._of_base[split] = self._evaluate(split, self._adapted.initial)
         return self._of_base[split]
 
-    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: Progress) -> SplitContext:
+    def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: RoundProgress) -> SplitContext:
         return SplitContext(
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
             progress.advance, self._last_row, self._kept, self._stack,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Progress:
+class RoundProgress:
     """Counts adapters measured; a scheme may need fewer runs than there are adapters, so the end is told apart."""
 
     def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:

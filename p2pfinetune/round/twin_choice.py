@@ -35,7 +35,7 @@ Times = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class TwinChoice:
     """Whether it trains, and why."""
 
     trains: bool
@@ -43,21 +43,21 @@ class Chosen:
     """A phrase for people; empty where they asked for it."""
 
 
-def settled(asked: Choice, begun: Begun | None) -> Chosen | None:
+def settled(asked: Choice, begun: Begun | None) -> TwinChoice | None:
     """What is known without a measurement; None: it takes one. OptionError for a twin where it is too late for one."""
     if asked == "on" and begun == "without a twin":
         raise OptionError(f"no twin trained here so far, {TOO_LATE}", WAY_OUT)
     if asked != "auto":
-        return Chosen(asked == "on", GIVEN_UP if asked == "off" and begun == "with a twin" else "")
+        return TwinChoice(asked == "on", GIVEN_UP if asked == "off" and begun == "with a twin" else "")
     if begun is None:
         return None
-    return Chosen(begun == "with a twin", BEGUN_WITHOUT if begun == "without a twin" else AS_BEGUN)
+    return TwinChoice(begun == "with a twin", BEGUN_WITHOUT if begun == "without a twin" else AS_BEGUN)
 
 
-def worth_it(times: Times) -> Chosen:
+def worth_it(times: Times) -> TwinChoice:
     """By the median over the pairs, which one interruption does not move."""
     if not times:
-        return Chosen(False, NO_ROOM)
+        return TwinChoice(False, NO_ROOM)
     longer = statistics.median(with_twin / without for without, with_twin in times) - 1.0
     takes = "takes" if longer <= MOST else "would take"
-    return Chosen(longer <= MOST, f"a round with one neighbour {takes} {100 * max(0.0, longer):.0f} % longer")
+    return TwinChoice(longer <= MOST, f"a round with one neighbour {takes} {100 * max(0.0, longer):.0f} % longer")

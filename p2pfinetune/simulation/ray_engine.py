@@ -44,7 +44,7 @@ LONGEST_SCRATCH = 45  # characters; the paths of Ray's sockets are 61 longer, an
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class TaskShare:
     """What one shard, or one simulation of a sweep, takes of a machine."""
 
     cpus: int = 1
@@ -57,14 +57,14 @@ class Share:
 
 
 @contextmanager
-def ray_cluster(address: str = "", share: Share | None = None) -> Iterator[RayCluster]:
+def ray_cluster(address: str = "", share: TaskShare | None = None) -> Iterator[RayCluster]:
     """Join the cluster at the address (`auto`: the one that runs on this machine), or start one for as long as this.
 
     OptionError where Ray is not installed, ClusterError where there is no such cluster.
     """
     if address:
         with _joined(_environment(is_ours=False), address=address) as ray:
-            yield RayCluster(ray, share or Share())
+            yield RayCluster(ray, share or TaskShare())
         return
     scratch = tempfile.mkdtemp(prefix="ray-")  # mode 0700, unlike Ray's own folder
     try:
@@ -72,7 +72,7 @@ def ray_cluster(address: str = "", share: Share | None = None) -> Iterator[RayCl
         with _joined(_environment(is_ours=True), include_dashboard=False, **where) as ray:
             if any(not node["NodeManagerAddress"].startswith("127.") for node in ray.nodes()):
                 raise ClusterError("the cluster would listen to the network", "Ray was imported before: do not do so")
-            yield RayCluster(ray, share or Share())
+            yield RayCluster(ray, share or TaskShare())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -133,7 +133,7 @@ class RayCluster:
     works at a time.
     """
 
-    def __init__(self, ray: Any, share: Share) -> None:
+    def __init__(self, ray: Any, share: TaskShare) -> None:
         self._ray, self._share = ray, share
         self._processes: list[Any] = []
         self._needed: dict[str, Any] = {}
@@ -205,7 +205,7 @@ class RayCluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedBlob:
     """An update in Ray's object store."""
 
     ref: Any
@@ -257,7 +257,7 @@ class RayEngine:
         """The bytes stay where they were made until somebody hears them."""
         pairs = [self._of[peer].publish.options(num_returns=2).remote(peer) for peer in peers]
         sizes = _get(self._ray, [size for _, size in pairs])
-        return {peer: Published(ref, size) for peer, (ref, _), size in zip(peers, pairs, sizes, strict=True)}
+        return {peer: PublishedBlob(ref, size) for peer, (ref, _), size in zip(peers, pairs, sizes, strict=True)}
 
     def size_of(self, handle: Any) -> int:
         """Bytes of one update."""
@@ -296,7 +296,7 @@ class RayEngine:
             )
         files = dict(zip(self._shards, map(_read_files, parts), strict=True))
         self._all(lambda shard, mine: shard.restore.remote(files[mine]))
-        return {key: Published(self._ray.put(blob), len(blob)) for key, blob in load_held(folder).items()}
+        return {key: PublishedBlob(self._ray.put(blob), len(blob)) for key, blob in load_held(folder).items()}
 
     def _all(self, ask: Callable[[Any, tuple[PeerId, ...]], Any]) -> list[Any]:
         """The answers of all shards, who work on them at the same time."""

@@ -40,7 +40,7 @@ CHECKPOINT_SECONDS = 20.0  # at most so much is lost by an interruption, beside 
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SimulationProgress:
     """How far a simulation is."""
 
     visits: int
@@ -57,7 +57,7 @@ def simulate(
     folder: Path,
     *,
     make_engine: MakeEngine = LocalEngine,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[SimulationProgress], None] | None = None,
     fresh: bool = False,
     population: Population | None = None,
 ) -> Path:
@@ -78,7 +78,7 @@ def simulate(
     if config.attack.surround:
         graph = surrounded(graph)
     waves = timetable(population.peers, graph, config.rounds, config.timing, config.churn, config.seed)
-    run = _Run(config, population, make_engine(config, population, base), record, waves)
+    run = _Simulation(config, population, make_engine(config, population, base), record, waves)
     run.go(on_progress)
     return folder
 
@@ -144,7 +144,7 @@ def _check(config: SimulationConfig, population: Population) -> None:
         raise OptionError("trust scheme 'oracle' needs the shares of every peer", "declare them under [[peers]]")
 
 
-class _Run:
+class _Simulation:
     """One simulation on its way through the timetable."""
 
     def __init__(
@@ -162,7 +162,7 @@ class _Run:
         self._held: dict[Key, Any] = {}
         self._bytes = 0
 
-    def go(self, on_progress: Callable[[Progress], None] | None) -> None:
+    def go(self, on_progress: Callable[[SimulationProgress], None] | None) -> None:
         """From the last checkpoint to the result."""
         position = self._record.resume(self._restore)
         self._bytes = position.total_bytes
@@ -174,7 +174,7 @@ class _Run:
             self._record.append(lines)
             done += len(wave)
             if on_progress is not None:
-                on_progress(Progress(done, total, statistics.fmean(line["guard_personal"] for line in lines)))
+                on_progress(SimulationProgress(done, total, statistics.fmean(line["guard_personal"] for line in lines)))
             if time.monotonic() - saved > CHECKPOINT_SECONDS and number < len(self._waves):
                 here = Position(number, time.monotonic() - began, self._bytes)
                 self._record.checkpoint(here, lambda path: self._engine.save(path, self._held))

@@ -41,7 +41,7 @@ def perplexity_table(result: DemoResult) -> Table:
     """Per peer: base, twin that trained alone, what is served, and what can be said of the last two."""
     grid = Table(title="Perplexity on text that no peer has (lower is better)", title_justify="left")
     grid.add_column("peer")
-    for column in ("base", "alone", "served", "vs alone", "95 % interval", "tokens"):
+    for column in ("base", "twin", "served", "vs twin", "95 % interval", "tokens"):
         grid.add_column(column, justify="right")
     for peer in result.peers:
         p = peer.perplexity

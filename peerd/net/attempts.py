@@ -29,7 +29,7 @@ class Turn(msgspec.Struct, frozen=True):
     repeats: int = 0
 
 
-class Plan(msgspec.Struct, frozen=True):
+class FetchPlan(msgspec.Struct, frozen=True):
     """The turns to come and what went wrong so far, by holder."""
 
     turns: tuple[Turn, ...]
@@ -40,11 +40,11 @@ class Plan(msgspec.Struct, frozen=True):
     """Who is proved to have said or given something else than was announced."""
 
     @classmethod
-    def of(cls, holders: Sequence[PeerId]) -> Plan:
+    def of(cls, holders: Sequence[PeerId]) -> FetchPlan:
         """Each holder once, in this order."""
         return cls(tuple(Turn(holder) for holder in dict.fromkeys(holders))[:MAX_HOLDERS])
 
-    def after(self, failed: Failed, *, started_at: int, stopped_at: int) -> Plan:
+    def after(self, failed: Failed, *, started_at: int, stopped_at: int) -> FetchPlan:
         """The plan once the first turn failed; `started_at` and `stopped_at` are bytes held before and after it."""
         turn, *others = self.turns
         failures = {**dict(self.failures), turn.holder: failed}  # in the order of the first question
@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
             again = [msgspec.structs.replace(turn, resumes=turn.resumes + 1)]
             turns = [*(again if shared and turn.resumes < MAX_RESUMES else []), *others]
             wrong = self.wrong if shared else (*self.wrong, (turn.holder, failed.reason))
-            return Plan(tuple(turns), tuple(failures.items()), frozenset(), wrong)
+            return FetchPlan(tuple(turns), tuple(failures.items()), frozenset(), wrong)
         if stopped_at > started_at:
             givers |= {turn.holder}
         if failed.reason == "unreachable" and stopped_at > started_at and turn.resumes < MAX_RESUMES:
@@ -64,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True):
         else:
             turns = others
         wrong = (*self.wrong, (turn.holder, failed.reason)) if failed.reason == "oversize" else self.wrong
-        return Plan(tuple(turns), tuple(failures.items()), givers, wrong)
+        return FetchPlan(tuple(turns), tuple(failures.items()), givers, wrong)
 
     def failure(self, bytes_in: int) -> Failed:
         """How it ended once no turn is left: the reason is that of the first holder that was asked."""

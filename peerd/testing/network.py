@@ -19,7 +19,7 @@ from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.errors import StoreError
 from peerd.machine.boundary import Failures, Guarded
 from peerd.net import exchanges, limits, rendezvous
-from peerd.net.attempts import Plan
+from peerd.net.attempts import FetchPlan
 from peerd.net.exchanges import Answerer, Asked, Exchange
 from peerd.net.meetings import Meetings
 from peerd.net.transport import (
@@ -301,7 +301,7 @@ class MemoryTransport:
     async def _fetch(self, digest: Digest, size: int, holders: Sequence[PeerId]) -> Fetched | Failed:
         if self.shelf.size(digest) is not None:
             return Fetched(digest, holders[0] if holders else self._me, 0)
-        plan, bytes_in = Plan.of(holders), 0
+        plan, bytes_in = FetchPlan.of(holders), 0
         while plan.turns:
             holder = plan.turns[0].holder
             started_at = self.shelf.partial_size(digest)

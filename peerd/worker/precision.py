@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from p2pfinetune.model.precision import Choice, Chosen, quicker, settled
+from p2pfinetune.model.precision import Choice, PrecisionChoice, quicker, settled
 from peerd.config import Config
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from p2pfinetune.options import LearnerOptions
 
 
-def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, Chosen | None]:
+def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, PrecisionChoice | None]:
     """The base, and how it is to be run; None: `measured` finds out, once there is text to train on."""
     from p2pfinetune.model.base import choose_device, load_base
     from p2pfinetune.model.processor import missing
@@ -35,7 +35,7 @@ def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, C
     return load_base(config.model, device=str(place), precision=precision, cache=cache), chosen
 
 
-def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, Chosen]:
+def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, PrecisionChoice]:
     """The base in what is quicker here; on a CPU, if its weights are the same in both."""
     from p2pfinetune.training.step_times import step_times
     from p2pfinetune.training.trainers import chosen_kind

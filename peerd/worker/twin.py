@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from p2pfinetune.round.twin_choice import Choice, Chosen, settled, worth_it
+from p2pfinetune.round.twin_choice import Choice, TwinChoice, settled, worth_it
 from peerd.config import Config
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2pfinetune.options import LearnerOptions
 
 
-def twin(config: Config, checkpoint: str | None, base: Base, corpus: Corpus, options: LearnerOptions) -> Chosen:
+def twin(config: Config, checkpoint: str | None, base: Base, corpus: Corpus, options: LearnerOptions) -> TwinChoice:
     """Whether one trains, and why. OptionError if it is asked for too late."""
     from p2pfinetune.round.saved import begun_as
     from p2pfinetune.round.twin_times import twin_times

@@ -86,13 +86,13 @@ AT_THE_STRANGER = {
     "connection": (SwarmConn, "_handle_new_streams"),
     "swarm": (Swarm, "_prune_in_background"),
     "stream": (Multiselect, "handshake"),
-    "greeting": (node.Node, "_greet"),
+    "greeting": (node.Libp2pNode, "_greet"),
     "gossip": (Pubsub, "_handle_new_peer_with_retry"),
     "gossip-goodbye": (Pubsub, "_forget_all_subscriptions"),
 }
 LASTING = {
     "heartbeat": (GossipSub, "mesh_heartbeat"),
-    "gossip-check": (node.Node, "_keep_gossip"),
+    "gossip-check": (node.Libp2pNode, "_keep_gossip"),
     "echo": (echo.Echo, "keep_asking"),
     "gossip-drain": (node, "_drain"),
     "memory": (PeerStore, "start_cleanup_task"),

@@ -23,7 +23,7 @@ from p2pfinetune.errors import CheckpointError, ClusterError, OptionError
 from p2pfinetune.simulation import ray_engine
 from p2pfinetune.simulation import run as run_module
 from p2pfinetune.simulation.config import AdapterChoice, PeerText, SimulationConfig, TrainingChoice
-from p2pfinetune.simulation.ray_engine import Share, ray_cluster
+from p2pfinetune.simulation.ray_engine import TaskShare, ray_cluster
 from p2pfinetune.simulation.run import base_of, population_of, simulate
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology
@@ -198,11 +198,11 @@ def test_an_error_of_ours_arrives_as_itself_and_a_lost_machine_as_one_of_the_clu
 
 def test_a_share_that_no_machine_has_is_refused(machines, configured):
     with pytest.raises(ClusterError, match="room"):
-        ray_engine.RayCluster(machines._ray, Share(cpus=2))._room(configured())
+        ray_engine.RayCluster(machines._ray, TaskShare(cpus=2))._room(configured())
     with pytest.raises(OptionError):
-        Share(cpus=0)
+        TaskShare(cpus=0)
     with pytest.raises(OptionError):
-        Share(gpus=0.0)
+        TaskShare(gpus=0.0)
 
 
 def test_a_sweep_runs_simulations_side_by_side_and_never_twice(machines, configured, tmp_path):

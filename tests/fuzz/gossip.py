@@ -20,7 +20,7 @@ from libp2p.utils import encode_varint_prefixed
 from peerd.net import limits
 from peerd.net.libp2p import patches
 from peerd.net.libp2p.host import make_host
-from peerd.net.libp2p.node import Node, blob_protocol, gossip_topic, hello_protocol
+from peerd.net.libp2p.node import Libp2pNode, blob_protocol, gossip_topic, hello_protocol
 from peerd.net.transport import Heard
 from peerd.wire.envelope import seal
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, BlobRequest
@@ -66,7 +66,7 @@ def played(script: Script) -> tuple[ScriptedStream, list[Any], Counter[str]]:
 
     async def main() -> None:
         ledger = limits.TrafficLedger()
-        node: Any = Node(KEY, NETWORK, Shelf(CONTENT), listen=(), psk=None, lan=False, inbox=inbox, ledger=ledger)  # type: ignore[arg-type]
+        node: Any = Libp2pNode(KEY, NETWORK, Shelf(CONTENT), listen=(), psk=None, lan=False, inbox=inbox, ledger=ledger)  # type: ignore[arg-type]
         node._host = make_host(KEY, max_connections=4, max_inbound=4, psk=None, guard=node._guard)
         node._make_gossip()
         node._make_blobs()

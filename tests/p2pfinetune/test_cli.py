@@ -107,7 +107,7 @@ def test_a_simulation_ends_in_a_table_of_its_peers_and_names_its_plots(
 
     said = capsys.readouterr().out
     assert code == 0
-    assert "alone" in said
+    assert "twin" in said
     assert "served" in said
     assert [line.split()[0] for line in said.splitlines()[3:5]] == ["ann", "bob"]
     assert str(tmp_path / "run" / "plots" / "curves.png") in said

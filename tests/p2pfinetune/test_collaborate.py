@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import PeerId, TrustRow
-from p2pfinetune.round.collaborate import Heard, bounded, collaborate, held_back, merged_by
+from p2pfinetune.round.collaborate import Compared, bounded, collaborate, held_back, merged_by
 from p2pfinetune.trust import SCHEMES, TrustContext
 
 ME, FRIEND, STRANGER = PeerId("me"), PeerId("friend"), PeerId("stranger")
@@ -47,12 +47,12 @@ class World:
         raise NotImplementedError
 
 
-def round_of(scheme: str, allowed: frozenset[PeerId] | None = None) -> Heard:
+def round_of(scheme: str, allowed: frozenset[PeerId] | None = None) -> Compared:
     context: TrustContext = World({ME: (1.0, 0.0), FRIEND: (1.0, 0.0), STRANGER: (0.0, 1.0)})
     return collaborate(ME, OWN, NEIGHBOURS, SCHEMES.make(scheme), context, allowed)
 
 
-def merge_of(heard: Heard, neighbours: Mapping[PeerId, Adapter] = NEIGHBOURS) -> Adapter:
+def merge_of(heard: Compared, neighbours: Mapping[PeerId, Adapter] = NEIGHBOURS) -> Adapter:
     return merged_by(heard.row, ME, OWN, neighbours, RULES.make("factor-mean"))
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import pytest
 
 from p2pfinetune.data.encodings import FileText, decode
-from p2pfinetune.data.guess import PIECE, SAMPLE_BYTES, Candidate, Evidence, alone, sample_of, settle, weigh
+from p2pfinetune.data.guess import PIECE, SAMPLE_BYTES, EncodingCandidate, Evidence, alone, sample_of, settle, weigh
 from tests.p2pfinetune.foreign_texts import CASES, TEXTS, page, sentences
 
 GERMAN = "Über die Brücke, an der Mühle vorbei: dort wächst Gras.\n" * 3
@@ -94,7 +94,7 @@ def test_what_fits_no_language_is_not_guessed():
 
 
 def test_what_fits_no_language_is_never_chosen_and_a_rival_all_the_same():
-    unfit, fit = Candidate("cp1250", 0.0, text=0, fits=False), Candidate("cp1252", -1.0, text=1)
+    unfit, fit = EncodingCandidate("cp1250", 0.0, text=0, fits=False), EncodingCandidate("cp1252", -1.0, text=1)
 
     assert alone(Evidence((fit,))) == "cp1252"
     assert alone(Evidence((unfit, fit))) is None

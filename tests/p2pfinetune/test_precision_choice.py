@@ -15,7 +15,7 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model import processor
 from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base, load_base
-from p2pfinetune.model.precision import NO_UNITS, Chosen, Times, missing_on_cpu, quicker, settled
+from p2pfinetune.model.precision import NO_UNITS, PrecisionChoice, Times, missing_on_cpu, quicker, settled
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.gradient_trainer import GradientTrainer
 from p2pfinetune.training.step_times import BUDGET_SECONDS, PAIRS, step_times
@@ -51,7 +51,7 @@ def split(seed: int = 0, length: int = 60, vocabulary: int = 320) -> TokenSplit:
 def test_what_is_known_beforehand_decides(
     asked: Any, device: str, missing: str, before: Any, precision: Any, why: str
 ) -> None:
-    assert settled(asked, device, missing, before) == Chosen(precision, why)
+    assert settled(asked, device, missing, before) == PrecisionChoice(precision, why)
 
 
 def test_on_a_cpu_with_units_and_nothing_learnt_a_measurement_decides() -> None:

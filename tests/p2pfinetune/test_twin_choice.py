@@ -11,7 +11,16 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round import twin_times as module
-from p2pfinetune.round.twin_choice import AS_BEGUN, BEGUN_WITHOUT, GIVEN_UP, NO_ROOM, Chosen, Times, settled, worth_it
+from p2pfinetune.round.twin_choice import (
+    AS_BEGUN,
+    BEGUN_WITHOUT,
+    GIVEN_UP,
+    NO_ROOM,
+    Times,
+    TwinChoice,
+    settled,
+    worth_it,
+)
 from p2pfinetune.round.twin_times import PAIRS, twin_times
 
 OPTIONS = LearnerOptions(spec=AdapterSpec(rank=2), training=TrainingOptions(batch_size=4, accumulation=3, context=12))
@@ -39,7 +48,7 @@ def text() -> Corpus:
     ],
 )
 def test_what_was_begun_or_asked_for_decides(asked: Any, begun: Any, trains: bool, why: str) -> None:
-    assert settled(asked, begun) == Chosen(trains, why)
+    assert settled(asked, begun) == TwinChoice(trains, why)
 
 
 def test_a_twin_that_is_asked_for_too_late_is_refused_with_the_way_out() -> None:
@@ -63,7 +72,7 @@ def test_where_nothing_was_begun_a_measurement_decides() -> None:
     ],
 )
 def test_a_twin_trains_if_most_rounds_take_at_most_a_fifth_longer_with_it(times: Times, trains: bool, why: str) -> None:
-    assert worth_it(times) == Chosen(trains, why)
+    assert worth_it(times) == TwinChoice(trains, why)
 
 
 class Clock:

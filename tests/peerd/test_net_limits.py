@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pfinetune.names import Digest, PeerId
 from peerd.net import limits
-from peerd.net.attempts import MAX_REPEATS, MAX_RESUMES, Plan
+from peerd.net.attempts import MAX_REPEATS, MAX_RESUMES, FetchPlan
 from peerd.net.limits import (
     MAX_CONNECTIONS_PER_ADDRESS,
     MAX_INBOUND,
@@ -118,7 +118,7 @@ def test_the_ledger_adds_up_and_forgets_the_longest_silent():
     assert ledger.snapshot() == {"ada": PeerTraffic(2, 4), "eve": PeerTraffic(1, 2)}
 
 
-def follow(plan: Plan, answer) -> tuple[list[str], Plan]:
+def follow(plan: FetchPlan, answer) -> tuple[list[str], FetchPlan]:
     asked = []
     while plan.turns:
         holder = plan.turns[0].holder
@@ -129,7 +129,7 @@ def follow(plan: Plan, answer) -> tuple[list[str], Plan]:
 
 
 def test_each_holder_is_asked_once_where_they_have_nothing():
-    asked, plan = follow(Plan.of(["ada", "bob", "ada"]), lambda _: (Failed("absent"), 0, 0))
+    asked, plan = follow(FetchPlan.of(["ada", "bob", "ada"]), lambda _: (Failed("absent"), 0, 0))
 
     assert asked == ["ada", "bob"]
     assert plan.failure(0).reason == "absent"
@@ -137,7 +137,7 @@ def test_each_holder_is_asked_once_where_they_have_nothing():
 
 def test_who_is_busy_is_asked_again_after_the_others():
     asked, plan = follow(
-        Plan.of(["ada", "bob"]), lambda holder: (Failed("busy" if holder == "ada" else "absent"), 0, 0)
+        FetchPlan.of(["ada", "bob"]), lambda holder: (Failed("busy" if holder == "ada" else "absent"), 0, 0)
     )
 
     assert asked == ["ada", "bob", *["ada"] * MAX_REPEATS]
@@ -146,7 +146,7 @@ def test_who_is_busy_is_asked_again_after_the_others():
 
 def test_a_connection_that_broke_after_bytes_is_resumed_there_first():
     asked, _ = follow(
-        Plan.of(["ada", "bob"]),
+        FetchPlan.of(["ada", "bob"]),
         lambda holder: (Failed("unreachable"), 0, 10) if holder == "ada" else (Failed("absent"), 10, 10),
     )
 
@@ -155,15 +155,15 @@ def test_a_connection_that_broke_after_bytes_is_resumed_there_first():
 
 
 def test_a_liar_is_not_asked_again_but_whoever_only_finished_its_work_is():
-    fresh, _ = follow(Plan.of(["eve", "bob"]), lambda _: (Failed("corrupt"), 0, 0))
-    mixed = Plan.of(["bob"]).after(Failed("corrupt"), started_at=5, stopped_at=0)
+    fresh, _ = follow(FetchPlan.of(["eve", "bob"]), lambda _: (Failed("corrupt"), 0, 0))
+    mixed = FetchPlan.of(["bob"]).after(Failed("corrupt"), started_at=5, stopped_at=0)
 
     assert fresh == ["eve", "bob"]
     assert [turn.holder for turn in mixed.turns] == ["bob"]
 
 
 def test_a_liar_that_breaks_off_and_comes_back_is_asked_no_more_once_its_bytes_alone_were_wrong():
-    plan = Plan.of(["eve", "bob"])
+    plan = FetchPlan.of(["eve", "bob"])
     plan = plan.after(Failed("unreachable"), started_at=0, stopped_at=5)
     plan = plan.after(Failed("corrupt"), started_at=5, stopped_at=0)
 
@@ -171,7 +171,7 @@ def test_a_liar_that_breaks_off_and_comes_back_is_asked_no_more_once_its_bytes_a
 
 
 def test_whoever_only_finished_the_work_of_a_liar_is_asked_for_all_of_it():
-    plan = Plan.of(["eve", "bob"]).after(Failed("timeout"), started_at=0, stopped_at=5)
+    plan = FetchPlan.of(["eve", "bob"]).after(Failed("timeout"), started_at=0, stopped_at=5)
     plan = plan.after(Failed("corrupt"), started_at=5, stopped_at=0)
 
     assert [turn.holder for turn in plan.turns] == ["bob"]
@@ -197,7 +197,7 @@ def test_every_plan_comes_to_an_end(holders, answers):
         reason, progress = next(told)
         return Failed(reason), 1, 1 + progress
 
-    asked, plan = follow(Plan.of(holders), answer)
+    asked, plan = follow(FetchPlan.of(holders), answer)
 
     assert len(asked) <= len(set(holders)) * (1 + MAX_RESUMES + MAX_REPEATS)
     assert plan.failure(0).reason in {"absent", *(reason for reason, _ in answers)}

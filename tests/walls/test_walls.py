@@ -245,25 +245,7 @@ def test_the_core_imports_nothing_but_values() -> None:
     assert foreign == set()
 
 
-TWO_MEANINGS = frozenset(
-    [
-        "Candidate",
-        "Chosen",
-        "Heard",
-        "HeldOut",
-        "Node",
-        "Plan",
-        "Progress",
-        "Published",
-        "Share",
-        "Window",
-        "_Run",
-    ]
-)
-"""Names of classes that still stand for two things. It only gets shorter."""
-
-
 def test_no_two_classes_have_one_name() -> None:
     names = [node.name for _, tree in trees() for node in tree.body if isinstance(node, ast.ClassDef)]
 
-    assert {name for name in names if names.count(name) > 1} <= TWO_MEANINGS
+    assert {name for name in names if names.count(name) > 1} == set()

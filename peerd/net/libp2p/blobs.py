@@ -18,7 +18,7 @@ from libp2p.host.exceptions import StreamFailure
 from p2pfinetune.names import Digest, PeerId, Refusal
 from peerd.errors import StoreError
 from peerd.net import limits
-from peerd.net.attempts import Plan
+from peerd.net.attempts import FetchPlan
 from peerd.net.libp2p.frames import opened, place_of, read_message, write_message
 from peerd.net.libp2p.guard import NETWORK_ERRORS
 from peerd.net.libp2p.pace import Pace
@@ -108,13 +108,13 @@ class BlobFetcher:
                 async with self._locks.get(digest):
                     if self._shelf.size(digest) is not None:
                         return Fetched(digest, holders[0] if holders else me, 0)
-                    return await self._follow(Plan.of(holders), transfer)
+                    return await self._follow(FetchPlan.of(holders), transfer)
         except trio.TooSlowError:
             return Failed("timeout", f"not within {timeout_seconds:g} s", transfer.bytes_in, transfer.wrong)
         except (ShelfTroubleError, StoreError) as error:
             return Failed("unreachable", f"cannot be written here: {error}", transfer.bytes_in, transfer.wrong)
 
-    async def _follow(self, plan: Plan, transfer: _Transfer) -> Fetched | Failed:
+    async def _follow(self, plan: FetchPlan, transfer: _Transfer) -> Fetched | Failed:
         while plan.turns:
             turn = plan.turns[0]
             await trio.sleep(REPEAT_SECONDS * (turn.repeats + turn.resumes))

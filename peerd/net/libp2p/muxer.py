@@ -23,7 +23,7 @@ class Abuse(MuxedStreamError, trio.TooSlowError):  # type: ignore[misc]  # libp2
     """A peer ignores what it was granted."""
 
 
-class Window(bytearray):
+class ReceiveWindow(bytearray):
     """What has come on one stream and is not read yet."""
 
     def __init__(self, data: bytes | bytearray, muxer: GuardedYamux, number: int) -> None:
@@ -42,7 +42,7 @@ class _Windows(dict[int, bytearray]):
         self._muxer = muxer
 
     def __setitem__(self, stream: int, buffer: bytearray) -> None:
-        super().__setitem__(stream, Window(buffer, self._muxer, stream))
+        super().__setitem__(stream, ReceiveWindow(buffer, self._muxer, stream))
 
 
 class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here

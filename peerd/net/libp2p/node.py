@@ -69,7 +69,7 @@ class _Greeting:
     failed: Failed = NOT_OURS
 
 
-class Node:
+class Libp2pNode:
     """Everything libp2p of one peer."""
 
     def __init__(

@@ -15,7 +15,7 @@ from peerd.net.exchanges import Answerer, Exchange
 from peerd.net.libp2p.bridge import Bridge, BridgeClosed
 from peerd.net.libp2p.host import LISTEN_HINT, parse_listen
 from peerd.net.libp2p.interfaces import Interfaces
-from peerd.net.libp2p.node import Node
+from peerd.net.libp2p.node import Libp2pNode
 from peerd.net.transport import Connected, Down, Failed, Fetched, Met, PeerTraffic, TransportEvent
 from peerd.wire.addresses import Address
 from peerd.wire.keys import PeerKey
@@ -52,7 +52,7 @@ class Libp2pTransport:
         for a bad address.
         """
         self._inbox, self._ledger = limits.TransportEvents(), limits.TrafficLedger()
-        self._node = Node(
+        self._node = Libp2pNode(
             key,
             network,
             shelf,

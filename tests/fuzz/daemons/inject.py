@@ -34,7 +34,7 @@ EVERY_SECONDS = 1.0  # between two exceptions
 PATIENCE_SECONDS = 3.0  # for somebody to come by
 FIRST_SECONDS = 5.0  # nobody is disturbed before
 OWNERS: tuple[Any, ...] = (
-    node.Node,
+    node.Libp2pNode,
     blobs.BlobServer,
     blobs.BlobFetcher,
     gossip.GuardedPubsub,
@@ -60,7 +60,7 @@ OWNERS: tuple[Any, ...] = (
     GossipSub,
 )
 SPARED = {  # whose end is that of the network or the daemon by what they are, or that are asked for before anything runs
-    *((node.Node, name) for name in ("run", "disconnect")),
+    *((node.Libp2pNode, name) for name in ("run", "disconnect")),
     *((SupervisedTransport, name) for name in ("run", "stop", "_live", "_pump")),
     *((Swarm, name) for name in ("run", "listen", "close", "stop")),
     *(

@@ -14,7 +14,7 @@ from p2pfinetune.compare.plan import ABLATIONS, Plan, folder_of, paper, small, t
 from p2pfinetune.compare.schemes import GROUPS, SCHEMES, applied, chosen
 from p2pfinetune.errors import LearningError, OptionError
 from p2pfinetune.simulation.config import SettingText, SimulationConfig
-from p2pfinetune.simulation.run import Progress
+from p2pfinetune.simulation.run import SimulationProgress
 from p2pfinetune.trust import SCHEMES as TRUST
 
 SETTING = SettingText(name="languages")
@@ -123,7 +123,7 @@ def test_a_folder_is_no_bigger_model_than_its_weights(tmp_path: Path) -> None:
 
 def pretend(config: SimulationConfig, folder: Path, *, fresh: bool, on_progress: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    on_progress(Progress(3, 4, 1.5))
+    on_progress(SimulationProgress(3, 4, 1.5))
     (folder / "result.json").write_text(json.dumps({"seed": config.seed}))
     return folder
 

@@ -219,7 +219,7 @@ def test_a_network_under_attack_is_resumed_to_the_same_figures(
     class Interrupted(Exception):
         pass
 
-    def interrupt(progress: running.Progress) -> None:
+    def interrupt(progress: running.SimulationProgress) -> None:
         if progress.visits >= 15:
             raise Interrupted
 
