@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from peerd.demo.deal import DealtText
 
 PEERS, ROUNDS, STEPS = 4, 4, 10
+WARMUP_ROUNDS = 1  # as the demo has it
 TEST_TOKENS = 5_000
 """Of each peer, in whole documents: a quarter of the demo's."""
 ARMS: Mapping[str, AdapterChoice] = {
@@ -50,6 +51,7 @@ def config_of(dealt: list[DealtText], arm: str, rate: float, seed: int) -> Simul
         adapter=ARMS[arm],
         training=msgspec.structs.replace(told.training, lr=rate),
         rounds=ROUNDS,
+        warmup_rounds=WARMUP_ROUNDS,
         steps=STEPS,
     )
 
@@ -89,7 +91,8 @@ def of_run(folder: Path) -> tuple[float, float, float]:
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     peers = result["peers"].values()
     gain = fmean(-peer["against_alone"]["nats"] for peer in peers)
-    return gain, fmean(peer["loss"]["served"] for peer in peers), result["bytes"] / (PEERS * (PEERS - 1) * ROUNDS)
+    heard = PEERS * (PEERS - 1) * (ROUNDS - WARMUP_ROUNDS)
+    return gain, fmean(peer["loss"]["served"] for peer in peers), result["bytes"] / heard
 
 
 def table(out: Path, rates: list[float], seeds: list[int]) -> str:
