@@ -142,6 +142,40 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(
     assert result(tmp_path / "broken")["bytes"] == result(whole)["bytes"]
 
 
+def test_a_run_by_another_trainer_with_a_scheme_that_remembers_goes_on_to_the_same_figures(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pfinetune.simulation.run.CHECKPOINT_SECONDS", 0.0)
+    by = {"trainer": "sgd", "trainer_options": {"momentum": 0.5}, "trust": "smoothed-validation"}
+    chosen = config(rounds=2, warmup_rounds=0, steps=1, **by)
+    whole = simulate(chosen, tmp_path / "whole")
+    told = []
+
+    def interrupt(progress: object) -> None:
+        told.append(progress)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(chosen, tmp_path / "broken", on_progress=interrupt)
+    simulate(chosen, tmp_path / "broken")
+
+    assert lines(tmp_path / "broken") == lines(whole)
+    assert result(tmp_path / "broken")["peers"] == result(whole)["peers"]
+
+
+def test_a_row_for_each_layer_is_shown_as_the_mean_and_needs_a_rule_that_merges_by_it(
+    config: Make, tmp_path: Path
+) -> None:
+    folder = simulate(config(rounds=2, trust="layer-similarity"), tmp_path / "layers")
+
+    rows = [line["row"] for line in lines(folder) if line["row"]]
+    assert rows
+    assert all(sum(row.values()) == pytest.approx(1.0) for row in rows)
+    with pytest.raises(OptionError, match=r"'layer-similarity'.*'krum'"):
+        simulate(config(trust="layer-similarity", merge="krum"), tmp_path / "refused")
+
+
 def test_a_complete_run_is_not_run_again(config: Make, tmp_path: Path) -> None:
     simulate(config(), tmp_path / "run")
 
