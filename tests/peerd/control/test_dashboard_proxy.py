@@ -8,6 +8,7 @@ import http.client
 import json
 import re
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 from peerd.control.dashboard_proxy import MAX_WRONG_TOKENS, SESSION_HEADER, TUNNEL, Gate, serve_dashboard
 from peerd.control.places import MAX_CONNECTIONS
 from peerd.errors import UsageError
+from peerd.machine.paths import Paths
 from tests.linkfaults.forwarder import Forwarder
+from tests.support.view import Daemon, FakeView
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,8 +63,26 @@ class Page:
         return status
 
 
+@pytest.fixture(scope="module")
+def view() -> FakeView:
+    return FakeView(rounds=12)
+
+
+@pytest.fixture(scope="module")
+def daemon(view: FakeView) -> Iterator[Daemon]:
+    """One for all of them, but for the one that has to go."""
+    with tempfile.TemporaryDirectory(prefix="pd-") as folder, Daemon(Paths.of(Path(folder) / "home"), view) as running:
+        yield running
+
+
 @pytest.fixture
-def page(daemon: Any) -> Iterator[Page]:
+def page(daemon: Daemon) -> Iterator[Page]:
+    with page_of(daemon) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def page_of(daemon: Daemon) -> Iterator[Page]:
     opened: list[str] = []
     up, loops = threading.Event(), []
 
@@ -85,6 +106,16 @@ def page(daemon: Any) -> Iterator[Page]:
     found.end()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def gone(home: Path) -> Iterator[Page]:
+    """A page that was opened, and whose daemon has ended since."""
+    with Daemon(Paths.of(home), FakeView(rounds=12)) as running, page_of(running) as found:
+        assert found.exchange() == 200
+        running.call(running.view.stop.set)
+        running._thread.join(20)
+        yield found
 
 
 @pytest.fixture
@@ -238,14 +269,11 @@ def test_only_this_machine_can_connect(page: Page) -> None:
     assert not [row for row in table if row.endswith(f":{page.port:04X}") and row.startswith("00000000")]
 
 
-def test_a_daemon_that_has_gone_is_a_502_and_the_page_stays(opened: Page, daemon: Any, view: Any) -> None:
-    daemon.call(view.stop.set)
-    daemon._thread.join(20)
-
-    status, _, body = opened.ask("GET", "/v1/status")
+def test_a_daemon_that_has_gone_is_a_502_and_the_page_stays(gone: Page) -> None:
+    status, _, body = gone.ask("GET", "/v1/status")
 
     assert (status, json.loads(body)["error"]["code"]) == (502, "not-running")
-    assert opened.ask("GET", "/")[0] == 200
+    assert gone.ask("GET", "/")[0] == 200
 
 
 def test_events_flow_through(opened: Page, daemon: Any, view: Any) -> None:
