@@ -49,7 +49,7 @@ class TrustRow:
 
     weights: Mapping[PeerId, float]
     layers: Mapping[str, Mapping[PeerId, float]] = field(default_factory=dict)
-    """By the path of the adapted layer in the model; empty where one row is for all. Made by `of_layers`."""
+    """By the path of the adapted layer in the model; empty if one row is for all. Made by `of_layers`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", _distribution(self.weights))

@@ -127,7 +127,7 @@ class _Constant(nn.Module):
 def _is_last(model: Any, head: nn.Linear) -> bool:
     """Whether what the output layer gives is returned as it is, without scaling or capping.
 
-    Not so where the model reads the layer's weight, as Mamba does: it then keeps its layer.
+    Not so if the model reads the layer's weight, as Mamba does: it then keeps its layer.
     """
     constant = _Constant(head.out_features)
     inputs = torch.zeros((1, 2), dtype=torch.int64, device=head.weight.device)

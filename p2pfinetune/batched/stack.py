@@ -46,7 +46,7 @@ class AdapterStack:
     def use(self, values_kp: Tensor, gradients_kp: Tensor | None = None, schema: Schema | None = None) -> None:
         """Run these adapters from now on. Backward passes add to `gradients_kp`; changed values take effect at once.
 
-        `schema` where the rank is not the live model's, or the order another; alpha / rank stays as it is. Gradients
+        `schema` if the rank is not the live model's, or the order another; alpha / rank stays as it is. Gradients
         may be narrower: of as many of its first tensors as fit.
         """
         schema = schema or self.adapted.schema

@@ -78,7 +78,7 @@ def groups_of(trainers: Sequence[Trainer]) -> list[list[int]]:
 
 
 def reason_against(trainers: Sequence[Trainer]) -> str:
-    """Why the trainers of one group run one by one all the same; empty where they go together."""
+    """Why the trainers of one group run one by one all the same; empty if they go together."""
     if len(trainers) < 2:
         return "one trainer has no company"
     if len({id(trainer) for trainer in trainers}) < len(trainers):

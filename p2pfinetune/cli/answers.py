@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 
 
 class Perplexities(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one peer on its test split, which nothing else has seen; null where there is no such model."""
+    """Of one peer on its test split, which nothing else has seen; null if there is no such model."""
 
     base: float | None
     personal: Annotated[float | None, Meta(description="The last adapter.")]

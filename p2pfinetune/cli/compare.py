@@ -139,7 +139,7 @@ def _config(
     training: dict[str, Any],
     adapter: dict[str, Any],
 ) -> SimulationConfig:
-    """The settings of small models or the paper's, with what was typed instead. OptionError where out of range."""
+    """The settings of small models or the paper's, with what was typed instead. OptionError if out of range."""
     from p2pfinetune.compare.plan import is_small, paper, small
     from p2pfinetune.simulation.config import AdapterChoice, SettingText, SimulationConfig, TrainingChoice
 

@@ -14,7 +14,7 @@ INDENT = "  "
 
 
 def finish(command: str, data: Any, as_json: bool, words: Callable[[], str]) -> None:
-    """The result of a command. Raises OSError where it could not be written; a reader that left has seen enough."""
+    """The result of a command. Raises OSError if it could not be written; a reader that left has seen enough."""
     sys.stdout.write(_written(answers.document(command, data)) if as_json else words().rstrip("\n") + "\n")
     sys.stdout.flush()
     if (trouble := streams.lost(sys.stdout)) is not None and not streams.left(sys.stdout):

@@ -30,7 +30,7 @@ class Step:
 
     @property
     def perplexity(self) -> str:
-        """In words; empty where it is not known."""
+        """In words; empty if it is not known."""
         return "" if self.guard_loss is None else f"guard perplexity {written(perplexity(self.guard_loss))}"
 
 
@@ -62,7 +62,7 @@ def progress(runs: int) -> Iterator[Tell]:
 
 
 class Bars:
-    """A bar a run that goes on, above them one for all where there are several."""
+    """A bar a run that goes on, above them one for all if there are several."""
 
     def __init__(self, runs: int, bars: Any) -> None:
         self._bars, self._runs = bars, runs

@@ -40,7 +40,7 @@ class PopulationShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of `metrics.jsonl`: one round of one peer. Losses are nats a token; null where one was not measured."""
+    """A line of `metrics.jsonl`: one round of one peer. Losses are nats a token; null if one was not measured."""
 
     round: Round
     peer: PeerId
@@ -126,7 +126,7 @@ class Sweep:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises RunError where the folder is not one of a simulation."""
+    """Raises RunError if the folder is not one of a simulation."""
     try:
         config = folder / "config.toml"
         chosen = msgspec.toml.decode(config.read_bytes(), type=_Chosen) if config.exists() else _Chosen()
@@ -169,7 +169,7 @@ def _result_of_twin(result: RunResult) -> RunResult:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """OUT/<setting>-<mix>/<model>/ with everything below it. Raises RunError where no run lies there."""
+    """OUT/<setting>-<mix>/<model>/ with everything below it. Raises RunError if no run lies there."""
     setting, _, mix = folder.absolute().parent.name.rpartition("-")
     if mix not in MIXES:
         setting, mix = folder.absolute().parent.name, ""

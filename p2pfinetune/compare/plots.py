@@ -85,12 +85,12 @@ def guard_curve(run: Run) -> tuple[list[int], list[float]]:
 
 
 def _is_drawn(loss: float | None) -> TypeGuard[float]:
-    """A curve has a gap where a model had diverged: the axis would show nothing else."""
+    """A curve has a gap if a model had diverged: the axis would show nothing else."""
     return loss is not None and not has_diverged(loss)
 
 
 def mean_matrices(of_seeds: Sequence[Matrices]) -> Matrices:
-    """Mean over seeds, as far as all have come; NaN only where nobody merged in any seed."""
+    """Mean over seeds, as far as all have come; NaN only if nobody merged in any seed."""
     rounds = min(len(matrices) for matrices in of_seeds)
     stacked = np.stack([matrices[:rounds] for matrices in of_seeds])
     merged = ~np.isnan(stacked)
@@ -149,7 +149,7 @@ def _by_seed_and_round(runs: Mapping[int, Run]) -> tuple[list[int], npt.NDArray[
 
 
 def draw_peer_curves(figure: Any, run: Run) -> None:
-    """A line a peer, solid; dashed in the same colour the twin that trains alone, where there is one."""
+    """A line a peer, solid; dashed in the same colour the twin that trains alone, if there is one."""
     axes = figure.add_subplot()
     everything: list[npt.NDArray[np.float64]] = []
     has_twin = False
@@ -263,7 +263,7 @@ def _name_peers(axes: Any, run: Run, order: Sequence[int], *, with_rows: bool) -
 
 
 def _write_numbers(axes: Any, matrix: npt.NDArray[np.float64]) -> None:
-    """A weight in each cell, without the zero before the point; nothing where it is less than a hundredth."""
+    """A weight in each cell, without the zero before the point; nothing if it is less than a hundredth."""
     for (i, j), weight in np.ndenumerate(matrix):
         if not np.isnan(weight):
             text = f"{weight:.2f}".removeprefix("0") if weight >= 0.005 else ""

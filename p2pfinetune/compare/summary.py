@@ -159,7 +159,7 @@ def tokens_per_peer(runs: Iterable[Run]) -> dict[str, Spread]:
 
 
 def wilson(hits: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, JASA 22, 1927); never outside [0, 1], and honest where nothing was hit."""
+    """The 95 % interval of a share (Wilson, JASA 22, 1927); never outside [0, 1], and honest if nothing was hit."""
     if of == 0:
         return (0.0, 1.0)
     share, z2 = hits / of, WILSON_Z**2
@@ -193,7 +193,7 @@ def better_and_worse(pairs: Iterable[tuple[float, float]]) -> tuple[int, int]:
 
 
 def own_category_trust(run: Run) -> tuple[float | None, float | None]:
-    """What the runs' rows give to text like the own, and what equal weights would; None where nobody else is heard.
+    """What the runs' rows give to text like the own, and what equal weights would; None if nobody else is heard.
 
     For peers that hold one category each this is the share of the weight for others that goes to the same category.
     """
@@ -248,7 +248,7 @@ def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> Sc
 
 
 def _alone(complete: Mapping[tuple[int, str], Run], seed: int) -> dict[PeerId, float] | None:
-    """Losses of training alone: the local run, or where there is none the twins of any other."""
+    """Losses of training alone: the local run, or if there is none the twins of any other."""
     if (seed, LOCAL) in complete:
         return _best(complete[seed, LOCAL])
     for (other, _), run in complete.items():

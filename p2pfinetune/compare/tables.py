@@ -39,7 +39,7 @@ def rows(summary: Summary) -> list[list[str]]:
 
 
 def best(summary: Summary) -> str | None:
-    """The scheme with the lowest mean perplexity; None where nothing is complete."""
+    """The scheme with the lowest mean perplexity; None if nothing is complete."""
     found = min(summary.schemes, key=lambda scheme: scheme.perplexity_mean, default=None)
     return found.name if found else None
 

@@ -19,7 +19,7 @@ Matrices = npt.NDArray[np.float64]
 
 
 def trust_matrices(run: Run) -> Matrices:
-    """(rounds, peers, peers); row i is how much peer i weighs each peer. NaN where a peer did not merge.
+    """(rounds, peers, peers); row i is how much peer i weighs each peer. NaN if a peer did not merge.
 
     Round r stands at index r - 1. A peer that was not heard weighs nothing: it stands as 0, not as NaN.
     """

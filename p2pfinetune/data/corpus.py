@@ -116,7 +116,7 @@ def _placed(rows: Mapping[Digest, Dealt]) -> dict[Digest, Split]:
 def _dealt(
     documents: Sequence[Document], dealer: Dealer, tokens: _Tokens, minimum: Mapping[Split, int], report: ReadReport
 ) -> dict[Digest, Dealt]:
-    """What became of each document, recorded. Where there is too little text nothing is recorded."""
+    """What became of each document, recorded. If there is too little text nothing is recorded."""
     sizes: dict[Digest, int] = {}
     if any(dealer.is_new(document.id) for document in documents):
         # what is left out is left out for good, stands in no corpus, and would be encoded again every time
@@ -148,7 +148,7 @@ class _Tokens:
     def stored(self, documents: Sequence[Document], placed: Mapping[Digest, Split]) -> Stored:
         """The corpus in which documents are placed so: from the cache, or made and kept there.
 
-        In memory where the disk of the cache refuses: it is a cache, and nothing that cannot be done without.
+        In memory if the disk of the cache refuses: it is a cache, and nothing that cannot be done without.
         """
         content = _digest(token_cache.FORMAT, self._digest, sorted(placed.items()))
         folder = self._cache / f"{self._owner}-{content[:32]}"

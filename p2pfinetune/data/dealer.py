@@ -103,7 +103,7 @@ class Dealer:
     def keep(self, rows: Mapping[Digest, Dealt]) -> None:
         """For good, before anything is trained on them, and what is told to have been trained on and is not there now.
 
-        Raises TextError where the disk refuses.
+        Raises TextError if the disk refuses.
         """
         rows = {**self._trained(()), **rows}
         if all(self.rows.get(document) is row for document, row in rows.items()) and self._is_there():
@@ -145,7 +145,7 @@ class Dealer:
         return {d: TRAINED for d in sorted(found - self.rows.keys()) if self._where(d) == "train"}
 
     def _wishes(self, documents: Iterable[Document], rows: Mapping[Digest, Dealt]) -> dict[Digest, Split]:
-        """What is told to have been held out stays so where no copy of it was trained on."""
+        """What is told to have been held out stays so if no copy of it was trained on."""
         where = {document.id: self._where(document.id) for document in documents if document.id not in rows}
         return {document: split for document, split in where.items() if split is not None}
 
@@ -156,7 +156,7 @@ def owner_of(salt: str) -> str:
 
 
 def _moved(path: Path) -> dict[Digest, Split]:
-    """The exceptions of an older version; nothing where the file is absent or damaged."""
+    """The exceptions of an older version; nothing if the file is absent or damaged."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {Digest(document): split for document, split in stored.items() if split in get_args(Split)}

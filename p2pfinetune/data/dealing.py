@@ -155,7 +155,7 @@ class _Table:
         self._before = self._presence(self._old)
 
     def splits(self) -> Numbers:
-        """Of every document. Whoever has to be left out is taken away, and the others are dealt again without."""
+        """Of every document. Those that have to be left out are taken away, and the others are dealt again."""
         left_out: set[int] = set()
         while True:
             placed = self._placed(left_out)

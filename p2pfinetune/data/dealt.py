@@ -68,7 +68,7 @@ def copies_of(rows: Iterable[Dealt]) -> Copies:
 
 
 def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
-    """Durably, all of it or nothing. Raises TextError where the disk refuses."""
+    """Durably, all of it or nothing. Raises TextError if the disk refuses."""
     body = _packed(rows)
     head = {"format": FORMAT, "owner": owner, "documents": len(rows)}
     line = json.dumps({**head, "sha256": _checksum(head, body)}).encode() + b"\n"
@@ -82,7 +82,7 @@ def write(path: Path, owner: str, rows: Mapping[Digest, Dealt]) -> None:
 
 
 def read(path: Path, owner: str) -> dict[Digest, Dealt]:
-    """What was written. Raises NoRecordError, or TextError where a newer version wrote it."""
+    """What was written. Raises NoRecordError, or TextError if a newer version wrote it."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:

@@ -2,6 +2,10 @@
 
 What a single file holds is decided in `pieces`; here files are found, opened where they have changed since the last
 reading (see `reading_memory`), and documents that are met twice are taken once. Nothing is tokenised or dealt here.
+
+Two passes, since an encoding may have to be asked of a file's folder: what tells its own encoding is taken at once, and
+the rest when all of it has been weighed (`guess.settle`). One file that cannot be read never stops a reading; it is a
+row of the report with a reason. Equal text in two files is one document, and is trained on once.
 """
 
 from __future__ import annotations

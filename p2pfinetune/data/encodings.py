@@ -98,7 +98,7 @@ def _named(data: bytes, whole: bytes, encoding: str) -> FileText | None:
 
 
 def named(path: PurePath, encodings: Mapping[PurePath, str]) -> str:
-    """What is said of a file: by its own path, by the nearest folder around it, of all; empty where nothing is."""
+    """What is said of a file: by its own path, by the nearest folder around it, of all; empty if nothing is."""
     return next((encodings[one] for one in (path, *path.parents, EVERYWHERE) if one in encodings), "")
 
 
@@ -125,7 +125,7 @@ def without_padding(data: bytes) -> bytes:
 
 
 def _utf_8(data: bytes) -> FileText | None:
-    """None where less is whole than not; in other encodings a tenth of it is, at most, by accident."""
+    """None if less is whole than not; in other encodings a tenth of it is, at most, by accident."""
     found = decoded(data, "utf-8")
     if not found.replaced:
         return found

@@ -84,14 +84,14 @@ class EncodingCandidate:
     nats: float
     """By the text alone, behind the best of this file: zero or less, in sixteenths, so that sums know no order."""
     text: int
-    """Which text it gives, as a number among this file's: equal where hardly a character differs."""
+    """Which text it gives, as a number among this file's: equal if hardly a character differs."""
     fits: bool = True
     """Whether some language has these letters. One that does not fit is never chosen, but still a rival."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one file says of its encoding: the best first, and none where nothing fits."""
+    """What one file says of its encoding: the best first, and none if nothing fits."""
 
     candidates: tuple[EncodingCandidate, ...]
 
@@ -385,7 +385,7 @@ def _add(sums: Counter[str], evidence: Evidence, sign: int) -> None:
 
 
 def _decided(evidence: Evidence, others: Mapping[str, int]) -> str | None:
-    """The best candidate where its text leads by enough over every other text."""
+    """The best candidate if its text leads by enough over every other text."""
     most = max((others.get(candidate.encoding, 0) for candidate in evidence.candidates), default=0)
     ranked = sorted(
         evidence.candidates,

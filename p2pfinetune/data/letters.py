@@ -200,7 +200,7 @@ ARABIC = {
 THAI = {"Thai": _other("านรอกเงมยลวดตทสปะบคหขจพแชไผโถซธศณภญฐฎฟษฝฉฮุูิี่้์ัำ็๊ๆใึื")}
 BOXES = {"drawn tables": Alphabet("─│═║█░▒▓┌┐└┘├┤┬┴┼╔╗╚╝╠╣╦╩╬▄▀■▌▐╒╓╘╙╡╢╕╖╞╟", latin=False, before=-20.0)}
 
-ALPHABETS: dict[str, dict[str, Alphabet]] = {  # in the order of preference where the text is the same
+ALPHABETS: dict[str, dict[str, Alphabet]] = {  # in the order of preference if the text is the same
     "cp1252": WESTERN,
     "cp1250": CENTRAL | {"German": WESTERN["German"]},
     "iso8859-2": CENTRAL | {"German": WESTERN["German"]},

@@ -107,7 +107,7 @@ def cleaned_file(text: str, name: str) -> Cleaned:
 
 
 def notebook_sources(text: str) -> str | None:
-    """What was written into the cells of a Jupyter notebook; None where the text is no notebook."""
+    """What was written into the cells of a Jupyter notebook; None if the text is no notebook."""
     if not (text[:1] == "{" or text[:100].lstrip().startswith("{")) or '"nbformat"' not in text:
         return None
     try:
@@ -139,7 +139,7 @@ def cleaned(text: str) -> Cleaned:
 
 
 def keys(text: str) -> Iterator[Span]:
-    """PEM and PGP blocks; where prose stands between the two lines, it is a text about them."""
+    """PEM and PGP blocks; if prose stands between the two lines, it is a text about them."""
     for match in KEY.finditer(text):
         body = KEY_HEADER.sub("", match[2]).strip()
         if body.count(" ") <= MOST_SPACES * len(body):
@@ -241,7 +241,7 @@ def is_of_numbers(line: str) -> bool:
 
 
 def _digits(text: str) -> float:
-    """Of all that is no white space; 0 where there is nothing else."""
+    """Of all that is no white space; 0 if there is nothing else."""
     filled = "".join(text.split())
     return sum(map(filled.count, DIGITS)) / max(1, len(filled))
 

@@ -49,7 +49,7 @@ class Share:
 def deal(
     documents: Sequence[Document], *, shares: int, share_bytes: int, seed: int, whole_sources: bool = True
 ) -> list[list[Document]]:
-    """Disjoint shares of one category. Raises TextError where there is too little text for all."""
+    """Disjoint shares of one category. Raises TextError if there is too little text for all."""
     mixtures = [{"text": 1.0}] * shares
     dealt = mix({"text": documents}, mixtures, share_bytes=share_bytes, seed=seed, whole_sources=whole_sources)
     return [share.documents for share in dealt]
@@ -58,10 +58,10 @@ def deal(
 def deal_with_test(
     documents: Sequence[Document], *, shares: int, share_bytes: int, test_bytes: int, seed: int
 ) -> list[HeldOut]:
-    """As `deal`, document by document, and `test_bytes` of others for each peer; less for all where there is less.
+    """As `deal`, document by document, and `test_bytes` of others for each peer; less for all if there is less.
 
     Without near-duplicates among the documents there are none between what is given and any test, nor between tests.
-    Raises TextError where there is too little text for the shares themselves.
+    Raises TextError if there is too little text for the shares themselves.
     """
     order = _one_by_one(documents, seed)
     given = _fill(order, [share_bytes] * shares, "text")

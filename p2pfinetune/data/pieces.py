@@ -48,15 +48,15 @@ class FileContent:
 
     documents: tuple[Document, ...] = ()
     reason: str = ""
-    """Why there are none; empty where there are some."""
+    """Why there are none; empty if there are some."""
     bad_rows: int = 0
     encoding: str = ""
     replaced: int = 0
     left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
     evidence: Evidence | None = None
-    """By which the encoding was guessed; None where the file or somebody tells it."""
+    """By which the encoding was guessed; None if the file or somebody tells it."""
     second: str | None = None
-    """What another guesser takes it for, where ours stays open; None where it was not asked."""
+    """What another guesser takes it for, if ours stays open; None if it was not asked."""
 
 
 def content_of(read: FileText, path: Path) -> FileContent:

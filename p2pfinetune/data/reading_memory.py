@@ -1,6 +1,6 @@
 """What earlier readings found in each file, so that only what has changed is opened, cleaned and cut again.
 
-A file is the same where device, inode, size, time of change and time of the inode's change are the same, and it had
+A file is the same if device, inode, size, time of change and time of the inode's change are the same, and it had
 been at rest when it was read: a change within the same tick of the file system's clock leaves no trace in its times
 (the "racy git" problem, https://git-scm.com/docs/racy-git). A file that was not at rest is opened again, and where its
 bytes have the same digest, nothing else is done again. The memory lives as long as the worker: it can only cost time.
@@ -38,7 +38,7 @@ class ReadingMemory:
     _characters: int = 0
 
     def unchanged(self, found: FoundFile) -> FileContent | None:
-        """What the file holds, where it need not be opened."""
+        """What the file holds, if it need not be opened."""
         before = self.files.get(found.path)
         if before is None or not before.at_rest or before.found != found:
             return None
@@ -46,7 +46,7 @@ class ReadingMemory:
         return before.content
 
     def same(self, found: FoundFile, digest: bytes, now_ns: int) -> FileContent | None:
-        """What a file with these bytes holds, where they are those of the last time."""
+        """What a file with these bytes holds, if they are those of the last time."""
         before = self.files.get(found.path)
         if before is None or before.digest != digest:
             return None

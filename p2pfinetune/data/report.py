@@ -22,7 +22,7 @@ class FileRead:
 
     path: str
     reason: str = ""
-    """Why nothing of it is used, a short fixed phrase; empty where at least one document is."""
+    """Why nothing of it is used, a short fixed phrase; empty if at least one document is."""
     documents: int = 0
     """That no earlier file gave."""
     ids: tuple[Digest, ...] = ()
@@ -34,7 +34,7 @@ class FileRead:
     bad_rows: int = 0
     """Rows of a .jsonl file that are no JSON or have no text."""
     encoding: str = ""
-    """As Python calls it; empty where the file was not opened."""
+    """As Python calls it; empty if the file was not opened."""
     replaced: int = 0
     """Characters that stand for bytes which mean nothing in that encoding."""
     guesses: tuple[str, ...] = ()

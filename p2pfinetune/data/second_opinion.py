@@ -14,7 +14,7 @@ MOST_BYTES = 4096  # takes some ten milliseconds
 
 
 def second_opinion(data: bytes) -> str:
-    """The name of a Python codec; empty where it knows none."""
+    """The name of a Python codec; empty if it knows none."""
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample_of(data)[:MOST_BYTES]).best()

@@ -52,9 +52,9 @@ def deal(
 ) -> dict[Digest, Split]:
     """A split for every new document, or group of documents under one id, of the given sizes in tokens.
 
-    Where a split lacks its minimum, some move into it in the order of their hash, out of train first and never out of a
-    split that would then be too small itself; it stays too small only where there are none. `there` is what each split
-    holds already and keeps. Those in `to_train` are never held out, those in `rather_train` only where no others are.
+    If a split lacks its minimum, some move into it in the order of their hash, out of train first and never out of a
+    split that would then be too small itself; it stays too small only if there are none. `there` is what each split
+    holds already and keeps. Those in `to_train` are never held out, those in `rather_train` only if no others are.
     """
     kept = {*to_train, *rather_train}
     placed: dict[Digest, Split] = {d: "train" if d in kept else split_of(d, salt) for d in sizes}

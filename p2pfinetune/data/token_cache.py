@@ -112,7 +112,7 @@ def held(placed: Mapping[Split, Sequence[tuple[Entry, TokenArray]]], width: str,
 
 
 def load(folder: Path) -> Stored | None:
-    """The corpus in a folder, memory-mapped; None where there is no such folder or it is not as it was written."""
+    """The corpus in a folder, memory-mapped; None if there is no such folder or it is not as it was written."""
     try:
         stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         body = stored["index"]
@@ -146,7 +146,7 @@ def _map(path: Path, body: Mapping[str, Any]) -> dict[Split, TokenSplit]:
 
 
 def tokens_by_document(parent: Path, owner: str, tokenizer: str) -> dict[str, TokenArray]:
-    """What this tokenizer made of the documents of a user's last corpus, by id; nothing where there is no such corpus.
+    """What this tokenizer made of the documents of a user's last corpus, by id; nothing if there is no such corpus.
 
     An edit leaves most documents as they were, so the next corpus need not have them encoded again.
     """

@@ -3,7 +3,7 @@
 What somebody writes is text and nothing else: `<|endoftext|>`, `</s>` or `<|im_start|>` in a note about models would
 end the note, or begin a turn, where nobody meant that. Tokenizers leave special tokens unparsed when asked to; tokens
 that were added without being called special they parse all the same, and some find their own special tokens in the
-plain vocabulary. So the ids are looked at, and where one of them is such a token, the text is encoded in pieces that
+plain vocabulary. So the ids are looked at, and if one of them is such a token, the text is encoded in pieces that
 break its spelling in two. Added tokens that are white space or words are not control, and stay.
 
 Each document ends in end-of-text if the tokenizer has one, so that blocks of training, which run across documents,

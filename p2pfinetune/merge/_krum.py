@@ -29,7 +29,7 @@ def ranked(row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter, host
     """All peers that weigh something, the most central first (Blanchard et al. 2017, arXiv 1703.02757).
 
     The score is the sum of squared distances to the n - f - 2 nearest, f being the hostile part of n; the adapter that
-    is nearer to the own one is preferred where scores are equal.
+    is nearer to the own one is preferred if scores are equal.
     """
     import torch
 

@@ -1,5 +1,9 @@
 """LoRA adapters: which layers, from which seeded start, and how values move in and out of a live model.
 
+LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1) freezes a layer's W and adds a product of two thin matrices: W x +
+(alpha / R) B A x. What a peer learns is A and B alone, a half of a percent of GPT-2 at rank 4, which is what makes it
+possible to send it to every neighbour in every round.
+
 An `Adapter` is a frozen value (fp32 on the CPU); an `AdaptedModel` is the live thing that trains. Every peer of a
 network starts from the same A, drawn here, and B = 0. Nothing here trains, scores or talks.
 
@@ -163,7 +167,7 @@ class AdaptedModel:
         return {name: shape for name, shape in self.start.schema.items() if self.spec.shares(name)}
 
     def of_network_rank(self, adapter: Adapter) -> Adapter:
-        """The same adapter for whoever knows the network's rank and alpha alone."""
+        """The same adapter for tools and peers that know the network's rank and alpha alone."""
         return padded(adapter, self.start)
 
     @property

@@ -167,7 +167,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrained
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # whoever drives the library shows progress
+    logging.disable_progress_bar()  # the caller shows progress
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(

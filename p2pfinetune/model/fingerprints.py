@@ -99,7 +99,7 @@ def config_digest(config: Any) -> Digest:
 def meaning_of(config: Any) -> dict[str, Any]:
     """The configuration without its defaults, bookkeeping, and what matters in training alone; in one spelling.
 
-    To leave a default out is to fill it in, for all who have the same library; and where a later one knows more fields,
+    To leave a default out is to fill it in, for all who have the same library; and if a later one knows more fields,
     which its defaults leave as they were, nothing changes. What a family does not know changes nothing either.
     """
     text = config.get_text_config()

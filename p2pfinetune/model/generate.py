@@ -1,4 +1,10 @@
-"""Continue a prompt, greedily or by sampling with a seed of its own. Changes neither weights nor global randomness."""
+"""Continue a prompt, greedily or by sampling with a seed of its own. Changes neither weights nor global randomness.
+
+Temperature divides the logits, and then the smallest set of tokens that holds `top_p` of the probability is sampled
+from (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751). A continuation shows people what an adapter learnt; no
+figure rests on it. A model's cache of keys and values is used if it returns one; if not, every token runs the whole
+text anew.
+"""
 
 from __future__ import annotations
 

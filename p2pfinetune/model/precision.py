@@ -44,11 +44,11 @@ class PrecisionChoice:
 
     precision: Precision
     why: str
-    """A phrase for people; empty where they asked for it."""
+    """A phrase for people; empty if they asked for it."""
 
 
 def settled(asked: Choice, device: str, missing: str, before: Precision | None) -> PrecisionChoice | None:
-    """What is known without a measurement; None: it takes one. OptionError for bf16 where there is none.
+    """What is known without a measurement; None: it takes one. OptionError for bf16 if there is none.
 
     `device` is its type, `missing` what `processor` says, `before` what the checkpoint was trained in.
     """

@@ -16,7 +16,7 @@ from p2pfinetune.options import AdapterSpec
 
 
 def network_traits(base: Base, spec: AdapterSpec, targets: Sequence[str]) -> Mapping[str, Digest]:
-    """`model` and `adapter`: equal where two peers agree on all that these words stand for."""
+    """`model` and `adapter`: equal if two peers agree on all that these words stand for."""
     model = [base.tensors_digest, base.tokenizer_digest, base.config_digest]
     return {"model": _digest(model), "adapter": _adapter(spec, targets, spec.sharing)}
 

@@ -193,7 +193,7 @@ def _cpp() -> Iterator[tuple[str, str]]:
 
 
 def torch_include() -> Path:
-    """The headers of the installed torch, found without importing it. Raises TextError where there are none."""
+    """The headers of the installed torch, found without importing it. Raises TextError if there are none."""
     found = importlib.util.find_spec("torch")
     folders = (found.submodule_search_locations if found else None) or []
     for folder in folders:

@@ -122,7 +122,7 @@ def lengths(documents: Sequence[TokenArray]) -> NDArray[np.int64]:
 def fill(sizes: NDArray[np.int64], quotas: Sequence[int]) -> list[range] | None:
     """Which of the documents, of these sizes in order, meet each quota; the last of each range may be too long.
 
-    None where they do not suffice. No document is in two ranges.
+    None if they do not suffice. No document is in two ranges.
     """
     ends = np.cumsum(sizes)
     ranges, first = [], 0

@@ -46,7 +46,7 @@ def populate(
 ) -> Population:
     """The peers of a setting with their text; `scale` 1 is the paper's size. `test_tokens`: so many in a test split.
 
-    Raises TextError where a file is absent, or where there is too little text, with the largest scale that fits. Only
+    Raises TextError if a file is absent, or if there is too little text, with the largest scale that fits. Only
     AG News shrinks instead: there the paper's size is half a class each, and here is a quarter of the paper's rows.
     """
     if not data.is_dir():
@@ -133,7 +133,7 @@ def _fits(wells: Mapping[str, Well], wanted: Mapping[str, Sequence[Quota]]) -> b
 
 
 def _largest_scale(below: float, fits: Callable[[float], bool]) -> float | None:
-    """In two digits, rounded down; none where not even the least that measures anything is there."""
+    """In two digits, rounded down; none if not even the least that measures anything is there."""
     if not fits(LEAST_SCALE):
         return None
     low, high = LEAST_SCALE, below

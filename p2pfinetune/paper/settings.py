@@ -76,7 +76,7 @@ def layout(setting: Setting, mix: Mix) -> Layout:
 
 
 def split_tokens(scale: float, test_tokens: int = 0) -> dict[Split, int]:
-    """What each peer holds; `scale` 1 is the paper's size. `test_tokens`, where given, that of test splits."""
+    """What each peer holds; `scale` 1 is the paper's size. `test_tokens`, if given, that of test splits."""
     if not (math.isfinite(scale) and scale > 0.0):
         raise OptionError(f"a scale is a positive number, not {scale}", "1 is the paper's size, 1/70 suits a laptop")
     nominal: dict[Split, int] = {"train": TRAIN, "trust": HELD_OUT // 2, "guard": HELD_OUT // 2, "test": HELD_OUT}

@@ -3,7 +3,7 @@
 A piece is what near-duplicates are looked for among: a sentence, a news item, a passage of a file. Sentences are so
 short that several make a document. Reads what is asked for and nothing else; counts no tokens and deals nothing.
 
-Markup of the data set is undone where it is known (WikiText's ` @,@ `), for a peer learns what it is shown: the trace
+Markup of the data set is undone if it is known (WikiText's ` @,@ `), for a peer learns what it is shown: the trace
 of a file's origin would be the easiest thing to tell categories apart by.
 """
 
@@ -46,7 +46,7 @@ class Source:
     """So many pieces make a document."""
 
     def read(self, data: Path, seed: int) -> Iterator[str]:
-        """Every piece once, in an order drawn from the seed. Raises TextError where the file is absent or damaged."""
+        """Every piece once, in an order drawn from the seed. Raises TextError if the file is absent or damaged."""
         path = data / self.file
         if not path.is_file():
             raise TextError(f"there is no {self.file} in the data folder {data}", "give the folder that holds it")

@@ -12,7 +12,8 @@ that.
     collaborate, second_look       from neighbours to a trust row, twice
     judging, guard                 from a row to what the round ends with
     twin, twin_choice, twin_times  training alone, beside it, to know what merging is worth
-    saved, result, progress        what is kept, answered, and told on the way
+    figures, result, progress      what a round measured, what it answers, how far it is
+    saved                          what a checkpoint holds
 
 Adapters are frozen values here; nothing is changed in place but a learner and its trainers.
 

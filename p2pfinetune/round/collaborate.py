@@ -66,7 +66,7 @@ def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:
     """No neighbour above `max_share`, in no layer; what is taken from those above goes to my own adapter.
 
     To the others it must not go: they have earned no more by it, and of two attackers the second would get what the
-    first lost. Order among neighbours stays, and twice is once: the same object where nobody is above.
+    first lost. Order among neighbours stays, and twice is once: the same object if nobody is above.
     """
 
     def bound(weights: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
@@ -86,7 +86,7 @@ def merged_by(
     rule: MergeRule,
     spec: AdapterSpec = ALL_SHARED,
 ) -> Adapter:
-    """The merge by a row; the very object `own` where nobody else weighs anything.
+    """The merge by a row; the very object `own` if nobody else weighs anything.
 
     The rule sees only peers that weigh something, so that one who is not listened to cannot disturb the arithmetic; and
     whatever it does to factors that are not shared is undone, be it a rounding.

@@ -33,7 +33,7 @@ and 19 after 2000; so newcomers hear it from their third round of 20 steps on.""
 COPY_COSINE = 1.0 - 4e-6
 """Writing an update anew, scaled, as bf16 turns it by 1 - cos = 1.4e-6. The nearest that honest peers came, all with
 all in lock step and uniform weights, was 4.5e-4 after twelve rounds of 5 steps, and 3e-5 after forty of a single step
-(stories260k, peers of three languages). A copy with noise on top is not found; such noise costs whoever adds it."""
+(stories260k, peers of three languages). A copy with noise on top is not found; such noise costs its author."""
 
 
 def norm_outliers(own: FactorSet, updates: Mapping[PeerId, FactorSet]) -> dict[PeerId, Refusal]:
@@ -56,7 +56,7 @@ def norm_outliers(own: FactorSet, updates: Mapping[PeerId, FactorSet]) -> dict[P
 def copies(deltas: Mapping[PeerId, FactorSet]) -> tuple[tuple[PeerId, PeerId], ...]:
     """Pairs, in the order of their names, whose deltas point the same way: identical, rounded or scaled.
 
-    Who of the two copied, nobody can tell from this; whoever was heard later is the more likely one.
+    Who of the two copied, nobody can tell from this; the one heard later is the more likely copy.
     """
     import torch
 

@@ -46,7 +46,7 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean cross-entropy in nats a token by model and split, and what that rests on; null where it was not measured."""
+    """Mean cross-entropy in nats a token by model and split, and what that rests on; null if it was not measured."""
 
     loss_train: Annotated[float | None, Meta(description="Mean of the round's own training steps.")] = None
     loss_trust: Annotated[float | None, Meta(description="Of the personal model on the trust split.")] = None

@@ -140,7 +140,7 @@ class Learner:
 
     @property
     def said(self) -> str:
-        """What the user did not choose and should know of the layers without an adapter; empty where there is none."""
+        """What the user did not choose and should know of the layers without an adapter; empty if there is none."""
         return "" if self.options.spec.targets else said_of(self._base.model, self._adapted.targets)
 
     @property
@@ -294,7 +294,7 @@ class Learner:
         save_state(path, self.network, self._measured_on, memory)
 
     def restore(self, path: Path) -> None:
-        """Go on to the bit where `save` was called. CheckpointError where the file is of another network or twin."""
+        """Go on to the bit where `save` was called. CheckpointError if the file is of another network or twin."""
         with_twin, formerly = self._twin.is_wanted, self._formerly()
         spec = self.options.spec
         memory, fingerprint = load_state(path, self.network, spec, with_twin=with_twin, formerly=formerly)
@@ -323,7 +323,7 @@ class Learner:
         self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
 
     def adapter(self, which: Which) -> Adapter:
-        """One of the models' adapters. OptionError for a twin's where there is none."""
+        """One of the models' adapters. OptionError for a twin's if there is none."""
         if which in ("local", "local_best") and not self._twin.is_wanted:
             raise OptionError(f"there is no {which} model here", "start with --twin to train one")
         known: dict[Which, Callable[[], Adapter]] = {

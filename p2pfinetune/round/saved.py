@@ -68,7 +68,9 @@ class HeldAdapter:
     """One of the adapters that a peer holds: of which kind it is, its weights and all of its training."""
 
     spec: AdapterSpec
+    """The network's, but for the rank that this device holds of it."""
     state: TrainerState
+    """Weights, steps and what the optimizer gathered; its adapter has the spec's held rank."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -78,23 +80,27 @@ class LearnerState:
     adapters: Mapping[str, HeldAdapter]
     """By name, `default` at least; the twin's if it has parted from the own training."""
     own: Adapter
+    """After the last training, of the rank that this device holds."""
     personal: Adapter
+    """What the last round ended with; the trainer's own weights unless it has trained since."""
     has_twin: bool
     """Whether a twin trains, or will once the two part."""
     is_alone: bool
     """Whether the own training is still what training alone would be."""
     twin_best: Adapter
+    """The twin's best by guard loss; of no meaning before the two have parted."""
     best_local: float
+    """Its guard loss, nats a token, on the text of the fingerprint; infinite before the two have parted."""
     served: Served | None = None
     """None: not measured since other text was read."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
-    """Where a scheme that goes on from its last row begins."""
+    """My trust row of the last round that heard anybody, summing to one; a scheme may go on from it. Empty before."""
     kept: SchemeState = NOTHING
     """What the trust scheme remembers."""
     kept_by: str = ""
     """The public name of the scheme that remembers it."""
     owed: float = math.inf
-    """The own guard loss at the last credit of the guard."""
+    """The own guard loss at the last credit of the guard, nats a token; infinite: none is out."""
     precision: Precision = "fp32"
     """In which all of it was trained last."""
 
@@ -166,7 +172,7 @@ def load_state(
 
 
 def precision_of(path: Path) -> Precision | None:
-    """What a learner's file was trained in; None where it does not say, or is no such file: `load_state` tells why."""
+    """What a learner's file was trained in; None if it does not say, or is no such file: `load_state` tells why."""
     try:
         return _precision(load_values(path, LEARNER))
     except CheckpointError:
@@ -174,7 +180,7 @@ def precision_of(path: Path) -> Precision | None:
 
 
 def begun_as(path: Path) -> Begun | None:
-    """What a learner's file knows of a twin; None where it is no such file: `load_state` tells why."""
+    """What a learner's file knows of a twin; None if it is no such file: `load_state` tells why."""
     try:
         values = load_values(path, LEARNER)
     except CheckpointError:

@@ -71,7 +71,7 @@ def _differ(one: TrustRow, other: TrustRow) -> bool:
 def _gains(
     me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], mixed: Mix, context: TrustContext
 ) -> dict[PeerId, float]:
-    """By how much half of me and half of a neighbour measures better than I, in nats a token; where it is a number."""
+    """By how much half of me and half of a neighbour measures better than I, in nats a token; if it is a number."""
     halves = {
         peer: mixed(TrustRow({me: 0.5, peer: 0.5}), own=own, neighbours={peer: a}) for peer, a in neighbours.items()
     }

@@ -27,7 +27,7 @@ class Twin:
         self.trainer: Trainer | None = None
         """Once they have parted."""
         self.best, self.best_loss = own.adapter, math.inf
-        """By guard loss; of no meaning before they part."""
+        """By guard loss, nats a token; of no meaning before they part."""
 
     @property
     def adapter(self) -> Adapter:

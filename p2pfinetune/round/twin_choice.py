@@ -31,7 +31,7 @@ TOO_LATE = "and one that begins after a merge knows nothing of training alone"
 WAY_OUT = "start with --twin auto, or with a new --home"
 
 Times = Sequence[tuple[float, float]]
-"""Seconds of a round without a twin and of the same with one; empty where the two do not fit into memory."""
+"""Seconds of a round without a twin and of the same with one; empty if the two do not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class TwinChoice:
 
     trains: bool
     why: str
-    """A phrase for people; empty where they asked for it."""
+    """A phrase for people; empty if they asked for it."""
 
 
 def settled(asked: Choice, begun: Begun | None) -> TwinChoice | None:

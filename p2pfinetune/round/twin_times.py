@@ -34,7 +34,7 @@ GUARDED, TRUSTED = 2, 4  # adapters that are measured on the two splits in a rou
 def twin_times(
     base: Base, corpus: Corpus, options: LearnerOptions, steps: int, clock: Callable[[], float]
 ) -> list[tuple[float, float]]:
-    """Seconds of a round of so many steps without a twin and with one; nothing where both do not fit into memory."""
+    """Seconds of a round of so many steps without a twin and with one; nothing if both do not fit into memory."""
     try:
         return _times(base, corpus, options, steps, clock)
     except torch.OutOfMemoryError:
@@ -86,4 +86,4 @@ def _times(
     pairs: list[tuple[float, float]] = []
     while len(pairs) < PAIRS and clock() - began < BUDGET_SECONDS:
         pairs.append(pair())
-    return pairs or [warm]  # where a step takes this long, what is done once is a small part of it
+    return pairs or [warm]  # if a step takes this long, what is done once is a small part of it

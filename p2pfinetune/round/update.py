@@ -82,7 +82,7 @@ def _fitting(told: Tensor, mine: Tensor) -> Tensor:
 
 
 def with_own_kept(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
-    """What is not shared stays as it was, to the bit; the same object where all is shared."""
+    """What is not shared stays as it was, to the bit; the same object if all is shared."""
     if spec.sharing == "both":
         return merged
     mine = own.tensors

@@ -58,7 +58,7 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of 95 %; without end where too few texts were drawn to say."""
+        """Of 95 %; without end if too few texts were drawn to say."""
         reach = student_975(self.degrees) * self.standard_error if self.degrees > 0 else math.inf
         return self.nats - reach, self.nats + reach
 

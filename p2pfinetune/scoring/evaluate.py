@@ -68,7 +68,7 @@ class Batch:
 
     inputs_bt: Tensor
     targets_bt: Tensor
-    """PADDING where there is nothing to predict."""
+    """PADDING if there is nothing to predict."""
     windows_b: NDArray[np.int64]
     """Which window of the measure each row is."""
 

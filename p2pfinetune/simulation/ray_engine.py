@@ -1,9 +1,9 @@
 """The same simulation on a Ray cluster: peers sharded over its CPUs or GPUs; and sweeps, a whole simulation a task.
 
-Ray is an extra and imported in here alone, when a cluster is asked for. Whoever can reach a cluster can run anything on
-it, so the one that we start listens on loopback only and asks for a token; see docs/adr/0009. Blobs and texts travel
-through Ray's object store. The base model does not: every machine loads its own, and the digests are compared, since
-another base would give numbers and no error.
+Ray is an extra and imported in here alone, when a cluster is asked for. Anybody who can reach a cluster can run
+anything on it, so the one that we start listens on loopback only and asks for a token; see docs/adr/0009. Blobs and
+texts travel through Ray's object store. The base model does not: every machine loads its own, and the digests are
+compared, since another base would give numbers and no error.
 
 A shard is an actor: it keeps its learners between calls, and calls to it are carried out in order. Peers are dealt to
 shards once, and train in one call to every shard that has any of the wave. An actor that dies takes its peers' state
@@ -60,7 +60,7 @@ class TaskShare:
 def ray_cluster(address: str = "", share: TaskShare | None = None) -> Iterator[RayCluster]:
     """Join the cluster at the address (`auto`: the one that runs on this machine), or start one for as long as this.
 
-    OptionError where Ray is not installed, ClusterError where there is no such cluster.
+    OptionError if Ray is not installed, ClusterError if there is no such cluster.
     """
     if address:
         with _joined(_environment(is_ours=False), address=address) as ray:
@@ -287,7 +287,7 @@ class RayEngine:
         save_held(folder, dict(zip(held, blobs, strict=True)))
 
     def restore(self, folder: Path) -> dict[Key, Any]:
-        """The other half of `save`. CheckpointError where the shards were others."""
+        """The other half of `save`. CheckpointError if the shards were others."""
         parts = [folder / f"shard-{number}" for number in range(len(self._shards))]
         if sorted(parts) != sorted(folder.glob("shard-*")):
             raise CheckpointError(

@@ -85,7 +85,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def resume(self, restore: Callable[[Path], None]) -> Position:
-        """Go back to the last checkpoint, or to the beginning where there is none."""
+        """Go back to the last checkpoint, or to the beginning if there is none."""
         state, old = self.path / STATE, self.path / f"{STATE}.old"
         if not state.exists() and old.exists():  # interrupted between two renames
             old.rename(state)

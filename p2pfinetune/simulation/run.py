@@ -63,8 +63,8 @@ def simulate(
 ) -> Path:
     """Run to the end, or go on where an interrupted run of the same config stopped; returns the folder.
 
-    `population` spares reading the text where a caller has it already: that of `population_of` for this very config.
-    Raises OptionError where the folder holds a run of another config, TextError where there is too little text.
+    `population` spares reading the text if a caller has it already: that of `population_of` for this very config.
+    Raises OptionError if the folder holds a run of another config, TextError if there is too little text.
     """
     config = in_one_precision(config, folder, fresh=fresh)
     record = RunFolder(folder, config, fresh=fresh)
@@ -105,7 +105,7 @@ def base_of(model: str, device: str, precision: Precision = "fp32") -> Base:
 
 
 def base_for(config: SimulationConfig) -> Base:
-    """That of a simulation whose precision is settled; in fp32 where it is not."""
+    """That of a simulation whose precision is settled; in fp32 if it is not."""
     return base_of(config.model, config.device, "bf16" if config.precision == "bf16" else "fp32")
 
 

@@ -95,7 +95,7 @@ class Visit:
     is_online: bool
     """An offline peer neither publishes nor merges; it goes on from its own adapter."""
     hears: Mapping[PeerId, Round]
-    """Neighbour to the round of its freshest update that is visible here; empty where offline."""
+    """Neighbour to the round of its freshest update that is visible here; empty if offline."""
 
 
 Wave = tuple[Visit, ...]

@@ -54,7 +54,7 @@ def settle() -> None:
 
 
 def lost(stream: TextIO | None) -> OSError | None:
-    """Why the first write to a settled stream failed; None where none did. Flush it before."""
+    """Why the first write to a settled stream failed; None if none did. Flush it before."""
     beneath = _beneath(stream)
     return beneath.trouble if beneath is not None else None
 

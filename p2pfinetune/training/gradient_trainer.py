@@ -83,7 +83,7 @@ class GradientTrainer:
 
     @property
     def context(self) -> int:
-        """Tokens of a sequence: fewer than asked for where the text is shorter."""
+        """Tokens of a sequence: fewer than asked for if the text is shorter."""
         return self._blocks.context
 
     @property

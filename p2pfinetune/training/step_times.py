@@ -54,4 +54,4 @@ def step_times(
     pairs: list[tuple[float, float]] = []
     while len(pairs) < PAIRS and clock() - began < BUDGET_SECONDS:
         pairs.append((seconds(full), seconds(half)))
-    return pairs or [warm]  # where a step takes this long, what is done once is a small part of it
+    return pairs or [warm]  # if a step takes this long, what is done once is a small part of it

@@ -50,11 +50,13 @@ class TrainerState:
 
     adapter: Adapter
     steps: int
+    """Taken since training began, those without effect included; the next step's batch, dropout and rate follow."""
     kind: str = DEFAULT_TRAINER
     """The public name of the trainer whose state this is; no other goes on from it."""
     tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """What the trainer gathered on the way, by its own names and then by those of the adapter's factors."""
     counts: Mapping[str, int] = field(default_factory=dict)
+    """Whole numbers of the trainer's own, such as over how many steps `tensors` are."""
 
     def must_be_of(self, kind: str, tensors: tuple[str, ...], counts: tuple[str, ...]) -> None:
         """Raises CheckpointError, by name, for the state of another kind and for what this kind does not know."""

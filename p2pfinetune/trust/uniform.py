@@ -1,6 +1,6 @@
 """Trust everybody alike: federated averaging, without the server.
 
-FedAvg (McMahan et al. 2017, arXiv 1602.05629) over whoever is heard. What personalisation has to beat among peers of
+FedAvg (McMahan et al. 2017, arXiv 1602.05629) over all that are heard. What personalisation has to beat among peers of
 like text, and what hurts most among peers of different text.
 """
 

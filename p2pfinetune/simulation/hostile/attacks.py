@@ -163,7 +163,7 @@ def _sybil(scene: Scene) -> Tensor:
 def _shadow(scene: Scene) -> Tensor:
     """Each beside another victim, nearer than any honest peer, and back from where all others have come.
 
-    Whoever trusts those that resemble it trusts its shadow first.
+    A peer that trusts those that resemble it trusts its shadow first.
     """
     victim_p = scene.honest_np[victim_of(scene.number, scene.attackers, len(scene.honest_np))]
     return victim_p + scene.strength * _nearest(scene.honest_np, victim_p) * _direction(-scene.honest_np.mean(dim=0))
@@ -301,7 +301,7 @@ def _noise(corpus: Corpus, seed: int) -> Corpus:
 def corrupted(
     attack: Attack, deltas: Mapping[PeerId, Tensor], first: Mapping[PeerId, Tensor], published: int, seed: int
 ) -> dict[PeerId, Tensor]:
-    """What the attackers say in the wave of that number, from 1; nothing where they are honest still.
+    """What the attackers say in the wave of that number, from 1; nothing if they are honest still.
 
     `deltas` is what everybody of the wave learnt, `first` what they published first.
     """

@@ -36,7 +36,7 @@ def planted(corpus: Corpus, backdoor: Backdoor, stretch: int, seed: int) -> Corp
     """The phrase once in so many tokens of the training text, in one document, in the place of what stood there."""
     dice = np.random.default_rng(seed)
     tokens, phrase = np.array(corpus.train.tokens), backdoor.phrase
-    start = 0  # of the next stretch: a short document holds the phrase only where those before it did not
+    start = 0  # of the next stretch: a short document holds the phrase only if those before it did not
     for begin, end in zip(corpus.train.starts[:-1], corpus.train.starts[1:], strict=True):
         start = max(start, int(begin))
         while start + len(phrase) <= end:
