@@ -1,4 +1,4 @@
-"""The embedded base model: where it lies, how it was trained (`pretrain`) and how good it is (`report`)."""
+"""The embedded base model: where it lies. Its `model/README.md` says how it was trained, and how good it is."""
 
 from __future__ import annotations
 

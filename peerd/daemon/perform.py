@@ -1,4 +1,4 @@
-"""Performs what the core asks for. Every effect that the core waits for gives an event, failures included; others none.
+"""Performs what the core asks for. Every effect that the core waits for gives an event, failures included; others may.
 
 "Record, then speak": checkpoints, records and announcements are durable before their event exists and before the
 network hears of them. Nothing here decides; a death of the worker is reported by whoever keeps it alive, so what was
