@@ -92,7 +92,7 @@ def returned(model: Any, pack: Pack, rows: int) -> Tensor:
 
 @contextmanager
 def packed(model: Any) -> Iterator[None]:
-    """The model's attention is ours inside."""
+    """The model's attention is ours inside, and what it was afterwards, whatever happens."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, _attention)

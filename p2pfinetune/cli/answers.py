@@ -1,6 +1,6 @@
 """The JSON documents that `--json` prints, as types; docs/protocol.md is generated from them.
 
-`reproduce` prints `reproduce.summary.Summary`, or with --ablate what is here.
+`reproduce` prints `compare.summary.Summary`, or with --ablate what is here.
 """
 
 from __future__ import annotations

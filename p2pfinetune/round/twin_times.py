@@ -34,7 +34,11 @@ GUARDED, TRUSTED = 2, 4  # adapters that are measured on the two splits in a rou
 def twin_times(
     base: Base, corpus: Corpus, options: LearnerOptions, steps: int, clock: Callable[[], float]
 ) -> list[tuple[float, float]]:
-    """Seconds of a round of so many steps without a twin and with one; nothing if both do not fit into memory."""
+    """Seconds of a round of so many steps without a twin and with one; nothing if both do not fit into memory.
+
+    Pairs, since what else the machine does meets both of a pair; `twin_choice` looks at the ratio. `clock` gives
+    seconds.
+    """
     try:
         return _times(base, corpus, options, steps, clock)
     except torch.OutOfMemoryError:

@@ -71,7 +71,10 @@ class TrainerState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pull:
-    """A spring to other weights: the gradient of strength / 2 x their squared distance."""
+    """A spring to other weights: the gradient of strength / 2 x their squared distance.
+
+    Ditto's regulariser (Li et al. 2021, arXiv 2012.04221, with lambda for the strength). Zero pulls not at all.
+    """
 
     adapter: Adapter
     strength: float
