@@ -2,6 +2,16 @@
 
 Everything a stranger can make grow is bounded: networks, peers, addresses, requests. What is over a quota is answered,
 not ignored, so that an honest peer knows to come back later.
+
+    (none) -- Register, within quotas --> registered -- lifetime_seconds without another --> (none)
+                                             |  again: a new lifetime, always possible
+                                             +- the table is full, and its host holds most places: the oldest goes
+
+Two rules against crowds, both by host, since ids are free and addresses are not. *Room:* a full table takes from the
+host that has most, for one that has far fewer. *Sampling:* one of each host is told before the second of any, so a
+crowd on one machine is one voice among all hosts (Sybil attack, Douceur 2002; eclipse of newcomers).
+
+Requests are counted in fixed windows, not in buckets: one map that is thrown away as a whole needs no tidying.
 """
 
 from __future__ import annotations
@@ -41,9 +51,12 @@ class Registration(msgspec.Struct, frozen=True):
     """One peer in one network."""
 
     addresses: tuple[str, ...]
+    """As it said, without those that nobody could dial; none: it is remembered and not told of."""
     host: str
+    """The IP address that it really came from."""
     expires_at: float
     why: Why | None = None
+    """What its network is made of, in tags under this node's id; see `peerd.wire.traits`."""
 
 
 class RequestWindow(msgspec.Struct, frozen=True):
@@ -61,7 +74,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     quotas: Quotas = Quotas()
     registrations: Mapping[Key, Registration] = {}
+    """`quotas.peers` at most. None has expired by the time somebody is answered."""
     window: RequestWindow = RequestWindow()
+    """`quotas.tracked` names at most."""
 
 
 def register(

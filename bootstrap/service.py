@@ -1,4 +1,10 @@
-"""The rendezvous node on the network: a guarded libp2p host, one protocol, the pure registry behind it."""
+"""The rendezvous node on the network: a guarded libp2p host, one protocol, the pure registry behind it.
+
+It stands on the same host as a daemon does (`peerd.net.libp2p`), with the same guard around every task, because it
+meets the same strangers. Three things differ. It takes no gossip and dials nobody. A connection is for one question:
+whoever stays longer than IDLE_SECONDS, or twice that, is shown out, or a few hundred idle peers would be all that it
+can serve. And it keeps nothing but its key on disk: after a restart peers register again within minutes.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +60,6 @@ class Rendezvous:
         """One exchange on one stream."""
 
     def answer(self, peer: PeerId, host: str, message: Register | Refusal) -> Sample:
-        """One step."""
         if isinstance(message, Refusal):
             self.count(message.reason)
             return Sample(status="bad-request")

@@ -1,6 +1,13 @@
 """What a user can choose, as one frozen value; kept in the home as `config.toml`, so that options are given once.
 
 Options of learning are `p2pfinetune.options`; here is what makes them a daemon's. `Config` is all of them, flat.
+
+An option is one line: its type, range, help and default. The command line, the file, the documents and the checks are
+made from that line, so they cannot disagree. It is flat because the command line is: one name has one meaning, and a
+part that needs a few of them takes its own section out (`sections.of`).
+
+Options of one network have to agree (model, group, shape of the adapter): they are in the network digest, and peers
+that differ in them never meet. All others are each peer's own affair.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`config.toml` in the home: what was chosen once is remembered. A damaged file is an error and is left as it is.
 
 The file is the user's as much as ours. It is changed where an option has changed and nowhere else, so that comments,
-order and blank lines stay (tomlkit); it keeps its mode; where it is a link, as people have it who keep such files
+order and blank lines stay (tomlkit); it keeps its mode; if it is a link, as people have it who keep such files
 in one place, the file that the link names is written. A start that changes nothing writes nothing.
 """
 
@@ -77,7 +77,6 @@ def _of_today(remembered: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> Config:
-    """The remembered configuration."""
     return merged(read(path), {}, path)
 
 

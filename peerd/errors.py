@@ -102,7 +102,6 @@ class Unforeseen(PeerdError):
 
     @classmethod
     def of(cls, name: str, words: str) -> Self:
-        """What failed, and how."""
         return cls(
             f"the daemon ended in order, because it cannot go on from this: {name} failed ({words})",
             "start it again: peerd start   it goes on from what is recorded; the log has more, please report it",

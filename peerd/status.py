@@ -1,6 +1,9 @@
 """The snapshot that `peerd status`, the API, the dashboard and the Python client all share. Never loads torch.
 
 One writer (the shell) makes it, everyone else reads. Field names are a public contract: see docs/protocol.md.
+
+It is a picture of one moment and holds no history, so a reader that missed some has missed nothing. Names that end in
+`Now` are parts of it. What a peer chose (its name) is untrusted, and shown through `peerd.control.peer_names`.
 """
 
 from __future__ import annotations

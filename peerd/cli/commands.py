@@ -11,8 +11,6 @@ from peerd.control.verbs import PATHS, VERBS, Verb
 
 
 class Command(NamedTuple):
-    """One of them."""
-
     name: str
     module: str
     """Of this package."""

@@ -71,13 +71,11 @@ def _encodable(text: str) -> str:
 
 
 def complain(text: str) -> None:
-    """To standard error."""
     sys.stderr.write(_clean_lines(text) + "\n")
     sys.stderr.flush()
 
 
 def say(text: str = "") -> None:
-    """To standard output."""
     sys.stdout.write(_clean_lines(text) + "\n")
 
 

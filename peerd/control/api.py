@@ -1,8 +1,12 @@
 """The daemon's HTTP interface: typed documents over the Unix socket. Answers questions, decides nothing.
 
 Which questions there are stands in `peerd.control.verbs`, how each is answered in `peerd.control.handlers`; here they
-become routes. A browser cannot reach it directly: requests that carry Origin or Referer, or name another host than
-`peerd`, are refused; the loopback proxy of `peerd dashboard` speaks for the page.
+become routes.
+
+The socket is open to the user alone, and still a page in that user's browser must not reach it: browsers speak for
+whoever wrote the page (cross-site request forgery, DNS rebinding). A browser cannot reach it directly: requests that
+carry Origin or Referer, or name another host than `peerd`, are refused; the loopback proxy of `peerd dashboard` speaks
+for the page.
 """
 
 from __future__ import annotations

@@ -126,7 +126,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Dial."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         deadline = time.monotonic() + (self.timeout or 0.0)
         try:
@@ -171,7 +170,6 @@ class AsyncClient(Methods):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     async def ask(self, verb: Verb[Asked, Answer], question: Asked, take: Callable[[Answer], Given]) -> Given:

@@ -4,6 +4,14 @@ A socket is a name in a folder, and names go: with the folder of a login when it
 temporary folders, by hand. The daemon would run on and nobody could ask it. So the name is looked at every two
 seconds; if it no longer stands for our socket another one is bound there, or in a spare place if that cannot be,
 and the lock tells clients which. Clients that are connected stay so.
+
+    bound at the path --- looked at, every two seconds: still ours ---> bound
+          |  gone, or another's
+          +--> bound again at the path --- cannot be ---> bound in a spare place --- neither ---> tried again later
+          |  the home is no longer ours: nothing is bound any more
+          end: removed, if it is still ours
+
+A socket at the path that answers is somebody's and is left alone; one that does not is what a killed daemon left.
 """
 
 from __future__ import annotations

@@ -2,6 +2,13 @@
 
 Nothing is queued for a watcher: it is woken, and what it then gets is the snapshot of that moment. So a slow one costs
 one snapshot of memory, and a fast change never more than one message per interval.
+
+Whole snapshots and no deltas: a watcher that missed some, or came late, needs no way to catch up, and the page has one
+function of one document. A snapshot is some kilobytes; at four a second that is nothing on a socket of this machine.
+
+    snapshot --> sent --> INTERVAL_SECONDS --> woken by a change --> differs? --> sent ...
+                   |                            BEAT_SECONDS without one: a comment, so that a dead end is noticed
+                   +-- not taken within SLOW_SECONDS: cut    watcher leaves, daemon stops: ended
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 A handler is given a `Call`, in which the question is already of the row's type, and gives the row's answer; the type
 checker holds it to both. It gives a response instead if more than the document is to be said: another status, plain
 text, a stream. Handlers decide nothing: they read the snapshot, or pass the question on through `DaemonView`.
+
+Two kinds of question, by what they cost. What is answered from memory is answered at once, whatever else runs. What
+needs the worker (generate, export, the test split) or stays open (watching) first takes a seat (`peerd.control.seats`),
+and is refused as `busy` if there is none, so that no script can make `peerd status` wait.
 """
 
 from __future__ import annotations
@@ -161,7 +165,6 @@ def answers_to(verb: Verb[Asked, Answer]) -> Callable[[Bound[Asked, Answer]], Bo
 
 @answers_to(verbs.STATUS)
 async def status(call: Call[Nothing]) -> Status:
-    """The snapshot."""
     return call.view.status()
 
 
@@ -174,7 +177,6 @@ async def health(call: Call[Nothing]) -> Response:
 
 @answers_to(verbs.PEERS)
 async def peers(call: Call[Nothing]) -> answers.PeersNow:
-    """Of the snapshot."""
     now = call.view.status()
     return answers.PeersNow(peers=now.neighbours, banned=now.banned)
 
@@ -187,13 +189,11 @@ async def trust(call: Call[Nothing]) -> answers.TrustNow:
 
 @answers_to(verbs.ROUNDS)
 async def rounds(call: Call[LastRounds]) -> answers.RoundsDone:
-    """As they were recorded."""
     return answers.RoundsDone(rounds=call.view.rounds(call.question.last))
 
 
 @answers_to(verbs.SENT)
 async def sent(call: Call[LastRounds]) -> answers.Sent:
-    """From the ledger."""
     return call.view.sent(call.question.last)
 
 
@@ -216,13 +216,11 @@ async def identity(call: Call[Nothing]) -> answers.Identity:
 
 @answers_to(verbs.PATHS)
 async def paths(call: Call[Nothing]) -> dict[str, str]:
-    """Of this home."""
     return call.view.paths()
 
 
 @answers_to(verbs.PANELS)
 async def panels(call: Call[Nothing]) -> PanelsDrawn:
-    """Drawn anew each time."""
     return PanelsDrawn(panels=draw_all(call.view.status(), call.view.rounds(PAGE_ROUNDS)))
 
 
@@ -258,7 +256,6 @@ async def stop(call: Call[questions.StopQuestion]) -> Response:
 
 @answers_to(verbs.GENERATE)
 async def generate(call: Call[questions.GenerateQuestion]) -> answers.Continuations:
-    """By the worker."""
     with call.job():
         return await call.view.generate(call.question)
 
@@ -300,7 +297,6 @@ async def unban(call: Call[questions.UnbanQuestion]) -> answers.Unbanned:
 
 @answers_to(verbs.DEBUG)
 async def debug(call: Call[questions.DebugQuestion]) -> answers.Debugged:
-    """By the recorder, in a thread."""
     if call.question.action == "story" and not call.question.word:
         raise UsageError("a story is about a peer or a blob", "peerd debug story ID")
     with call.job():

@@ -44,7 +44,6 @@ class _Snapshot(Collector):
         self._status, self._rounds = status, rounds
 
     def collect(self) -> Iterator[Metric]:
-        """Each family once."""
         yield from self._learning()
         yield from self._company()
         yield from self._machine()

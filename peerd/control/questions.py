@@ -94,7 +94,6 @@ def last_rounds(last: int = USUAL_ROUNDS) -> LastRounds:
 def generate(
     prompt: str, *, max_tokens: int = USUAL.max_tokens, temperature: float = USUAL.temperature, seed: int = USUAL.seed
 ) -> GenerateQuestion:
-    """Three continuations."""
     return GenerateQuestion(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
 
@@ -104,12 +103,10 @@ def export(folder: str | os.PathLike[str], which: Which = "served") -> ExportQue
 
 
 def unban(peer_id: str) -> UnbanQuestion:
-    """Lift a ban."""
     return UnbanQuestion(peer_id=peer_id)
 
 
 def stop(reason: str = "asked by a client") -> StopQuestion:
-    """End in order."""
     return StopQuestion(reason=reason)
 
 
@@ -163,5 +160,4 @@ def _meant(kind: type[Any], name: str) -> str:
 
 
 def debug(action: Debugging, word: str = "") -> DebugQuestion:
-    """One of four things."""
     return DebugQuestion(action=action, word=word)

@@ -13,7 +13,6 @@ from peerd.control.answers import Failure, Problem
 
 
 def answer(data: Any, status: int = 200) -> Response:
-    """A document as JSON."""
     return Response(
         msgspec.json.encode(data),
         status_code=status,
@@ -23,7 +22,6 @@ def answer(data: Any, status: int = 200) -> Response:
 
 
 def problem(code: str, message: str, hint: str = "", *, status: int) -> Response:
-    """A failure as JSON."""
     return answer(Failure(error=Problem(code=code, message=message, hint=hint)), status)
 
 

@@ -24,6 +24,5 @@ class Seats:
         return True
 
     def give_back(self, caller: Hashable) -> None:
-        """One is over."""
         self._held[caller] -= 1
         self._held += Counter()  # forgets who holds none

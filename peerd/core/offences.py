@@ -68,7 +68,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def weight(reason: str) -> float:
-    """Of one offence."""
     return WEIGHTS.get(reason, USUAL_WEIGHT)
 
 

@@ -2,6 +2,26 @@
 
 The one place that knows all parts. It never loads torch: the worker does, in a process of its own. Every task stands
 behind the boundary of `peerd.machine.boundary`, which has the list of them with what becomes of each when it fails.
+
+    lock taken --> home opened --> tasks begun --> worker opened --> joined --> ready --> asked to stop --> closed
+      |              |               |               |                |                     |
+      |              |               |               |                |                     worker 3 s, network 5 s,
+      |              |               |               |                |                     the book; 15 s in all, or
+      |              |               |               |                |                     `machine.ending` by force
+      |              |               |               |                network listens, discovery and text watch begin
+      |              |               |               the network's name is known only now: base model and adapter
+      |              |               |               are a part of it
+      |              |               the control interface answers from here on: `peerd status` says "starting"
+      |              damaged files set aside; another peer's training is refused
+      AlreadyRunning: somebody else holds it
+
+The order is one of rights. Nothing in a home is touched without its lock, nothing is said before it is known which
+network this is, and whoever started the daemon hears "ready" only when it listens and has loaded its model. What a
+person has to mend (text, model, port) ends the daemon up to that moment, with an error; the same trouble later is
+survived and said.
+
+Parts know one another by small callables that are given here, not by this class. Where two parts need each other (the
+shell performs effects, performers need the shell's node), the later one is given to the earlier as a function.
 """
 
 from __future__ import annotations

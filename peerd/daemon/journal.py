@@ -1,9 +1,23 @@
 """What must survive: checkpoints, round records and the own announcement, each durable before anyone hears of it.
 
-The store and the blob shelf wait for the disk, so a single thread of their own does that work, in order. A full disk
-is waited out if the round cannot go on without it, and only logged if it can. What fails while something is
-recorded for good, and is no refusal of the disk, leaves it open what is on disk: it is raised as Unforeseen, which ends
-the daemon in order.
+The store and the blob shelf wait for the disk, so a single thread of their own does that work, in order. A full disk is
+waited out if the round cannot go on without it, and only logged if it can. What fails while something is recorded for
+good, and is no refusal of the disk, leaves it open what is on disk: it is raised as Unforeseen, which ends the daemon
+in order.
+
+Three kinds of writing, by who needs it:
+
+    _must       training cannot go on without it (checkpoint, record): tried again for ever, and people told why
+    _in_thread  raised to whoever asked (announcement): the round goes on without publishing
+    _may        tried once (newest orders, peers, bans, refusals, the book): the daemon can do without
+
+A checkpoint is replaced in five steps, and each crash between two of them leaves one that is whole:
+
+    blob into the shelf -> row (with the round's record) -> generations (new, and the one before) -> in memory
+        -> blobs of the generation that fell out are deleted
+
+`whole_checkpoint` goes the other way: newest first, and the first one whose blob still hashes is in force. Rounds that
+are then done again lose their records first, so a round is in the history once.
 """
 
 from __future__ import annotations
@@ -59,15 +73,20 @@ class Journal:
         self._pauses, self._me, self._guard = pauses or Backoff(), me, guard
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk")
         self.checkpoint = max((store.checkpoint(), *self._generations.kept.checkpoints), key=age, default=None)
+        """Where training stands; None before the first round."""
         kept = store.announcement()
         self.envelope = opened(kept) if kept is not None else None
         """Of the last own announcement, opened once, when it was read or sealed."""
         self.announced: Digest | None = None
         """The blob that was announced last in this run."""
         self.records: deque[RoundRecord] = deque(map(shown, store.rounds(SHOWN_ROUNDS)), maxlen=SHOWN_ROUNDS)
+        """Finished rounds, oldest first; none of them is at or after the checkpoint's round."""
         self.publications: deque[Publication] = deque(store.publications(SHOWN_ROUNDS), maxlen=SHOWN_ROUNDS)
+        """Oldest first. `spending` counts those too that have fallen out."""
         self.spending = store.spending() or Spending(since_unix=0.0)
+        """What all publications come to; on disk whenever the announcement is that spends it."""
         self.sent: Book = entered({}, store.sent())
+        """Bytes by round and peer; ahead of the disk by `_unwritten`."""
         self.sent_bytes, self.sent_peers = totals(self.sent.values())
         self._unwritten: list[SentBytes] = []
         self._drop_undone()
@@ -214,7 +233,6 @@ class Journal:
         await self._may(self._store.save_peer, peer)
 
     async def count_refusal(self, peer: PeerId, reason: str) -> None:
-        """For good."""
         await self._may(self._store.count_refusal, peer, reason)
 
     async def ban(self, ban: KeptBan) -> None:

@@ -3,6 +3,10 @@
 The transport counts bytes by peer and blob; what it counted is entered when a round ends, once a minute and when the
 daemon stops. A crash loses at most what was counted since then; publications and what they spend are never lost,
 because they are written before they are spoken.
+
+The two are kept by different rules because they answer different questions. Bytes tell a person what the network cost,
+and a minute of them may be missing. Publications tell what was betrayed, and one that is missing would make a privacy
+bound false; so each is in the same transaction as its announcement (`Journal.announcement_saved`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,21 @@
 
 A back end that dies of what the machine does is started again with growing pauses; one that dies of what a stranger
 said, at once, and that is counted: else a connection a minute would keep a daemon away for good. It listens where the
-one before it did, port included. Meanwhile everything asked of the network fails as a value.
-Only a first start that cannot work (a port that is taken, say) is an error that ends the daemon. A transport event that
-cannot be told is left out: it takes down neither the back end nor anybody's connection.
+one before it did, port included. Meanwhile everything asked of the network fails as a value. Only a first start that
+cannot work (a port that is taken, say) is an error that ends the daemon. A transport event that cannot be told is left
+out: it takes down neither the back end nor anybody's connection.
+
+    starting --- listens ---> up --- stop() -----------------------------> over
+       ^                      |
+       |                      | Down: each connected peer is told to the core as disconnected
+       +------- pause --------+   of the machine: doubling; of a stranger: one second since the last start at least
+       |
+       +-- a later start fails: the next one takes any port
+
+What has to outlive a back end is kept here: bytes by peer, bytes that nobody asked for yet, counts of what strangers
+tried. Sums over all back ends are what people see, so a restart of the network sets no figure back.
+
+Signatures are verified where the bytes arrive, once; the core gets an announcement or the word of a refusal.
 """
 
 from __future__ import annotations
@@ -80,10 +92,10 @@ class SupervisedTransport:
         """
         self._make, self._tell, self._clock, self._unix = make, tell, clock, unix
         self._pauses, self._failures, self._sleep = pauses or Backoff(), failures or Failures(clock), sleep
-        self._transport: Transport | None = None
-        self._before: dict[PeerId, PeerTraffic] = {}
-        self._unasked: Sent = {}
-        self._turned_away = Counter[str]()
+        self._transport: Transport | None = None  # None while it is down: everything asked then is `DOWN`
+        self._before: dict[PeerId, PeerTraffic] = {}  # bytes of back ends that died
+        self._unasked: Sent = {}  # theirs that are not in the book yet
+        self._turned_away = Counter[str]()  # theirs, by kind
         self._stopping, self._died = False, Down("it ended")
         self._listening: tuple[str, ...] = ()
         self._exchanges: list[tuple[Exchange, Answerer]] = []
@@ -123,22 +135,18 @@ class SupervisedTransport:
             await transport.stop()
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
-        """Dial."""
         return DOWN if self._transport is None else await self._transport.connect(peer, addresses)
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Close the connections to a peer."""
         if self._transport is not None:
             await self._transport.disconnect(peer)
 
     async def publish(self, message: bytes) -> Failed | None:
-        """Gossip."""
         return DOWN if self._transport is None else await self._transport.publish(message)
 
     async def fetch(
         self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
-        """Bring a blob into the shelf."""
         if self._transport is None:
             return DOWN
         return await self._transport.fetch(digest, size, holders, timeout_seconds)
@@ -154,11 +162,9 @@ class SupervisedTransport:
         self._exchanges.append((exchange, guarded))
 
     async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
-        """One question to a connected peer."""
         return DOWN if self._transport is None else await self._transport.ask(peer, exchange, request)
 
     async def register(self, node: Address, message: Register) -> Sample | Failed:
-        """Ask a rendezvous node."""
         return DOWN if self._transport is None else await self._transport.register(node, message)
 
     async def rest(self, seconds: float) -> bool:

@@ -3,6 +3,19 @@
 "Record, then speak": checkpoints, records and announcements are durable before their event exists and before the
 network hears of them. Nothing here decides; a death of the worker is reported by whoever keeps it alive, so what was
 asked of a dead worker simply has no answer. What raises all the same is made an answer by `Performer.failed`.
+
+    Publish:      worker encodes --> blob into the shelf --> number reserved --> announcement and what it spends,
+                  in one transaction --> gossip --> Published
+    Train:        worker trains, writes a file --> file into the shelf --> checkpoint --> Trained
+    Collaborate:  worker merges, writes files --> into the shelf --> record and checkpoint, one transaction
+                  --> Collaborated
+
+A crash between any two arrows leaves a state from which the next start goes on: at worst a number is skipped, a blob is
+swept or a step is done again to the same bits. The other order would let a peer say twice under one number, or spend a
+privacy budget that nobody wrote down. The order is that of write-ahead logging.
+
+Effects run side by side. Two things must not: announcements take their number and are recorded under one lock, so that
+the newest number is the one that is kept.
 """
 
 from __future__ import annotations
@@ -91,6 +104,7 @@ class Latest(msgspec.Struct, kw_only=True):
     """What is only known from passing by, for the snapshot and the next record."""
 
     figures: RoundFigures = RoundFigures()
+    """Each as it was measured last; after a start, those of the last record."""
     steps: int = 0
     """Of the own training of this round."""
     bytes_in: int = 0

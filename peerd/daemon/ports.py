@@ -27,7 +27,6 @@ def import_network() -> object:
 
 
 def libp2p(key: PeerKey, network: Digest, shelf: BlobShelf, config: Config) -> Transport:
-    """The real network."""
     from peerd.net.libp2p.transport import Libp2pTransport
 
     psk = load_group_key(Path(config.group_key)) if config.group_key else None

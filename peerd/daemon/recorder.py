@@ -6,6 +6,14 @@ one is full, the older one goes. A record then always reaches back at least one 
 
 Bounded by events and by weight: an announcement holds up to 4 KB of addresses, a tick next to nothing. With ticks alone
 a stretch is 34 minutes long; under a flood of the largest announcements both take 8 MB.
+
+    begun, events ... (older, full)     begun, events ... (newer, filling)     now
+    |---------------------------------->|------------------------------------->|
+    a record begins here, or with the newer stretch while there is no older one
+
+It works because the core is deterministic: state and events are the whole cause of what happened (replay as of state
+machines, Schneider 1990). What the core does not see, a record cannot show; a bug of the network has to be looked for
+in the log.
 """
 
 from __future__ import annotations
@@ -98,17 +106,14 @@ class FlightRecorder:
         self._why, self._not_before = "", float("-inf")
 
     def takes(self, node: Node, event: AnyEvent) -> None:
-        """As of `Witness`."""
         self.ring.add(node, event)
 
     def took(self, before: Node, event: AnyEvent, node: Node, effects: Sequence[AnyEffect]) -> None:
-        """As of `Witness`."""
         if self.checks and (faults := broken(node, effects, before)):
             self._failures.note(f"invariant at {type(event).__name__}", Broken("; ".join(faults)))
             self.want(f"an invariant does not hold after {type(event).__name__}: {faults[0]}")
 
     def raised(self, event: AnyEvent, words: str) -> None:
-        """As of `Witness`."""
         self.want(f"the core raised at {type(event).__name__}: {words}")
 
     def want(self, why: str, *, asked: bool = False) -> None:

@@ -1,4 +1,16 @@
-"""Where a daemon goes on after a restart, of itself or of its worker: from the last checkpoint that is whole."""
+"""Where a daemon goes on after a restart, of itself or of its worker: from the last checkpoint that is whole.
+
+    files of the home --> open_state: set aside what is damaged --> Journal --> begin_node: the core's first state
+                                                            |
+                          worker opens with `open_job` <----+--> worker_started: the event with which the core goes on
+
+Each run has an epoch, the time of its start in microseconds or one more than any epoch that is known here (ADR 0017).
+That is what makes copies safe: a home restored from a backup has forgotten the numbers that it gave, and must not give
+them again. A clock that was set back changes nothing, since the epoch only grows.
+
+What the core is handed by the run before is little: the checkpoint, the newest orders of peers, good peers, bans, the
+own announcement and the last rows. Everything else of the core's state is learnt again, and a wrong belief with it.
+"""
 
 from __future__ import annotations
 

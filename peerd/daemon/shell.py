@@ -2,6 +2,15 @@
 
 The only owner of the node. Nothing here decides anything about peers, rounds or models.
 
+    tell, tell_soon, tick --> inbox (INBOX at most) --> step --> effects, each a task --> its answer --> inbox
+                                                         |
+                                                         +--> witness (flight recorder), watchers (`changes`)
+
+This is an actor: one inbox, one owner, and events in the order in which they came. Two ways in, by what a loss costs:
+`tell` waits while the inbox is full, so a flood slows down whoever brings it; `tell_soon` drops and counts what will be
+told again anyway. A request to stop passes both by, or a flooded daemon could not be ended. Answers wait for room, each
+in its own task, so a slow inbox holds up no performer of another effect.
+
 No failing effect ends the daemon. What comes out of a performer is an event or, if it raised, the failure that
 `failed` makes of it, so that what the core waits for always comes. Two kinds of failure leave the state in doubt and
 end the daemon in order: an effect that failed while it recorded something for good (it raises Unforeseen), and an event
@@ -92,9 +101,9 @@ class Shell:
         self._perform, self._clock, self._connected, self._failed = perform, clock, connected, failed
         self._failures, self._witness = failures or Failures(clock), witness
         self._inbox: asyncio.Queue[AnyEvent] = asyncio.Queue(INBOX)
-        self._stop_asked: StopAsked | None = None
-        self._watchers: set[asyncio.Event] = set()
-        self._lost_ticks = 0
+        self._stop_asked: StopAsked | None = None  # taken before anything that waits in the inbox
+        self._watchers: set[asyncio.Event] = set()  # one for each `changes` that is being read
+        self._lost_ticks = 0  # in a row
         self.dropped = 0
         """Events of `tell_soon` that found the inbox full."""
         self.end: Callable[[str], None] = self.ask_to_stop

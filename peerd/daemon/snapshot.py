@@ -1,4 +1,13 @@
-"""The snapshot that everyone reads, made from what the parts of the daemon say of themselves. Pure."""
+"""The snapshot that everyone reads, made from what the parts of the daemon say of themselves. Pure.
+
+Each part says its own figures (`Parts`), and here they become one document; so the page, `peerd status`, the API and
+metrics cannot disagree, and a part knows nothing of how it is shown. It is made when somebody asks and never kept:
+there is no second state that could be stale.
+
+Health has two kinds of finding. A *problem* makes health false, and names what a person can do; a *notice* is worth
+knowing and harms nothing. What strangers can bring about alone (somebody of another network knocks, a clock is said to
+be wrong by peers that nobody trusts) is a notice at most, or they could raise an alarm on a machine that is well.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,6 @@ class TextWatch:
         """Why the documents cannot be used as they are now; the last good reading stays in use."""
 
     async def run(self) -> None:
-        """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="signs of changed text")
             found, cost = await self._looked()

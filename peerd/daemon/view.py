@@ -1,4 +1,9 @@
-"""What the control interface may see and ask: `peerd.control.handlers.DaemonView` over the parts of the daemon."""
+"""What the control interface may see and ask: `peerd.control.handlers.DaemonView` over the parts of the daemon.
+
+Reading is quick and touches no disk. Asking the worker is a job like any other: it waits its turn between two steps of
+training, JOBS_AT_ONCE of them at a time, and a worker that dies meanwhile is an error for who asked and no end of the
+daemon. Wishes (stop, unban) go the way of every event, so the core alone changes its state.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +71,6 @@ class LiveView:
         return self._status()
 
     def rounds(self, last: int) -> list[RoundRecord]:
-        """Finished rounds, oldest first."""
         return list(self._journal.records)[-last:]
 
     def sent(self, last: int) -> Sent:
@@ -74,11 +78,9 @@ class LiveView:
         return sent_document(self._status(), self._journal, last)
 
     def paths(self) -> dict[str, str]:
-        """Where the files are."""
         return self._paths.named()
 
     def changes(self) -> AsyncIterator[None]:
-        """Wakes a watcher."""
         return self._shell.changes()
 
     async def generate(self, asked: GenerateQuestion) -> Continuations:
@@ -99,7 +101,6 @@ class LiveView:
         return ExportedFolder(folder=folder, files=found.files, which=found.which)
 
     async def test_losses(self) -> TestLosses:
-        """On the test split."""
         found = msgspec.structs.asdict(await self._ask(EvaluateTest(id=0), TestEvaluated))
         return TestLosses(**{name: found[name] for name in TestLosses.__struct_fields__ if name in found})
 
@@ -123,7 +124,6 @@ class LiveView:
         return found
 
     def request_stop(self, reason: str) -> None:
-        """Begin to stop."""
         self._stop(reason)
 
     async def _ask(self, job: AnyJob, kind: type[Wanted]) -> Wanted:

@@ -49,7 +49,6 @@ def measure_all(tests: Mapping[str, Sequence[Document]], exports: Mapping[str, P
 
 
 def measured(base: Base, test: Sequence[Document], exports: Path) -> Measured:
-    """One peer."""
     from p2pfinetune.batched.measuring import evaluate_together
     from p2pfinetune.model.adapter import attach
     from p2pfinetune.model.peft_folder import import_folder

@@ -108,7 +108,6 @@ def write(result: DemoResult, rounds: dict[str, list[RoundRecord]], folder: Path
 
 
 def draw(result: DemoResult, rounds: dict[str, list[RoundRecord]], folder: Path) -> None:
-    """The two pictures."""
     import matplotlib as mpl
 
     mpl.use("Agg")

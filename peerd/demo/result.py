@@ -174,7 +174,6 @@ def of_little_text(peers: Sequence[DemoPeer]) -> list[str]:
 
 
 def named(names: Sequence[str]) -> str:
-    """How many, and who."""
     return f"{len(names)} ({', '.join(names)})" if names else "none"
 
 

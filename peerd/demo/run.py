@@ -80,7 +80,6 @@ async def measured(members: list[Member], folder: Path, console: Console) -> dic
 def result_of(
     options: DemoOptions, folder: Path, ends: list[End], found: dict[str, Measured], begun: float
 ) -> DemoResult:
-    """The document."""
     peers = [peer_of(one, found[one.member.name]) for one in ends]
     return DemoResult(
         peers=peers,
@@ -108,7 +107,6 @@ def say_what_goes_on(members: list[Member], children: list[DemoProcess], console
 
 
 def prepare(options: DemoOptions, folder: Path, console: Console) -> list[Member]:
-    """Text, homes and identities."""
     members = []
     for share in deal(options, folder / "text", console):
         home = folder / "homes" / share.name

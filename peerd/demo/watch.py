@@ -34,7 +34,6 @@ class View:
 
     @property
     def done(self) -> int:
-        """Finished rounds."""
         return len(self.rounds)
 
 
@@ -111,7 +110,6 @@ def line(view: View, record: RoundRecord, rounds: int, views: list[View], second
 
 
 def worded(loss: float | None) -> str:
-    """A loss as perplexity."""
     found = perplexity(loss)
     return "   - " if found is None else f"{found:5.1f}" if found < MAX_PERPLEXITY else DIVERGED
 

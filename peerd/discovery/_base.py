@@ -1,4 +1,10 @@
-"""What a discovery method is: it tells of peers and where they may be. It dials nobody and trusts nobody."""
+"""What a discovery method is: it tells of peers and where they may be. It dials nobody and trusts nobody.
+
+A find is a rumour: the core keeps it in a bounded table behind what the peer itself says, and pays for a knock where
+nobody has answered (`peerd.core.knocks`). So a method may be wrong, be lied to, or tell the same thing again and again;
+the worst that it can cause is a dial that fails. A method gets all that it may use in a `DiscoveryContext`, time and
+dice included, and so is tried without a network.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Peers that a rendezvous node knows."""
+"""Peers that a rendezvous node knows: registers with it, and hears of a few others in the same question.
+
+    register --> Sample: tell of each usable record --> pause: 4 s, doubling to 2 minutes --> register ...
+                 no answer, or refused -------------->   the same: a dead node is asked no oftener than a live one
+                 own addresses have changed --------->   at once, and the pauses begin anew
+
+A registration lasts as long as the node says; it is renewed after about a third of that, so that one may be lost.
+Pauses are spread by a quarter, so that peers that started together do not come back together.
+"""
 
 from __future__ import annotations
 

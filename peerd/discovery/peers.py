@@ -1,4 +1,4 @@
-"""Peers given by hand."""
+"""Peers given by hand. Told of again and again: the core forgets who is worth least, and a person is to be believed."""
 
 from __future__ import annotations
 

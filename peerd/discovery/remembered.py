@@ -1,4 +1,4 @@
-"""Peers that were good before the last restart."""
+"""Peers that were good before the last restart, so that a network without a rendezvous node finds itself again."""
 
 from __future__ import annotations
 

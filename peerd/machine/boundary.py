@@ -26,6 +26,11 @@ a request, a watcher        of the control interface: answered by status 500, or
 a callback of the loop      recorded
 the home is gone            (`HomeGone`, whatever was to be written) foreseen: the daemon ends and says so
 
+Policies differ by one question: may what is believed and what is on disk differ now? If so, nothing in memory is
+worth keeping, and the way back is a new start from what is durable ("crash-only software", Candea and Fox, 2003). If
+not, a daemon of somebody's laptop that ends is worse than one that lacks a part, so the part is begun again or left
+out.
+
 "Ends in order" is: everything closed, exit code 1, and words that say so, which the lock keeps for the next
 `peerd status`. A start after it goes on from what is durable.
 """
@@ -70,7 +75,6 @@ class Failures:
         return words
 
     def now(self) -> FailuresNow:
-        """For the snapshot."""
         if not self._counts:
             return FailuresNow()
         return FailuresNow(
@@ -189,12 +193,10 @@ class Tasks:
         fatal: Callable[[BaseException], bool] = never,
         before_again: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """As `lasting`."""
         task = lasting(name, run, self._failures, fatal=fatal, before_again=before_again)
         self._group.create_task(task, name=name)
 
     def once(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
-        """As `once`."""
         self._group.create_task(once(name, run, self._failures), name=name)
 
     def _nobody_waited(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -3,6 +3,12 @@
 One wish often comes as two signals: `timeout` sends its own to the process and then to the group of processes, and a
 Ctrl-C goes to a supervisor, which passes it on, and to us. What comes within a second of the first is the first.
 
+    running -- asked --> ending, ORDERLY_SECONDS -- done --> over (exit code of the run)
+                            |   asked again, not an echo -----------------> by force: worker killed, tidied, exit code 1
+                            |   the time is over -------------------------> by force
+
+The deadline is a timer in a thread and not a task, since what hangs may be the loop itself.
+
 A terminal that closes (SIGHUP) asks, and never twice: its shell and the kernel both send the signal. Where it is
 ignored when we start, as `nohup` and `--detach` leave it, it stays ignored.
 """

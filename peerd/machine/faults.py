@@ -11,6 +11,10 @@ Nothing happens there unless `arm` found PEERD_FAULT in the environment when the
     PEERD_FAULT="*=trace@1+"                           say every point that is reached
 
 Points of the worker process begin with `worker.`, so no other pattern fires there.
+
+Why in the code and not from outside: what has to be shown is "killed between the write and the sync", and no signal
+from outside comes at that moment twice. Every durable step has a pair of points and
+the list is closed (`STEPS`), so a test can go over all of it. Unarmed, a point costs a look at an empty list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Ends the daemon when the home at its path is no longer the one that it holds: deleted, replaced, or moved.
 
 Each durable step asks the lock before (`peerd.machine.lock.HeldLock.require`); in between, and when nothing is to be
-written, this watch does. The end is an orderly one, as that of `peerd stop`, but for the exit code and what is said.
+written, this watch does. To write on by the path would be to write into another home, or to make one out of nothing; so
+neither a file nor a socket is touched there any more. The end is an orderly one, as that of `peerd stop`, but for the
+exit code and what is said.
 """
 
 from __future__ import annotations

@@ -1,7 +1,15 @@
 """One daemon a home: a file that its process keeps locked, and that says who it is. Taken by `daemon.assembly.run`.
 
-The lock is the kernel's (flock), so that a killed daemon leaves none behind; the text is only for people and clients.
-The file is never removed: removing it would let two daemons each lock a file of that name. Where somebody else removes
+The lock is the kernel's (flock(2)), so that a killed daemon leaves none behind; the text is only for people and
+clients. A file with a process id, which is the usual way, has to guess whether that process still lives and is the
+same; here only what is said to people depends on the id. flock and not fcntl's locks, which any other descriptor of the
+same process gives up when it is closed.
+
+    nobody --- hold: locked, text written ---> held --- the body ends ---> text emptied, or why it failed --> nobody
+                                                |
+                                                +--- killed --> the lock is gone, the text stays: `died` reads it
+
+The file is never removed: removing it would let two daemons each lock a file of that name. If somebody else removes
 it, with the home perhaps, that is what happens: the lock is on the old file, while all else is written by its path. So
 its holder asks `HeldLock.require` before each durable step whether the file at the path is the one that is locked.
 """

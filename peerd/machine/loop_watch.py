@@ -21,7 +21,6 @@ class LoopWatch:
         self._cpu_seconds = self._lag_seconds = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             began, cpu = time.monotonic(), time.thread_time()
             await asyncio.sleep(BEAT_SECONDS)

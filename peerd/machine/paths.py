@@ -55,7 +55,6 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
         return _temporary_folder() / _name_of_socket(self.home)
 
     def named(self) -> dict[str, str]:
-        """For showing."""
         return {name: str(getattr(self, name)) for name in self.__struct_fields__}
 
     def prepare(self) -> None:

@@ -1,4 +1,10 @@
-"""Every bound a network back end keeps, and the small bounded things both back ends share. No sockets, no clock."""
+"""Every bound a network back end keeps, and the small bounded things both back ends share. No sockets, no clock.
+
+The order of defence is the order in which a stranger costs something: a place to wait in (`Doors`), a handshake, a
+stream, bytes unread, a signature to check, an event for the core. What is scarce for everybody (inbound connections,
+turns to be served) has a bound for all and half of it for one place (`peerd.wire.places`), since ids cost nothing; the
+rest is bounded for each connection or peer. Bounds for what the core keeps are in `peerd.core.limits`.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +121,12 @@ Visit = TypeVar("Visit", bound=Hashable)
 class Doors(Generic[Visit]):
     """Inbound connections by place: half of all for one, be it a relay with all that is behind it.
 
-    One is pending until it has proved who it is, then inside.
+        knock --> pending -- enter: it has proved who it is --> inside -- leave
+                     |
+                     +-- leave: it failed, was too slow, or is the oldest when all places to wait in are taken
+
+    The oldest that is pending gives way, and not the newest that knocks: who opens connections and says nothing, as
+    Slowloris does, then loses its own. `_places` counts pending and inside together, by crowd; zeros are removed.
     """
 
     def __init__(self, max_inside: int = MAX_INBOUND) -> None:
@@ -131,7 +142,6 @@ class Doors(Generic[Visit]):
 
     @property
     def inside(self) -> int:
-        """How many have."""
         return len(self._inside)
 
     def knock(self, visit: Visit, address: str) -> tuple[bool, Visit | None]:
@@ -168,7 +178,11 @@ class Doors(Generic[Visit]):
 
 
 class TrafficLedger:
-    """Bytes by peer; the peers longest without traffic fall out. Safe from any thread."""
+    """Bytes by peer; the peers longest without traffic fall out. Safe from any thread.
+
+    Two counts of the same bytes: by peer since the start, for people; by (peer, blob) since somebody last asked, for
+    the book of what was sent. The second is emptied by being read, so each byte enters the book once.
+    """
 
     def __init__(self, limit: int = MAX_TRAFFIC_PEERS) -> None:
         self._limit = limit
@@ -196,7 +210,6 @@ class TrafficLedger:
             return sent
 
     def snapshot(self) -> dict[PeerId, PeerTraffic]:
-        """A copy."""
         with self._lock:
             return dict(self._rows)
 

@@ -23,10 +23,8 @@ class Meetings:
                 self._seen[kind] = (self._seen.get(kind, (0, 0.0))[0] + 1, self._clock())
 
     def now(self) -> dict[str, Met]:
-        """By kind."""
         with self._lock:
             return {kind: Met(times, max(0.0, self._clock() - at)) for kind, (times, at) in self._seen.items()}
 
     def counts(self) -> dict[str, int]:
-        """As strangers are counted."""
         return {f"met-{kind}": found.times for kind, found in self.now().items()}

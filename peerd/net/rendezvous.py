@@ -30,7 +30,6 @@ NO_ID = Failed("refused", "the address does not say /p2p/ and the node's id")
 
 
 def question(message: Register) -> bytes:
-    """As it travels."""
     return pack(message)
 
 

@@ -1,6 +1,19 @@
-"""The narrow port behind which a network lives. Two back ends: `memory` (the verified fake) and `libp2p`.
+"""The narrow port behind which a network lives. Two back ends: `peerd.testing.network` (a verified fake) and `libp2p`.
 
-Everything here is called on the daemon's asyncio loop. What the network or a peer does wrong comes back as a value.
+Everything here is called on the daemon's asyncio loop. What the network or a peer does wrong comes back as a value: a
+`Failed` for whoever asked, an event for everybody. One contract suite runs against both back ends, so a test with the
+fake says something about the real one.
+
+How it is cut, and why so:
+
+- *Peers, not connections.* A caller names a peer; which connection, stream or address serves it is the back end's own
+  affair. `Connected` means: of our network, by its own proof, and a connection is up.
+- *A fetch is one call* and not a stream of chunks, since resuming, changing the holder and finding out who lied need
+  the bytes that are held, and those are on the shelf (`peerd.wire.shelf`), below the port.
+- *Events are bounded.* They wait in a queue of fixed length; a flood drops gossip first, which is said again, and
+  comings and goings last (`limits.TransportEvents`). The core looks at the truth once a second all the same.
+- *A back end may die.* `Down` is its last event; whoever owns it makes another (`peerd.daemon.link`). So no back end
+  has to mend itself, and one that was wrong about its own state cannot stay so.
 """
 
 from __future__ import annotations

@@ -1,17 +1,25 @@
 """Content-addressed bytes as files: `<folder>/<sha256>`. A name never stands for anything but its own content.
 
-Written to a temporary name, synced, renamed, and the folder synced: after a crash a blob is whole or absent.
+Written to a temporary name, synced, renamed, and the folder synced: after a crash a blob is whole or absent. May be
+called from any thread. Disk trouble raises StoreError. A name that is no digest never reaches the disk: it is the name
+of no blob, so there is nothing to read, to add to or to delete.
+
+    (absent) -- append_partial --> DIGEST.partial -- complete_partial: it hashes ------> DIGEST
+        |                              |  it does not: dropped                             |  path: it still hashes
+        +-- put, adopt: whole at once -+-------------------------------------------------->+  else --> DIGEST.damaged
+
+The order of these steps is what file systems need (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014):
+without the sync before the rename the name may come to stand for an empty file, and without the sync of the folder it
+may be gone.
 
 Content is hashed when it comes, be it from a stranger or from the worker, and when it is handed out, unless the file is
 still the very one that was hashed in this run: the same inode, size, time of change and time of writing. The last is
 set back by a second once the content is known, so that no write, however soon it follows, leaves it as it was. What a
-disk spoils by itself under an unchanged file is found at the next start.
-
-May be called from any thread. Disk trouble raises StoreError. A name that is no digest never reaches the disk: it is
-the name of no blob, so there is nothing to read, to add to or to delete.
+disk spoils by itself under an unchanged file is found at the next start. A piece that is served to others is not
+hashed: who fetches a blob hashes the whole anyway. Readers take no lock, since a blob never changes.
 """
 
-# ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
+# What each method promises stands in `peerd.store.port`; here, only what is particular to this back end.
 
 from __future__ import annotations
 
@@ -200,7 +208,7 @@ class FileBlobs:
         return True
 
     def _know(self, digest: Digest) -> None:
-        """The content of its file has just been hashed; where the file cannot be marked, it is hashed again."""
+        """The content of its file has just been hashed; if the file cannot be marked, it is hashed again."""
         self._hashed.pop(digest, None)
         with suppress(OSError):
             file = self._file(digest)

@@ -2,6 +2,10 @@
 
 The database says the same and more. This file is what training goes on from when the database or its log is lost, and
 what says which blob is the older generation when the newest one is damaged. It is replaced as a whole: old or new.
+
+It lies with the blobs and not with the database, because it is of use only as long as they are there. It is written
+after the database: so it may be behind by one step after a crash, and never ahead; whoever opens a home takes the newer
+of both (`journal.age`). The number of the database's file is in it, so that a home that was copied can tell.
 """
 
 from __future__ import annotations
@@ -84,7 +88,6 @@ class Generations:
             self.save(replace(self.kept, bans=bans))
 
     def save(self, kept: Kept) -> None:
-        """All of it."""
         if self._file is not None:
             with disk_trouble(self._file.parent):
                 write_whole(self._file, sealed(msgspec.json.encode(kept)), step=within("generations"))

@@ -1,6 +1,14 @@
 """Opening the database: refuse what is newer, set aside what is damaged, bring up to date what is older.
 
 A damaged database is renamed to `.bak` for whoever wants to look into it; a few such are kept.
+
+    written by a newer peerd ---> refused, untouched: looked at without SQLite, which would tidy up its log
+    empty, damaged, no database -> moved aside with its log, a new one begun, and a person told
+    absent, but with a log -----> the log moved aside: it would be taken for that of the new one
+    older ----------------------> migrated, a transaction for each version
+    the disk refuses -----------> StoreError; it is no damage, and nothing is moved
+
+A new database is made under another name and renamed, so that a crash in the middle leaves none.
 """
 
 from __future__ import annotations

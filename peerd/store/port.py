@@ -22,6 +22,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where training stands: the blob holds weights, moments and counts (`p2pfinetune.round.saved.LearnerState`).
 
     No random generator: every random choice follows from the seed and the number of the step.
+
+    Its age is (`round`, `trained`): of two, the greater was written later. Both blobs of a checkpoint in force are in
+    the shelf, and are neither swept nor served.
     """
 
     round: Round
@@ -33,6 +36,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise."""
     blob: Digest
     best_guard: float | None = None
+    """The best guard loss ever, in nats a token; None before the first."""
     best_blob: Digest | None = None
     """The adapter with the best guard loss ever; kept until a better one comes."""
     peer: PeerId | None = None
@@ -44,7 +48,9 @@ class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
 
     peer: PeerId
     addresses: tuple[str, ...]
+    """In the order in which they are tried."""
     last_good_unix: float
+    """When an update of it was admitted last, in Unix seconds; of many peers, those with the greatest are kept."""
     proven: tuple[str, ...] = ()
     """Where it has answered a dial of this device; the others are only what it said."""
 
@@ -54,11 +60,13 @@ class KeptBan(msgspec.Struct, frozen=True, kw_only=True):
 
     peer: PeerId
     until_unix: float
+    """Unix seconds, since monotonic ones mean nothing in the next run."""
     seconds: float
     """How long it was meant to last: a clock that was set back makes no ban longer."""
     bans: int
-    """How often the peer has been banned, this time included."""
+    """How often the peer has been banned, this time included; the next ban is longer by it."""
     reason: str
+    """The offence that was one too many."""
 
 
 class Store(Protocol):

@@ -28,9 +28,12 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 
     round: Round
     unix: float
+    """When it was recorded, which is before it was spoken."""
     blob: Digest
     size: int
+    """Bytes of the blob."""
     clip: float = 0.0
+    """The norm to which the update was cut; 0: it was not."""
     noise: float = 0.0
     """In units of the sensitivity, which is twice the clip; 0: it went out as it was."""
     epsilon: float | None = None
@@ -47,13 +50,13 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     noised: tuple[tuple[float, int], ...] = ()
     """(noise, publications) pairs, as the accountant takes them."""
     epsilon: float | None = None
+    """What the noised ones betray together, at `delta`; None before the first. Bare ones are under no bound."""
     delta: float | None = None
     lost: bool = False
     """There may have been publications before the count began: a database that was lost, or an older version."""
 
     @property
     def hidden(self) -> int:
-        """Publications with noise."""
         return sum(count for _, count in self.noised)
 
     def after(self, publication: Publication, delta: float) -> Spending:
@@ -81,7 +84,6 @@ class SentBytes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """All of it."""
         return self.own + self.passed_on + self.gossip
 
     def plus(self, other: SentBytes) -> SentBytes:

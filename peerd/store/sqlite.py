@@ -1,9 +1,19 @@
 """Rows on disk: one SQLite file, write-ahead log, every commit synced. Bounded in whatever strangers can cause.
 
 Calls may come from any thread, one at a time. Disk trouble raises StoreError and leaves the former state readable.
+
+Write-ahead logging (sqlite.org/wal.html) with `synchronous=FULL`: a commit is on disk when it returns. Each method is
+one transaction, so a row and what belongs to it (a checkpoint and its round, an announcement and what it spends) are
+there together or not at all.
+
+Checkpoint, announcement, rounds and publications are JSON behind a CRC-32 (`checksum`): a new field is no migration,
+and a flipped bit is found when the row is read. What there is one of stands in a table of (name, body), and damage in
+it is an error; a round or a publication that is damaged is history, and left out. Rows about peers are plain columns.
+
+Every table that strangers can make grow is cut in the transaction that adds to it, by what is least worth keeping.
 """
 
-# ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
+# What each method promises stands in `peerd.store.port`; here, only what is particular to this back end.
 
 from __future__ import annotations
 
@@ -64,7 +74,7 @@ class SqliteStore:
         except StoreError:
             self._connection.close()
             raise
-        self._limit = self._next = 0  # the first number writes the epoch
+        self._limit = self._next = 0  # reserved on disk, and given last; the first number writes the epoch
 
     def reserve_sequence(self) -> tuple[int, int]:
         with self._lock:

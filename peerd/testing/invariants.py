@@ -1,4 +1,12 @@
-"""What must hold of a node after every step, whatever happened. Run in tests and simulations."""
+"""What must hold of a node after every step, whatever happened. Run in tests, simulations and, if asked, in a daemon.
+
+Three kinds: bounds (no stranger makes anything grow beyond `peerd.core.limits`), what binds the fields of one peer, and
+what may be asked of the world (nothing of a banned peer, no job without a worker, no blob deleted that is needed). Each
+is a sentence when it fails, so that a falsified property says what is wrong and not only that something is.
+
+They are stated over states and effects, not over how the core gets there; so they stay when a rule is rewritten, and
+random lists of events (property-based testing) look for one that breaks them.
+"""
 
 from __future__ import annotations
 

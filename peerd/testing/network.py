@@ -2,6 +2,11 @@
 
 It passes the contract suite of the real back end. Faults come from a seeded plan; nothing sleeps, and time passes only
 through the running loop's own clock (`call_later`), so a virtual clock drives it.
+
+What it keeps of the real one: order and loss of events, gossip that is flooded once by id, transfers that break off and
+go on, bounds and their refusals, the words of `Failed`. What it leaves out: bytes on a wire, handshakes, time that
+anything takes unless a fault says so. A scenario that is run again gives
+the same again.
 """
 
 from __future__ import annotations
@@ -133,12 +138,10 @@ class MemoryTransport:
 
     @property
     def me(self) -> PeerId:
-        """My own id."""
         return self._me
 
     @property
     def listening(self) -> tuple[str, ...]:
-        """Where it listens."""
         return (self.address,)
 
     def answer(self, exchange: Exchange, answerer: Answerer) -> None:
@@ -146,12 +149,10 @@ class MemoryTransport:
         self._exchanges[exchange.protocol] = exchange, answerer
 
     async def start(self) -> tuple[str, ...]:
-        """Join the network."""
         self._wires.nodes[self._me] = self
         return (self.address,)
 
     async def stop(self) -> None:
-        """Leave it."""
         if self._wires.nodes.get(self._me) is self:
             del self._wires.nodes[self._me]
         self.sever()
@@ -166,7 +167,6 @@ class MemoryTransport:
         return frozenset(self.links)
 
     def traffic(self) -> dict[PeerId, PeerTraffic]:
-        """Bytes by peer."""
         return self.ledger.snapshot()
 
     def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
@@ -174,7 +174,6 @@ class MemoryTransport:
         return self.ledger.sent()
 
     def counts(self) -> dict[str, int]:
-        """What was dropped."""
         return {**self._counts, **self.meetings.counts(), "heard-dropped": self.inbox.dropped}
 
     def met(self) -> dict[str, Met]:
@@ -206,11 +205,9 @@ class MemoryTransport:
         return Connected(peer, other.address)
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Close the link."""
         self.unlink(peer)
 
     async def publish(self, message: bytes) -> Failed | None:
-        """Gossip to whoever is linked."""
         if len(message) > MAX_ANNOUNCEMENT_BYTES:
             return Failed("oversize", f"{len(message)} bytes, at most {MAX_ANNOUNCEMENT_BYTES}")
         if not self._is_up():
@@ -247,7 +244,6 @@ class MemoryTransport:
     async def fetch(
         self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
-        """Bring a blob into the shelf."""
         if not self._is_up():
             return _STOPPED
         bytes_before = self._bytes_in()
@@ -273,7 +269,6 @@ class MemoryTransport:
             self._spread(gossip, {via, gossip.id[0]})
 
     def sever(self) -> None:
-        """Drop every link."""
         for peer in list(self.links):
             self.unlink(peer)
 

@@ -1,9 +1,11 @@
 """The store without a disk, for tests and simulations: the same promises, kept in dictionaries.
 
-`reopened` is what a process finds that comes after a crash: all that was durable, and nothing else.
+`reopened` is what a process finds that comes after a crash: all that was durable, and nothing else. So a test may kill
+a daemon between any two steps and look at what the next one makes of it, without a disk and in no time. Bounds are
+those of the real store, since what falls out of a table is a part of what it promises.
 """
 
-# ruff: noqa: D102  # the port says what each method promises; here stands only what is particular
+# What each method promises stands in `peerd.store.port`; here, only what is particular to this back end.
 
 from __future__ import annotations
 

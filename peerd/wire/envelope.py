@@ -3,6 +3,11 @@
 The signature covers a prefix of our own and the exact payload bytes; who signed stands inside the payload. Opening
 never raises: whatever a stranger sends that is not a valid announcement is a `Refusal`.
 
+The payload travels as the very bytes that were signed. To sign a value and encode it again for the check would need one
+canonical form of every value (JOSE and COSE sign bytes for that reason); here only the outer list has to be in its
+shortest form, so that an announcement has one spelling. The prefix (`DOMAIN`) keeps a signature that the same key made
+for libp2p, or for another version, from counting here.
+
 A signature is the dear part of a message (some 150 microseconds), and several ask for it: who passes gossip on, who
 answers an echo, the daemon. So bytes and what was found out about them travel together, as an `Envelope`: it is opened
 where the bytes arrive, and whoever holds one need not, and does not, verify again. Nothing but this file makes one.

@@ -1,6 +1,13 @@
 """Bounded MessagePack and length-prefixed frames: values to bytes and back, nothing about sockets or signatures.
 
 Bytes from strangers go through `unpack`, which never raises: what does not fit is a `Refusal`.
+
+    frame:  length of the body, 4 bytes, big-endian | body: one MessagePack map with a `type`
+
+Every length is judged before what it announces is read or room is made for it. MessagePack and not JSON, since
+signatures and sealed payloads are bytes; and not protobuf, whose decoders keep fields that they do not know. Unknown
+fields, repeated keys, extension types and arrays beyond MAX_ITEMS are refused: two programs that read one signed
+message must not be able to see two things in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,16 @@
-"""The worker process: `python -m peerd.worker.child`, started by `parent.py` and by nobody else.
+"""The worker process: `python -m peerd.worker.child`, started by `process.py` and by nobody else.
 
 It owns torch, the model and the documents; the daemon never loads any of them. Jobs come on what was standard input
 and answers leave on what was standard output; whatever a library prints goes to standard error, that is to the
 daemon's log. It leaves when the daemon asks, and at once when the daemon is gone.
+
+Two threads: one reads jobs and notices the end of the pipe, even in the middle of a long step; the other does the jobs,
+one at a time, since torch and the model are not for two. A long job gives quick ones their turn at points that it
+chooses (`between`); what arrives and is neither quick nor the end waits in `_later`, in its order.
+
+Errors have three ways out. One that is the user's or the machine's is an answer (`JobFailed`). One that nobody foresaw
+is an answer too, with its traceback in the log. Lack of memory ends the process: what torch holds after a failed
+allocation is in doubt, and a new process is cheaper than a proof.
 """
 
 from __future__ import annotations
@@ -71,7 +79,7 @@ class Child:
         self._incoming, self._outgoing = incoming, outgoing
         self._wire = framing.jobs()
         self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
-        self._later: deque[AnyJob] = deque()
+        self._later: deque[AnyJob] = deque()  # what `_between` took from the queue and was not asked to do
         self._said_progress = 0.0
         self._allowed = ""
         self._jobs = make_jobs(self._between, self._progress)

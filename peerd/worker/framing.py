@@ -1,7 +1,10 @@
 """Length-prefixed MessagePack between the daemon and its worker: four bytes of length, then one tagged message.
 
 Both ends are ours, but a length is still checked before anything is read by it: bytes that are no frame mean that
-something other than the protocol wrote to the pipe, and the child is then restarted rather than believed.
+something other than the protocol wrote to the pipe, and the child is then restarted rather than believed. It is not
+multiprocessing's own pipe, because that one pickles: the child decodes what strangers sent, and a child that was taken
+over must not be able to run code in the daemon, which holds the key.
+
 Nothing here knows what a message means, and no tensor passes through.
 """
 

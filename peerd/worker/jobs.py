@@ -1,6 +1,14 @@
 """What each job does: the one place where the daemon's words meet the library's. Runs in the worker process only.
 
-torch is imported with the first job, not with this module. Nothing here waits, retries or decides what comes next.
+torch is imported with the first job, not with this module. Nothing here decides what comes next.
+
+Every job is a function of the session and the files that it names; what it leaves for the daemon is a file in the
+scratch folder under a name that was never used before, and the answer says which. The daemon moves the file into its
+shelf, so a file is whole before it is named and never written again. A job that is killed half-way leaves a file that
+nobody names; the folder is cleared when the next worker is opened.
+
+Training is one call of the learner for each step, so that quick jobs may come in between. Each step depends on its
+number and the state alone; so a round that was interrupted, or done again by another worker, gives the same bits.
 """
 
 from __future__ import annotations
@@ -77,7 +85,7 @@ Between = Callable[[tuple[type[AnyJob], ...]], None]
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """What stays between jobs, once opened."""
+    """What stays between jobs, once opened. Only `learner`, `fingerprint`, `memory` and `files` change after that."""
 
     config: Config
     scratch: Path
@@ -98,12 +106,10 @@ class Session:
         return self.scratch / f"{os.getpid()}-{self.files}.{kind}"
 
     def save(self, path: Path) -> None:
-        """All that training needs to go on."""
         with around("worker.checkpoint"):
             self.learner.save(path)
 
     def save_best(self, path: Path) -> None:
-        """The best adapter."""
         with around("worker.best"):
             self.learner.save_best(path)
 

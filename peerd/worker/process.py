@@ -1,7 +1,16 @@
 """One worker process from its start to its end: jobs go in, answers come back to whoever waits for them.
 
-Starts nothing again and decides nothing; `parent.py` does. When the process ends, however it ends, everyone who waits
-is told by a WorkerError and nobody waits for ever.
+Starts nothing again and decides nothing; `supervisor.py` does. When the process ends, however it ends, everyone who
+waits is told by a WorkerError and nobody waits for ever.
+
+Jobs are numbered, and an answer goes to the caller of its number, so several callers may wait at once and one of them
+may leave; the process works on one job at a time, the oldest (`working_on`), and does some quick ones in between.
+Invariants: a number is in `_waiting` exactly while its caller waits; once `_over` is set no job is sent and every
+answer is settled. PENDING_JOBS bounds what is on the way, and the child's queue holds twice as many, so writing to the
+pipe never blocks for long.
+
+Bytes on standard output that are no frame mean that something other than our code wrote there: the process is killed,
+not believed. Its standard error is the log, cut and bounded, and its last line is the best word on why it ended.
 """
 
 from __future__ import annotations
@@ -52,7 +61,7 @@ class Life:
         self._jobs, self._answers = framing.jobs(), framing.answers()
         self._waiting: dict[int, Waiting] = {}
         self._room = asyncio.Semaphore(PENDING_JOBS)
-        self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)  # what it printed last, for `describe`
         self._next_id = 0
         self._over = False
         self.signs = 0
@@ -80,7 +89,6 @@ class Life:
 
     @property
     def pid(self) -> int:
-        """Of the child."""
         return self._process.pid
 
     @property

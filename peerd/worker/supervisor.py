@@ -1,7 +1,24 @@
 """The daemon's handle on its worker: one process at a time, started again with growing pauses when it dies.
 
 A death is reported and survived; only a first start that the user has to mend (too little text, no such model) is an
-error that ends the daemon. Nothing here knows what a job is for.
+error that ends the daemon. Nothing here knows what a job is for. This is one-for-one supervision as Erlang's, with a
+back-off in place of a limit on restarts: there is nobody above to give up to, and a disk or a driver may come back.
+
+    pause ---> starting --- Open ---> opening --- Opened ---> ready <--- job, answer ---> working
+      ^           |                     |                       |                            |
+      |           | no process          | refuses, dies, hangs  | dies, is killed            | no sign of life for
+      |           |                     |                       |                            | its deadline: killed
+      +-----------+---------------------+-----------------------+----------------------------+
+        on_died(reason), each time; everybody who waits for an answer gets a WorkerError
+
+    opening, refused, and no worker has ever opened: `run` raises what the user has to mend
+    stop(): asked to leave, killed after the grace, and `run` returns
+
+The pause doubles with every death and falls back only when a job of a round was done (`Stepped`, `Merged`): a worker
+that opens well and dies in its first step is no less broken than one that never opens.
+
+A hang is told from slowness by signs of life, which are frames from the process. They are counted in looks and not by
+the clock, so that a laptop that slept for a night finds its worker alive.
 """
 
 from __future__ import annotations
@@ -70,7 +87,6 @@ class Deadlines(msgspec.Struct, frozen=True):
     look: float = 5.0  # between two looks
 
     def of(self, job: AnyJob) -> float:
-        """For one job."""
         return self.open if isinstance(job, Open) else self.other
 
 
@@ -104,13 +120,13 @@ class Worker:
     ) -> None:
         self._make_open, self._command, self._environment = make_open, command, environment
         self._pauses, self._deadlines = pauses or Backoff(), deadlines or Deadlines()
-        self._life: Life | None = None
+        self._life: Life | None = None  # the process that there is, whatever it does
         self._ready: Life | None = None  # the same, once it takes jobs
-        self._refusal: PeerdError | None = None
-        self._opened: Opened | None = None
+        self._refusal: PeerdError | None = None  # why the very first one would not open
+        self._opened: Opened | None = None  # what the last one that opened said of itself
         self._stopping = asyncio.Event()
-        self._deaths = self._restarts = 0
-        self._last_error = self._why_killed = ""
+        self._deaths = self._restarts = 0  # in a row, for the pause; in all, for people
+        self._last_error = self._why_killed = ""  # what people are told; what a kill of ours is reported as
         self._rate = Rate()
         self.trouble = ""
         """What a job waits for, in words; empty if it goes on."""
@@ -169,7 +185,6 @@ class Worker:
             life.kill()
 
     def kill(self) -> None:
-        """End the process at once."""
         if self._life is not None:
             self._life.kill()
 
@@ -179,7 +194,6 @@ class Worker:
         return [] if life is None else [life.pid]
 
     def now(self) -> WorkerNow:
-        """For the snapshot."""
         return WorkerNow(
             state=self._state(),
             device=self._opened.device if self._opened else "",

@@ -1,4 +1,14 @@
-"""Both sides of an exchange (`peerd.net.exchanges`) on a libp2p stream of its own."""
+"""Both sides of an exchange (`peerd.net.exchanges`) on a libp2p stream of its own.
+
+A stream for each question, so that flow control, cancelling and the end of the answer come from the muxer and nothing
+has to be numbered. The answering side goes through four steps, each with a bound of its own:
+
+    length (judged before a byte behind it is read) --> a short question --> a turn --> a long question
+        --> the answerer, in the exchange's patience --> the answer, in the exchange's bound
+
+Short questions are read before the turn, so that who speaks slowly holds none; long ones after it, so that a crowd
+cannot have them all kept in memory. What the answerer does wrong is counted as ours and costs the asker nothing.
+"""
 
 from __future__ import annotations
 

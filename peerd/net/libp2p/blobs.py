@@ -5,6 +5,20 @@
 
 An interrupted transfer stays on the shelf and goes on from there, from the same holder or another. The digest is
 checked by the shelf; nothing here looks inside a blob.
+
+A blob is one piece with one digest, unlike a torrent's pieces or the blocks of Bitswap. An update is some megabytes and
+is fetched from one holder at a time, so hashes of pieces would buy little: only that a lie is found before the end. The
+price is paid in `peerd.net.attempts`, which says whom to blame when the whole does not hash.
+
+    fetch(digest, holders)
+      held already? --------------------------------------------------------------> Fetched
+      next holder by the plan --> reach, open, ask from `held()` on --> receive --> complete: it hashes ---> Fetched
+          ^                                  |                                         |
+          +---- why it failed, and how many bytes came: `Plan.after` <-----------------+ it does not: corrupt
+          no turn left --> Failed, with the reason of the first holder
+
+Both sides bound every wait: IDLE_SECONDS without a byte, MIN_RATE over the whole, the caller's time over all holders.
+One fetch runs for a digest and one from a holder at a time; the second finds the blob held.
 """
 
 from __future__ import annotations
@@ -101,7 +115,6 @@ class BlobFetcher:
     async def fetch(
         self, me: PeerId, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
-        """As `Transport.fetch`."""
         transfer = _Transfer(self._shelf, self._ledger, self._pace, digest, size)
         try:
             with trio.fail_after(timeout_seconds):
@@ -154,7 +167,7 @@ class ShelfTroubleError(Exception):
 
 
 class _Transfer:
-    """The state of one fetch over all its holders."""
+    """The state of one fetch over all its holders. What is held is on the shelf; here is only what was counted."""
 
     def __init__(self, shelf: BlobShelf, ledger: limits.TrafficLedger, pace: Pace, digest: Digest, size: int) -> None:
         self.digest, self.size, self.bytes_in = digest, size, 0

@@ -1,7 +1,22 @@
 """A trio program in its own thread, called from asyncio. It knows nothing of networks.
 
-Guest mode on the asyncio loop was measured too: slower for each request, and a callback that blocks the loop would
-stop libp2p with it. Here a hang or crash of either side is seen from the other.
+py-libp2p is written for trio and the daemon for asyncio (on uvloop if there is one). Guest mode on the asyncio loop was
+measured too: slower for each request, and a callback that blocks the loop would stop libp2p with it. Here a hang or
+crash of either side is seen from the other (ADR 0003).
+
+    asyncio                                             trio
+    call(function) --- run_sync_soon: start a task ---> function runs in the nursery
+       await answer <-- call_soon_threadsafe: settle -- its value or exception
+       cancelled    --- run_sync_soon: scope.cancel --> cancelled
+    function runs  <--- run_coroutine_threadsafe ------ call_back(function)
+
+    made -- start() --> running -- stop(): asked, 80 % of the time; cancelled, 20 % --> closed, or left behind
+                           |
+                           +-- the program ends or dies by itself -----------------> closed, with its exception
+
+Invariant: whatever happens to the thread, every call that waits is settled (`_ended` settles what is left), so nobody
+on the loop waits for a thread that is gone. Nothing is shared but what is made for it: futures are touched on the loop,
+trio objects in the thread. A thread that does not end is a daemon thread: it does not keep the process.
 """
 
 from __future__ import annotations
@@ -38,6 +53,7 @@ class Bridge:
         self._main = main
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._pending: set[asyncio.Future[Any]] = set()
+        """Answers that somebody on the loop waits for."""
         self._closing = False
         self._token: trio.lowlevel.TrioToken
         self._stopping: trio.Event

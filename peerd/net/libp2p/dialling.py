@@ -2,7 +2,18 @@
 
 The library tells causes apart in chains of exceptions at most, and of a service that takes a connection and then speaks
 otherwise not at all. So what is heard first on a connection is kept: a peerd without a group key says the name of
-multistream-select in the clear, one with a key says random bytes, another service its own greeting.
+multistream-select in the clear, one with a key says random bytes (the nonce of 24 bytes of libp2p's private networks,
+specs/pnet), another service its own greeting.
+
+    TCP does not come up ------> connection-refused, timeout, no-route: by the system's error number
+    TCP comes up, silence -----> timeout (it hangs), unreachable (it closes)
+    the name of multistream ---> other-key, if we have a key and it has none; else the handshake broke off
+    something readable --------> refused: it is no peerd
+    something else ------------> other-key
+    Noise proves another id ---> other-identity, with that id: the one word of a stranger that is believed
+
+Of several addresses that failed the most telling reason stands for all (`_TELLING`), so that a person who mistyped an
+id is not told of a timeout at another address.
 
 Names are resolved here, by the system (its files, its multicast DNS), again at each dial and in a thread that is not
 waited for: the library asks name servers by itself, and knows neither /etc/hosts nor `.local`.

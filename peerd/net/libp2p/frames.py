@@ -1,4 +1,9 @@
-"""Messages on a libp2p stream: length-prefixed, capped before they are read, each with a deadline."""
+"""Messages on a libp2p stream: length-prefixed, capped before they are read, each with a deadline.
+
+A stream is one conversation: who opened it closes it, or resets it if that failed, since a peer has only so many. A
+deadline stands around each message and not around a conversation, so a long transfer may take
+its time and a peer that says half a length may not.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +69,6 @@ async def read_message(stream: Any, kind: type[Message], *, max_bytes: int) -> M
 
 
 async def write_message(stream: Any, message: msgspec.Struct, *, max_bytes: int) -> None:
-    """One message."""
     with trio.fail_after(ANSWER_SECONDS):
         await stream.write(frame(pack(message), max_bytes=max_bytes))
 

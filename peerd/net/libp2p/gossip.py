@@ -1,4 +1,21 @@
-"""Gossip that a stranger cannot end, fill or keep busy: guards around Pubsub and GossipSub of py-libp2p 0.8.1."""
+"""Gossip that a stranger cannot end, fill or keep busy: guards around Pubsub and GossipSub of py-libp2p 0.8.1.
+
+The protocol is gossipsub v1.1 (libp2p specs, pubsub/gossipsub), with v1.2 spoken to those who know it: a mesh of
+`degree` peers is pushed whole messages, all others hear of them by id (IHAVE) and may ask (IWANT). Announcements are
+small and rare, so the defaults of the specification do (D = 6, D_low = 4, D_high = 12, a heartbeat a second).
+
+What is taken from v1.1 against attacks, and what is not:
+
+- *Flood publishing:* what this peer says itself goes to all that are connected, not to the mesh alone, so a mesh full
+  of silent strangers cannot mute it.
+- *Peer exchange in PRUNE is removed* before the router sees it: whom to dial is not for a stranger to say.
+- *The library's peer score stays as it comes*, and nothing here builds on it: how a peer stands is for the core to
+  judge (`peerd.core.offences`), which knows what it announced and what its updates were worth.
+
+Work is done in the order of its price: has it been seen? is it within the shares of its forwarder and of that one's
+place? Only then the signature is checked. Bytes beyond the share are not dropped but read later, so the flow control of
+yamux and TCP holds the sender back; messages beyond it are dropped and counted, since they are said again.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +65,6 @@ class PacedStream:
         return getattr(self._stream, name)
 
     async def read(self, size: int) -> bytes:
-        """As the stream's own."""
         data: bytes = await self._stream.read(size)
         if pause := max(bucket.pause(trio.current_time(), len(data)) for bucket in self._buckets):
             await trio.sleep(pause)
@@ -97,7 +113,6 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         await super().run()
 
     async def continuously_read_stream(self, stream: Any) -> None:
-        """As the original, paced."""
         peer, place = stream.muxed_conn.peer_id, place_of(stream)
         paced = PacedStream(stream, self._bytes.of(peer), self._bytes_of_place.of(place))
         mine = self._places[peer] = (place, paced)
@@ -133,7 +148,6 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is untyped here
         run_task(look)
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
-        """As the original, counted."""
         written: bool = await super().write_msg(stream, rpc_msg)
         if written and rpc_msg.publish:
             self._traffic(stream.muxed_conn.peer_id, 0, rpc_msg.ByteSize())

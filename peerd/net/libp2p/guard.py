@@ -111,7 +111,6 @@ class Guard:
         return held.failure
 
     async def show_out(self, peer: Any) -> None:
-        """Close its connections."""
         if self.close is not None:
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
                 await attempt(self.close, peer)

@@ -1,4 +1,13 @@
-"""A libp2p host with every limit set: made, started, and able to try every address of a peer."""
+"""A libp2p host with every limit set: made, started, and able to try every address of a peer.
+
+One way to make a host, for daemons and rendezvous nodes, so that no limit is forgotten in one of them. Stock settings
+are those of a library that has to suit everybody: plaintext is on offer, the swarm dials whom anybody tells it of,
+retries by itself, and listens with SO_REUSEPORT beside whatever has the port. Each is switched off here, with its
+reason beside it. What needs a change of the library's own code is in `patches`, with what would let us delete it.
+
+Where a daemon can be reached is worked out from what the machine has now and what the host really listens on, since a
+port 0 is given by the system and a wildcard address is no address for others.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,6 @@ class _Rumours:
         return ID.from_string(self._me)
 
     def add_addrs(self, name: ID, addresses: Iterable[Any], _ttl: int) -> None:
-        """Somebody was heard."""
         peer = PeerId(str(name))
         found = dialable((str(address) for address in addresses), peer)
         if found and peer != self._me:
@@ -84,15 +83,12 @@ class _Listener(PeerListener):  # type: ignore[misc]  # libp2p is untyped here
     """Stock, an answer that raises ends zeroconf's thread, and nobody is found any more."""
 
     def add_service(self, *news: Any) -> None:
-        """As the original."""
         self.peerstore.guard.call("rumour", super().add_service, *news)
 
     def update_service(self, *news: Any) -> None:
-        """As the original."""
         self.peerstore.guard.call("rumour", super().update_service, *news)
 
     def remove_service(self, *news: Any) -> None:
-        """As the original."""
         self.peerstore.guard.call("rumour", super().remove_service, *news)
 
 
@@ -103,7 +99,6 @@ class _Others(ServiceListener):
         self._own, self._met, self._guard = own, met, guard
 
     def add_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
-        """One more, named by whoever offers it."""
         self._guard.call("rumour", self._heard, name)
 
     def update_service(self, _zeroconf: Any, _kind: str, name: str) -> None:

@@ -1,6 +1,16 @@
 """yamux with its limits enforced: 0.8.1 announces windows and lets a peer ignore them, and has no bound on frames.
 
 What breaks a limit ends its connection. yamux itself does so at `trio.TooSlowError` and nothing else, hence `Abuse`.
+
+yamux (the specification is hashicorp's; libp2p specs, yamux) carries many streams over one connection in frames with a
+header of 12 bytes. Flow control is for each stream: a sender may have so many bytes unread, and the receiver grants
+more as it reads. Three things are missing in that, and added here:
+
+- *The window is enforced*, not only told: bytes beyond it are memory that a stranger chose.
+- *Streams that the peer opened share one bound* (`MAX_UNREAD_BYTES`), or it would open as many as it wants windows.
+- *Frames that carry next to nothing are paced* (pings, window updates, new streams): no flow control counts them, and
+  each costs a wake-up here. HTTP/2 servers learnt it of ping and settings floods (CVE-2019-9512, CVE-2019-9515). A
+  frame that carries data, sent or received, pays for one, so an honest transfer is never slowed down by it.
 """
 
 from __future__ import annotations
@@ -114,6 +124,5 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]  # libp2p is untyped here
             self._writing.deadline = min(self._writing.deadline, trio.current_time() + FAREWELL_SECONDS)
 
     async def close(self, *arguments: Any) -> None:
-        """As the original."""
         self.hurry()
         await super().close(*arguments)

@@ -1,6 +1,25 @@
 """The trio side of the transport: one host with gossip, blobs, greetings and mDNS.
 
 The asyncio thread reaches it through the bridge and the thread-safe values of `peerd.net.limits` only.
+
+A connection says who is at the other end (Noise), and not whether it can be mixed with. That is the greeting's affair.
+All protocols of a network have its digest in their names, so multistream-select answers the question by itself: a peer
+that does not know `/peerd/DIGEST/hello/1` is of another network, and no message has to be agreed on first.
+
+    connection up ---> greeting --- hello opened, by either side ---> accepted ---> last connection gone
+                          |                                            |                |
+                          | broken off, or GREETING_SECONDS over       | `Connected`    | `Disconnected`
+                          |                                            v                v
+                          | "not supported"                         told to the core, once each
+                          v
+                      asked why (`peerd.wire.traits`), counted, FAREWELL_SECONDS for its own answer, disconnected
+
+Invariants: `accepted` holds only connected peers, and the core is told of exactly those that enter and leave it; one
+greeting runs for a connection, and all who want its outcome wait for that one. A guest (a rendezvous node, while it is
+asked) is never greeted, so it is nobody's neighbour.
+
+Gossip goes on to others only if it is a validly signed announcement of this network; it is handed up all the same, so
+that the core can count who passed it on.
 """
 
 from __future__ import annotations
@@ -52,12 +71,10 @@ def hello_protocol(network: Digest) -> str:
 
 
 def blob_protocol(network: Digest) -> str:
-    """Of one network."""
     return f"/peerd/{network}/blob/1"
 
 
 def gossip_topic(network: Digest) -> str:
-    """Of one network."""
     return f"peerd/{network}/announcements/2"
 
 
@@ -103,8 +120,11 @@ class Libp2pNode:
         self._given, self._inbox, self._ledger = frozenset(given), inbox, ledger
         self._max_upload, self._max_download = max_upload, max_download
         self._known: OrderedDict[PeerId, tuple[Address, ...]] = OrderedDict()
+        """Where peers answered a dial of ours: all that a fetch may dial, besides who is connected."""
         self._greeted: dict[PeerId, _Greeting] = {}
+        """One for each connected peer that is or was greeted; removed with the last connection."""
         self._guests: Counter[PeerId] = Counter()
+        """Rendezvous nodes that are being asked, with how many questions."""
         self._exchanges: list[tuple[Exchange, Answerer]] = []
 
     async def run(self, stopping: trio.Event, *, task_status: Any) -> None:
@@ -199,7 +219,6 @@ class Libp2pNode:
             return Failed("timeout", f"does not answer within {limits.CONNECT_SECONDS:g} s", address=_first(addresses))
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Close all connections."""
         with trio.move_on_after(2):
             await self._host.disconnect(ID.from_string(peer))
 
@@ -239,7 +258,6 @@ class Libp2pNode:
 
     @property
     def fetch(self) -> Callable[..., Awaitable[Any]]:
-        """As `BlobFetcher.fetch`."""
         return self._fetcher.fetch
 
     async def _connect(self, peer: PeerId, addresses: Sequence[Address]) -> Connected | Failed:

@@ -1,4 +1,13 @@
-"""The transport port over libp2p: the asyncio side. Every answer of the trio side comes through the bridge."""
+"""The transport port over libp2p: the asyncio side. Every answer of the trio side comes through the bridge.
+
+    made -- start() --> up -- stop() --> stopped
+                         |
+                         +-- the trio side ends or dies --> `Down`, the last event; the caller makes another
+
+It keeps no state of its own: what peers do is the node's, and what is read from here without a call (`accepted`,
+`traffic`, `counts`) are values that the other thread replaces as a whole. `Down` says whether a stranger may have been
+the cause; then a new back end comes at once, or whoever can kill one could keep a daemon off the network for minutes.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +80,6 @@ class Libp2pTransport:
 
     @property
     def me(self) -> PeerId:
-        """My own id."""
         return self._node.me
 
     @property
@@ -109,7 +117,6 @@ class Libp2pTransport:
         self._inbox.close()
 
     def events(self) -> AsyncIterator[TransportEvent]:
-        """Everything that happens, in order, until stopped."""
         return self._inbox.read()
 
     def connected(self) -> frozenset[PeerId]:
@@ -117,11 +124,9 @@ class Libp2pTransport:
         return self._node.accepted
 
     def traffic(self) -> dict[PeerId, PeerTraffic]:
-        """Bytes by peer."""
         return self._ledger.snapshot()
 
     def sent(self) -> dict[tuple[PeerId, Digest | None], int]:
-        """Bytes that went out since this was last asked."""
         return self._ledger.sent()
 
     def counts(self) -> dict[str, int]:
@@ -133,15 +138,12 @@ class Libp2pTransport:
         return self._node.meetings.now()
 
     async def connect(self, peer: PeerId, addresses: Sequence[str]) -> Connected | Failed:
-        """Dial every address in turn."""
         return await self._ask(self._node.connect, peer, tuple(addresses))
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Close the connections to a peer."""
         await self._ask(self._node.disconnect, peer)
 
     async def publish(self, message: bytes) -> Failed | None:
-        """Gossip to whoever listens."""
         if len(message) > MAX_ANNOUNCEMENT_BYTES:
             return Failed("oversize", f"{len(message)} bytes, at most {MAX_ANNOUNCEMENT_BYTES}")
         return await self._ask(self._node.publish, message)
@@ -149,12 +151,10 @@ class Libp2pTransport:
     async def fetch(
         self, digest: Digest, size: int, holders: Sequence[PeerId], timeout_seconds: float
     ) -> Fetched | Failed:
-        """Bring a blob into the shelf."""
         arguments = (self.me, digest, size, tuple(holders), timeout_seconds)
         return await self._ask(self._node.fetch, *arguments)
 
     async def ask(self, peer: PeerId, exchange: Exchange, request: bytes) -> bytes | Failed:
-        """One question to a connected peer."""
         return await self._ask(self._node.ask, peer, exchange, request)
 
     async def register(self, node: Address, message: Register) -> Sample | Failed:

@@ -2,6 +2,11 @@
 
 Peer ids cost nothing and a slow reader holds its turn for long, so a crowd behind one address must leave turns to all
 others; and who waits must not keep others from waiting.
+
+A turn is three locks, taken in this order: its peer's, its place's, one of all. Whoever waits for the narrower ones
+holds none of the wider, so a crowd that waits for its place's half takes no turn from anybody else. The order is the
+same for everybody, so there is no cycle to wait in. How many may wait has the same four bounds: all, a crowd, a place,
+a peer.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ class ByName(Generic[Turn]):
         self._made: WeakValueDictionary[str, Turn] = WeakValueDictionary()
 
     def get(self, name: str) -> Turn:
-        """That of this name."""
+        """The same for all who ask while anybody holds it."""
         if (found := self._made.get(name)) is None:
             found = self._made[name] = self._make()
         return found
