@@ -31,7 +31,7 @@ from p2pfinetune.options import (
     TrainerOptions,
     UpdateOptions,
 )
-from p2pfinetune.sections import Section
+from p2pfinetune.options.sections import Section
 
 
 class OwnOptions(Section):

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import typer.main
 
-from p2pfinetune.sections import described
+from p2pfinetune.options.sections import described
 
 ROOT = Path(__file__).parents[1]
 CASES_ROUNDED = 25

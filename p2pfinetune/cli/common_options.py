@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from p2pfinetune.options import CollaborationOptions
-from p2pfinetune.sections import typed
+from p2pfinetune.options.sections import typed
 
 
 class EngineName(StrEnum):

@@ -16,7 +16,7 @@ from p2pfinetune.cli.output import complain, finish
 from p2pfinetune.cli.progress import Step, Tell, progress
 from p2pfinetune.errors import OptionError
 from p2pfinetune.options import DATA_FOLDER, SMALL_SCALE, AdapterOptions, ModelOptions, RunOptions, StepOptions
-from p2pfinetune.sections import typed
+from p2pfinetune.options.sections import typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

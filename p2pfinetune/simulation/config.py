@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from p2pfinetune import sections
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.precision import Choice
 from p2pfinetune.names import PeerId
@@ -37,6 +36,7 @@ from p2pfinetune.options import (
     TrainerOptions,
     TrainingOptions,
     UpdateOptions,
+    sections,
 )  # fmt: skip
 from p2pfinetune.simulation.hostile.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing

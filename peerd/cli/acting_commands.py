@@ -12,7 +12,7 @@ import typer
 
 from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
-from p2pfinetune.sections import typed
+from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.debug import debug as debug  # noqa: PLC0414  # it is one of them, in a file of its own
 from peerd.cli.output import complain, finish, in_home, say, say_bold

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from p2pfinetune.sections import typed
+from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say
 from peerd.control import answers

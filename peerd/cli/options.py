@@ -13,8 +13,8 @@ import typer
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.merge import RULES
+from p2pfinetune.options.sections import described
 from p2pfinetune.registry import Registry
-from p2pfinetune.sections import described
 from p2pfinetune.training.trainers import TRAINERS
 from p2pfinetune.trust import SCHEMES
 from peerd.config import Config

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from p2pfinetune import sections
 from p2pfinetune.names import PeerId, Round
+from p2pfinetune.options import sections
 from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.core.clocks import listened_in

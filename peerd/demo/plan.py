@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from p2pfinetune.names import PeerId
 from p2pfinetune.options import INT64, NANO
-from p2pfinetune.sections import Section
+from p2pfinetune.options.sections import Section
 from peerd.config import Config
 
 if TYPE_CHECKING:

@@ -41,7 +41,6 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """Standard error of a daemon started with --detach."""
     lock: Path
     socket: Path
-    reports: Path
     records: Path
 
     @staticmethod
@@ -112,7 +111,6 @@ def _in_one_folder(home: Path) -> Paths:
         log=home / "peerd.log",
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
-        reports=home / "reports",
         records=home / "records",
     )
 
@@ -137,7 +135,6 @@ def _of_this_user() -> Paths:
         log=logs / "peerd.log",
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
-        reports=home / "reports",
         records=home / "records",
     )
 

@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 
-from p2pfinetune import sections
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
-from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
+from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, sections
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around

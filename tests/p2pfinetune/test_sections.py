@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.sections import Section, check, described, of
+from p2pfinetune.options.sections import Section, check, described, of
 
 Small = Annotated[int, Meta(ge=1, le=9)]
 

@@ -7,9 +7,8 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from p2pfinetune import sections
-from p2pfinetune.options import LearnerOptions
-from p2pfinetune.sections import Section
+from p2pfinetune.options import LearnerOptions, sections
+from p2pfinetune.options.sections import Section
 from p2pfinetune.simulation.config import SimulationConfig
 from peerd.config import Config
 from peerd.core.settings import Settings

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from p2pfinetune.sections import described
+from p2pfinetune.options.sections import described
 from peerd.cli import main
 from peerd.cli.commands import COMMANDS
 from peerd.cli.options import FROM_A_FILE, PAIRS

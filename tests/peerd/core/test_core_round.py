@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2pfinetune import sections
+from p2pfinetune.options import sections
 from p2pfinetune.round.figures import RoundFigures
 from peerd.config import Config
 from peerd.core import effects as do

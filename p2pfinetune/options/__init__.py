@@ -13,7 +13,7 @@ from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.names import Sharing
-from p2pfinetune.sections import Section, check
+from p2pfinetune.options.sections import Section, check
 
 # The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
 # library of ours can hold, which would be told much later and by another name.
