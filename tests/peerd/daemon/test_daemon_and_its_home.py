@@ -50,7 +50,7 @@ def test_a_second_daemon_at_the_same_path_keeps_what_it_learns_to_itself(process
     first = process("text").start()
     before = first.until(lambda status: status.round >= 2)
     delete(first.folder)
-    old, first.process = first.process, None
+    old, first._process = first.process, None
     first.start()
     try:
         second = first.until(lambda status: status.round >= 1)
