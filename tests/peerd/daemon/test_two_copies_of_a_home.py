@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from peerd.core import node
 from peerd.daemon.ports import libp2p
 from peerd.net import limits
 
@@ -16,6 +17,7 @@ LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     monkeypatch.setattr(limits, "ECHO_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(node, "REPEAT_SECONDS", 2.0)  # else it is a race whether somebody waits for half a minute
 
 
 def over_libp2p(world):
