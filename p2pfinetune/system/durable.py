@@ -15,6 +15,7 @@ import secrets
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -92,7 +93,7 @@ def sync_folder(folder: Path) -> None:
 
 def unfinished(path: Path) -> Iterator[Path]:
     """What writers of that file left beside it when they were killed."""
-    return path.parent.glob(f".{path.name}.*{TEMPORARY}")
+    return path.parent.glob(f".{escape(path.name)}.*{TEMPORARY}")
 
 
 def mode_of(path: Path) -> int:

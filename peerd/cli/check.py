@@ -199,7 +199,11 @@ def _finite(config: Config) -> None:
         value = getattr(config, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} has to be a finite number", "see: peerd start --help")
-    for option, options in (("--trust-option", config.trust_options), ("--merge-option", config.merge_options)):
+    for option, options in (
+        ("--trust-option", config.trust_options),
+        ("--merge-option", config.merge_options),
+        ("--trainer-option", config.trainer_options),
+    ):
         for name, value in options.items():
             if isinstance(value, int | float) and not -INT64 <= value <= INT64:
                 raise UsageError(f"{option} {name}: {str(value)[:40]} is out of range", "give a smaller number")

@@ -188,7 +188,9 @@ class Daemon:
             self._ports.unix(),
             secret=self._key.sign(b"peerd lots").hex(),  # the same in every run, and nobody else can know it
         )
-        self._recorder = FlightRecorder(begun[0], __version__, self._paths.records, self._clock, self._failures)
+        self._recorder = FlightRecorder(
+            begun[0], __version__, self._paths.records, self._clock, self._failures, self._home.require
+        )
         return Shell(
             begun,
             self._performer.perform,
@@ -335,6 +337,7 @@ class Daemon:
 
     async def _close(self) -> None:
         self._api_stop.set()
+        await self._recorder.settled()
         async with asyncio.TaskGroup() as group:
             ends = Tasks(group, self._failures)
             ends.once("stop of the worker", lambda: self._worker.stop(WORKER_GRACE_SECONDS))

@@ -19,16 +19,17 @@ in the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from p2pfinetune.system.durable import sync_folder
+from p2pfinetune.system.durable import unfinished, write_whole
 from peerd.core.effects import AnyEffect
-from peerd.core.events import AnnouncementHeard, AnyEvent, PeerFound
+from peerd.core.events import AnnouncementHeard, AnyEvent, PeerFound, Ticked
 from peerd.core.node import Node
 from peerd.machine.apart import apart
 from peerd.machine.boundary import Failures
@@ -41,6 +42,7 @@ SMALL = 200  # bytes of an event that holds no addresses
 PAUSE_SECONDS = (
     600.0  # between two records that nobody asked for: a stranger may be the cause, and must not fill the disk
 )
+SETTLE_SECONDS = 3.0  # of the end; a record of a full ring takes about one
 KEPT = 4  # records in the home; the oldest goes
 
 
@@ -83,9 +85,11 @@ def weight(event: AnyEvent) -> int:
     """Bytes that it keeps, about; never less than it can be made to keep by a stranger."""
     match event:
         case AnnouncementHeard(announcement=said):
-            return 2 * SMALL + sum(map(len, said.addresses)) + len(said.name)
+            return 2 * SMALL + sum(map(sys.getsizeof, (*said.addresses, said.name)))
         case PeerFound(addresses=addresses):
-            return SMALL + sum(map(len, addresses))
+            return SMALL + sum(map(sys.getsizeof, addresses))
+        case Ticked(connected=connected):
+            return SMALL + sys.getsizeof(connected)
         case _:
             return SMALL
 
@@ -97,12 +101,22 @@ class FlightRecorder:
     process gets SIGUSR1. `run` is the task that writes, so that no event waits for a disk.
     """
 
-    def __init__(self, begun: Node, program: str, folder: Path, clock: Callable[[], float], failures: Failures) -> None:
+    def __init__(
+        self,
+        begun: Node,
+        program: str,
+        folder: Path,
+        clock: Callable[[], float],
+        failures: Failures,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`require` raises HomeGone if the home is no longer ours."""
         self.ring = Ring(begun, program)
         self.checks = False
         """Whether the invariants are looked at after every event. It costs about as much as the event."""
-        self._folder, self._clock, self._failures = folder, clock, failures
-        self._wanted = asyncio.Event()
+        self._folder, self._clock, self._failures, self._require = folder, clock, failures, require
+        self._wanted, self._idle = asyncio.Event(), asyncio.Event()
+        self._idle.set()
         self._why, self._not_before = "", float("-inf")
 
     def takes(self, node: Node, event: AnyEvent) -> None:
@@ -119,9 +133,13 @@ class FlightRecorder:
     def want(self, why: str, *, asked: bool = False) -> None:
         """A record is to be written. Nobody's asking is heeded once in PAUSE_SECONDS: a stranger may be the cause."""
         now = self._clock()
-        if asked or now >= self._not_before:
-            self._why, self._not_before = why, now + PAUSE_SECONDS
-            self._wanted.set()
+        if not asked:
+            if now < self._not_before:
+                return
+            self._not_before = now + PAUSE_SECONDS
+        self._why = why
+        self._wanted.set()
+        self._idle.clear()
 
     async def run(self) -> None:
         """Write what is wanted, for ever."""
@@ -131,21 +149,25 @@ class FlightRecorder:
             why, make = self._why, self.ring.record(self._why)
             path = await apart(lambda make=make: self._written(encoded(make())))
             _log.warning("what happened lately is in %s (%s)", path, why)
+            if not self._wanted.is_set():
+                self._idle.set()
+
+    async def settled(self) -> None:
+        """Once what is wanted is written: the end of a daemon whose core raised waits so, SETTLE_SECONDS at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), SETTLE_SECONDS)
 
     def _written(self, data: bytes) -> Path:
+        """Raises HomeGone or OSError, which the boundary of this task records."""
+        self._require()
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        old = sorted(self._folder.glob("*.record"))
-        number = int(old[-1].stem) + 1 if old and old[-1].stem.isdecimal() else 1
-        path = self._folder / f"{number:06}.record"
-        temporary = path.with_suffix(".tmp")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(self._folder)
-        for path_of_old in old[: max(0, len(old) + 1 - KEPT)]:
-            path_of_old.unlink(missing_ok=True)
+        numbers = sorted(int(old.stem) for old in self._folder.glob("*.record") if old.stem.isdecimal())
+        path = self._folder / f"{numbers[-1] + 1 if numbers else 1:06}.record"
+        for left in unfinished(path):
+            left.unlink(missing_ok=True)
+        write_whole(path, data)
+        for number in numbers[: max(0, len(numbers) + 1 - KEPT)]:
+            (self._folder / f"{number:06}.record").unlink(missing_ok=True)
         return path
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from glob import escape
 from pathlib import Path
 
 from p2pfinetune.system.durable import unfinished
@@ -14,8 +15,14 @@ def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
     for file in (paths.splits, paths.identity, paths.config.resolve()):
-        for left in unfinished(file):
+        for left in (*unfinished(file), *_unfinished_before(file)):
             left.unlink(missing_ok=True)
+
+
+def _unfinished_before(file: Path) -> Iterator[Path]:
+    """The same of versions before `durable.write_whole`; of an identity it may hold the seed."""
+    for pattern in (f".{escape(file.name)}.*", f".{escape(file.stem)}-*{file.suffix}", f"{escape(file.name)}.part"):
+        yield from (left for left in file.parent.glob(pattern) if left.is_file())
 
 
 def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:

@@ -58,6 +58,9 @@ UPGRADE_SECONDS = 8.0  # for TCP, Noise and yamux of an inbound connection toget
 NEGOTIATE_SECONDS = 10.0  # until a new stream has said which protocol it is for
 WRITE_SECONDS = 60.0  # for a frame of 64 KB to leave, behind others; who reads slower is disconnected
 
+CLOSE_SECONDS = (
+    180.0  # for the other side to close a stream that we closed: 4 MB over a line of 32 kB a second take 128
+)
 MAX_STREAMS_PER_PEER = 16  # inbound, at one time; an honest peer needs five
 MAX_STREAMS = 4096  # of all peers together; more than the places of all add up to, or a few could keep it full
 MAX_NEGOTIATION_BYTES = 1024  # one message of multistream-select; go-libp2p has the same

@@ -6,8 +6,8 @@ can run: to the same state, and to the same exception at the same event. A recor
 What a record must not hold: the user's text and tensors never enter the core, and neither does any key but one, the key
 of the lots (`peerd.core.dice`), by which a node chooses among strangers. If others had it, they could choose ids that
 this node prefers. So the key is left out, and instead the record has every lot that was drawn between its first state
-and its last: `taken` finds them by running the events once more when the record is made. Paths in the reasons that
-failures are given are cut to their last part. Peers' ids, names and addresses stay: without them nothing can be told
+and its last: `taken` finds them by running the events once more when the record is made. The reasons that
+failures are given end at the first path in them. Peers' ids, names and addresses stay: without them nothing can be told
 apart, and whoever passes a record on should know it.
 
 `story` answers "why did this happen" about a peer or a blob: the events that name it, and what the core did about them.
@@ -22,10 +22,11 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
+from peerd.control.render import line
 from peerd.core.dice import Drawn
 from peerd.core.effects import AnyEffect
 from peerd.core.events import AnyEvent
@@ -35,7 +36,7 @@ from peerd.testing.invariants import broken
 VERSION = 1
 MAX_RECORD_BYTES = 64 * 2**20  # of a file that somebody sends; the ring that makes one keeps far less
 REASONS = frozenset({"reason", "withheld"})  # fields that hold what a failure was called
-_PATH = re.compile(r"(?<![\w/])/(?!(?:ip4|ip6|dns\w*|tcp|udp|p2p|memory|sim)/)(?:[^\s/:'\"]+/)+(?=[^\s/:'\"])")
+_PATH = re.compile(r"(?<![\w/])['\"]?[~/].*", re.DOTALL)  # from the first path on: where it ends, nobody can tell
 
 
 class NotARecord(ValueError):
@@ -80,7 +81,7 @@ def taken(begun: Node, events: Sequence[AnyEvent], *, program: str, why: str) ->
         last = turn.node
     return Record(
         program=program,
-        why=why,
+        why=_PATH.sub("…", why),
         begun=_without_paths(msgspec.structs.replace(begun, lots=b"")),
         events=tuple(_without_paths(event) for event in events),
         lots=drawn.answers,
@@ -149,7 +150,7 @@ def _turns(node: Node, events: Iterable[AnyEvent], *, check: bool = False) -> It
 
 
 def _without_paths(value: Any, name: str = "") -> Any:
-    """The same value; in the reasons that it holds, paths are cut to their last part."""
+    """The same value; the reasons that it holds end at the first path."""
     if isinstance(value, msgspec.Struct):
         fields = {field: _without_paths(item, field) for field, item in msgspec.structs.asdict(value).items()}
         return msgspec.structs.replace(value, **fields)
@@ -157,7 +158,7 @@ def _without_paths(value: Any, name: str = "") -> Any:
         return {key: _without_paths(item, str(key)) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(_without_paths(item, name) for item in value)
-    return _PATH.sub("", value) if isinstance(value, str) and name in REASONS else value
+    return _PATH.sub("…", value) if isinstance(value, str) and name in REASONS else value
 
 
 def _names(value: Any, word: str) -> bool:
@@ -204,26 +205,31 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         record = decoded(given.file.read_bytes())
     except (OSError, NotARecord) as error:
-        print(f"{given.file}: {error}", file=sys.stderr)
+        _print(f"{given.file}: {error}", file=sys.stderr)
         return 2
     return told(record, given.story)
 
 
+def _print(text: str, end: str = "\n", file: TextIO | None = None) -> None:
+    """What a stranger chose, such as a peer's name, moves no cursor."""
+    print("\n".join(line(part) for part in text.split("\n")), end=end, file=file)
+
+
 def told(record: Record, word: str = "") -> int:
     """Run it and say what came of it; the exit code."""
-    print(f"{len(record.events)} events, recorded by peerd {record.program}: {record.why}")
+    _print(f"{len(record.events)} events, recorded by peerd {record.program}: {record.why}")
     turns, ended = list(replayed(record)), fingerprint(record.begun)
     for turn in turns:
         ended = fingerprint(turn.node) if turn is turns[-1] else ended
         for fault in turn.broken:
-            print(f"at {turn.event.at:.3f} after {type(turn.event).__name__}: {fault}")
+            _print(f"at {turn.event.at:.3f} after {type(turn.event).__name__}: {fault}")
         if turn.error is not None:
-            print(f"at {turn.event.at:.3f} the core raised at {_said(turn.event)}:")
-            print("".join(traceback.format_exception(turn.error)), end="")
+            _print(f"at {turn.event.at:.3f} the core raised at {_said(turn.event)}:")
+            _print("".join(traceback.format_exception(turn.error)), end="")
     if word:
-        print("\n".join(story(turns, word)) or f"nothing in this record names {word}")
+        _print("\n".join(story(turns, word)) or f"nothing in this record names {word}")
     same = ended == record.ended
-    print("the same state as in the daemon" if same else "another state than in the daemon: this is other code")
+    _print("the same state as in the daemon" if same else "another state than in the daemon: this is other code")
     return 0 if same else 1
 
 

@@ -235,3 +235,34 @@ def test_ever_new_identities_of_one_place_are_heard_no_more_than_some_peers_and_
         assert len(looked) == crowd + 1
 
     trio.run(main, clock=trio.testing.MockClock())  # where no time passes, however busy the machine is
+
+
+def test_a_stream_that_only_we_closed_counts_until_the_other_side_closes_it_and_is_reset_in_the_end():
+    """yamux keeps it in its table so long: who never closes would fill it, a question at a time."""
+    counts, handlers, resets = [], [], []
+
+    class Stream:
+        muxed_conn = SimpleNamespace(peer_id="peer")
+
+        async def read(self, _most: int) -> bytes:
+            await trio.sleep_forever()
+            return b""
+
+        async def reset(self) -> None:
+            resets.append(trio.current_time())
+
+    async def answered(_stream: Stream) -> None:
+        return
+
+    async def main():
+        network = SimpleNamespace(set_stream_handler=handlers.append)
+        patches.guard_streams(
+            SimpleNamespace(_swarm_stream_handler=answered, get_network=lambda: network), Guard(counts.append)
+        )
+        async with trio.open_nursery() as streams:
+            for _ in range(limits.MAX_STREAMS_PER_PEER + 5):
+                streams.start_soon(handlers[0], Stream())
+
+    assert in_virtual_time(main) == pytest.approx(limits.CLOSE_SECONDS)
+    assert counts == ["streams-refused"] * 5
+    assert len(resets) == limits.MAX_STREAMS_PER_PEER + 5

@@ -86,12 +86,12 @@ class Answering:
     async def serve(self, stream: Any) -> None:
         """One question on one stream. Never raises because of what is asked or how."""
         peer = PeerId(str(stream.muxed_conn.peer_id))
-        if not (self._exchange.for_anybody or self._is_neighbour(peer)):
-            self._count(exchanges.OF_STRANGERS)
-            await _close(stream)
-            return
         try:
-            await self._serve(stream, peer)
+            if self._exchange.for_anybody or self._is_neighbour(peer):
+                await self._serve(stream, peer)
+            else:
+                self._count(exchanges.OF_STRANGERS)
+                await _close(stream)
         except NETWORK_ERRORS:
             self._count(exchanges.BROKEN)
             await _reset(stream)

@@ -153,6 +153,17 @@ def _identify_nobody(_peer: Any, *, reason: str) -> None:
     """Addresses come signed in announcements, and protocols are asked for by name."""
 
 
+async def _until_closed(stream: Any) -> None:
+    """A stream that we have closed stays in yamux's table until the other side closes it, too: it counts so long.
+
+    Then it is reset. So long, because what we wrote last may still be on its way over a slow line.
+    """
+    with trio.move_on_after(limits.CLOSE_SECONDS), contained():  # the end is a StreamEOF
+        while await stream.read(limits.CHUNK_BYTES):
+            pass
+    await stream.reset()
+
+
 def guard_streams(host: Any, guard: Guard) -> None:
     """No exception of a stream handler leaves it (0.8.1: the whole swarm is cancelled); a quota for each peer."""
     inner: Callable[[Any], Awaitable[None]] = host._swarm_stream_handler  # noqa: SLF001  # what it wraps
@@ -175,6 +186,8 @@ def guard_streams(host: Any, guard: Guard) -> None:
         try:
             if await guard.run("stream", peer, serve, stream) is not None:
                 await attempt(stream.reset)
+            else:
+                await attempt(_until_closed, stream)
         finally:
             open_streams[peer] -= 1
             if not open_streams[peer]:

@@ -116,6 +116,8 @@ def test_what_a_killed_daemon_left_is_tidied_by_the_next_start(process):
     daemon.end(signal.SIGKILL)
     (daemon.folder / ".config.toml.0badcafe.temp").write_text("name = ")
     (daemon.folder / ".identity.key.0badcafe.temp").write_bytes(b"half")
+    for of_before in (".identity.key.a1b2c3d4", ".config-a1b2c3d4.toml", "splits.record.part"):
+        (daemon.folder / of_before).write_bytes(b"half")
     (daemon.paths.scratch / "123-1.checkpoint").write_bytes(b"half")
     (daemon.paths.blobs / "half.temp").write_bytes(b"half")
     assert daemon.paths.socket.exists()
@@ -125,5 +127,6 @@ def test_what_a_killed_daemon_left_is_tidied_by_the_next_start(process):
     daemon.until(lambda status: status.worker.state == "training")
     code, _ = daemon.end()
 
+    assert not (daemon.folder / "splits.record.part").exists()
     assert code == 0
     assert_nothing_is_left(daemon)
