@@ -159,7 +159,7 @@ async def _until_closed(stream: Any) -> None:
     Then it is reset. So long, because what we wrote last may still be on its way over a slow line.
     """
     with trio.move_on_after(limits.CLOSE_SECONDS), contained():  # the end is a StreamEOF
-        while await stream.read(limits.CHUNK_BYTES):
+        while await stream.read(limits.MAX_NEGOTIATION_BYTES):
             pass
     await stream.reset()
 
