@@ -15,14 +15,20 @@ def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
     for file in (paths.splits, paths.identity, paths.config.resolve()):
-        for left in (*unfinished(file), *_unfinished_before(file)):
+        for left in unfinished(file):
             left.unlink(missing_ok=True)
+    for left in _unfinished_before(paths):
+        left.unlink(missing_ok=True)
 
 
-def _unfinished_before(file: Path) -> Iterator[Path]:
-    """The same of versions before `durable.write_whole`; of an identity it may hold the seed."""
-    for pattern in (f".{escape(file.name)}.*", f".{escape(file.stem)}-*{file.suffix}", f"{escape(file.name)}.part"):
-        yield from (left for left in file.parent.glob(pattern) if left.is_file())
+def _unfinished_before(paths: Paths) -> Iterator[Path]:
+    """The same of versions before `durable.write_whole`; what lies beside the identity may hold its seed.
+
+    Under their very names: a link to the configuration may lead to a folder in which people edit.
+    """
+    yield from paths.identity.parent.glob(f".{escape(paths.identity.name)}.*")
+    yield from paths.config.resolve().parent.glob(".config-*.toml")
+    yield paths.splits.with_name(paths.splits.name + ".part")
 
 
 def clear_folder(folder: Path, keep: Collection[Path] = ()) -> None:
