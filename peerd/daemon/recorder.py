@@ -39,9 +39,7 @@ from peerd.testing.replay import Record, encoded, taken
 EVENTS = 2048  # of one stretch
 WEIGHT = 4 * 2**20  # bytes of one stretch, as they are estimated
 SMALL = 200  # bytes of an event that holds no addresses
-PAUSE_SECONDS = (
-    600.0  # between two records that nobody asked for: a stranger may be the cause, and must not fill the disk
-)
+PAUSE_SECONDS = 600.0  # between two records that nobody asked for: a stranger who is the cause must not fill the disk
 SETTLE_SECONDS = 3.0  # of the end; a record of a full ring takes about one
 KEPT = 4  # records in the home; the oldest goes
 
@@ -147,10 +145,12 @@ class FlightRecorder:
             await self._wanted.wait()
             self._wanted.clear()
             why, make = self._why, self.ring.record(self._why)
-            path = await apart(lambda make=make: self._written(encoded(make())))
-            _log.warning("what happened lately is in %s (%s)", path, why)
-            if not self._wanted.is_set():
-                self._idle.set()
+            try:
+                path = await apart(lambda make=make: self._written(encoded(make())))
+                _log.warning("what happened lately is in %s (%s)", path, why)
+            finally:  # the end of the daemon waits for nothing that has failed
+                if not self._wanted.is_set():
+                    self._idle.set()
 
     async def settled(self) -> None:
         """Once what is wanted is written: the end of a daemon whose core raised waits so, SETTLE_SECONDS at most."""
