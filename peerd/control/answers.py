@@ -282,13 +282,6 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(description="In the Prometheus text format, version 0.0.4.")]
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /v1/health; HTTP status 503 where not ok."""
-
-    ok: bool
-    reasons: list[str]
-
-
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a command failed and what to do next."""
 

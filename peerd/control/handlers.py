@@ -172,7 +172,7 @@ async def status(call: Call[Nothing]) -> Status:
 async def health(call: Call[Nothing]) -> Response:
     """Of the snapshot; monitors look at the HTTP status alone."""
     found = call.view.status().health
-    return answer(answers.Health(ok=found.ok, reasons=found.reasons), 200 if found.ok else 503)
+    return answer(found, 200 if found.ok else 503)
 
 
 @answers_to(verbs.PEERS)

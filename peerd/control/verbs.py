@@ -28,7 +28,7 @@ import msgspec
 
 from peerd.control import answers, drawings, questions
 from peerd.control.questions import Nothing
-from peerd.status import Status
+from peerd.status import HealthNow, Status
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Answer = TypeVar("Answer")
@@ -176,7 +176,7 @@ HEALTH = Verb(
     name="health",
     method="GET",
     question=Nothing,
-    answer=answers.Health,
+    answer=HealthNow,
     says="Whether it makes progress, and why not; HTTP status 503 if not.",
 )
 PANELS = Verb(

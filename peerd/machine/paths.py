@@ -123,19 +123,12 @@ def _of_this_user() -> Paths:
     except RuntimeError as error:  # no HOME, and the system does not know this user
         raise UsageError(NO_HOME, "name the folder: --home DIR, or set HOME") from error
     plain = _runtime_folder() / "peerd.sock"
-    return Paths(
-        home=home,
+    return msgspec.structs.replace(
+        _in_one_folder(home),
         config=settings / "config.toml",
-        identity=home / "identity.key",
-        database=home / "state.db",
-        blobs=home / "blobs",
-        scratch=home / "scratch",
-        splits=home / "splits.record",
         cache=cache,
         log=logs / "peerd.log",
-        lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
-        records=home / "records",
     )
 
 
