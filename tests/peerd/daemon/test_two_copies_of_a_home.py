@@ -17,7 +17,7 @@ LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     monkeypatch.setattr(limits, "ECHO_PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr(node, "REPEAT_SECONDS", 2.0)  # else it is a race whether somebody waits for half a minute
+    monkeypatch.setattr(node, "REPEAT_SECONDS", 2.0)  # a restored home hears of its lost rounds by a repetition
 
 
 def over_libp2p(world):
