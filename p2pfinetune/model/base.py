@@ -60,6 +60,8 @@ class Base:
     device: torch.device
     precision: Precision = "fp32"
     """In which products are computed in training; see `precision` for how it was chosen."""
+    folder: Path = Path()
+    """Where its `config.json` and tensors lie as they are stored, for an export that folds an adapter into them."""
 
     @property
     def max_context(self) -> int:
@@ -123,6 +125,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
         config_digest=config_digest(model.config),
         device=chosen,
         precision=precision,
+        folder=folder,
     )
 
 
