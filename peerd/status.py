@@ -236,6 +236,24 @@ class MergesNow(msgspec.Struct, frozen=True, kw_only=True):
     refused_row: Annotated[dict[PeerId, float], Meta(description="Of the last of them.")] = {}
 
 
+class WorthNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What collaboration is worth here, on the guard split of the last rounds; a little flattering, since it chose."""
+
+    sentence: Annotated[str, Meta(description="All of it in one sentence; empty before the first round.")] = ""
+    against_base: LossMargin | None = None
+    against_twin: Annotated[LossMargin | None, Meta(description="Null where no twin trains.")] = None
+    brought: Annotated[
+        LossMargin | None,
+        Meta(
+            description="What merging did to my own adapter, the mean a round over the last `rounds`: below zero, it "
+            "got better. The interval is the mean of the rounds' intervals."
+        ),
+    ] = None
+    rounds: int = 0
+    merges: Annotated[int, Meta(description="Of these rounds, those whose merge was taken.")] = 0
+    why: Annotated[str, Meta(description="Why nothing was brought that can be seen; empty where something was.")] = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person asks first."""
 
@@ -293,6 +311,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     notices: Annotated[
         list[str], Meta(description="What should be known though nothing has to be wrong, in whole sentences.")
     ] = []
+    worth: Annotated[WorthNow, Meta(description="What collaboration is worth here.")] = WorthNow()
     held_out: Annotated[HeldOutNow, Meta(description="What `loss.trust`, `loss.guard` and `perplexity` rest on.")] = (
         HeldOutNow()
     )

@@ -40,6 +40,13 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     documents: int
     windows: int
     against_base: Annotated[LossMargin | None, Meta(description="Null where a loss was not finite.")] = None
+    against_own: Annotated[
+        LossMargin | None,
+        Meta(
+            description="My own adapter before this round's merge, on the guard split: what the merge brought. Zero "
+            "where none was taken; a little flattering, since the guard chose by this very text."
+        ),
+    ] = None
     against_twin: Annotated[
         LossMargin | None, Meta(description="The twin; on the guard split, where there is one.")
     ] = msgspec.field(default=None, name="against_local")  # as rows of older versions have it
@@ -54,6 +61,10 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     guard_own: float | None = None
     guard_personal: float | None = None
     guard_twin: float | None = msgspec.field(default=None, name="guard_local")  # as rows of older versions have it
+    readings: Annotated[
+        float | None,
+        Meta(description="How often own training has read the own training text by then; null in older rounds."),
+    ] = None
     on_trust: Annotated[
         SplitFigures | None,
         Meta(description="What `loss_trust` rests on; null where an older version recorded the round."),
@@ -61,10 +72,16 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     on_guard: Annotated[SplitFigures | None, Meta(description="What the guard's losses rest on; likewise.")] = None
 
 
+COUNTS = frozenset({"readings"})
+"""Figures that are no losses."""
+
+
 def told(found: RoundFigures) -> RoundFigures:
     """With every loss as it can travel in any format: one that has diverged is `MAX_LOSS`."""
     given = msgspec.structs.asdict(found)
-    return msgspec.structs.replace(found, **{k: bounded(v) for k, v in given.items() if isinstance(v, float)})
+    return msgspec.structs.replace(
+        found, **{k: bounded(v) for k, v in given.items() if isinstance(v, float) and k not in COUNTS}
+    )
 
 
 def margin(found: Difference) -> LossMargin:

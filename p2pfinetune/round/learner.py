@@ -234,8 +234,9 @@ class Learner:
             guard_own=on_guard.loss,
             guard_personal=outcome.loss,
             guard_twin=twin.loss if twin is not None else None,
-            on_trust=on_split(on_trust, self._base_on("trust"), None),
-            on_guard=on_split(judged, self._base_on("guard"), twin),
+            readings=self._readings(),
+            on_trust=on_split(on_trust, self._base_on("trust")),
+            on_guard=on_split(judged, self._base_on("guard"), twin, on_guard),
         )
         progress.finish()
         return Collaboration(
@@ -358,6 +359,10 @@ class Learner:
         """What this network was called by the first version."""
         adapted = self._adapted
         return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.start, self._group)
+
+    def _readings(self) -> float:
+        options = self.training
+        return self.steps * options.batch_size * options.accumulation * options.context / len(self._corpus.train.tokens)
 
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:

@@ -47,7 +47,9 @@ class Collaboration:
     """Pairs of peers, me included, one of which copied the other."""
 
 
-def on_split(personal: Evaluation, base: Evaluation, twin: Evaluation | None) -> SplitFigures:
+def on_split(
+    personal: Evaluation, base: Evaluation, twin: Evaluation | None = None, own: Evaluation | None = None
+) -> SplitFigures:
     """Of measures of the same split, paired by window."""
 
     def less(other: Evaluation | None) -> LossMargin | None:
@@ -61,4 +63,5 @@ def on_split(personal: Evaluation, base: Evaluation, twin: Evaluation | None) ->
         windows=len(personal.per_window),
         against_base=less(base),
         against_twin=less(twin),
+        against_own=less(own),
     )

@@ -8,6 +8,8 @@ one.
 
 from __future__ import annotations
 
+import math
+
 from p2pfinetune.round.figures import LossMargin, SplitFigures
 from p2pfinetune.scoring.perplexity import as_change
 from peerd.control.render import some
@@ -49,6 +51,12 @@ def compared(found: LossMargin, other: str) -> str:
         return f"{UNSEEN} from {other} ({_side(low)} to {_side(high)})"
     near, far = (high, low) if found.nats < 0.0 else (low, high)
     return f"{_percents(found.nats)} {_where(found.nats)} {other} ({_percents(near)} to {_percents(far)})"
+
+
+def size(found: LossMargin) -> str:
+    """How much, whichever way: `1.2 % (0.8 % to 1.6 %)`; of a margin whose interval leaves out zero."""
+    reach = math.copysign(found.within or 0.0, found.nats)
+    return f"{_percents(found.nats)} ({_percents(found.nats - reach)} to {_percents(found.nats + reach)})"
 
 
 def briefly(found: LossMargin | None) -> str:

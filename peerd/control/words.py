@@ -29,6 +29,8 @@ def verdict(status: Status) -> str:
         return ""
     if now.personal >= MAX_PERPLEXITY:
         return "The model has diverged: it predicts your own held-out text worse than chance."
+    if status.worth.sentence:
+        return status.worth.sentence
     if (found := status.held_out.guard) is not None and found.against_base is not None:
         return figures.sentence(found)
     parts = [f"{_compared(now.personal, now.base)} the base model's"]

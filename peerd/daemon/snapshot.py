@@ -24,6 +24,7 @@ from peerd.control import merges
 from peerd.control.figures import contradiction
 from peerd.control.peer_names import clean
 from peerd.control.render import some
+from peerd.control.worth import worth_now
 from peerd.core import clocks, doubles, outlook
 from peerd.core.neighbours import Neighbour
 from peerd.core.phases import Resting, Starting, Stopping
@@ -165,6 +166,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         failures=parts.failures,
         before=parts.before,
         held_out=held_out(parts.records),
+        worth=worth_now(parts.records, node.me, has_twin=parts.worker.twin == "on"),
         joining=reach.joining(config),
         invitations=reach.invitations(config, parts.addresses),
         invitation_notes=reach.invitation_notes(config, parts.addresses),

@@ -558,6 +558,9 @@ def test_each_figure_says_what_it_rests_on_and_how_far_the_personal_model_is_fro
         trust.loss - learner.evaluate("trust", "base").loss
     )
     assert ended.figures.on_trust.against_twin is None
+    assert ended.figures.on_guard.against_own.nats == pytest.approx(guard.loss - learner.evaluate("guard", "own").loss)
+    read = 3 * learner.training.batch_size * learner.training.context
+    assert ended.figures.readings == pytest.approx(read / len(learner._corpus.train.tokens))
     assert make().collaborate({}).figures.on_guard.against_twin is None
 
 
