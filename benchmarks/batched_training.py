@@ -93,10 +93,10 @@ class PlainLoop:
         losses = []
         for model, optimizer, trainer in self._peers:
             for _ in range(steps):
-                blocks, _ = trainer.upcoming()
+                batch, _ = trainer.upcoming()
                 trainer.steps += 1
-                logits = model(input_ids=blocks[:, :-1], use_cache=False).logits
-                loss = functional.cross_entropy(logits.flatten(0, 1).float(), blocks[:, 1:].flatten())
+                logits = model(input_ids=batch.inputs_bt, use_cache=False).logits
+                loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch.targets_bt.flatten())
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], trainer.options.clip)

@@ -80,10 +80,13 @@ def _passes(stack: AdapterStack, measure: Measure) -> Iterator[tuple[Callable[[i
 
 
 def _packed_losses(stack: AdapterStack, pack: Pack, adapters: int) -> Scored:
-    hidden = returned(stack.model, pack, adapters)
-    losses_n = stack.output.losses(hidden.flatten(0, 1), pack.targets_n.repeat(adapters)).double()
+    hidden, counted_n = returned(stack.model, pack, adapters), pack.targets_n != PADDING
+    if not counted_n.all():
+        hidden = hidden[:, counted_n]
+    losses_n = stack.output.losses(hidden.flatten(0, 1), pack.targets_n[counted_n].repeat(adapters)).double()
     losses_kn = losses_n.view(adapters, -1).numpy()
-    starts = np.cumsum((0, *pack.lengths[:-1]))
+    counted = [int(window_n.sum()) for window_n in counted_n.split(pack.lengths)]
+    starts = np.cumsum((0, *counted[:-1]))
     return np.add.reduceat(losses_kn, starts, axis=1), pack.windows_w
 
 

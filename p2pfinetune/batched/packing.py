@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from p2pfinetune.scoring.evaluate import PADDING, Measure
+from p2pfinetune.scoring.evaluate import Measure
 
 ATTENTION = "p2pfinetune_packed"  # its name in the registry of transformers
 NOT_OURS = ("softcap", "s_aux", "position_bias")  # what some models do to scores, and we do not
@@ -42,6 +42,7 @@ class Pack:
 
     inputs_n: Tensor
     targets_n: Tensor
+    """PADDING where nothing counts."""
     places_n: Tensor
     """Of each token in its window."""
     lengths: tuple[int, ...]
@@ -52,9 +53,11 @@ class Pack:
 def packs_of(measure: Measure, most: int) -> list[Pack]:
     """The windows of a measure in packs of up to `most` positions, or of one window that is longer."""
     windows = [
-        (inputs[targets != PADDING], targets[targets != PADDING], number)
+        (inputs[:length], targets[:length], number)
         for batch in measure.batches
-        for inputs, targets, number in zip(batch.inputs_bt, batch.targets_bt, batch.windows_b, strict=True)
+        for inputs, targets, length, number in zip(
+            batch.inputs_bt, batch.targets_bt, batch.lengths_b.tolist(), batch.windows_b, strict=True
+        )
     ]
     groups: list[list[tuple[Tensor, Tensor, int]]] = []
     room = 0

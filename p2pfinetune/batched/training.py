@@ -23,6 +23,7 @@ from p2pfinetune.batched.stack import AdapterStack, Schema, apart, draws_noise, 
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.compute import training_precision
 from p2pfinetune.registry import public_name
+from p2pfinetune.training.batches import UNCOUNTED
 from p2pfinetune.training.gradient_trainer import GATHERED, GradientTrainer
 from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
 
@@ -128,12 +129,15 @@ class _Run:
 
     def _step(self) -> list[StepReport]:
         upcoming = [trainer.upcoming() for trainer in self._trainers]
-        blocks_kst = torch.stack([blocks for blocks, _ in upcoming]).to(self._stack.device)
-        tokens = blocks_kst.shape[1] * self._trainers[0].context
+        batches = [batch for batch, _ in upcoming]
+        inputs_kst = torch.stack([batch.inputs_bt for batch in batches]).to(self._stack.device)
+        targets_kst = torch.stack([batch.targets_bt for batch in batches]).to(self._stack.device)
+        tokens_k = torch.tensor([batch.tokens for batch in batches], device=self._stack.device)
         self._gradients_kt.zero_()
         losses_k = torch.zeros(len(upcoming), device=self._stack.device)
         for peers, sequences in self._passes():
-            losses_k[peers] += self._backward(blocks_kst[peers, sequences], peers, tokens)
+            part = peers, sequences
+            losses_k[peers] += self._backward(inputs_kst[part], targets_kst[part], tokens_k[peers])
         for k, target_t, strength in self._pulls:
             self._gradients_kt[k].add_(self._trained_kt[k] - target_t, alpha=strength)
         norms_k = torch.linalg.vector_norm(self._gradients_kt, dim=1)
@@ -141,9 +145,9 @@ class _Run:
         norms, losses = norms_k.tolist(), losses_k.tolist()
         self._update(norms, [rate for _, rate in upcoming])
         reports = []
-        for trainer, loss, norm, (_, rate) in zip(self._trainers, losses, norms, upcoming, strict=True):
+        for trainer, loss, norm, (batch, rate) in zip(self._trainers, losses, norms, upcoming, strict=True):
             trainer.steps += 1
-            reports.append(StepReport(trainer.steps, loss, tokens, rate, norm, skipped=not math.isfinite(norm)))
+            reports.append(StepReport(trainer.steps, loss, batch.tokens, rate, norm, skipped=not math.isfinite(norm)))
         return reports
 
     def _passes(self) -> Iterator[tuple[slice, slice]]:
@@ -158,15 +162,19 @@ class _Run:
             for s in range(0, options.batch_size * options.accumulation, each):
                 yield part, slice(s, s + each)
 
-    def _backward(self, blocks_kst: Tensor, peers: slice, tokens: int) -> Tensor:
+    def _backward(self, inputs_kst: Tensor, targets_kst: Tensor, tokens_k: Tensor) -> Tensor:
         """Gradients of this part of the steps' mean losses are added up; its share of the means is returned."""
-        count = blocks_kst.shape[0]
-        blocks_bt = blocks_kst.flatten(0, 1)
+        counted_kn = (targets_kst != UNCOUNTED).flatten(1)
+        counted_n, targets_n = counted_kn.flatten(), targets_kst.flatten()
         with training_precision(self._stack.device, self._stack.adapted.precision):
-            returned = self._stack.returned(blocks_bt[:, :-1])
-            losses_n = self._stack.output.losses(returned.flatten(0, 1), blocks_bt[:, 1:].flatten())
-        (losses_n.sum() / tokens).backward()
-        return losses_n.detach().view(count, -1).sum(dim=1) / tokens
+            returned_nd = self._stack.returned(inputs_kst.flatten(0, 1)).flatten(0, 1)
+            if not counted_n.all():
+                returned_nd, targets_n = returned_nd[counted_n], targets_n[counted_n]
+            losses_n = self._stack.output.losses(returned_nd, targets_n)
+        losses_kn = torch.zeros_like(counted_kn, dtype=losses_n.dtype).masked_scatter(counted_kn, losses_n)
+        means_k = losses_kn.sum(dim=1) / tokens_k
+        means_k.sum().backward()
+        return means_k.detach()
 
     def _rows(self, schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
         return rows_of(schema, adapters).to(self._stack.device)

@@ -35,7 +35,7 @@ from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
-from p2pfinetune.data.tokens import TokenArray, encode, token_type
+from p2pfinetune.data.tokens import TokenDocument, encode, token_type
 from p2pfinetune.errors import TextError, TooLittleText
 from p2pfinetune.names import Digest
 
@@ -103,7 +103,7 @@ def prepare(
     documents = [document for document in documents if document.id in placed]
     stored = tokens.stored(documents, placed)
     report = replace(report, copies=copies_of(rows.values()))
-    _require({split: len(stored.splits[split].tokens) for split in SPLITS}, minimum, report, dealer)
+    _require({split: stored.splits[split].counted_tokens for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
 
@@ -121,7 +121,7 @@ def _dealt(
     if any(dealer.is_new(document.id) for document in documents):
         # what is left out is left out for good, stands in no corpus, and would be encoded again every time
         weighed = [d for d in documents if dealer.is_new(d.id) or dealer.rows[d.id].split is not None]
-        sizes = {document: len(ids) for document, ids in tokens.of(weighed).items()}
+        sizes = {document: encoded.size for document, encoded in tokens.of(weighed).items()}
     rows = dealer.deal(documents, sizes, minimum)
     if sizes or not documents:
         report = replace(report, copies=copies_of(rows.values()))
@@ -135,10 +135,10 @@ class _Tokens:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str) -> None:
         self._tokenizer, self._digest, self._cache, self._owner = tokenizer, digest, cache, owner
-        self._made: dict[Digest, TokenArray] = {}
+        self._made: dict[Digest, TokenDocument] = {}
         self._width = token_type(tokenizer).__name__
 
-    def of(self, documents: Sequence[Document]) -> dict[Digest, TokenArray]:
+    def of(self, documents: Sequence[Document]) -> dict[Digest, TokenDocument]:
         """Of each document; only those that are not known yet are encoded."""
         if not self._made.keys() >= {document.id for document in documents}:
             known = token_cache.tokens_by_document(self._cache, self._owner, self._digest)
@@ -163,22 +163,23 @@ class _Tokens:
 
 
 def _encoded(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenArray]
-) -> dict[Digest, TokenArray]:
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenDocument]
+) -> dict[Digest, TokenDocument]:
     """The tokens of each document; only those not known yet are encoded."""
     fresh = [document for document in documents if document.id not in known]
-    made = dict(zip((d.id for d in fresh), encode([d.text for d in fresh], tokenizer), strict=True)) if fresh else {}
+    ids = encode([document.text for document in fresh], tokenizer) if fresh else ()
+    made = {document.id: TokenDocument(found) for document, found in zip(fresh, ids, strict=True)}
     return {d.id: made[d.id] if d.id in made else known[d.id] for d in documents}
 
 
 def _by_split(
-    documents: Sequence[Document], tokens: Mapping[Digest, TokenArray], placed: Mapping[Digest, Split]
-) -> dict[Split, list[tuple[Entry, TokenArray]]]:
+    documents: Sequence[Document], tokens: Mapping[Digest, TokenDocument], placed: Mapping[Digest, Split]
+) -> dict[Split, list[tuple[Entry, TokenDocument]]]:
     """Documents by id inside each split, so that equal text gives equal files whatever its files are called."""
-    by_split: dict[Split, list[tuple[Entry, TokenArray]]] = {split: [] for split in SPLITS}
+    by_split: dict[Split, list[tuple[Entry, TokenDocument]]] = {split: [] for split in SPLITS}
     for document in sorted(documents, key=lambda document: document.id):
-        ids = tokens[document.id]
-        by_split[placed[document.id]].append((Entry(document.id, len(ids), document.source), ids))
+        found = tokens[document.id]
+        by_split[placed[document.id]].append((Entry(document.id, len(found.ids), document.source), found))
     return by_split
 
 

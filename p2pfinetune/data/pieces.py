@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pfinetune.data import blocks, own_files
+from p2pfinetune.data.chats.turns import ChatTurn
 from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
@@ -35,6 +36,8 @@ class Document:
     id: Digest
     text: str
     source: str
+    turns: tuple[ChatTurn, ...] = ()
+    """Of a conversation, whose `text` is what was said without who said it; none if it is no conversation."""
 
     @classmethod
     def of(cls, text: str, source: str) -> Document:

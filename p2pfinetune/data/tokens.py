@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TokenArray = NDArray[np.unsignedinteger[Any]]  # uint16 where the vocabulary fits, else uint32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenDocument:
+    """The ids of one document, and which of them are counted: learnt, and measured."""
+
+    ids: TokenArray
+    counted: NDArray[np.bool_] | None = None
+    """None: every one, as of all text that is no conversation."""
+
+    @property
+    def marks(self) -> NDArray[np.bool_]:
+        """The same for every document."""
+        return np.ones(len(self.ids), np.bool_) if self.counted is None else self.counted
+
+    @property
+    def size(self) -> int:
+        """Counted tokens."""
+        return len(self.ids) if self.counted is None else int(np.count_nonzero(self.counted))
+
 
 # how tokens are spelled that are control without being called so
 MARKUP = re.compile(r"[<\[{\uff5c|].*[>\]}\uff5c|]", re.DOTALL)

@@ -69,7 +69,7 @@ def _times(
         return clock() - start
 
     def tokens(split: TokenSplit, limit: int) -> int:
-        return min(limit or len(split.tokens), len(split.tokens))
+        return min(limit or split.counted_tokens, split.counted_tokens)
 
     def seconds_a_token() -> float:
         vocabulary = int(adapted.model.config.get_text_config().vocab_size)

@@ -4,6 +4,9 @@ A document is cut into windows of `context` tokens, each predicted token counts 
 together. A window begins without what stood before it: with an overlap each token would be predicted from more, at a
 multiple of the work. Losses are therefore a little too high, alike for all.
 
+Of a conversation the answers are measured, in the stretches in which they are learnt (`data.stretches`): what a window
+predicts is what counts of it, and it reads the rest. A document without anything that counts has no window.
+
 Which windows are measured depends only on the split and the limits, so that losses of two adapters are paired. A limit
 takes whole windows in an order drawn once for all time: the first ones may all be one document's. Nothing here changes
 a weight.
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pfinetune.data.corpus import TokenSplit
+from p2pfinetune.data.stretches import stretches
 from p2pfinetune.model.compute import (
     measuring_precision,
     next_token_logits,
@@ -36,6 +40,7 @@ from p2pfinetune.scoring.paired import token_mean
 POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little enough for its cache
 SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
 PADDING = -1
+READ = 4  # positions that are only read and cost as much of a limit as one that is measured
 CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
 
 
@@ -68,7 +73,9 @@ class Batch:
 
     inputs_bt: Tensor
     targets_bt: Tensor
-    """PADDING if there is nothing to predict."""
+    """PADDING if there is nothing to predict: behind a window's end, and of a conversation what does not count."""
+    lengths_b: NDArray[np.int64]
+    """Positions of each window, those that do not count included."""
     windows_b: NDArray[np.int64]
     """Which window of the measure each row is."""
 
@@ -89,20 +96,36 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tokens start to stop of the split are predicted, each from those before it in [start - 1, stop - 1)."""
+    """Tokens start to stop of the split are predicted, each from those before it in [start - 1, stop - 1).
+
+    Those before `first` are only read; of a conversation so are all that are not counted.
+    """
 
     document: int
     start: int
     stop: int
+    first: int
+    tokens: int
+    """That are predicted and counted, at least one."""
+
+    @property
+    def length(self) -> int:
+        """Positions."""
+        return self.stop - self.start
+
+    @property
+    def cost(self) -> int:
+        """In tokens of a limit: those that are measured, but so that what is read costs a part of what it takes."""
+        return max(self.tokens, self.length // READ)
 
 
 def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: int = 0) -> Measure:
     """The windows of a split in batches; with `max_tokens`, a random but fixed choice of windows up to so many."""
     windows = sorted(_limited(list(_windows(split, context)), max_tokens), key=lambda window: window.start)
     position = {window: i for i, window in enumerate(windows)}
-    by_length = sorted(windows, key=lambda window: (window.start - window.stop, window.start))
+    by_length = sorted(windows, key=lambda window: (-window.length, window.start))
     batches = tuple(_batch(split, group, position) for group in _grouped(by_length, vocabulary))
-    tokens = np.array([window.stop - window.start for window in windows], np.int64)
+    tokens = np.array([window.tokens for window in windows], np.int64)
     documents = np.array([window.document for window in windows], np.int64)
     return Measure(batches, tokens, documents)
 
@@ -116,9 +139,8 @@ def divided(measure: Measure, parts: int) -> list[Measure]:
     most = 0
     for batch in measure.batches:
         most = max(most, batch.inputs_bt.numel())
-        for number, inputs_t, targets_t in zip(batch.windows_b, batch.inputs_bt, batch.targets_bt, strict=True):
-            size = int(measure.per_window_tokens[number])
-            rows[int(number)] = inputs_t[:size], targets_t[:size]
+        for row, (number, size) in enumerate(zip(batch.windows_b, batch.lengths_b.tolist(), strict=True)):
+            rows[int(number)] = batch.inputs_bt[row, :size], batch.targets_bt[row, :size]
     if parts < 2 or len(rows) < 2:
         return [measure]
     return [_part(measure, rows, group, most) for group in np.array_split(np.arange(len(rows)), min(parts, len(rows)))]
@@ -126,19 +148,19 @@ def divided(measure: Measure, parts: int) -> list[Measure]:
 
 def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArray[np.int64], most: int) -> Measure:
     """The windows of a group, longest first, in batches of up to `most` places."""
-    tokens = measure.per_window_tokens[group]
-    left = sorted(range(len(group)), key=lambda i: -tokens[i])
+    lengths = np.array([len(rows[int(number)][0]) for number in group], np.int64)
+    left = sorted(range(len(group)), key=lambda i: -lengths[i])
     batches = []
     while left:
-        longest = int(tokens[left[0]])
-        chosen = [i for i in left[: max(1, most // longest)] if tokens[i] >= SIMILAR * longest]
+        longest = int(lengths[left[0]])
+        chosen = [i for i in left[: max(1, most // longest)] if lengths[i] >= SIMILAR * longest]
         left = left[len(chosen) :]
         inputs_bt = torch.zeros((len(chosen), longest), dtype=torch.int64)
         targets_bt = torch.full((len(chosen), longest), PADDING, dtype=torch.int64)
         for row, i in enumerate(chosen):
-            inputs_bt[row, : tokens[i]], targets_bt[row, : tokens[i]] = rows[int(group[i])]
-        batches.append(Batch(inputs_bt, targets_bt, np.array(chosen, np.int64)))
-    return Measure(tuple(batches), tokens, measure.per_window_document[group])
+            inputs_bt[row, : lengths[i]], targets_bt[row, : lengths[i]] = rows[int(group[i])]
+        batches.append(Batch(inputs_bt, targets_bt, lengths[chosen], np.array(chosen, np.int64)))
+    return Measure(tuple(batches), measure.per_window_tokens[group], measure.per_window_document[group])
 
 
 def evaluate(model: Any, measure: Measure, device: torch.device, precision: Precision = "fp32") -> Evaluation:
@@ -174,22 +196,27 @@ def _losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
 def _windows(split: TokenSplit, context: int) -> Iterator[Window]:
     """A document's first token is predicted from nothing, so it is not measured."""
     for document in range(split.documents):
-        first, end = int(split.starts[document]) + 1, int(split.starts[document + 1])
-        for start in range(first, end, context):
-            yield Window(document, start, min(start + context, end))
+        begin, end = int(split.starts[document]), int(split.starts[document + 1])
+        if (marks := split.marks(document)) is None:
+            for start in range(begin + 1, end, context):
+                stop = min(start + context, end)
+                yield Window(document, start, stop, start, stop - start)
+        else:
+            for since, first, stop in stretches(marks, context):
+                tokens = int(np.count_nonzero(marks[first:stop]))
+                yield Window(document, begin + since + 1, begin + stop, begin + first, tokens)
 
 
 def _limited(windows: list[Window], max_tokens: int) -> list[Window]:
     """All of them, or as many as fit into `max_tokens` in a fixed random order, but at least one."""
-    if not max_tokens or sum(window.stop - window.start for window in windows) <= max_tokens:
+    if not max_tokens or sum(window.cost for window in windows) <= max_tokens:
         return windows
     chosen: list[Window] = []
     left = max_tokens
     for i in np.random.default_rng(CHOICE_SEED).permutation(len(windows)):
-        size = windows[i].stop - windows[i].start
-        if size <= left or not chosen:
+        if windows[i].cost <= left or not chosen:
             chosen.append(windows[i])
-            left -= size
+            left -= windows[i].cost
     return chosen
 
 
@@ -197,21 +224,23 @@ def _grouped(windows: list[Window], vocabulary: int) -> Iterator[list[Window]]:
     """Runs of windows, longest first, within the limits of one forward pass and not too different in length."""
     place = 0
     while place < len(windows):
-        longest = windows[place].stop - windows[place].start
+        longest = windows[place].length
         rows = min(max(1, POSITIONS // longest), rows_at_once(longest, vocabulary))
         group = windows[place : place + rows]
-        group = [window for window in group if window.stop - window.start >= SIMILAR * longest]
+        group = [window for window in group if window.length >= SIMILAR * longest]
         yield group
         place += len(group)
 
 
 def _batch(split: TokenSplit, windows: list[Window], position: dict[Window, int]) -> Batch:
-    longest = windows[0].stop - windows[0].start
+    longest = windows[0].length
     inputs_bt = np.zeros((len(windows), longest), np.int64)
     targets_bt = np.full((len(windows), longest), PADDING, np.int64)
     for row, window in enumerate(windows):
-        size = window.stop - window.start
-        inputs_bt[row, :size] = split.tokens[window.start - 1 : window.stop - 1]
-        targets_bt[row, :size] = split.tokens[window.start : window.stop]
+        inputs_bt[row, : window.length] = split.tokens[window.start - 1 : window.stop - 1]
+        targets_bt[row, window.first - window.start : window.length] = split.tokens[window.first : window.stop]
+        if window.tokens < window.stop - window.first and split.counted is not None:
+            targets_bt[row, : window.length][~split.counted[window.start : window.stop]] = PADDING
     windows_b = np.array([position[window] for window in windows], np.int64)
-    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), windows_b)
+    lengths_b = np.array([window.length for window in windows], np.int64)
+    return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), lengths_b, windows_b)

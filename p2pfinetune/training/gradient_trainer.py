@@ -12,7 +12,9 @@ A gradient that is not finite skips the step: the weights and what was gathered 
 the next one sees other text. The pull is Ditto's (Li et al. 2021, arXiv 2012.04221): strength / 2 times the squared
 distance to other weights, added to the loss by its gradient, before the clipping.
 
-Shapes: blocks are (sequences, context + 1) token ids; inputs are all but the last, targets all but the first.
+The loss of a step is the mean over all targets that count, and of a conversation these are the answers' (`batches`).
+
+Shapes: b sequences of a step, t positions of one.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from p2pfinetune.model.adapter import AdaptedModel, Adapter, read, write
 from p2pfinetune.model.compute import next_token_logits, rows_at_once, seeded, training_precision
 from p2pfinetune.options import TrainingOptions
 from p2pfinetune.registry import public_name
-from p2pfinetune.training.batches import Blocks, derived_seed
+from p2pfinetune.training.batches import UNCOUNTED, Blocks, TrainingBatch, derived_seed
 from p2pfinetune.training.schedule import learning_rate
 from p2pfinetune.training.trainer import Pull, StepReport, TrainerState
 
@@ -101,8 +103,8 @@ class GradientTrainer:
             raise ValueError("the adapter does not fit this model")
         self._pull = Pull(adapter, strength) if adapter is not None and strength else None
 
-    def upcoming(self) -> tuple[Tensor, float]:
-        """Blocks, (sequences, context + 1), and learning rate of the next step."""
+    def upcoming(self) -> tuple[TrainingBatch, float]:
+        """Blocks and learning rate of the next step."""
         options = self._options
         sequences = options.batch_size * options.accumulation
         blocks = self._blocks.batch(self.steps * sequences, sequences)
@@ -182,13 +184,15 @@ class GradientTrainer:
 
     def _one_step(self) -> StepReport:
         options = self._options
-        blocks, rate = self.upcoming()
-        tokens = len(blocks) * self.context
+        batch, rate = self.upcoming()
+        tokens = batch.tokens
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         with seeded(derived_seed("dropout", options.seed, self.steps), self._device):
-            loss = sum(self._backward(rows, tokens) for rows in blocks.to(self._device).split(self._rows()))
+            inputs = batch.inputs_bt.to(self._device).split(self._rows())
+            targets = batch.targets_bt.to(self._device).split(self._rows())
+            loss = sum(self._backward(*part, tokens) for part in zip(inputs, targets, strict=True))
         self._reach_all()
         self._add_pull()
         norm = self._clip()
@@ -202,12 +206,14 @@ class GradientTrainer:
     def _rows(self) -> int:
         return min(self._options.batch_size, rows_at_once(self._blocks.context, self._vocabulary))
 
-    def _backward(self, rows: Tensor, tokens: int) -> float:
+    def _backward(self, inputs_bt: Tensor, targets_bt: Tensor, tokens: int) -> float:
         """Gradients of this part of the step's mean loss are added up; its share of the mean is returned."""
         model: Any = self._adapted.model
         with training_precision(self._device, self._adapted.precision):
-            logits = next_token_logits(model, rows[:, :-1])
-        total = functional.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="sum")
+            logits = next_token_logits(model, inputs_bt)
+        total = functional.cross_entropy(
+            logits.flatten(0, 1).float(), targets_bt.flatten(), ignore_index=UNCOUNTED, reduction="sum"
+        )
         loss = total / tokens
         loss.backward()
         return float(loss.detach())

@@ -20,6 +20,7 @@ import torch
 from p2pfinetune.data import dealer, token_cache
 from p2pfinetune.data.documents import normalise, read_documents
 from p2pfinetune.data.splits import SPLITS
+from p2pfinetune.data.tokens import TokenDocument
 from p2pfinetune.errors import CheckpointError, ModelError
 from p2pfinetune.model import fingerprints
 from p2pfinetune.model.adapter import Adapter
@@ -296,7 +297,7 @@ def run_tokens(data: bytes) -> None:
 def token_seeds() -> Iterator[bytes]:
     """A corpus, an empty one, and indices that nobody wrote but whose digest is right."""
     entry = token_cache.Entry("d" * 64, 3, "file.txt")
-    full = {split: [(entry, np.array([1, 2, 3], np.uint16))] for split in SPLITS}
+    full = {split: [(entry, TokenDocument(np.array([1, 2, 3], np.uint16)))] for split in SPLITS}
     with scratch() as folder:
         for name, placed in (("full", full), ("empty", {split: [] for split in SPLITS})):
             token_cache.write(folder / name, placed, "uint16", "e" * 64)

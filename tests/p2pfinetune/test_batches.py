@@ -27,7 +27,7 @@ def test_an_epoch_is_the_shuffled_documents_cut_into_blocks(lengths, context, se
         return
     blocks = Blocks(text, context, seed)
 
-    cut = [blocks.block(epoch * blocks.per_epoch + i) for i in range(blocks.per_epoch)]
+    cut = [blocks.block(epoch * blocks.per_epoch + i)[0] for i in range(blocks.per_epoch)]
 
     order = np.random.default_rng(derived_seed("order", seed, epoch)).permutation(len(lengths))
     whole = np.concatenate([text.document(int(i)) for i in order])
@@ -39,18 +39,18 @@ def test_an_epoch_is_the_shuffled_documents_cut_into_blocks(lengths, context, se
 def test_blocks_do_not_depend_on_what_was_asked_before() -> None:
     text = split(40, 50, 60)
     forwards = Blocks(text, 16, 3)
-    in_order = [forwards.block(i).tolist() for i in range(30)]
+    in_order = [forwards.block(i)[0].tolist() for i in range(30)]
     jumping = Blocks(text, 16, 3)
 
-    assert [jumping.block(i).tolist() for i in reversed(range(30))] == in_order[::-1]
+    assert [jumping.block(i)[0].tolist() for i in reversed(range(30))] == in_order[::-1]
 
 
 def test_epochs_and_seeds_shuffle_differently() -> None:
     text = split(*[20] * 12)
     one, other = Blocks(text, 16, 0), Blocks(text, 16, 1)
 
-    assert one.block(0).tolist() != one.block(one.per_epoch).tolist()
-    assert one.block(0).tolist() != other.block(0).tolist()
+    assert one.block(0)[0].tolist() != one.block(one.per_epoch)[0].tolist()
+    assert one.block(0)[0].tolist() != other.block(0)[0].tolist()
 
 
 def test_a_batch_is_blocks_one_after_another() -> None:
@@ -58,12 +58,13 @@ def test_a_batch_is_blocks_one_after_another() -> None:
 
     batch = blocks.batch(9, 4)
 
-    assert batch.shape == (4, 9)
-    assert batch.tolist() == [blocks.block(i).tolist() for i in range(9, 13)]
+    assert batch.inputs_bt.tolist() == [blocks.block(i)[0][:-1].tolist() for i in range(9, 13)]
+    assert batch.targets_bt.tolist() == [blocks.block(i)[0][1:].tolist() for i in range(9, 13)]
+    assert batch.tokens == 32
 
 
 def test_a_text_shorter_than_the_context_makes_shorter_blocks() -> None:
-    assert Blocks(split(10), 64, 0).batch(0, 2).shape == (2, 10)
+    assert Blocks(split(10), 64, 0).batch(0, 2).inputs_bt.shape == (2, 9)
 
 
 def test_derived_seeds_differ_with_every_part() -> None:

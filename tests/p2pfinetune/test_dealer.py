@@ -21,6 +21,7 @@ from p2pfinetune.data.documents import Document
 from p2pfinetune.data.near_duplicates import sequences
 from p2pfinetune.data.splits import SPLITS, split_of
 from p2pfinetune.data.token_cache import Entry
+from p2pfinetune.data.tokens import TokenDocument
 from p2pfinetune.errors import TextError, TooLittleText
 from p2pfinetune.names import Digest
 
@@ -241,7 +242,7 @@ def test_what_was_trained_on_and_is_away_when_a_lost_record_is_made_again_is_not
 
 
 def test_what_was_trained_on_in_any_corpus_of_the_cache_counts_as_trained_on(tmp_path):
-    entry, tokens = Entry("a" * 64, 2, ""), np.array([1, 2], np.uint16)
+    entry, tokens = Entry("a" * 64, 2, ""), TokenDocument(np.array([1, 2], np.uint16))
     nothing = {split: [] for split in SPLITS}
     for age, split in enumerate(("train", "guard")):
         folder = tmp_path / f"me-{age}"

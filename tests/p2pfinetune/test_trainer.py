@@ -144,10 +144,10 @@ def test_accumulated_batches_are_one_large_batch(tiny_base: Base, split: TokenSp
 
 
 def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, split: TokenSplit) -> None:
-    blocks = Blocks(split, 12, 3).batch(0, 4)
+    batch = Blocks(split, 12, 3).batch(0, 4)
     with torch.no_grad():
-        logits = tiny_base.model(input_ids=blocks[:, :-1]).logits
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
+        logits = tiny_base.model(input_ids=batch.inputs_bt).logits
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_bt.flatten())
 
     report = AdamW().trainer(attach(tiny_base, AdapterSpec(rank=2)), split, OPTIONS).step()
 
@@ -156,12 +156,12 @@ def test_the_reported_loss_is_the_cross_entropy_of_the_blocks(tiny_base: Base, s
 
 def test_one_step_is_a_step_of_adamw(tiny_base: Base, split: TokenSplit) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
-    blocks = Blocks(split, 12, 3).batch(0, 4)
+    batch = Blocks(split, 12, 3).batch(0, 4)
     trainer = AdamW().trainer(adapted, split, structs.replace(OPTIONS, clip=0.0, weight_decay=0.1))
     rate = trainer.step().lr
     write(adapted, adapted.initial)
-    logits = adapted.model(input_ids=blocks[:, :-1]).logits
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
+    logits = adapted.model(input_ids=batch.inputs_bt).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_bt.flatten())
     gradients = dict(zip(adapted.parameters, torch.autograd.grad(loss, list(adapted.parameters.values())), strict=True))
 
     assert rate == learning_rate(0, 1e-2, 0)
