@@ -138,7 +138,7 @@ class PrivacyNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TextNow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read of --data the last time, and what was not; `peerd read` says it of every file."""
+    """What was read of --data the last time, and what was not; `peerd data` says it of every file."""
 
     files: Annotated[int, Meta(description="That gave at least one document.")] = 0
     documents: int = 0

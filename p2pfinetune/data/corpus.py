@@ -103,7 +103,7 @@ def prepare(
     documents = [document for document in documents if document.id in placed]
     stored = tokens.stored(documents, placed)
     report = replace(report, copies=copies_of(rows.values()))
-    _require({split: stored.splits[split].counted_tokens for split in SPLITS}, minimum, report, dealer)
+    require({split: stored.splits[split].counted_tokens for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
 
@@ -125,7 +125,7 @@ def _dealt(
     rows = dealer.deal(documents, sizes, minimum)
     if sizes or not documents:
         report = replace(report, copies=copies_of(rows.values()))
-        _require(tokens_by_split(sizes, _placed(rows)), minimum, report, dealer)
+        require(tokens_by_split(sizes, _placed(rows)), minimum, report, dealer)
     dealer.keep(rows)
     return rows
 
@@ -183,7 +183,8 @@ def _by_split(
     return by_split
 
 
-def _require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: ReadReport, dealer: Dealer) -> None:
+def require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: ReadReport, dealer: Dealer) -> None:
+    """Raises TooLittleText if a split has fewer tokens than its minimum."""
     lacking = [split for split in SPLITS if tokens[split] < minimum[split]]
     if not lacking:
         return

@@ -113,6 +113,15 @@ def dealt(hand: Hand, looked: Looked) -> dict[Digest, Dealt]:
     return found
 
 
+def alike(documents: Sequence[Document], looked: Looked) -> list[list[Digest]]:
+    """The groups of near copies among these documents, those of a single document left out."""
+    shared = Shared.of([facts.kept for facts in looked.at(documents)])
+    groups: dict[int, list[Digest]] = {}
+    for document, label in zip(documents, group(shared, common(shared)).tolist(), strict=True):
+        groups.setdefault(label, []).append(document.id)
+    return [members for members in groups.values() if len(members) > 1]
+
+
 def _gone(hand: Hand, facts: Sequence[_Facts], shared: Shared, boiler: Marks, drawn: int) -> NDArray[np.float64]:
     """How much of each new document stood in each split, at most, in one text that is gone: (documents, splits)."""
     shares = np.zeros((len(facts), len(SPLITS)))

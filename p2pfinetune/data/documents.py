@@ -22,6 +22,7 @@ from p2pfinetune.data.pieces import Document, FileContent, content_of, normalise
 from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
 from p2pfinetune.data.second_opinion import second_opinion
+from p2pfinetune.data.telling import FINDING, READING, Tell, each, silent
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
 
@@ -35,6 +36,8 @@ def read_documents(
     memory: ReadingMemory | None = None,
     now_ns: int = 0,
     encodings: Mapping[PurePath, str] = NO_NAMES,
+    *,
+    tell: Tell = silent,
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
 
@@ -42,7 +45,8 @@ def read_documents(
     them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder.
     """
     reading = _Reading(memory or ReadingMemory(), now_ns, encodings)
-    for found in walk(paths):
+    every = list(each(walk(paths), tell, FINDING))
+    for found in each(every, tell, READING, len(every)):
         reading.look(found)
     reading.settle()
     reading.memory.turn()
@@ -114,6 +118,7 @@ class _Reading:
     def enter(self, path: Path, content: FileContent) -> None:
         """Take the documents that are new, and write down what became of the file."""
         fresh = [document for document in content.documents if self._keep(document)]
+        new = {document.id for document in fresh}
         self.entries.append(
             FileRead(
                 path=shown(path),
@@ -122,6 +127,7 @@ class _Reading:
                 ids=tuple(document.id for document in fresh),
                 characters=sum(len(document.text) for document in fresh),
                 repeated=len(content.documents) - len(fresh),
+                again=tuple({d.id: None for d in content.documents if d.id not in new}),
                 bad_rows=content.bad_rows,
                 encoding=content.encoding,
                 replaced=content.replaced,

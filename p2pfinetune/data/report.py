@@ -31,6 +31,8 @@ class FileRead:
     """Of these documents."""
     repeated: int = 0
     """Documents equal to an earlier one."""
+    again: tuple[Digest, ...] = ()
+    """Of those documents that stand in earlier files."""
     bad_rows: int = 0
     """Rows of a .jsonl file that are no JSON or have no text."""
     encoding: str = ""

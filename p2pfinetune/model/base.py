@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+WEIGHTS = ("*.safetensors",)
+TOKENIZER_SIGNS = ("tokenizer*", "*.model", "vocab.*")
 HUB_CACHE = re.compile(r"/models--([\w.-]+?)/snapshots/[^/]+/?\Z")
 OF_A_MODEL = re.compile(r"config\.json|(model|pytorch_model|consolidated)\b.*|.*\.gguf")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -129,18 +131,27 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
     )
 
 
-def _fetch(name: str, resolved: str) -> Path:
-    """The local snapshot of a hub model, downloaded when it is not there yet."""
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base alone: no weight is read, nor fetched. Raises ModelError, as `load_base`."""
+    resolved = resolve_model(name)
+    files = [pattern for pattern in HUB_FILES if pattern not in WEIGHTS]
+    folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved, files, TOKENIZER_SIGNS)
+    must_be_a_model(folder)
+    return _tokenizer(folder, {"local_files_only": True, "trust_remote_code": False})
+
+
+def _fetch(name: str, resolved: str, files: Sequence[str] = HUB_FILES, signs: Sequence[str] = WEIGHTS) -> Path:
+    """The local snapshot of a hub model, downloaded if no file of it that the signs match is there yet."""
     if name == NANO:
         raise ModelError("the embedded model is not installed", "reinstall peerd, or give a model folder")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # folders inside a hub repository hold other formats
-    wanted: dict[str, Any] = {"allow_patterns": HUB_FILES, "ignore_patterns": ["*/*", "consolidated*"]}
+    wanted: dict[str, Any] = {"allow_patterns": list(files), "ignore_patterns": ["*/*", "consolidated*"]}
     try:
         local = Path(snapshot_download(resolved, local_files_only=True, **wanted))
-        if list(local.glob("*.safetensors")):
+        if any(list(local.glob(sign)) for sign in signs):
             return local
     except (LocalEntryNotFoundError, HFValidationError):
         pass

@@ -32,7 +32,7 @@ COMMANDS: tuple[Command, ...] = (
         "start", "start", "start", "peerd start --data ~/notes --bootstrap /ip4/192.168.1.20/tcp/4001/p2p/12D3KooW..."
     ),
     *_ASKED[:_TEXT],
-    Command("read", "read_command", "read", "peerd read --data ~/notes"),
+    Command("data", "data_command", "data", "peerd data --data ~/notes --show 3"),
     *_ASKED[_TEXT:],
     Command("dashboard", "opening_commands", "dashboard", "peerd dashboard --port 8088"),
     Command("demo", "opening_commands", "demo", "peerd demo --peers 4 --rounds 6"),

@@ -81,7 +81,7 @@ def _text_line(now: Status, home: Path | None) -> str:
     if not now.text.documents:
         return "not read yet"
     left_out = now.text.skipped or now.text.left_out
-    return text_used(now.text) + (f"; some is left out, {in_home('see: peerd read', home)}" if left_out else "")
+    return text_used(now.text) + (f"; some is left out, {in_home('see: peerd data', home)}" if left_out else "")
 
 
 def _sent_line(now: Status, home: Path | None) -> str:

@@ -1,81 +1,166 @@
-"""What a reading of somebody's data would find, file by file: without a daemon, a model or a change to anything.
+"""What a reading of somebody's data would come to, file by file: without a daemon, weights or a change to anything.
 
-The splits are those of the home's record; what was never dealt is new, whatever it would become, since that depends on
-the tokens of all. Which documents are near copies is told of these too.
+The splits are those of the home's record; what was never dealt is dealt as the next start would deal it, which is the
+same if nothing changes until then. Without a home there is no salt yet, and the splits are of the same size only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from p2pfinetune.data import dealt as record
 from p2pfinetune.data.dealer import Dealer, owner_of
-from p2pfinetune.data.dealt import Dealt, NoRecordError, copies_of
-from p2pfinetune.data.documents import Document, read_documents
-from p2pfinetune.data.encodings import NO_NAMES
-from p2pfinetune.data.report import FileRead, ReadReport
-from p2pfinetune.data.splits import SPLITS
+from p2pfinetune.data.dealt import Dealt, NoRecordError
+from p2pfinetune.data.documents import read_documents
+from p2pfinetune.data.report import FileRead
+from p2pfinetune.data.telling import Tell
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
-from peerd.control.answers import FileFate, TextRead
+from peerd.control.answers import DataLooked, ExampleShown, FileFate
 from peerd.machine.paths import Paths
 from peerd.wire.keys import PeerKey
 from peerd.worker.texts import text_now
 
-NEW, NOWHERE = "new", "no split"
-CHARACTERS_A_TOKEN = 4  # where nothing is tokenised
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from p2pfinetune.data.foresight import Foresight
+
+NOWHERE = "no split"
+NAMED = 10  # files that each file is said to resemble
 
 
-def read(data: Sequence[Path], paths: Paths, encodings: Mapping[PurePath, str] = NO_NAMES) -> TextRead:
-    """What became of every file. Raises TextError, or PeerdError if the home's key or record cannot be used."""
-    documents, report = read_documents(data, encodings=encodings)
-    rows = recorded(paths)
-    found = _with_new(documents, rows)
-    return TextRead(
-        data=[str(path) for path in data],
-        text=text_now(ReadReport(report.entries, copies_of(found.values()))),
-        files=[_fate(entry, rows, found) for entry in report.entries],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """What to look at, and how."""
+
+    data: Sequence[Path]
+    encodings: Mapping[PurePath, str]
+    model: str
+    context: int
+    examples: int
+
+
+def look(asked: Looking, paths: Paths, tell: Tell) -> DataLooked:
+    """What became of every file. Raises TextError, ModelError, or PeerdError if the home's key cannot be used."""
+    documents, report = read_documents(asked.data, encodings=asked.encodings, tell=tell)
+    salt, rows = recorded(paths)
+    from p2pfinetune.data.foresight import foreseen  # transformers, which the help does without
+    from p2pfinetune.model.base import load_tokenizer
+
+    tokenizer = load_tokenizer(asked.model)
+    found = foreseen(documents, report, tokenizer, Dealer(salt, rows=dict(rows)), context=asked.context, tell=tell)
+    links = _Links(found)
+    return DataLooked(
+        data=[str(path) for path in asked.data],
+        model=asked.model,
+        text=text_now(found.report),
+        tokens={str(split): count for split, count in found.tokens_by_split().items()},
+        new=sum(document not in rows for document in found.documents),
+        has_home=bool(salt),
+        lacking=found.lacking,
+        examples=_examples(found, tokenizer, asked.examples),
+        files=[_fate(entry, rows, found, links) for entry in found.report.entries],
     )
 
 
-def recorded(paths: Paths) -> Mapping[Digest, Dealt]:
-    """What the home's daemon dealt so far; nothing if it never started.
+def recorded(paths: Paths) -> tuple[str, Mapping[Digest, Dealt]]:
+    """The salt of the home and what its daemon dealt so far; empty if it never started.
 
     Raises TextError if the record cannot be used: nothing else knows what is held out, and nothing is new for sure.
     """
-    if not (paths.identity.exists() and paths.splits.exists()):
-        return {}
+    if not paths.identity.exists():
+        return "", {}
     salt = PeerKey.load_or_create(paths.identity, used=True).peer_id
+    if not paths.splits.exists():
+        return salt, {}
     try:
-        return record.read(paths.splits, owner_of(salt))
+        return salt, record.read(paths.splits, owner_of(salt))
     except NoRecordError as error:
         raise TextError(
             f"the record of which documents are held out, {paths.splits}, cannot be used: {error}",
             "the daemon makes it again if it can, and says so: peerd start   to look at files without the record: "
-            "peerd read --home ANOTHER-FOLDER --data FOLDER",
+            "peerd data --home ANOTHER-FOLDER --data FOLDER",
         ) from error
 
 
-def _with_new(documents: Sequence[Document], rows: Mapping[Digest, Dealt]) -> Mapping[Digest, Dealt]:
-    sizes = {document.id: 1 + len(document.text) // CHARACTERS_A_TOKEN for document in documents}
-    return Dealer("", rows=dict(rows)).deal(documents, sizes, dict.fromkeys(SPLITS, 0))
+class _Links:
+    """Which files have documents in common, or near copies of one another's."""
+
+    def __init__(self, found: Foresight) -> None:
+        self._found = found
+
+    @cached_property
+    def _groups(self) -> dict[Digest, Sequence[Digest]]:
+        return {one: members for members in self._found.groups for one in members}
+
+    @cached_property
+    def _files(self) -> dict[Digest, list[str]]:
+        files: dict[Digest, list[str]] = {}
+        for entry in self._found.report.entries:
+            for one in (*entry.ids, *entry.again):
+                files.setdefault(one, []).append(entry.path)
+        return files
+
+    def near(self, entry: FileRead) -> int:
+        """How many of its documents are near copies."""
+        return sum(self._found.rows[one].is_near or one in self._groups for one in entry.ids)
+
+    def equal_to(self, entry: FileRead) -> list[str]:
+        """Other files with documents of this one."""
+        return _some((self._files[one] for one in (*entry.ids, *entry.again)), entry.path)
+
+    def near_to(self, entry: FileRead) -> list[str]:
+        """Other files with near copies of documents of this one."""
+        others = (other for one in entry.ids for other in self._groups.get(one, ()) if other != one)
+        return _some((self._files[other] for other in others), entry.path)
 
 
-def _fate(entry: FileRead, rows: Mapping[Digest, Dealt], found: Mapping[Digest, Dealt]) -> FileFate:
-    places = Counter((rows[one].split or NOWHERE) if one in rows else NEW for one in entry.ids)
+def _some(files: Iterable[Sequence[str]], but: str) -> list[str]:
+    """The first of them, each once."""
+    different = dict.fromkeys(file for file in chain.from_iterable(files) if file != but)
+    return list(islice(different, NAMED))
+
+
+def _examples(found: Foresight, tokenizer: PreTrainedTokenizerBase, count: int) -> list[ExampleShown]:
+    """The first documents that are trained on: they stand in the order of their digests, so that is a fair draw."""
+    from p2pfinetune.data.tokens import encode
+
+    chosen = [found.documents[one] for one in found.placed()["train"][:count]]
+    ids = encode([document.text for document in chosen], tokenizer)
+    return [
+        ExampleShown(
+            source=document.source,
+            split="train",
+            tokens=len(tokens),
+            text=str(tokenizer.decode(tokens.tolist(), clean_up_tokenization_spaces=False)),
+        )
+        for document, tokens in zip(chosen, ids, strict=True)
+    ]
+
+
+def _fate(entry: FileRead, rows: Mapping[Digest, Dealt], found: Foresight, links: _Links) -> FileFate:
     return FileFate(
         path=entry.path,
         reason=entry.reason,
         documents=entry.documents,
         characters=entry.characters,
+        tokens=sum(found.tokens[one] for one in entry.ids),
         repeated=entry.repeated,
         bad_rows=entry.bad_rows,
         encoding=entry.encoding,
         guesses=list(entry.guesses),
         replaced=entry.replaced,
         left_out=dict(entry.left_out),
-        near_copies=sum(found[one].is_near for one in entry.ids),
-        splits=dict(places),
+        near_copies=links.near(entry),
+        equal_to=links.equal_to(entry),
+        near_to=links.near_to(entry),
+        splits=dict(Counter(found.rows[one].split or NOWHERE for one in entry.ids)),
+        new=sum(one not in rows for one in entry.ids),
     )

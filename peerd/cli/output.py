@@ -17,7 +17,7 @@ from p2pfinetune.system.path_names import shown
 from peerd.cli.commands import OF_A_HOME
 from peerd.control import answers
 from peerd.control.render import columns as width_of
-from peerd.control.render import line, padded, written
+from peerd.control.render import line, padded, printable, written
 from peerd.errors import PeerdError
 
 INTERRUPTED = 130  # as shells report Ctrl-C
@@ -77,6 +77,11 @@ def complain(text: str) -> None:
 
 def say(text: str = "") -> None:
     sys.stdout.write(_clean_lines(text) + "\n")
+
+
+def say_text(text: str) -> None:
+    """A text with every character that it has; those that could move a cursor or hide are spelled out."""
+    sys.stdout.write("".join(c if c in "\n\t" or printable(c) else ascii(c)[1:-1] for c in text) + "\n")
 
 
 def say_bold(text: str) -> None:

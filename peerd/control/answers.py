@@ -242,6 +242,7 @@ class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="Why nothing of it is used; empty where something is.")]
     documents: Annotated[int, Meta(description="That no earlier file gave.")]
     characters: Annotated[int, Meta(description="Of these documents.")]
+    tokens: Annotated[int, Meta(description="Likewise.")]
     repeated: Annotated[int, Meta(description="Documents equal to an earlier one.")]
     bad_rows: Annotated[int, Meta(description="Rows of a .jsonl file that are no JSON or have no text.")]
     encoding: Annotated[str, Meta(description="Empty where it was not opened.")]
@@ -251,21 +252,41 @@ class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     replaced: Annotated[int, Meta(description="Characters that stand for bytes which mean nothing in that encoding.")]
     left_out: Annotated[dict[str, int], Meta(description="Characters that are no text of a person's, by reason.")]
     near_copies: Annotated[int, Meta(description="Documents that are near copies of others, here or in another file.")]
+    equal_to: Annotated[list[str], Meta(description="Other files with a document of this one; ten at most.")]
+    near_to: Annotated[list[str], Meta(description="Other files with near copies of its documents; ten at most.")]
     splits: Annotated[
         dict[str, int],
         Meta(
-            description="Documents by the split that they were dealt to: train, trust, guard, test; `no split` "
-            "for near copies of documents in several; `new` for those that no daemon of this home "
-            "has read yet."
+            description="Documents by split: train, trust, guard, test; `no split` for near copies of documents in "
+            "several. Those that no daemon of this home has read yet are where the next reading would put them."
         ),
     ]
+    new: Annotated[int, Meta(description="Documents that no daemon of this home has read yet.")]
 
 
-class TextRead(msgspec.Struct, frozen=True, kw_only=True):
-    """`peerd read`."""
+class ExampleShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A document as the model sees it, made of its token ids again."""
+
+    source: str
+    split: str
+    tokens: int
+    text: Annotated[str, Meta(description="With the control tokens that the tokenizer puts around it, spelled out.")]
+
+
+class DataLooked(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd data`."""
 
     data: list[str]
+    model: Annotated[str, Meta(description="The base whose tokens are counted.")]
     text: Annotated[TextNow, Meta(description="All files together.")]
+    tokens: Annotated[dict[str, int], Meta(description="By split.")]
+    new: Annotated[int, Meta(description="Documents that no daemon of this home has read yet.")]
+    has_home: Annotated[
+        bool,
+        Meta(description="Without a home nobody knows which documents will be held out, only how much of the text."),
+    ]
+    lacking: Annotated[str, Meta(description="Why this is too little text to start with; empty if it is enough.")]
+    examples: Annotated[list[ExampleShown], Meta(description="As many as --show asked for.")]
     files: Annotated[list[FileFate], Meta(description="In the order in which they were found.")]
 
 
@@ -320,7 +341,7 @@ class Debugged(msgspec.Struct, frozen=True, kw_only=True):
 OF_COMMANDS: dict[str, Any] = {
     "start": Started,
     "stop": Stopped,
-    "read": TextRead,
+    "data": DataLooked,
     "metrics": Metrics,
     "dashboard": DashboardOpened,
 }

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from p2pfinetune.data.report import UNKNOWN
 from p2pfinetune.names import PeerId
 from p2pfinetune.scoring.perplexity import MAX_PERPLEXITY
 from peerd.control import figures
-from peerd.control.answers import FileFate
+from peerd.control.answers import DataLooked, ExampleShown, FileFate
 from peerd.control.peer_names import title
 from peerd.control.render import printable, share, some
 from peerd.status import NeighbourNow, Status, TextNow
 
+NAMED = 3  # files that another one is said to be like
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
 
@@ -84,18 +85,45 @@ def fate(file: FileFate) -> str:
     left_out = f"left out of it: {refusals(file.left_out)}" if file.left_out else ""
     if file.reason:
         maybe = f"; it may be {' or '.join(file.guesses)}: --encoding PATH=NAME" if file.guesses else ""
-        return f"left out  {printable(file.path)}: {printable(file.reason)}{maybe if file.reason == UNKNOWN else ''}"
+        of = f" of {_named(file.equal_to)}" if file.equal_to else ""
+        why = f"{printable(file.reason)}{of}{maybe if file.reason == UNKNOWN else ''}"
+        return f"left out  {printable(file.path)}: {why}"
     guessed = " (guessed)" if file.guesses else ""
     parts = [
-        f"{some(file.documents, 'document')}, {some(file.characters, 'character')}, {file.encoding}{guessed}",
+        f"{some(file.documents, 'document')}, {some(file.tokens, 'token')}, {file.encoding}{guessed}",
         f"{some(file.replaced, 'character')} unreadable" if file.replaced else "",
         f"{some(file.near_copies, 'document')} near copies of others" if file.near_copies else "",
         f"{some(file.repeated, 'document')} read before" if file.repeated else "",
         f"{some(file.bad_rows, 'row')} without text" if file.bad_rows else "",
         left_out,
+        f"equal to some of {_named(file.equal_to)}" if file.equal_to else "",
+        f"like {_named(file.near_to)}" if file.near_to else "",
         refusals(file.splits),
     ]
     return f"used      {printable(file.path)}: " + "; ".join(part for part in parts if part)
+
+
+def _named(files: Sequence[str]) -> str:
+    """The first few of them."""
+    rest = len(files) - NAMED
+    return ", ".join(map(printable, files[:NAMED])) + (" and others" if rest > 0 else "")
+
+
+def dealing(found: DataLooked) -> list[str]:
+    """How the text is divided, and how sure that is."""
+    tokens = ", ".join(f"{split} {count:,}" for split, count in found.tokens.items())
+    said = [f"Tokens by {printable(found.model)}: {tokens}."]
+    if not found.has_home:
+        said.append("The splits are as large as this, but which documents are held out is decided by the first start.")
+    elif found.new:
+        new = some(found.new, "document")
+        said.append(f"{new} not read by the daemon yet: the next reading would deal them so.")
+    return [*said, f"Not enough to start: {printable(found.lacking)}."] if found.lacking else said
+
+
+def heading(example: ExampleShown) -> str:
+    """Over a document that is shown."""
+    return f"--- {printable(example.source)}: {example.split}, {some(example.tokens, 'token')}"
 
 
 def text_not_used(now: TextNow) -> list[str]:
@@ -104,7 +132,7 @@ def text_not_used(now: TextNow) -> list[str]:
     if now.skipped:
         said.append(f"Files and folders left out: {refusals(now.skipped)}.")
     if UNKNOWN in now.skipped:
-        said.append("What they may be in: peerd read. To name it: peerd start --encoding PATH=NAME.")
+        said.append("What they may be in: peerd data. To name it: peerd start --encoding PATH=NAME.")
     if now.left_out:
         said.append(f"Characters left out of files: {refusals(now.left_out)}.")
     if now.repeated or now.bad_rows:

@@ -261,6 +261,7 @@ OPTIONS_WITH_NUMBERS = [
     ("generate", "x", "--seed"),
     ("generate", "x", "--max-tokens"),
     ("generate", "x", "--temperature"),
+    ("data", "--show"),
     ("rounds", "--last"),
     ("sent", "--last"),
     ("dashboard", "--port"),

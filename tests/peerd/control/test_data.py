@@ -1,4 +1,4 @@
-"""`peerd read` on a folder as people have them: the report says what became of every file."""
+"""`peerd data` on a folder as people have them: the report says what became of every file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.splits import SPLITS
 from peerd.cli import main
-from peerd.control.answers import TextRead
+from peerd.cli.waiting import shown_progress
+from peerd.control.answers import DataLooked
 from peerd.machine.paths import Paths
 from peerd.wire.keys import PeerKey
 from tests.p2pfinetune.foreign_texts import page
@@ -83,16 +84,18 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
-def read(capsys: Any, *words: object) -> str:
-    assert main(["read", *map(str, words)]) == 0
+def looked(capsys: Any, *words: object) -> str:
+    assert main(["data", *map(str, words)]) == 0
     return str(capsys.readouterr().out)
 
 
 def test_of_mails_a_vault_old_encodings_near_copies_and_the_home_every_files_fate_is_told(
     folder: Path, capsys: Any
 ) -> None:
-    found = json.loads(read(capsys, "--data", folder, "--home", folder / "Library/Application Support/peerd", "--json"))
-    told = msgspec.convert(found["data"], TextRead)
+    found = json.loads(
+        looked(capsys, "--data", folder, "--home", folder / "Library/Application Support/peerd", "--json")
+    )
+    told = msgspec.convert(found["data"], DataLooked)
     files = {file.path.removeprefix(f"{folder}/"): file for file in told.files}
 
     assert {path: file.reason for path, file in files.items() if file.reason} == {
@@ -130,18 +133,26 @@ def test_of_mails_a_vault_old_encodings_near_copies_and_the_home_every_files_fat
         1,
         1,
     )
-    assert all(file.splits == {"new": file.documents} for file in files.values() if not file.reason)
+    assert all(file.new == sum(file.splits.values()) == file.documents for file in told.files if not file.reason)
+    assert files["vault/the same.md"].equal_to == [f"{folder}/vault/essay.md"]
+    assert files["vault/essay.md"].near_to == [f"{folder}/mail/cur/1.eml", f"{folder}/vault/essay, corrected.md"]
+    assert sum(file.tokens for file in told.files) == sum(told.tokens.values()) > 1000
+    assert (told.model, told.has_home, told.new) == ("nano", True, told.text.documents)
     assert (told.text.files, told.text.documents) == (10, sum(file.documents for file in told.files))
     assert told.text.skipped["peerd's own files"] == 1
 
 
 def test_people_are_told_the_same_in_a_line_a_file(folder: Path, capsys: Any) -> None:
-    out = read(capsys, "--data", folder, "--home", folder / "none")
+    out = looked(capsys, "--data", folder, "--home", folder / "none")
     lines = out.split("\n")
 
+    assert f"left out  {folder}/vault/the same.md: duplicate of {folder}/vault/essay.md" in lines
     assert f"left out  {folder}/id_ed25519: key or certificate" in lines
     assert f"left out  {folder}/Library/Application Support/peerd: peerd's own files" in lines
-    assert any(line.startswith(f"used      {folder}/vault/rain.ipynb: 1 document, 22 characters") for line in lines)
+    assert any(
+        line.startswith(f"used      {folder}/vault/rain.ipynb: 1 document, ") and " tokens, utf-8; " in line
+        for line in lines
+    )
     assert any("koi8-r (guessed)" in line for line in lines)
     assert any("left out of it: base64 or hexadecimal" in line for line in lines)
     assert "Files and folders left out: a model's files 1, duplicate 1, empty 1, hidden 1," in out
@@ -154,10 +165,13 @@ def test_what_the_daemon_has_dealt_is_shown_by_split(folder: Path, capsys: Any) 
     documents, _ = read_documents([folder / "vault"])
     rows = Dealer(salt).deal(documents, {document.id: 100 for document in documents}, dict.fromkeys(SPLITS, 0))
     record.write(home.splits, owner_of(salt), rows)
-    told = json.loads(read(capsys, "--data", folder / "vault", "--data", folder / "old", "--home", home.home, "--json"))
+    told = json.loads(
+        looked(capsys, "--data", folder / "vault", "--data", folder / "old", "--home", home.home, "--json")
+    )
     splits = {file["path"].rpartition("/")[2]: file["splits"] for file in told["data"]["files"] if not file["reason"]}
 
-    assert splits["polish.txt"] == {"new": 1}
+    assert {file["path"].rpartition("/")[2]: file["new"] for file in told["data"]["files"]}["polish.txt"] == 1
+    assert record.read(home.splits, owner_of(salt)).keys() == rows.keys()
     assert set(splits["essay.md"]) <= set(SPLITS)
     assert splits["essay.md"] == splits["essay, corrected.md"]
 
@@ -168,23 +182,49 @@ def test_of_a_home_whose_record_is_damaged_no_document_is_called_new(tmp_path: P
     PeerKey.load_or_create(home.identity)
     home.splits.write_bytes(b"nonsense")
 
-    assert main(["read", "--home", str(home.home), "--data", str(tmp_path / "note.txt")]) == 2
+    assert main(["data", "--home", str(home.home), "--data", str(tmp_path / "note.txt")]) == 2
     told = capsys.readouterr()
-    assert "new" not in told.out
+    assert "used" not in told.out
     assert f"{home.splits}, cannot be used: it is damaged" in told.err
-    assert main(["read", "--home", str(tmp_path / "none"), "--data", str(tmp_path / "note.txt")]) == 0
+    assert main(["data", "--home", str(tmp_path / "none"), "--data", str(tmp_path / "note.txt")]) == 0
 
 
 def test_without_data_it_says_what_to_type(tmp_path: Path, capsys: Any) -> None:
-    assert main(["read", "--home", str(tmp_path)]) == 2
+    assert main(["data", "--home", str(tmp_path)]) == 2
     assert "name a file or folder" in capsys.readouterr().err
-    assert main(["read", "--home", str(tmp_path), "--data", str(tmp_path / "gone")]) == 2
+    assert main(["data", "--home", str(tmp_path), "--data", str(tmp_path / "gone")]) == 2
 
 
 def test_what_is_said_of_encodings_is_tried_without_a_daemon(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "open.txt").write_bytes("već".encode("cp1250"))
     words = ("--data", tmp_path, "--home", tmp_path / "none")
 
-    assert "open.txt: unknown encoding; it may be cp1250 or " in read(capsys, *words)
-    assert "cp852; new 1" in read(capsys, *words, "--encoding", f"{tmp_path}=cp852")
-    assert main(["read", *map(str, words), "--encoding", "klingon"]) == 2
+    assert "open.txt: unknown encoding; it may be cp1250 or " in looked(capsys, *words)
+    assert ", cp852; " in looked(capsys, *words, "--encoding", f"{tmp_path}=cp852")
+    assert main(["data", *map(str, words), "--encoding", "klingon"]) == 2
+
+
+def test_examples_are_shown_as_the_model_sees_them_and_nothing_hides_in_a_terminal(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "note.txt").write_text("Tab\there, \u202eturned there.\nIt says <|endoftext|> itself. " * 40)
+    out = looked(capsys, "--data", tmp_path / "note.txt", "--home", tmp_path / "none", "--show", "1")
+    shown = out.partition("\n")[2]
+
+    assert out.startswith(f"--- {tmp_path}/note.txt: train, ")
+    assert shown.startswith("Tab\there, \\u202eturned there.\nIt says <|endoftext|> itself. Tab")
+    assert "itself. \n" not in shown
+    assert "itself.<|endoftext|>\n" in shown  # the one that the tokenizer puts behind a text
+    assert "Not enough to start: too little text: " in out
+    assert "which documents are held out is decided by the first start" in out
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reading_that_lasts_says_how_far_it_is_on_standard_error_alone(capsys: Any, monkeypatch: Any) -> None:
+    clock = iter([0.0, 5.0, 12.0, 12.0, 13.0, 25.0, 25.0])
+    monkeypatch.setattr("peerd.cli.waiting.time.monotonic", lambda: next(clock))
+    with shown_progress() as tell:
+        for done in range(4):
+            tell("reading files", 1000 * done, 31_200)
+    told = capsys.readouterr()
+
+    assert told.out == ""
+    assert told.err.split("\n") == ["reading files: 1,000 of 31,200", "reading files: 3,000 of 31,200", ""]
