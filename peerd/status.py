@@ -180,7 +180,7 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="starting | idle | training | collaborating | encoding | inspecting | generating | "
-            "restarting | stopped"
+            "evaluating | restarting | stopped"
         ),
     ]
     device: str = ""

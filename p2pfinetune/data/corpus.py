@@ -199,6 +199,26 @@ def require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: R
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LooseText:
+    """Text that is no peer's own corpus: every document in one split."""
+
+    split: TokenSplit
+    documents: tuple[Digest, ...]
+    """Their ids, in the order of the split."""
+    report: ReadReport
+
+
+def read_loose(
+    paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, *, encodings: Mapping[PurePath, str] = NO_NAMES
+) -> LooseText:
+    """All documents of files and folders, by id. Raises TextError."""
+    documents, report = read_documents(paths, encodings=encodings)
+    documents.sort(key=lambda document: document.id)
+    split = TokenSplit.of(list(encode([document.text for document in documents], tokenizer)))
+    return LooseText(split, tuple(document.id for document in documents), report)
+
+
 def read_whole(
     paths: Sequence[Path],
     tokenizer: PreTrainedTokenizerBase,

@@ -33,6 +33,18 @@ class LossMargin(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One model on one text."""
+
+    loss: Annotated[float, Meta(description="Mean cross-entropy in nats a token, over the tokens that count.")]
+    within: Annotated[
+        float | None,
+        Meta(description="Half of its 95 % interval over documents; null where one document was measured."),
+    ] = None
+    against_base: Annotated[LossMargin | None, Meta(description="Null of the base itself.")] = None
+    against_twin: Annotated[LossMargin | None, Meta(description="Null where no twin trains, and of itself.")] = None
+
+
 class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the figures of one held-out split rest on, and how far the personal model is from others there."""
 

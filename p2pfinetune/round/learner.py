@@ -249,6 +249,27 @@ class Learner:
         """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
         return self._evaluate(split, self.adapter(which))
 
+    def measure(self, split: TokenSplit, max_tokens: int = 0) -> Measure:
+        """Windows of any text, as the own splits are measured; of a longer one a fixed choice of `max_tokens`."""
+        return measure_of(
+            split,
+            context=self.training.context,
+            vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
+            max_tokens=max_tokens,
+        )
+
+    def evaluate_on(self, measure: Measure, models: Sequence[Which]) -> dict[Which, Evaluation]:
+        """Losses of these models. Equal adapters are measured once. OptionError for a twin's if there is none."""
+        adapters = {which: self.adapter(which) for which in models}
+        distinct = list({id(adapter): adapter for adapter in adapters.values()}.values())
+        found = evaluate_together(self._adapted, distinct, measure, self._base.device, stack=self._stack)
+        by_adapter = {id(adapter): one for adapter, one in zip(distinct, found, strict=True)}
+        return {which: by_adapter[id(adapter)] for which, adapter in adapters.items()}
+
+    def split(self, name: Split) -> TokenSplit:
+        """One of the own text's."""
+        return self._corpus.split(name)
+
     def generate(
         self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
     ) -> str:
@@ -367,12 +388,7 @@ class Learner:
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:
             limits: dict[Split, int] = {"trust": self.options.trust_tokens, "guard": self.options.guard_tokens}
-            self._measures[split] = measure_of(
-                self._corpus.split(split),
-                context=self.training.context,
-                vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
-                max_tokens=limits.get(split, 0),
-            )
+            self._measures[split] = self.measure(self.split(split), limits.get(split, 0))
         return self._measures[split]
 
     def _evaluate(self, split: Split, adapter: Adapter) -> Evaluation:

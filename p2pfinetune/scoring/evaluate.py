@@ -16,7 +16,7 @@ Shapes: b windows of a batch, t tokens of the longest of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,12 @@ def divided(measure: Measure, parts: int) -> list[Measure]:
     if parts < 2 or len(rows) < 2:
         return [measure]
     return [_part(measure, rows, group, most) for group in np.array_split(np.arange(len(rows)), min(parts, len(rows)))]
+
+
+def joined(measure: Measure, parts: Sequence[Evaluation]) -> Evaluation:
+    """Of the whole measure, from those of its `divided` parts in their order."""
+    per_window = np.concatenate([part.per_window for part in parts])
+    return evaluation_of(measure, per_window * measure.per_window_tokens)
 
 
 def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArray[np.int64], most: int) -> Measure:

@@ -18,10 +18,14 @@ class Command(NamedTuple):
     example: str
 
 
+OF_THEIR_OWN = {"eval": ("eval_command", "evaluate")}
+"""Module and function of commands that fill a file, or whose name means something else in Python."""
+
+
 def asked_by(verb: Verb[Any, Any]) -> Command:
     """A verb that looks is asked by `looking_commands`, one that acts by `acting_commands`, under its own name."""
     module = "looking_commands" if verb.method == "GET" else "acting_commands"
-    return Command(verb.name, module, verb.name, verb.example)
+    return Command(verb.name, *OF_THEIR_OWN.get(verb.name, (module, verb.name)), verb.example)
 
 
 _ASKED = tuple(asked_by(verb) for verb in VERBS if verb.example)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.round.figures import ModelFigures
 from peerd.status import (
     SCHEMA_VERSION,
     BannedNow,
@@ -191,6 +192,37 @@ class TestLosses(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """The old key says what the new one says."""
         say_alike(self, "twin", "local")
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """When the own test split was looked at."""
+
+    unix: float
+    round: Round
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd eval`: every model on one text."""
+
+    on: Annotated[Literal["files", "heldout"], Meta(description="heldout: the own test split.")]
+    models: Annotated[dict[str, ModelFigures], Meta(description="base, own, personal, served; twin where one trains.")]
+    served_by: Served
+    tokens: Annotated[int, Meta(description="Measured, of `of_tokens`; of chats those of the answers.")]
+    documents: Annotated[int, Meta(description="Measured, of `of_documents`.")]
+    windows: int
+    of_tokens: int
+    of_documents: int
+    known: Annotated[
+        dict[str, int],
+        Meta(description="Documents of the text that stand word for word in my own text, by split."),
+    ] = {}
+    text: Annotated[TextNow | None, Meta(description="What was read of the files.")] = None
+    looks: Annotated[
+        list[Look], Meta(description="When the own test split was looked at, these figures included, oldest first.")
+    ] = []
+    is_kept: Annotated[
+        bool, Meta(description="These are the figures of the first look, and nothing was measured now.")
+    ] = False
 
 
 class ExportedFolder(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,10 @@ class DaemonView(Protocol):
         """As they were measured: infinite, perhaps. Raises WorkerError."""
         ...
 
+    async def evaluate(self, asked: questions.EvalQuestion) -> answers.Evaluated:
+        """Every model on a text. Raises WorkerError, and UsageError for a text that cannot be measured."""
+        ...
+
     async def lift_ban(self, peer: PeerId) -> None:
         """Hear of a banned peer again."""
         ...
@@ -283,6 +287,16 @@ async def test(call: Call[Nothing]) -> answers.TestLosses:
         twin=bounded(found.twin),
         served=bounded(found.served),
     )
+
+
+@answers_to(verbs.EVAL)
+async def evaluate(call: Call[questions.EvalQuestion]) -> answers.Evaluated:
+    """By the worker, which stands in no folder of the person's."""
+    for file in call.question.files:
+        if not os.path.isabs(file) or "\0" in file:  # noqa: PTH117  # a string that no path is made of
+            raise UsageError(f"files: {file[:200]!r} is not a whole path", "the daemon stands in no folder of yours")
+    with call.job():
+        return await call.view.evaluate(call.question)
 
 
 @answers_to(verbs.UNBAN)

@@ -25,6 +25,7 @@ MAX_PROMPT = 32_768  # characters; far beyond the context of the models we adapt
 MAX_NEW_TOKENS = 4096
 MAX_TEMPERATURE = 10.0
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # what torch's generators and every format on the way hold
+MAX_EVAL_TOKENS = 100_000_000
 MAX_ROUNDS = 10_000  # rounds in one answer
 USUAL_ROUNDS = 1000
 MAX_PATH = 4096  # bytes on Linux, the final zero included
@@ -52,6 +53,19 @@ class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 USUAL = GenerateQuestion(prompt="")
+
+
+class EvalQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On which text the models are measured."""
+
+    files: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_PATH)], ...],
+        Meta(max_length=1000, description="Files and folders, absolute; none: the own test split."),
+    ] = ()
+    max_tokens: Annotated[
+        int, Meta(ge=0, le=MAX_EVAL_TOKENS, description="Measured at most, evenly drawn; 0: the whole text.")
+    ] = 20_000
+    again: Annotated[bool, Meta(description="Measure the test split anew, though it has been looked at.")] = False
 
 
 class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +114,16 @@ def generate(
 def export(folder: str | os.PathLike[str], which: Which = "served") -> ExportQuestion:
     """The adapter of one model, into a folder. Raises UsageError for what is no folder's name."""
     return ExportQuestion(folder=str(target(folder)), which=which)
+
+
+def evaluate(
+    *files: str | os.PathLike[str], max_tokens: int = EvalQuestion().max_tokens, again: bool = False
+) -> EvalQuestion:
+    """On these files and folders, or on the own test split if none is named. Raises UsageError."""
+    return checked(
+        EvalQuestion,
+        {"files": [str(absolute(os.fsdecode(file))) for file in files], "max_tokens": max_tokens, "again": again},
+    )
 
 
 def unban(peer_id: str) -> UnbanQuestion:

@@ -172,6 +172,15 @@ EXPORT = Verb(
     patience_seconds=SLOW_SECONDS,
     example="peerd export ./my-adapter",
 )
+EVAL = Verb(
+    name="eval",
+    method="POST",
+    question=questions.EvalQuestion,
+    answer=answers.Evaluated,
+    says="Measure every model on a text, or on the own test split, which is looked at once.",
+    patience_seconds=SLOW_SECONDS,
+    example="peerd eval ~/letters.txt",
+)
 HEALTH = Verb(
     name="health",
     method="GET",
@@ -296,5 +305,6 @@ class Methods:
     generate = method(GENERATE, questions.generate, whole)
     export = method(EXPORT, questions.export, whole)
     test = plain(TEST)
+    evaluate = method(EVAL, questions.evaluate, whole)
     debug = method(DEBUG, questions.debug, whole)
     unban = method(UNBAN, questions.unban, lambda _: None)

@@ -14,7 +14,7 @@ from peerd.machine.paths import Paths
 def clear(paths: Paths) -> None:
     """Remove temporary files: of the worker, and of a record, configuration or key whose writer was killed."""
     clear_folder(paths.scratch)
-    for file in (paths.splits, paths.identity, paths.config.resolve()):
+    for file in (paths.splits, paths.looks, paths.identity, paths.config.resolve()):
         for left in unfinished(file):
             left.unlink(missing_ok=True)
     for left in _unfinished_before(paths):

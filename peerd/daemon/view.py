@@ -8,16 +8,18 @@ daemon. Wishes (stop, unban) go the way of every event, so the core alone change
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
-from peerd.control.answers import Continuations, Debugged, ExportedFolder, Sent, TestLosses
-from peerd.control.questions import Debugging, GenerateQuestion
+from peerd.control.answers import Continuations, Debugged, Evaluated, ExportedFolder, Look, Sent, TestLosses
+from peerd.control.questions import Debugging, EvalQuestion, GenerateQuestion
 from peerd.core.events import BanLifted
+from peerd.daemon import looks
 from peerd.daemon.journal import Journal
 from peerd.daemon.ledger import sent_document
 from peerd.daemon.recorder import FlightRecorder
@@ -31,12 +33,14 @@ from peerd.worker.messages import (
     AnyAnswer,
     AnyJob,
     EvaluateTest,
+    EvaluateText,
     Export,
     Exported,
     Generate,
     Generated,
     JobFailed,
     TestEvaluated,
+    TextEvaluated,
 )
 from peerd.worker.supervisor import Worker, as_error
 
@@ -60,10 +64,13 @@ class LiveView:
         stop: Callable[[str], None],
         clock: Callable[[], float],
         recorder: FlightRecorder,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` is monotonic, `wall` gives Unix seconds."""
         self._paths, self._shell, self._journal, self._worker = paths, shell, journal, worker
         self._status, self._stop, self._clock = status, stop, clock
-        self._recorder = recorder
+        self._recorder, self._wall = recorder, wall
+        self._looking = asyncio.Lock()
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
 
     def status(self) -> Status:
@@ -101,8 +108,30 @@ class LiveView:
         return ExportedFolder(folder=folder, files=found.files, which=found.which)
 
     async def test_losses(self) -> TestLosses:
+        """Of the whole test split; this is a look at it, too."""
         found = msgspec.structs.asdict(await self._ask(EvaluateTest(id=0), TestEvaluated))
+        async with self._looking:
+            await self._note_look(await apart(looks.read, self._paths.looks), None)
         return TestLosses(**{name: found[name] for name in TestLosses.__struct_fields__ if name in found})
+
+    async def evaluate(self, asked: EvalQuestion) -> Evaluated:
+        """On files, or on the own test split: of that, the figures of the first look unless it is asked for again."""
+        job = EvaluateText(id=0, files=list(asked.files), max_tokens=asked.max_tokens)
+        if asked.files:
+            return _told(await self._ask(job, TextEvaluated), "files")
+        async with self._looking:
+            kept = await apart(looks.read, self._paths.looks)
+            if kept.first is not None and not asked.again:
+                return msgspec.structs.replace(kept.first, looks=list(kept.looks), is_kept=True)
+            found = _told(await self._ask(job, TextEvaluated), "heldout")
+            kept = await self._note_look(kept, found)
+            return msgspec.structs.replace(found, looks=list(kept.looks))
+
+    async def _note_look(self, kept: looks.Looks, seen: Evaluated | None) -> looks.Looks:
+        """Written down before anything is told. Raises StoreError."""
+        after = kept.after(Look(unix=self._wall(), round=self._status().round), seen)
+        await apart(looks.write, self._paths.looks, after)
+        return after
 
     async def lift_ban(self, peer: PeerId) -> None:
         """Hear of a banned peer again."""
@@ -134,3 +163,8 @@ class LiveView:
         if not isinstance(answer, kind):
             raise WorkerError(f"the worker answered {type(job).__name__} with {type(answer).__name__}")
         return answer
+
+
+def _told(found: TextEvaluated, on: Literal["files", "heldout"]) -> Evaluated:
+    rest = {name: getattr(found, name) for name in TextEvaluated.__struct_fields__ if name != "id"}
+    return Evaluated(on=on, **rest)

@@ -36,6 +36,8 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """On the file system of `blobs`, so that a finished file is moved there and not copied."""
     splits: Path
     """The record of which documents are held out."""
+    looks: Path
+    """When the test split was looked at."""
     cache: Path
     log: Path
     """Standard error of a daemon started with --detach."""
@@ -107,6 +109,7 @@ def _in_one_folder(home: Path) -> Paths:
         blobs=home / "blobs",
         scratch=home / "scratch",
         splits=home / "splits.record",
+        looks=home / "looks.json",
         cache=home / "cache",
         log=home / "peerd.log",
         lock=home / "peerd.lock",

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -31,6 +31,7 @@ from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, se
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
+from peerd.worker.evaluating import evaluated
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -42,6 +43,7 @@ from peerd.worker.messages import (
     Encode,
     Encoded,
     EvaluateTest,
+    EvaluateText,
     Export,
     Exported,
     Generate,
@@ -55,6 +57,7 @@ from peerd.worker.messages import (
     Reread,
     Stepped,
     TestEvaluated,
+    TextEvaluated,
     TrainSteps,
     Withheld,
 )
@@ -69,10 +72,13 @@ if TYPE_CHECKING:
     from p2pfinetune.round.learner import Learner
     from p2pfinetune.round.update import LoraUpdate
 
-BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate)
+BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate, EvaluateText)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
 WHILE_MEASURING: Final = (AdmitUpdate,)
 """Jobs that leave the model alone, while one adapter after the other is measured in it."""
+
+WHILE_EVALUATING: Final = (AdmitUpdate, Export, Generate)
+"""Jobs that are done between two pieces of a text that is measured."""
 
 DISK_PAUSE_SECONDS: Final = 1.0  # before the next attempt to write, doubled with each
 LONGEST_DISK_PAUSE_SECONDS: Final = 30.0
@@ -119,32 +125,27 @@ class Jobs:
     def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
         self._between, self._progress = between, progress
         self._now: Session | None = None
+        self._by_kind: dict[type[AnyJob], Callable[[Any], AnyAnswer]] = {
+            Open: self._open,
+            TrainSteps: self._train,
+            Encode: self._encode,
+            AdmitUpdate: self._admit,
+            CollaborateWith: self._collaborate,
+            Generate: self._generate,
+            Export: self._export,
+            EvaluateTest: self._evaluate_test,
+            EvaluateText: self._evaluate_text,
+            Reread: self._reread,
+            Close: self._close,
+        }
+        """Each kind of `AnyJob` is here; a test says so."""
 
     def perform(self, job: AnyJob) -> AnyAnswer:
         """The answer to one job; errors are raised and become answers at the process boundary."""
-        match job:
-            case Open():
-                return self._open(job)
-            case TrainSteps():
-                return self._train(job)
-            case Encode():
-                return self._encode(job)
-            case AdmitUpdate():
-                return self._admit(job)
-            case CollaborateWith():
-                return self._collaborate(job)
-            case Generate():
-                return self._generate(job)
-            case Export():
-                return self._export(job)
-            case EvaluateTest():
-                return self._evaluate_test(job)
-            case Reread():
-                return self._reread(job)
-            case Close():
-                return Closed(id=job.id)
-            case _:
-                assert_never(job)
+        return self._by_kind[type(job)](job)
+
+    def _close(self, job: Close) -> Closed:
+        return Closed(id=job.id)
 
     def _held(self) -> Session:
         if self._now is None:
@@ -352,6 +353,15 @@ class Jobs:
             documents=found["base"].documents,
             tokens=found["base"].tokens,
         )
+
+    def _evaluate_text(self, job: EvaluateText) -> TextEvaluated:
+        held = self._held()
+
+        def on_piece(done: int, total: int) -> None:
+            self._progress(JobProgress(id=job.id, activity="evaluating", done=done, total=total))
+            self._between(WHILE_EVALUATING)
+
+        return evaluated(job, held.learner, held.base, held.dealer, held.config, on_piece)
 
     def _reread(self, job: Reread) -> ReadAgain:
         held = self._held()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
-from p2pfinetune.round.figures import RoundFigures
+from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from peerd.config import Config
 from peerd.status import TextNow
 
@@ -104,6 +104,14 @@ class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):
     """Open the test split, for a report."""
 
 
+class EvaluateText(Job, frozen=True, kw_only=True, tag=True):
+    """Measure every model on a text, or on the own test split if no file is named."""
+
+    files: list[str]
+    max_tokens: int
+    """Of a longer text a fixed choice of windows; 0: all of it."""
+
+
 class Reread(Job, frozen=True, kw_only=True, tag=True):
     """Look at the user's documents again; answer with changed=False if nothing is different."""
 
@@ -112,7 +120,19 @@ class Close(Job, frozen=True, kw_only=True, tag=True):
     """Finish and leave."""
 
 
-AnyJob = Open | TrainSteps | Encode | AdmitUpdate | CollaborateWith | Generate | Export | EvaluateTest | Reread | Close
+AnyJob = (
+    Open
+    | TrainSteps
+    | Encode
+    | AdmitUpdate
+    | CollaborateWith
+    | Generate
+    | Export
+    | EvaluateTest
+    | EvaluateText
+    | Reread
+    | Close
+)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -269,6 +289,24 @@ class TestEvaluated(Answer, frozen=True, kw_only=True, tag=True):
     tokens: int
 
 
+class TextEvaluated(Answer, frozen=True, kw_only=True, tag=True):
+    """Every model on one text."""
+
+    models: dict[str, ModelFigures]
+    served_by: Served
+    tokens: int
+    """Measured, of `of_tokens`."""
+    documents: int
+    """Measured, of `of_documents`."""
+    windows: int
+    of_tokens: int
+    of_documents: int
+    known: dict[str, int] = {}
+    """Documents of the text that stand in the own text, by split."""
+    text: TextNow | None = None
+    """What was read; None of the own test split."""
+
+
 class ReadAgain(Answer, frozen=True, kw_only=True, tag=True):
     """What the documents look like now."""
 
@@ -295,6 +333,7 @@ AnyAnswer = (
     | Generated
     | Exported
     | TestEvaluated
+    | TextEvaluated
     | ReadAgain
     | Closed
 )

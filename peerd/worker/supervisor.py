@@ -45,6 +45,7 @@ from peerd.worker.messages import (
     Encode,
     Encoded,
     EvaluateTest,
+    EvaluateText,
     Export,
     Generate,
     JobFailed,
@@ -65,7 +66,8 @@ STATES: Final[Mapping[type[AnyJob], str]] = {
     CollaborateWith: "collaborating",
     Generate: "generating",
     Export: "encoding",
-    EvaluateTest: "collaborating",
+    EvaluateTest: "evaluating",
+    EvaluateText: "evaluating",
 }
 USER_ERRORS: Final = frozenset(
     name

@@ -19,7 +19,7 @@ import pytest
 from p2pfinetune.names import PeerId
 from peerd.control.api import application
 from peerd.control.handlers import DaemonView
-from peerd.control.questions import GenerateQuestion
+from peerd.control.questions import EvalQuestion, GenerateQuestion
 from peerd.daemon import assembly
 from peerd.status import Status
 from tests.support.daemons import World
@@ -139,6 +139,22 @@ def test_losses_on_the_test_split_are_measured(play: Play) -> None:
         found = await view.test_losses()
         assert same_over_the_socket(found)
         assert min(found.base, found.own, found.personal, found.served) > 0
+
+    play(scenario)
+
+
+def test_every_model_is_measured_on_a_text_and_on_the_test_split(play: Play, tmp_path: Path) -> None:
+    text = tmp_path / "letter.txt"
+    text.write_text("Dear all, the ship leaves at dawn and nobody knows why. " * 40, encoding="utf-8")
+
+    async def scenario(view: DaemonView, go_on: Callable[[], None]) -> None:
+        for files, on in (((str(text),), "files"), ((), "heldout")):
+            found = await view.evaluate(EvalQuestion(files=files, max_tokens=256))
+            assert same_over_the_socket(found)
+            assert found.on == on
+            assert {"base", "own", "personal", "served"} <= found.models.keys()
+            assert 0 < found.tokens <= found.of_tokens
+            assert len(found.looks) == (on == "heldout")
 
     play(scenario)
 

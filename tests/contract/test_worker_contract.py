@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfinetune.errors import TooLittleText
+from p2pfinetune.errors import TextError, TooLittleText
 from peerd.worker import messages
 from peerd.worker.child import MakeJobs
 from peerd.worker.jobs import BETWEEN_STEPS, Jobs
@@ -173,6 +173,24 @@ def test_the_test_split_is_measured(bench: Bench) -> None:
     assert isinstance(found, messages.TestEvaluated)
     assert min(found.base, found.own, found.personal, found.served) > 0
     assert min(found.documents, found.tokens) > 0
+
+
+def test_every_model_is_measured_on_a_text_that_is_named_and_on_the_held_out_one(bench: Bench, tmp_path: Path) -> None:
+    bench.open()
+    text = tmp_path / "letter.txt"
+    text.write_text("The captain waits at the harbour. " * 60, encoding="utf-8")
+
+    named = bench.do(messages.EvaluateText, files=[str(text)], max_tokens=0)
+    held_out = bench.do(messages.EvaluateText, files=[], max_tokens=64)
+
+    for found in (named, held_out):
+        assert isinstance(found, messages.TextEvaluated)
+        assert {"base", "own", "personal", "served"} <= found.models.keys()
+        assert 0 < found.tokens < found.of_tokens
+    assert named.text.files == 1
+    assert held_out.text is None
+    with pytest.raises(TextError):
+        bench.do(messages.EvaluateText, files=[str(tmp_path / "missing")], max_tokens=0)
 
 
 def test_updates_with_noise_are_counted_and_withheld_beyond_the_budget(make: MakeBench) -> None:

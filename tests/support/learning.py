@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from p2pfinetune.errors import TooLittleText
+from p2pfinetune.errors import TextError, TooLittleText
 from p2pfinetune.names import Digest
-from p2pfinetune.round.figures import RoundFigures
+from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from peerd.config import Config
 from peerd.errors import UsageError
+from peerd.status import TextNow
 from peerd.worker import child
-from peerd.worker.jobs import Between
+from peerd.worker.jobs import BETWEEN_STEPS, Between
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -30,6 +31,7 @@ from peerd.worker.messages import (
     Encode,
     Encoded,
     EvaluateTest,
+    EvaluateText,
     Export,
     Generate,
     Generated,
@@ -42,6 +44,7 @@ from peerd.worker.messages import (
     Reread,
     Stepped,
     TestEvaluated,
+    TextEvaluated,
     TrainSteps,
     Withheld,
 )
@@ -103,7 +106,7 @@ class FakeLearning:
             self.progress(JobProgress(id=job.id, activity="training", done=step + 1, total=job.steps, loss=1.0))
             while self.kind == "slow":
                 time.sleep(0.01)
-                self.between((AdmitUpdate, Export, Generate))
+                self.between(BETWEEN_STEPS)
             if self.kind == "hangs":
                 time.sleep(1000)
             if self.kind == "dies once" and not (marker := Path(self.job.cache) / "died").exists():
@@ -116,7 +119,7 @@ class FakeLearning:
                 (Path(self.job.cache) / f"died {len(left)}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             self.value, self.steps = self.value + 0.25, self.steps + 1
-            self.between((AdmitUpdate, Export, Generate))
+            self.between(BETWEEN_STEPS)
         return Stepped(
             id=job.id, checkpoint=self.checkpoint(), steps=job.steps, tokens=8, loss_train=abs(GOAL - self.value)
         )
@@ -166,6 +169,24 @@ class FakeLearning:
 
     def on_Export(self, job: Export) -> NoReturn:
         raise UsageError("that folder cannot be written", "choose another")
+
+    def on_EvaluateText(self, job: EvaluateText) -> TextEvaluated:
+        for file in job.files:
+            if not Path(file).exists():
+                raise TextError(f"there is no file or folder {file}", "look at the spelling")
+        self.progress(JobProgress(id=job.id, activity="evaluating", done=0, total=1))
+        figures = dict.fromkeys(("base", "own", "personal", "served"), ModelFigures(loss=1.0))
+        return TextEvaluated(
+            id=job.id,
+            models=figures,
+            served_by="personal",
+            tokens=8,
+            documents=1,
+            windows=1,
+            of_tokens=9,
+            of_documents=1,
+            text=TextNow(files=1, documents=1, characters=9) if job.files else None,
+        )
 
     def on_EvaluateTest(self, job: EvaluateTest) -> TestEvaluated:
         return TestEvaluated(id=job.id, base=1.0, own=1.0, personal=1.0, twin=None, served=1.0, documents=1, tokens=8)

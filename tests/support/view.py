@@ -11,15 +11,15 @@ from typing import Self
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
-from p2pfinetune.round.figures import LossMargin
+from p2pfinetune.round.figures import LossMargin, ModelFigures
 from peerd.control import answers
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.control.api import application
 from peerd.control.merges import line, merges_now
-from peerd.control.questions import GenerateQuestion
+from peerd.control.questions import EvalQuestion, GenerateQuestion
 from peerd.control.serve import serve
 from peerd.daemon.snapshot import held_out
-from peerd.errors import WorkerError
+from peerd.errors import UsageError, WorkerError
 from peerd.machine import lock
 from peerd.machine.paths import Paths
 from peerd.status import (
@@ -230,6 +230,23 @@ class FakeView:
 
     async def test_losses(self) -> answers.TestLosses:
         return answers.TestLosses(base=4.2, own=3.6, personal=3.4, local=None, served=3.4, documents=12, tokens=2048)
+
+    async def evaluate(self, asked: EvalQuestion) -> answers.Evaluated:
+        if "missing" in "".join(asked.files):
+            raise UsageError("there is no file /missing", "look at the spelling")
+        figures = ModelFigures(loss=3.4, within=0.1, against_base=LossMargin(nats=-0.8, within=0.05))
+        looked = [] if asked.files else [answers.Look(unix=1_700_000_000.0, round=Round(self._done))]
+        return answers.Evaluated(
+            on="files" if asked.files else "heldout",
+            models={"base": ModelFigures(loss=4.2, within=0.2), "own": figures, "personal": figures, "served": figures},
+            served_by=self.served_by,
+            tokens=min(2048, asked.max_tokens or 2048),
+            documents=12,
+            windows=16,
+            of_tokens=2048,
+            of_documents=12,
+            looks=looked,
+        )
 
     async def debug(self, action: str, word: str) -> answers.Debugged:
         self.debugged.append((action, word))

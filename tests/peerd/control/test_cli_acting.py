@@ -260,6 +260,7 @@ HUGE = "9" * 30
 OPTIONS_WITH_NUMBERS = [
     ("generate", "x", "--seed"),
     ("generate", "x", "--max-tokens"),
+    ("eval", "--on", "heldout", "--max-tokens"),
     ("generate", "x", "--temperature"),
     ("data", "--show"),
     ("rounds", "--last"),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
 
-from peerd.control.answers import Continuations, ExportedFolder, TestLosses
+from p2pfinetune.names import Round
+from p2pfinetune.round.figures import ModelFigures
+from peerd.control.answers import Continuations, ExportedFolder, Look, TestLosses
 from peerd.control.handlers import DaemonView
-from peerd.control.questions import GenerateQuestion
+from peerd.control.questions import EvalQuestion, GenerateQuestion
+from peerd.daemon import looks
 from peerd.daemon.view import LiveView
-from peerd.errors import WorkerError
+from peerd.errors import StoreError, WorkerError
 from peerd.worker import messages
 from tests.support.view import FakeView
 
@@ -60,11 +65,64 @@ def test_a_folder_is_exported_of_the_model_that_was_asked_for() -> None:
     assert worker.jobs == [messages.Export(id=0, folder="/x", which="served")]
 
 
-def test_losses_on_the_test_split_are_those_of_the_worker() -> None:
+def test_losses_on_the_test_split_are_those_of_the_worker(tmp_path: Path) -> None:
     figures = {"base": 4.0, "own": 3.0, "personal": 2.0, "twin": None, "served": 2.5, "documents": 12, "tokens": 2048}
-    found = asyncio.run(view_of(Answers(messages.TestEvaluated(id=1, **figures))).test_losses())
+    found = asyncio.run(looking_view(tmp_path, Answers(messages.TestEvaluated(id=1, **figures))).test_losses())
 
     assert found == TestLosses(**figures)
+
+
+def looking_view(folder: Path, worker: Answers) -> LiveView:
+    view = view_of(worker)
+    view._paths, view._wall = SimpleNamespace(looks=folder / "looks.json"), lambda: 1_700_000_000.0
+    view._status = lambda: SimpleNamespace(round=Round(7))
+    return view
+
+
+def seen(loss: float) -> messages.TextEvaluated:
+    figures = dict.fromkeys(("base", "own", "personal", "served"), ModelFigures(loss=loss))
+    rest = {"tokens": 8, "documents": 2, "windows": 2, "of_tokens": 9, "of_documents": 2}
+    return messages.TextEvaluated(id=1, models=figures, served_by="personal", **rest)
+
+
+def test_the_test_split_is_measured_once_and_the_first_look_is_what_is_told_until_it_is_asked_for_anew(
+    tmp_path: Path,
+) -> None:
+    worker = Answers(seen(3.0))
+    first = asyncio.run(looking_view(tmp_path, worker).evaluate(EvalQuestion()))
+    worker.answer = seen(2.0)
+    kept = asyncio.run(looking_view(tmp_path, worker).evaluate(EvalQuestion()))  # of another run of the daemon
+    asyncio.run(looking_view(tmp_path, worker).evaluate(EvalQuestion(files=("/x",))))
+    anew = asyncio.run(looking_view(tmp_path, worker).evaluate(EvalQuestion(again=True)))
+
+    assert (first.models["own"].loss, first.is_kept, first.looks) == (3.0, False, [Look(unix=1_700_000_000.0, round=7)])
+    assert (kept.models["own"].loss, kept.is_kept) == (3.0, True)
+    assert (anew.models["own"].loss, anew.is_kept, len(anew.looks)) == (2.0, False, 2)
+    assert [type(job).__name__ for job in worker.jobs] == ["EvaluateText"] * 3
+    assert (tmp_path / "looks.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_report_that_opens_the_test_split_is_a_look_at_it(tmp_path: Path) -> None:
+    figures = {"base": 4.0, "own": 3.0, "personal": 2.0, "twin": None, "served": 2.5, "documents": 12, "tokens": 2048}
+    asyncio.run(looking_view(tmp_path, Answers(messages.TestEvaluated(id=1, **figures))).test_losses())
+    found = asyncio.run(looking_view(tmp_path, Answers(seen(3.0))).evaluate(EvalQuestion()))
+
+    assert (len(found.looks), found.is_kept) == (2, False)
+
+
+def test_figures_of_a_look_that_cannot_be_written_down_are_not_told(tmp_path: Path) -> None:
+    view = looking_view(tmp_path / "gone", Answers(seen(3.0)))
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        asyncio.run(view.evaluate(EvalQuestion()))
+
+
+def test_a_damaged_file_of_looks_is_as_none_and_the_next_look_is_written(tmp_path: Path) -> None:
+    (tmp_path / "looks.json").write_bytes(b"{\xff")
+    found = asyncio.run(looking_view(tmp_path, Answers(seen(3.0))).evaluate(EvalQuestion()))
+
+    assert len(found.looks) == 1
+    assert len(looks.read(tmp_path / "looks.json").looks) == 1
 
 
 @pytest.mark.parametrize("answer", [messages.JobFailed(id=1, code="X", message="no"), messages.Closed(id=1)])

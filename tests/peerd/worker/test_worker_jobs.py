@@ -7,13 +7,15 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
+from unittest.mock import patch
 
 import pytest
 
 from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
 from peerd.config import Config
-from peerd.worker import messages
-from peerd.worker.jobs import BETWEEN_STEPS, WHILE_MEASURING, learner_options, restore
+from peerd.worker import evaluating, messages
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options, restore
 from tests.families.tiny import write_model
 from tests.support.bench import BOB, ME, Bench
 from tests.support.models import make_tiniest_model
@@ -180,6 +182,36 @@ def test_generating_evaluating_and_exporting(bench, tmp_path):
     assert (losses.twin, losses.personal) == (None, losses.base)
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["r"] == 8
     assert all(str(tmp_path / "out") in file for file in exported.files)
+
+
+def test_there_is_a_way_to_do_every_job_there_is():
+    jobs = Jobs(lambda _: None, lambda _: None)
+
+    assert jobs._by_kind.keys() == set(get_args(messages.AnyJob))
+
+
+def test_text_is_measured_in_pieces_between_which_quick_jobs_are_done_and_nothing_changes(tmp_path, tiny_model):
+    asked = []
+    bench = Bench(tmp_path / "a", tiny_model, interrupt=lambda _, kinds: asked.append(kinds))
+    bench.open()
+    bench.train()
+    whole = bench.do(messages.EvaluateTest)
+    asked.clear()
+    with patch.object(evaluating, "PIECE", 64):
+        found = bench.do(messages.EvaluateText, files=[], max_tokens=0)
+
+    assert asked.count(WHILE_EVALUATING) >= 2
+    assert found.tokens == whole.tokens
+    assert found.models["own"].loss == pytest.approx(whole.own)
+    assert found.models["base"].loss == pytest.approx(whole.base)
+
+
+def test_documents_of_my_own_text_are_known_by_their_split_when_they_are_measured(bench):
+    bench.open()
+    found = bench.do(messages.EvaluateText, files=[str(bench.folder / "text")], max_tokens=0)
+
+    assert found.known.keys() == {"train", "trust", "guard", "test"}
+    assert sum(found.known.values()) == found.of_documents
 
 
 def test_each_model_is_exported_by_its_name_and_a_twins_only_where_one_trains(bench, tmp_path):

@@ -1,0 +1,91 @@
+"""Measures a peer's models on a text that somebody names, or on the own test split, piece by piece.
+
+A text may be long, and somebody may want an answer of the model meanwhile: so the windows are cut into pieces of some
+thousand tokens, every model is measured on a piece before the next one, and between two pieces quick jobs are done.
+Nothing here trains, and no weight is touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2pfinetune.errors import TooLittleText
+from p2pfinetune.names import Which
+from peerd.config import Config
+from peerd.worker.messages import EvaluateText, TextEvaluated
+from peerd.worker.texts import encodings, text_now
+
+if TYPE_CHECKING:
+    from p2pfinetune.data.corpus import LooseText, TokenSplit
+    from p2pfinetune.data.dealer import Dealer
+    from p2pfinetune.model.base import Base
+    from p2pfinetune.round.learner import Learner
+    from p2pfinetune.scoring.evaluate import Evaluation
+
+PIECE = 2048  # tokens of one model between two looks for quick jobs
+OWN = "your held-out test split"
+
+
+def evaluated(
+    job: EvaluateText,
+    learner: Learner,
+    base: Base,
+    dealer: Dealer,
+    config: Config,
+    on_piece: Callable[[int, int], None],
+) -> TextEvaluated:
+    """The models side by side; `on_piece` gets pieces done and to be done. TextError, TooLittleText name the text."""
+    from p2pfinetune.data.report import ReadReport
+    from p2pfinetune.round.side_by_side import side_by_side
+    from p2pfinetune.scoring.evaluate import divided, joined
+
+    text = _read(job, base, config) if job.files else None
+    split: TokenSplit = text.split if text is not None else learner.split("test")
+    measure = learner.measure(split, job.max_tokens)
+    if not measure.tokens:
+        left_out = "; ".join((text.report if text is not None else ReadReport(())).sentences())
+        raise TooLittleText(
+            f"there is nothing to measure{': ' + left_out if left_out else ''}", "name a file with more text"
+        )
+    models = _models(learner)
+    pieces = divided(measure, -(-measure.tokens // PIECE))
+    found: dict[Which, list[Evaluation]] = {which: [] for which in models}
+    for done, piece in enumerate(pieces):
+        on_piece(done, len(pieces))
+        for which, one in learner.evaluate_on(piece, models).items():
+            found[which].append(one)
+    whole = {which: joined(measure, parts) for which, parts in found.items()}
+    return TextEvaluated(
+        id=job.id,
+        models=side_by_side(whole),
+        served_by=learner.served,
+        tokens=measure.tokens,
+        documents=whole["base"].documents,
+        windows=len(measure.per_window_tokens),
+        of_tokens=len(split.tokens),
+        of_documents=split.documents,
+        known=_known(text, dealer),
+        text=text_now(text.report) if text is not None else None,
+    )
+
+
+def _read(job: EvaluateText, base: Base, config: Config) -> LooseText:
+    from p2pfinetune.data.corpus import read_loose
+
+    return read_loose([Path(path) for path in job.files], base.tokenizer, encodings=encodings(config))
+
+
+def _models(learner: Learner) -> tuple[Which, ...]:
+    """Those that exist here; of the twin also its best by guard loss."""
+    return ("base", "own", "personal", "served", *(("local", "local_best") if learner.has_twin else ()))
+
+
+def _known(text: LooseText | None, dealer: Dealer) -> dict[str, int]:
+    """How many of the documents stand, word for word, in which split of the own text."""
+    if text is None:
+        return {}
+    dealt = (dealer.rows.get(document) for document in text.documents)
+    return dict(Counter(str(row.split) for row in dealt if row is not None and row.split is not None))
