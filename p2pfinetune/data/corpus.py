@@ -227,15 +227,13 @@ def read_whole(
     encodings: Mapping[PurePath, str] = NO_NAMES,
 ) -> TokenSplit:
     """All documents as one split, for a public reference set. Raises TextError, or TooLittleText below one window."""
-    documents, report = read_documents(paths, encodings=encodings)
-    documents.sort(key=lambda document: document.id)
-    split = TokenSplit.of(list(encode([document.text for document in documents], tokenizer)))
-    if len(split.tokens) <= context:
+    found = read_loose(paths, tokenizer, encodings=encodings)
+    if len(found.split.tokens) <= context:
         raise TooLittleText(
-            f"too little reference text: {len(split.tokens):,} tokens in {report.sentences()[0]}",
+            f"too little reference text: {len(found.split.tokens):,} tokens in {found.report.sentences()[0]}",
             f"give more than {context:,} tokens",
         )
-    return split
+    return found.split
 
 
 def glance(paths: Sequence[Path], now_ns: int = 0) -> str:
