@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -45,7 +46,7 @@ TOO_SMALL = "the text held out, {rests_on}, is too small to tell less than {perc
 
 def worth_now(records: Sequence[RoundRecord], me: PeerId, *, has_twin: bool) -> WorthNow:
     """Of all that is remembered; empty before the first round."""
-    last = list(records[-LAST:])
+    last = list(islice(reversed(records), LAST))[::-1]  # a deque has no slices
     if not last or last[-1].on_guard is None:
         return WorthNow()
     guard = last[-1].on_guard

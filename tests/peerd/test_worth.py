@@ -1,5 +1,7 @@
 """What collaboration is worth, in one sentence with intervals, and why if it is nothing: from the records alone."""
 
+from collections import deque
+
 import pytest
 
 from p2pfinetune.names import PeerId, Round
@@ -27,7 +29,7 @@ def ended(number, row=HALF, reason="", brought=-0.012, within=0.004, twin=None, 
 
 
 def now(records, has_twin=False):
-    return worth.worth_now(records, ME, has_twin=has_twin)
+    return worth.worth_now(deque(records), ME, has_twin=has_twin)
 
 
 def test_one_sentence_says_how_much_better_than_the_base_than_alone_and_what_neighbours_brought():
