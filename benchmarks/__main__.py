@@ -14,6 +14,7 @@ python -m benchmarks.attacks --data DIR               what attackers do to hones
 python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
 python -m benchmarks.sharing --out RUNS               what keeping A or B to oneself, and weak devices, cost and save
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
+python -m benchmarks.memory --shapes SHAPE ...        peak memory of each stage of a round, models of random weights
 python -m scripts.nano.report --data DIR          bits per byte of the embedded model
 """
 

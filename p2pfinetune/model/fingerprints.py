@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ class StoredTensor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     shape: tuple[int, ...]
     dtype: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a safetensors file says of one tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    begin: int
+    """Byte of the file at which its numbers begin."""
+    size: int
+    """In bytes."""
 
 
 def stored_tensors(folder: Path, cache: Path | None = None) -> tuple[StoredTensor, ...]:
@@ -167,7 +181,8 @@ def canonical_json(value: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _hash_file(path: Path) -> Iterable[StoredTensor]:
+def headers(path: Path) -> tuple[Header, ...]:
+    """Every tensor of a safetensors file as its header says; no tensor is read. ModelError if it is damaged."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -175,12 +190,29 @@ def _hash_file(path: Path) -> Iterable[StoredTensor]:
                 raise ValueError("its header does not fit in it")  # noqa: TRY301  # every kind of damage reads alike
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            for name, entry in header.items():
-                begin, end = entry["data_offsets"]
-                file.seek(8 + length + begin)
-                yield StoredTensor(name, tuple(entry["shape"]), entry["dtype"], _hash_range(file, end - begin))
+            found = [
+                (name, tuple(entry["shape"]), entry["dtype"], *entry["data_offsets"]) for name, entry in header.items()
+            ]
+            return tuple(
+                Header(name, shape, dtype, 8 + length + begin, end - begin) for name, shape, dtype, begin, end in found
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file: {error}", "fetch the model again") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} is not a readable safetensors file: {error}", "fetch the model again")
+
+
+def _hash_file(path: Path) -> Iterable[StoredTensor]:
+    found = headers(path)
+    try:
+        with path.open("rb") as file:
+            for one in found:
+                file.seek(one.begin)
+                yield StoredTensor(one.name, one.shape, one.dtype, _hash_range(file, one.size))
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _hash_range(file: Any, size: int) -> str:
