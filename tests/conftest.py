@@ -25,6 +25,16 @@ MODELS = {"tiny_base", "tiny_folder", "tiny_model", "base_of"}
 """Fixtures that hold a model."""
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct, a real small model with a chat template; tests that take it are `slow`."""
+    from scripts import smollm2
+
+    if (folder := smollm2.folder()) is None:
+        pytest.skip("SmolLM2-135M-Instruct IS NOT HERE, so nothing was tried on a real model; run: make smollm2")
+    return folder
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real processes first: two workers that share the files would else wait for the last slow one."""

@@ -1,8 +1,9 @@
-"""Load a base model and its tokenizer from the embedded `nano`, a folder, or the Hugging Face hub.
+"""Load a base model and its tokenizer: the embedded `nano`, a folder, a GGUF file, or one of the Hugging Face hub.
 
 A model of a stranger is data and must stay data: code that comes with a model is not run (`trust_remote_code`), pickled
 weights, which can run anything on load, are not read, and a checkpoint that lacks weights is refused, since libraries
-fill in random ones and only warn. A hub's snapshot that is here already is used without asking the network.
+fill in random ones and only warn. A hub's snapshot that is here already is used without asking the network. A GGUF file
+is made into a folder once (`from_gguf`).
 
 Weights are fp32 in memory, whatever they are stored in. Only on CUDA, if they are stored in 16 bits and run in bf16
 anyway, are they held as they are stored. The digest is of what is stored, so that both are one base.
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from p2pfinetune import nano
 from p2pfinetune.errors import ModelError
 from p2pfinetune.model.fingerprints import StoredTensor, config_digest, stored_tensors, tensors_digest, tokenizer_digest
+from p2pfinetune.model.from_gguf import Tell, converted, record, silent
+from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.names import Digest
 from p2pfinetune.options import NANO
@@ -64,6 +67,8 @@ class Base:
     """In which products are computed in training; see `precision` for how it was chosen."""
     folder: Path = Path()
     """Where its `config.json` and tensors lie as they are stored, for an export that folds an adapter into them."""
+    title: str = ""
+    """What a GGUF file calls the model; empty for any other."""
 
     @property
     def max_context(self) -> int:
@@ -73,19 +78,43 @@ class Base:
 
 
 def resolve_model(name: str) -> str:
-    """`nano` and existing folders as a folder's path, anything else that looks like a hub name unchanged."""
+    """`nano`, folders and GGUF files as a path, anything else that looks like a hub name unchanged."""
     if name == NANO:
         return str(nano.folder())
-    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
-    if name and folder.is_dir():
-        return str(folder)
-    if not HUB_NAME.fullmatch(name):
-        raise ModelError(f"there is no model folder {name}", "give nano, a folder, or a hub name such as gpt2")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
+    if name and path.is_dir():
+        return str(path)
+    if name and path.is_file():
+        if not is_gguf(path):
+            raise ModelError(f"{name} is a file, and no GGUF", "give the folder around it, or a GGUF file")
+        return str(path)
+    if name.lower().endswith(SUFFIX) or not HUB_NAME.fullmatch(name):
+        raise ModelError(
+            f"there is no model folder or file {name}", "give nano, a folder, a .gguf file, or a hub name such as gpt2"
+        )
     return name
 
 
+def folder_of(
+    name: str, tell: Tell = silent, *, files: Sequence[str] = HUB_FILES, signs: Sequence[str] = WEIGHTS
+) -> Path:
+    """The folder of safetensors that a name stands for: as it is, fetched, or converted. ModelError if it cannot be.
+
+    `files` are wanted of a hub, and asked for if none here matches `signs`.
+    """
+    path = Path(resolved := resolve_model(name))
+    if path.is_file():
+        return converted(path, tell)
+    return path if path.is_dir() else _fetch(name, resolved, files, signs)
+
+
 def public_name(base: Base) -> str:
-    """What others know it by: the hub's name, or that of its folder with a digest, which is no name of a hub's."""
+    """What others know it by: the hub's name, or that of its folder with a digest, which is no name of a hub's.
+
+    Of a GGUF file it is the title inside, which is the same for all who have the file, whatever they call it.
+    """
+    if base.title:
+        return f"{base.title} sha256:{base.tensors_digest[:16]}"
     resolved = resolve_model(base.name)
     if not Path(resolved).is_dir():
         return resolved
@@ -107,8 +136,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
     `cache` keeps digests of large files. ModelError says what is wrong with the name, the folder or the model itself:
     whatever is returned has passed `soundness`.
     """
-    resolved = resolve_model(name)
-    folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved)
+    folder = folder_of(name)
     must_be_a_model(folder)
     stored = stored_tensors(folder, cache)
     chosen = choose_device(device)
@@ -128,19 +156,18 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
         device=chosen,
         precision=precision,
         folder=folder,
+        title=about.title if (about := record(folder)) else "",
     )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a base alone: no weight is read, nor fetched. Raises ModelError, as `load_base`."""
-    resolved = resolve_model(name)
-    files = [pattern for pattern in HUB_FILES if pattern not in WEIGHTS]
-    folder = Path(resolved) if Path(resolved).is_dir() else _fetch(name, resolved, files, TOKENIZER_SIGNS)
+    folder = folder_of(name, signs=TOKENIZER_SIGNS, files=[each for each in HUB_FILES if each not in WEIGHTS])
     must_be_a_model(folder)
     return _tokenizer(folder, {"local_files_only": True, "trust_remote_code": False})
 
 
-def _fetch(name: str, resolved: str, files: Sequence[str] = HUB_FILES, signs: Sequence[str] = WEIGHTS) -> Path:
+def _fetch(name: str, resolved: str, files: Sequence[str], signs: Sequence[str]) -> Path:
     """The local snapshot of a hub model, downloaded if no file of it that the signs match is there yet."""
     if name == NANO:
         raise ModelError("the embedded model is not installed", "reinstall peerd, or give a model folder")
@@ -165,7 +192,14 @@ def _fetch(name: str, resolved: str, files: Sequence[str] = HUB_FILES, signs: Se
 
 
 def must_be_a_model(folder: Path) -> None:
-    """ModelError if an adapter's configuration lies in the folder: libraries then take it for the adapter's base."""
+    """ModelError for a folder of GGUF files, and for one with an adapter's configuration.
+
+    Libraries would take the second for the adapter's base.
+    """
+    if not (folder / "config.json").is_file() and (files := sorted(folder.glob(f"*{SUFFIX}"))):
+        raise ModelError(
+            f"{folder} holds GGUF files and no other model", f"give the file: {shlex.quote(str(files[0]))}"
+        )
     if not (beside := folder / ADAPTER_CONFIG).is_file():
         return
     if (folder / "config.json").is_file():
