@@ -125,6 +125,15 @@ class MachineOptions(Section):
         NotNegative,
         Meta(description="MiB that training may take, on Linux; 0: three quarters of the machine's."),
     ] = 0
+    serve_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of the worker's time for answers while somebody waits for one; training has the rest. "
+            "1: it waits until they are given.",
+        ),
+    ] = 0.8
     max_upload: Annotated[
         NotNegative,
         Meta(description="KiB a second for sending updates to others, all together; 0: no limit."),

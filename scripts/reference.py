@@ -95,13 +95,17 @@ def asked_of(kind: Any) -> Iterator[str]:
         sentence = said.get(field.name, "").rstrip(".")
         meaning = f" ({sentence[0].lower()}{sentence[1:]})" if sentence else ""
         default = "" if field.required else f", else {json.dumps(field.default)}"
-        yield f"`{field.encode_name}` {spelled(hint)}{''.join(map(bounds_of, metas))}{meaning}{default}"
+        is_list = typing.get_origin(hint) in (list, tuple)
+        bounds = "".join(bounds_of(found, is_list=is_list) for found in metas)
+        yield f"`{field.encode_name}` {spelled(hint)}{bounds}{meaning}{default}"
 
 
-def bounds_of(found: msgspec.Meta) -> str:
+def bounds_of(found: msgspec.Meta, *, is_list: bool) -> str:
     """In words."""
     if found.max_length is not None:
-        return f" of at most {found.max_length} characters"
+        return f" of at most {found.max_length} {'things' if is_list else 'characters'}"
+    if found.gt is not None:
+        return f" above {found.gt}, to {found.le}"
     return f" from {found.ge} to {found.le}" if found.ge is not None else ""
 
 
@@ -113,7 +117,7 @@ def answered_by(verb: Any) -> str:
     if verb.answer is str:
         return "plain text"
     if verb.is_stream:
-        return f"events, each as of `peerd {printed}`"
+        return f"events, each as of `peerd {printed}`" if printed else "events, as below"
     if printed:
         return f"as of `peerd {printed}`"
     if not is_struct(verb.answer):
@@ -150,9 +154,13 @@ def structs_in(hint: Any) -> Iterator[Any]:
 def spelled(hint: Any) -> str:
     """An annotation in words of JSON."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hasattr(hint, "__metadata__"):
+        return spelled(args[0])
     if origin in (types.UnionType, typing.Union):
         return " or ".join(spelled(a) for a in args)
     if origin is list:
+        return f"[{spelled(args[0])}]"
+    if origin is tuple and args[-1] is Ellipsis:
         return f"[{spelled(args[0])}]"
     if origin is tuple:
         return "[" + ", ".join(spelled(a) for a in args) + "]"

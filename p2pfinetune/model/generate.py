@@ -4,11 +4,16 @@ Temperature divides the logits, and then the smallest set of tokens that holds `
 from (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751). A continuation shows people what an adapter learnt; no
 figure rests on it. A model's cache of keys and values is used if it returns one; if not, every token runs the whole
 text anew.
+
+A continuation is made one pass of the model at a time, so that whoever runs the model can do something else between
+two of them: train, or go on with another continuation on the same model. A long prompt is more than one pass. Nothing
+that holds for a whole thread (inference mode, precision) lasts from one pass to the next.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,37 +22,107 @@ from p2pfinetune.data.tokens import beginning, end_of_text, plain_ids
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.compute import measuring_precision, without_dropout
+from p2pfinetune.model.unfolding import Unfolding
+from p2pfinetune.speech import Chance, Choice, Ended, Piece, Sampling
+
+PASS_TOKENS = 256  # of a prompt that are read in one pass, so that nobody waits for all of a long one
 
 
 def continuation(
     base: Base, model: Any, prompt: str, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
 ) -> str:
     """The text after the prompt, up to end-of-text or `max_tokens`; temperature 0 takes the likeliest token always."""
-    if max_tokens < 1 or not temperature >= 0.0 or not 0.0 < top_p <= 1.0:
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p)
+    ids = prompt_ids(base, prompt)
+    passes = said(base, model, ids[-room(base, max_tokens, len(ids)) :], sampling)
+    return "".join(piece.text for piece in passes if isinstance(piece, Piece))
+
+
+def said(base: Base, model: Any, ids: list[int], sampling: Sampling) -> Iterator[Piece | Ended | None]:
+    """One pass of the model each: what can be said after it, None if nothing can; at the end how it ended.
+
+    `ids`, one at least, must fit into the model's context. Raises OptionError for options out of range.
+    """
+    check(sampling)
+    return _said(base, model, ids, sampling)
+
+
+def check(sampling: Sampling) -> None:
+    """Raises OptionError for options out of range."""
+    if sampling.max_tokens < 1 or not sampling.temperature >= 0.0 or not 0.0 < sampling.top_p <= 1.0:
         raise OptionError("at least one token, a temperature of zero or more, and a top_p in (0, 1] are needed")
-    prompt_ids = _prompt(base, prompt, max_tokens)
-    dice = torch.Generator().manual_seed(seed)
-    ends, ids = set(end_of_text(base.tokenizer)), list(prompt_ids)
-    fresh, cache = ids, None
-    room = base.max_context or len(ids) + max_tokens
-    with torch.inference_mode(), without_dropout(model), measuring_precision(base.device, base.precision):
-        while len(ids) - len(prompt_ids) < max_tokens and len(ids) < room:
-            out = model(input_ids=torch.tensor([fresh], device=base.device), past_key_values=cache, use_cache=True)
-            token = _choose(out.logits[0, -1].float().cpu(), temperature, top_p, dice)
-            if token in ends:
-                break
-            ids.append(token)
-            cache = getattr(out, "past_key_values", None)
-            fresh = ids if cache is None else [token]
-    return _text_behind(base.tokenizer, prompt_ids, ids)
 
 
-def _prompt(base: Base, prompt: str, max_tokens: int) -> list[int]:
-    """Ids of the prompt as documents begin in training; the end of a prompt that leaves no room for the answer."""
+def prompt_ids(base: Base, prompt: str) -> list[int]:
+    """Ids of the prompt as documents begin in training; of an empty one the end of a document before."""
     ids = [*beginning(base.tokenizer), *plain_ids([prompt], base.tokenizer)[0]]
-    ids = ids or end_of_text(base.tokenizer) or [0]
-    keep = max(1, base.max_context - max_tokens) if base.max_context else len(ids)
-    return ids[-keep:]
+    return ids or end_of_text(base.tokenizer) or [0]
+
+
+def room(base: Base, max_tokens: int, otherwise: int) -> int:
+    """Tokens that a prompt may have, if its answer is to fit behind it; `otherwise` if the model does not say."""
+    return max(1, base.max_context - max_tokens) if base.max_context else otherwise
+
+
+def end_tokens(base: Base) -> set[int]:
+    """Those that end an answer: end-of-text, and what the model's own settings name beside it."""
+    named = getattr(getattr(base.model, "generation_config", None), "eos_token_id", None)
+    more = named if isinstance(named, list) else [named]
+    return {*end_of_text(base.tokenizer), *(int(token) for token in more if token is not None)}
+
+
+def _said(base: Base, model: Any, ids: list[int], sampling: Sampling) -> Iterator[Piece | Ended | None]:
+    passes, text = _Passes(base, model, ids), Unfolding(base.tokenizer, ids, sampling.stop)
+    dice, ends = torch.Generator().manual_seed(sampling.seed), end_tokens(base)
+    most = min(sampling.max_tokens, base.max_context - len(ids)) if base.max_context else sampling.max_tokens
+    reason: Literal["stop", "length"] = "length"
+    made = 0
+    while made < most:
+        logits_v = passes.run()
+        if logits_v is None:
+            yield None
+            continue
+        token = _choose(logits_v, sampling.temperature, sampling.top_p, dice)
+        if token in ends:
+            reason = "stop"
+            break
+        made += 1
+        piece = text.add(token, _chance(logits_v, token, sampling.choices, text))
+        passes.add(token)
+        if text.stopped:
+            reason = "stop"
+            yield piece
+            break
+        yield piece
+    yield text.rest()
+    yield Ended(reason=reason, prompt_tokens=len(ids), completion_tokens=made)
+
+
+class _Passes:
+    """Of one continuation: what the model has read, and what it has not."""
+
+    def __init__(self, base: Base, model: Any, ids: list[int]) -> None:
+        self._base, self._model = base, model
+        self._ids, self._read, self._cache = list(ids), 0, None
+        self._forgets = False  # a model that returns nothing to go on from reads the whole text in each pass
+
+    def add(self, token: int) -> None:
+        self._ids.append(token)
+
+    def run(self) -> Tensor | None:
+        """One pass; logits (v,) on the CPU for what follows the last token, None if not all has been read yet."""
+        base, model = self._base, self._model
+        fresh = self._ids if self._forgets else self._ids[self._read :][:PASS_TOKENS]
+        ids_bt = torch.tensor([fresh], device=base.device)
+        with torch.inference_mode(), without_dropout(model), measuring_precision(base.device, base.precision):
+            out = model(input_ids=ids_bt, past_key_values=self._cache, use_cache=True)
+        self._cache = getattr(out, "past_key_values", None)
+        self._forgets = self._cache is None
+        self._read += len(fresh)
+        if len(fresh) == len(self._ids) or not (self._forgets or self._read < len(self._ids)):
+            logits_v: Tensor = out.logits[0, -1].float().cpu()
+            return logits_v
+        return None
 
 
 def _choose(logits_v: Tensor, temperature: float, top_p: float, dice: torch.Generator) -> int:
@@ -60,8 +135,13 @@ def _choose(logits_v: Tensor, temperature: float, top_p: float, dice: torch.Gene
     return int(order_v[torch.multinomial(kept_v, 1, generator=dice)])
 
 
-def _text_behind(tokenizer: Any, prompt_ids: list[int], ids: list[int]) -> str:
-    """Decoded together with the prompt, since some tokenizers drop the space in front of a text's first word."""
-    whole: str = tokenizer.decode(ids, skip_special_tokens=True)
-    start: str = tokenizer.decode(prompt_ids, skip_special_tokens=True)
-    return whole[len(start) :] if whole.startswith(start) else tokenizer.decode(ids[len(prompt_ids) :])
+def _chance(logits_v: Tensor, token: int, choices: int | None, text: Unfolding) -> Chance | None:
+    if choices is None:
+        return None
+    logprobs_v = logits_v.log_softmax(dim=0)
+    best = logprobs_v.topk(min(choices, len(logprobs_v)))
+    top = [
+        Choice(text.spelt(other), logprob)
+        for logprob, other in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+    return Chance(text.spelt(token), float(logprobs_v[token]), tuple(top))

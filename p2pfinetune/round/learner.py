@@ -33,7 +33,7 @@ twin has parted it is the own training itself. All of it is saved by `round.save
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -71,9 +71,11 @@ from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
+from p2pfinetune.round.speaker import Speaker
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
+from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
 from p2pfinetune.trust import NOTHING
@@ -108,6 +110,7 @@ class Learner:
         self._scheme = scheme_for(options.trust, options.trust_options, self._rule)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
+        self._speaker = Speaker(base, options.spec)
         initial = self._adapted.initial
         self._group = group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
@@ -279,6 +282,14 @@ class Learner:
             self._base, self._adapted.model, prompt,
             max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
         )  # fmt: skip
+
+    def respond(
+        self, which: Which, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
+    ) -> Iterator[Said | None]:
+        """What one of the models says, as it is now, one pass a value; see `Speaker`. Leaves training alone."""
+        if which == "served" and self._served is None:
+            which = "personal"  # to measure which it is would take the live model
+        return self._speaker.respond(self.adapter(which), prompt, sampling, cuts=cuts)
 
     def export(self, folder: Path, which: Which = "served") -> list[Path]:
         """One of the models' adapters as a PEFT folder, with the tokenizer."""

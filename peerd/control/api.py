@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from p2pfinetune.errors import LearningError
 from peerd.control.handlers import HANDLERS, Call, Callers, DaemonView, Handler, question_of
-from peerd.control.responses import answer, problem
+from peerd.control.responses import answer, problem, refused
 from peerd.control.verbs import VERBS, Verb
 from peerd.errors import PeerdError
 from peerd.machine.boundary import described
@@ -51,7 +51,7 @@ def application(
         middleware=[Middleware(NoBrowsers)],
         exception_handlers={
             PeerdError: _ours,
-            LearningError: _theirs,
+            LearningError: _ours,
             404: _unknown,
             405: _wrong_method,
             Exception: _unforeseen,
@@ -110,17 +110,9 @@ async def page(request: Request) -> Response:
     return Response((folder / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
 
 
-_HTTP_STATUS: Mapping[str, int] = {"usage": 400, "already-running": 409, "not-healthy": 503, "busy": 503}
-
-
 async def _ours(_: Request, error: Exception) -> Response:
-    assert isinstance(error, PeerdError)
-    return problem(error.code, str(error), error.hint, status=_HTTP_STATUS.get(error.code, 500))
-
-
-async def _theirs(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LearningError)
-    return problem("usage", str(error), error.hint, status=400)
+    assert isinstance(error, PeerdError | LearningError)
+    return refused(error)
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

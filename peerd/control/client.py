@@ -21,14 +21,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, assert_type
+from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_type
 
 import msgspec
 
+from p2pfinetune.speech import Said
+from peerd.control import questions
 from peerd.control.answers import Continuations, ExportedFolder
 from peerd.control.credentials import peer_uid
-from peerd.control.request import Request, read_answer, request_of, told
-from peerd.control.verbs import EVENTS, Methods, Verb
+from peerd.control.request import Reading, Request, read_answer, request_of, told
+from peerd.control.verbs import EVENTS, RESPOND, Methods, Verb
 from peerd.errors import NotHealthy, NotRunning, PeerdError, Unreachable
 from peerd.machine import known_types
 from peerd.machine.lock import Holder, died, holder
@@ -85,6 +87,27 @@ class Client(Methods):
             return  # it ended in the middle of a line
         finally:
             connection.close()
+
+    def respond(self, *args: Any, **kwargs: Any) -> Iterator[Said]:
+        """What a model says, piece by piece; whoever leaves the loop ends it. Takes what `questions.respond` takes."""
+        request = request_of(RESPOND, questions.respond(*args, **kwargs))
+        connection, reading = self._connect(request.seconds), Reading()
+        try:
+            connection.request(request.method, request.path, request.body, {"Host": HOST})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise told(response.read())
+            for line in iter(lambda: response.readline(MAX_EVENT_BYTES), b""):
+                if (said := reading.line(line.decode())) is not None:
+                    yield said
+        except TimeoutError as error:
+            raise _silent(request.seconds, self._paths) from error
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise _gone(self._paths) from error
+        finally:
+            connection.close()
+        if not reading.is_whole:
+            raise _gone(self._paths)
 
     def _send(self, request: Request) -> tuple[int, bytes]:
         connection = self._connect(request.seconds)
@@ -194,6 +217,30 @@ class AsyncClient(Methods):
             raise NotHealthy("the daemon has gone silent", "look at: peerd status") from error
         except httpx.TransportError:
             return  # it ended in the middle of a line
+
+    async def respond(self, *args: Any, **kwargs: Any) -> AsyncIterator[Said]:
+        """What a model says, piece by piece; whoever leaves the loop ends it. Takes what `questions.respond` takes."""
+        import httpx
+
+        require_ours(self._socket)
+        request, reading = request_of(RESPOND, questions.respond(*args, **kwargs)), Reading()
+        try:
+            async with self._http.stream(
+                request.method, request.path, content=request.body, timeout=request.seconds
+            ) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise told(await response.aread())
+                async for line in response.aiter_lines():
+                    if (said := reading.line(line)) is not None:
+                        yield said
+        except httpx.ConnectError as error:
+            raise _nobody(self._paths) from error
+        except httpx.TimeoutException as error:
+            raise _silent(request.seconds, self._paths) from error
+        except httpx.TransportError as error:
+            raise _gone(self._paths) from error
+        if not reading.is_whole:
+            raise _gone(self._paths)
 
     async def _send(self, request: Request) -> tuple[int, bytes]:
         import httpx

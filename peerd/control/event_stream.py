@@ -63,23 +63,16 @@ class EventStream(Response):
         changed.set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._until_gone(receive), name="watcher gone")
-                tasks.create_task(self._until_stopped(), name="daemon stops")
+                tasks.create_task(until_gone(receive), name="watcher gone")
+                tasks.create_task(until_stopped(self._stop), name="daemon stops")
                 tasks.create_task(self._listen(changed), name="changes for a watcher")
                 tasks.create_task(self._send_all(send, changed), name="watcher")
-        except* _End as ended:
-            await self._end(ended, scope, send)
-
-    async def _end(self, ended: BaseExceptionGroup[_End], scope: Scope, send: Send) -> None:
-        if ended.subgroup(_Slow):
-            scope.get("state", {}).get(ABORT, _nothing)()
-        elif not ended.subgroup(_Gone):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._slow_seconds):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except* StreamEnd as ended:
+            await close(ended, scope, send, self._slow_seconds)
 
     async def _send_all(self, send: Send, changed: asyncio.Event) -> None:
-        await self._give(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        start: Message = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await give(send, start, self._slow_seconds)
         sent = b""
         while True:
             with contextlib.suppress(TimeoutError):
@@ -91,47 +84,63 @@ class EventStream(Response):
                 now = self._snapshot()
                 message, sent = (b"" if now == sent else event(self._name, now)), now
             if message:
-                await self._give(send, {"type": "http.response.body", "body": message, "more_body": True})
+                body: Message = {"type": "http.response.body", "body": message, "more_body": True}
+                await give(send, body, self._slow_seconds)
                 await asyncio.sleep(self._interval_seconds)
-
-    async def _give(self, send: Send, message: Message) -> None:
-        """The server's `send` waits while the buffers of the connection are full."""
-        try:
-            async with asyncio.timeout(self._slow_seconds):
-                await send(message)
-        except TimeoutError:
-            raise _Slow from None
 
     async def _listen(self, changed: asyncio.Event) -> None:
         async for _ in self._changes:
             changed.set()
-        raise _Over
-
-    async def _until_gone(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        raise _Gone
-
-    async def _until_stopped(self) -> None:
-        if self._stop is not None:
-            await self._stop.wait()
-            raise _Over
+        raise Over
 
 
-class _End(Exception):  # not an error: it ends a task group
+class StreamEnd(Exception):  # not an error: it ends a task group
     """The stream is over."""
 
 
-class _Gone(_End):
+class Gone(StreamEnd):
     """The watcher left."""
 
 
-class _Slow(_End):
+class Slow(StreamEnd):
     """The watcher does not read."""
 
 
-class _Over(_End):
-    """The daemon stops."""
+class Over(StreamEnd):
+    """The daemon stops, or has no more to say."""
+
+
+async def give(send: Send, message: Message, slow_seconds: float) -> None:
+    """The server's `send` waits while the buffers of the connection are full. Raises Slow."""
+    try:
+        async with asyncio.timeout(slow_seconds):
+            await send(message)
+    except TimeoutError:
+        raise Slow from None
+
+
+async def until_gone(receive: Receive) -> None:
+    """Raises Gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise Gone
+
+
+async def until_stopped(stop: asyncio.Event | None) -> None:
+    """Raises Over, if there is a stop."""
+    if stop is not None:
+        await stop.wait()
+        raise Over
+
+
+async def close(ended: BaseExceptionGroup[StreamEnd], scope: Scope, send: Send, slow_seconds: float) -> None:
+    """The end of an answer that had begun, unless nobody is there to take it."""
+    if ended.subgroup(Slow):
+        scope.get("state", {}).get(ABORT, _nothing)()
+    elif not ended.subgroup(Gone):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(slow_seconds):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _nothing() -> None:

@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 from p2pfinetune.errors import UNREADABLE
 from p2pfinetune.names import PeerId, Which
 from p2pfinetune.scoring.perplexity import bounded
+from p2pfinetune.speech import Begun, Ended, Piece
 from peerd.control import answers, metrics, questions, verbs
 from peerd.control.drawings import PanelsDrawn
 from peerd.control.event_stream import MAX_WATCHERS, MAX_WATCHERS_OF_ONE, EventStream
@@ -33,6 +34,7 @@ from peerd.control.panels import draw_all
 from peerd.control.questions import LastRounds, Nothing
 from peerd.control.responses import answer, bounded_body, problem
 from peerd.control.seats import CALLER, Seats
+from peerd.control.spoken_stream import SpokenStream
 from peerd.control.verbs import Verb
 from peerd.errors import Busy, UsageError
 from peerd.status import RoundRecord, Status
@@ -71,6 +73,10 @@ class DaemonView(Protocol):
 
     async def generate(self, asked: questions.GenerateQuestion) -> answers.Continuations:
         """By each model, and which is served. Raises WorkerError."""
+        ...
+
+    async def respond(self, asked: questions.RespondQuestion, tell: Callable[[Begun | Piece], None]) -> Ended:
+        """Of one model, told as it comes; cancelled with its caller. Raises WorkerError, and UsageError at first."""
         ...
 
     async def export(self, folder: str, which: Which) -> answers.ExportedFolder:
@@ -264,6 +270,17 @@ async def generate(call: Call[questions.GenerateQuestion]) -> answers.Continuati
         return await call.view.generate(call.question)
 
 
+@answers_to(verbs.RESPOND)
+async def respond(call: Call[questions.RespondQuestion]) -> Response:
+    """It has its seat until it has ended, or the listener has gone."""
+    seat = contextlib.ExitStack()
+    seat.enter_context(call.job())
+    stream = SpokenStream(
+        lambda tell: call.view.respond(call.question, tell), stop=getattr(call.request.app.state, "stop", None)
+    )
+    return _Counted(stream, seat.close)
+
+
 @answers_to(verbs.EXPORT)
 async def export(call: Call[questions.ExportQuestion]) -> answers.ExportedFolder:
     """By the worker, which stands in no folder of the person's."""
@@ -320,7 +337,7 @@ async def debug(call: Call[questions.DebugQuestion]) -> answers.Debugged:
 class _Counted(Response):
     """An event stream that is counted while it lasts."""
 
-    def __init__(self, stream: EventStream, over: Callable[[], None]) -> None:
+    def __init__(self, stream: Response, over: Callable[[], None]) -> None:
         self._stream, self._over = stream, over
         self.background = None
 

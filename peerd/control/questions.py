@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfinetune.names import Which
+from p2pfinetune.speech import MAX_CHOICES, ChatLine
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
 
@@ -53,6 +54,57 @@ class GenerateQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 USUAL = GenerateQuestion(prompt="")
+
+Model = Literal["base", "own", "personal", "served", "twin"]
+MAX_LINES = 1024  # of a chat
+MAX_STOPS = 16
+MAX_STOP = 256  # characters
+
+
+class RespondQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one model is to go on with: a prompt, or a chat."""
+
+    model: Annotated[Model, Meta(description="A twin's is refused if none trains.")] = "served"
+    prompt: Annotated[Annotated[str, Meta(max_length=MAX_PROMPT)] | None, Meta(description="Gone on with; or none")] = (
+        None
+    )
+    chat: Annotated[
+        tuple[ChatLine, ...],
+        Meta(max_length=MAX_LINES, description="What was said so far, by the base's chat template, if no prompt."),
+    ] = ()
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_NEW_TOKENS, description="At most; the context ends it too.")] = 256
+    temperature: Annotated[float, Meta(ge=0, le=MAX_TEMPERATURE, description="0 takes the likeliest token always.")] = (
+        0.8
+    )
+    top_p: Annotated[
+        float, Meta(gt=0, le=1, description="Sample from the likeliest tokens with this much together.")
+    ] = 1.0
+    seed: Annotated[int, Meta(ge=MIN_SEED, le=MAX_SEED, description="The same seed gives the same text.")] = 0
+    stop: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=MAX_STOP)], ...],
+        Meta(max_length=MAX_STOPS, description="It ends before the first of these."),
+    ] = ()
+    choices: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_CHOICES)] | None,
+        Meta(
+            description="Tell of each token how likely it was, and so many others that were likeliest.",
+        ),
+    ] = None
+    cuts: Annotated[
+        bool,
+        Meta(
+            description="Leave out the beginning of a prompt, or the oldest lines of a chat, if it is too long; else "
+            "it is refused."
+        ),
+    ] = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which a decoder tells as its own."""
+        if (self.prompt is None) == (not self.chat):
+            raise ValueError("either a prompt or a chat is needed")
+
+
+USUAL_RESPONSE = RespondQuestion(prompt="")
 
 
 class EvalQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +161,29 @@ def generate(
     prompt: str, *, max_tokens: int = USUAL.max_tokens, temperature: float = USUAL.temperature, seed: int = USUAL.seed
 ) -> GenerateQuestion:
     return GenerateQuestion(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+
+
+def respond(
+    prompt: str | None = None,
+    *,
+    chat: Sequence[ChatLine] = (),
+    model: Model = "served",
+    max_tokens: int = USUAL_RESPONSE.max_tokens,
+    temperature: float = USUAL_RESPONSE.temperature,
+    top_p: float = USUAL_RESPONSE.top_p,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    choices: int | None = None,
+    cuts: bool = True,
+) -> RespondQuestion:
+    """Raises UsageError for neither or both of a prompt and a chat."""
+    try:
+        return RespondQuestion(
+            prompt=prompt, chat=tuple(chat), model=model, max_tokens=max_tokens, temperature=temperature, top_p=top_p,
+            seed=seed, stop=tuple(stop), choices=choices, cuts=cuts,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def export(folder: str | os.PathLike[str], which: Which = "served") -> ExportQuestion:

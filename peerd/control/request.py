@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from p2pfinetune.errors import UNREADABLE
+from p2pfinetune.speech import Ended, Said
 from peerd.control import answers
 from peerd.control.questions import checked
 from peerd.control.verbs import Verb
@@ -69,10 +70,36 @@ def _text(status: int, body: bytes) -> str:
     return body.decode("utf-8", "replace")
 
 
+class Reading:
+    """The events of an answer that a model gives, line by line."""
+
+    def __init__(self) -> None:
+        self._event = ""
+        self.is_whole = False
+        """Whether its end has come."""
+
+    def line(self, text: str) -> Said | None:
+        """What has been said with this line, if anything. Raises the error that the answer ended with."""
+        name, _, data = text.rstrip("\r\n").partition(": ")
+        if name == "event":
+            self._event = data
+        if name != "data":
+            return None
+        if self._event == "failed":
+            raise error_of(msgspec.json.decode(data, type=answers.Problem))
+        said: Said = msgspec.json.decode(data, type=Said)
+        self.is_whole = isinstance(said, Ended)
+        return said
+
+
 def told(body: bytes) -> PeerdError:
     """The error that the daemon answered instead."""
     try:
-        found = msgspec.json.decode(body, type=answers.Failure).error
+        return error_of(msgspec.json.decode(body, type=answers.Failure).error)
     except UNREADABLE:
         return PeerdError(f"the daemon answered {body[:200]!r}")
+
+
+def error_of(found: answers.Problem) -> PeerdError:
+    """What was told, as it would have been raised here."""
     return _ERRORS.get(found.code, PeerdError)(found.message, found.hint)

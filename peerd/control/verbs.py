@@ -26,6 +26,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Type
 
 import msgspec
 
+from p2pfinetune.speech import Piece
 from peerd.control import answers, drawings, questions
 from peerd.control.questions import Nothing
 from peerd.status import HealthNow, Status
@@ -162,6 +163,15 @@ GENERATE = Verb(
     says="The base, own and personal model continue a prompt.",
     patience_seconds=SLOW_SECONDS,
     example='peerd generate "Dear all," --max-tokens 40',
+)
+RESPOND = Verb(
+    name="respond",
+    method="POST",
+    question=questions.RespondQuestion,
+    answer=Piece,
+    says="One model goes on with a prompt, or answers in a chat: begun, then pieces of text, then ended, or failed.",
+    patience_seconds=SLOW_SECONDS,
+    is_stream=True,
 )
 EXPORT = Verb(
     name="export",

@@ -16,8 +16,9 @@ from typing import Literal, TypeVar
 import msgspec
 
 from p2pfinetune.names import PeerId, Which
+from p2pfinetune.speech import Begun, Ended, Piece, Sampling
 from peerd.control.answers import Continuations, Debugged, Evaluated, ExportedFolder, Look, Sent, TestLosses
-from peerd.control.questions import Debugging, EvalQuestion, GenerateQuestion
+from peerd.control.questions import Debugging, EvalQuestion, GenerateQuestion, RespondQuestion
 from peerd.core.events import BanLifted
 from peerd.daemon import looks
 from peerd.daemon.journal import Journal
@@ -39,6 +40,8 @@ from peerd.worker.messages import (
     Generate,
     Generated,
     JobFailed,
+    Respond,
+    Responded,
     TestEvaluated,
     TextEvaluated,
 )
@@ -101,6 +104,23 @@ class LiveView:
             served=found.served,
             served_by=found.served_by,
         )
+
+    async def respond(self, asked: RespondQuestion, tell: Callable[[Begun | Piece], None]) -> Ended:
+        """Of one model, told as it comes."""
+        job = Respond(
+            id=0,
+            which="local" if asked.model == "twin" else asked.model,
+            prompt=asked.prompt,
+            chat=asked.chat,
+            sampling=Sampling(**{name: getattr(asked, name) for name in Sampling.__struct_fields__}),
+            cuts=asked.cuts,
+        )
+        answer = await self._worker.respond(job, lambda spoken: tell(spoken.said))
+        if isinstance(answer, JobFailed):
+            raise as_error(answer)
+        if not isinstance(answer, Responded):
+            raise WorkerError(f"the worker answered Respond with {type(answer).__name__}")
+        return answer.ended
 
     async def export(self, folder: str, which: Which) -> ExportedFolder:
         """One of the models' adapters as a PEFT folder."""

@@ -6,7 +6,9 @@ daemon's log. It leaves when the daemon asks, and at once when the daemon is gon
 
 Two threads: one reads jobs and notices the end of the pipe, even in the middle of a long step; the other does the jobs,
 one at a time, since torch and the model are not for two. A long job gives quick ones their turn at points that it
-chooses (`between`); what arrives and is neither quick nor the end waits in `_later`, in its order.
+chooses (`between`); what arrives and is neither quick nor the end waits in `_later`, in its order. Answers to people
+(`Respond`) are no job to be done at once: they have their turns at the same points, as `rota` says, and all the time
+if there is nothing else to do.
 
 Errors have three ways out. One that is the user's or the machine's is an answer (`JobFailed`). One that nobody foresaw
 is an answer too, with its traceback in the log. Lack of memory ends the process: what torch holds after a failed
@@ -23,10 +25,11 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from typing import BinaryIO, Final, NoReturn, Protocol
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final, NoReturn, Protocol, TypeVar
 
 from p2pfinetune.errors import LearningError
+from p2pfinetune.speech import Ended
 from p2pfinetune.system import streams
 from p2pfinetune.system.path_names import shown
 from peerd.errors import PeerdError
@@ -37,12 +40,18 @@ from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
     AnyAnswer,
     AnyJob,
+    Cancel,
     Close,
     Closed,
     JobFailed,
     JobProgress,
     Open,
+    Respond,
+    Responded,
+    Sent,
+    Spoken,
 )
+from peerd.worker.rota import Rota, Running
 
 NICENESS: Final = 10  # whatever else the device is doing goes first
 QUEUED_JOBS: Final = 64  # the parent has no more than this many on the way
@@ -67,7 +76,12 @@ class Performs(Protocol):
         """The answer with the job's id. What it raises becomes a JobFailed."""
         ...
 
+    def respond(self, job: Respond) -> Iterator[Spoken | Responded | None]:
+        """One pass of the model each; the last is how it ended. May raise at any, as `perform` does."""
+        ...
 
+
+Told = TypeVar("Told")
 MakeJobs = Callable[[Between, Callable[[JobProgress], None]], Performs]
 """From `between` (called when a long job may be interrupted) and `progress`."""
 
@@ -78,10 +92,11 @@ class Child:
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, make_jobs: MakeJobs) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._wire = framing.jobs()
-        self._arrived: queue.Queue[AnyJob] = queue.Queue(maxsize=QUEUED_JOBS)
+        self._arrived: queue.Queue[Sent] = queue.Queue(maxsize=QUEUED_JOBS)
         self._later: deque[AnyJob] = deque()  # what `_between` took from the queue and was not asked to do
         self._said_progress = 0.0
         self._allowed = ""
+        self._turns = Rota(time.monotonic)
         self._jobs = make_jobs(self._between, self._progress)
 
     def run(self) -> int:
@@ -89,9 +104,10 @@ class Child:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         try:
             while True:
-                job = self._later.popleft() if self._later else self._arrived.get()
+                job = self._next()
                 if isinstance(job, Close):
                     break
+                self._turns.work_begins()
                 answer = self._answer(job)
                 with faults.around("worker.answer"):
                     self._say(answer)
@@ -99,6 +115,45 @@ class Child:
             job = leaving.job
         self._say(Closed(id=job.id))
         return 0
+
+    def _next(self) -> AnyJob:
+        """The next job to be done at once; those who have turns have them until there is one."""
+        while not self._later:
+            try:
+                arrived = self._arrived.get(block=not self._turns)
+            except queue.Empty:
+                self._turn()
+                continue
+            if (job := self._admitted(arrived)) is not None:
+                return job
+        return self._later.popleft()
+
+    def _admitted(self, arrived: Sent) -> AnyJob | None:
+        """A job to be done at once; None if it is for the turns."""
+        if isinstance(arrived, Respond):
+            self._turns.add(arrived)
+        elif isinstance(arrived, Cancel):
+            if (running := self._turns.remove(arrived.id)) is not None:
+                ended = Ended(reason="cancelled", prompt_tokens=0, completion_tokens=0)
+                self._say(Responded(id=running.job.id, ended=ended))
+        else:
+            return arrived
+        return None
+
+    def _turn(self) -> None:
+        """One pass of the model for who has waited longest."""
+        running = self._turns.take()
+        told = self._guarded(running.job, lambda: self._pass_of(running))
+        self._turns.turn_over()
+        if told is not None:
+            self._say(told)
+        if told is None or isinstance(told, Spoken):
+            self._turns.put_back(running)
+
+    def _pass_of(self, running: Running) -> AnyAnswer | None:
+        if running.passes is None:
+            running.passes = self._jobs.respond(running.job)
+        return next(running.passes)
 
     def _receive(self) -> None:
         """The end of the pipe means that the daemon is gone: nothing is left to work for, not even an open job."""
@@ -113,8 +168,12 @@ class Child:
         """The process boundary: an error of the user's or ours becomes an answer, lack of memory ends the process."""
         if isinstance(job, Open):
             self._hold(job)
+            self._turns.share = job.config.serve_share
+        return self._guarded(job, lambda: self._jobs.perform(job))
+
+    def _guarded(self, job: AnyJob | Respond, do: Callable[[], Told]) -> Told | JobFailed:
         try:
-            return self._jobs.perform(job)
+            return do()
         except (LearningError, PeerdError) as error:
             return JobFailed(id=job.id, code=type(error).__name__, message=_lines(error), hint=shown(error.hint))
         except Exception as error:
@@ -139,17 +198,26 @@ class Child:
             self._allowed = f"; it may take {mib} MiB: --worker-memory"
 
     def _between(self, quick: tuple[type[AnyJob], ...]) -> None:
-        """Called by a long job when it may be interrupted by jobs of some kinds."""
+        """Called by a long job when it may be interrupted by jobs of some kinds, and by turns."""
+        self._turns.work_pauses()
+        self._look(quick)
+        while self._turns.is_time():
+            self._turn()
+            self._look(quick)
+        self._turns.work_begins()
+
+    def _look(self, quick: tuple[type[AnyJob], ...]) -> None:
+        """At what has arrived."""
         while True:
             try:
-                job = self._arrived.get_nowait()
+                job = self._admitted(self._arrived.get_nowait())
             except queue.Empty:
                 return
             if isinstance(job, Close):
                 raise Leaving(job)
             if isinstance(job, quick):
                 self._say(self._answer(job))
-            else:
+            elif job is not None:
                 self._later.append(job)
 
     def _progress(self, note: JobProgress) -> None:
@@ -166,7 +234,7 @@ class Child:
             os._exit(EXIT_PARENT_GONE)
 
 
-def framed(wire: framing.Framing[AnyJob], answer: AnyAnswer) -> bytes:
+def framed(wire: framing.Framing[Sent], answer: AnyAnswer) -> bytes:
     """The frame of an answer; of one that cannot be sent, that its job failed. A note of progress is left out then."""
     try:
         return wire.pack(answer)

@@ -16,9 +16,9 @@ from typing import BinaryIO, Generic, TypeVar
 import msgspec
 
 from p2pfinetune.errors import UNREADABLE
-from peerd.worker.messages import AnyAnswer, AnyJob
+from peerd.worker.messages import AnyAnswer, Sent
 
-Message = TypeVar("Message", AnyJob, AnyAnswer)
+Message = TypeVar("Message", Sent, AnyAnswer)
 
 MAX_FRAME_BYTES = 4 * 2**20  # a job names files, an answer holds at most some pages of generated text
 LENGTH_BYTES = 4
@@ -76,9 +76,9 @@ def checked_length(length: bytes) -> int:
     return size
 
 
-def jobs() -> Framing[AnyJob]:
+def jobs() -> Framing[Sent]:
     """What the worker reads."""
-    return Framing(AnyJob)
+    return Framing(Sent)
 
 
 def answers() -> Framing[AnyAnswer]:

@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,7 @@ import msgspec
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, sections
+from p2pfinetune.speech import Ended
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
@@ -55,6 +56,9 @@ from peerd.worker.messages import (
     Opened,
     ReadAgain,
     Reread,
+    Respond,
+    Responded,
+    Spoken,
     Stepped,
     TestEvaluated,
     TextEvaluated,
@@ -327,6 +331,15 @@ class Jobs:
         base, own, personal = text("base"), text("own"), text("personal")
         served = personal if learner.served == "personal" else text("served")
         return Generated(id=job.id, base=base, own=own, personal=personal, served=served, served_by=learner.served)
+
+    def respond(self, job: Respond) -> Iterator[Spoken | Responded | None]:
+        """Of one model, as it is when its first turn comes."""
+        prompt = job.chat if job.prompt is None else job.prompt
+        for said in self._held().learner.respond(job.which, prompt, job.sampling, cuts=job.cuts):
+            if isinstance(said, Ended):
+                yield Responded(id=job.id, ended=said)
+            else:
+                yield None if said is None else Spoken(id=job.id, said=said)
 
     def _export(self, job: Export) -> Exported:
         folder = Path(job.folder)

@@ -1,7 +1,8 @@
 """What the daemon and its worker child say to each other: length-prefixed MessagePack over two pipes.
 
-Jobs run one at a time, in the order they came. Each ends in exactly one answer with the same `id`; while it runs it
-may send `JobProgress`. Tensors never travel here: they are blob files named by path.
+Jobs run one at a time, in the order they came; only `Respond` goes on by turns with the others, and may be cancelled.
+Each ends in exactly one answer with the same `id`; while it runs it may send `JobProgress`, or `Spoken`. Tensors never
+travel here: they are blob files named by path.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures, RoundFigures
+from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 from peerd.config import Config
 from peerd.status import TextNow
 
@@ -93,6 +95,22 @@ class Generate(Job, frozen=True, kw_only=True, tag=True):
     seed: int
 
 
+class Respond(Job, frozen=True, kw_only=True, tag=True):
+    """One model goes on with a prompt, or answers in a chat, piece by piece."""
+
+    which: Which
+    prompt: str | None
+    """None: `chat` is meant."""
+    chat: tuple[ChatLine, ...]
+    sampling: Sampling
+    cuts: bool
+    """Whether the beginning of what is too long is left out; else it is refused."""
+
+
+class Cancel(Job, frozen=True, kw_only=True, tag=True):
+    """Nobody waits any more for what the `Respond` of this id says. Has no answer of its own."""
+
+
 class Export(Job, frozen=True, kw_only=True, tag=True):
     """Write one of the models' adapters as a PEFT folder."""
 
@@ -133,6 +151,9 @@ AnyJob = (
     | Reread
     | Close
 )
+
+Sent = AnyJob | Respond | Cancel
+"""All that the worker is sent."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -267,6 +288,18 @@ class Generated(Answer, frozen=True, kw_only=True, tag=True):
     served_by: Served = "personal"
 
 
+class Spoken(Answer, frozen=True, kw_only=True, tag=True):
+    """Of a `Respond` that goes on: what it says next."""
+
+    said: Begun | Piece
+
+
+class Responded(Answer, frozen=True, kw_only=True, tag=True):
+    """It says no more."""
+
+    ended: Ended
+
+
 class Exported(Answer, frozen=True, kw_only=True, tag=True):
     """The folder is written."""
 
@@ -331,6 +364,8 @@ AnyAnswer = (
     | NotAdmitted
     | Merged
     | Generated
+    | Spoken
+    | Responded
     | Exported
     | TestEvaluated
     | TextEvaluated

@@ -28,10 +28,12 @@ from msgspec.structs import replace
 from p2pfinetune.system import interpreter
 from peerd.errors import WorkerError
 from peerd.worker import framing, ram_limit
-from peerd.worker.messages import AnyAnswer, AnyJob, JobProgress
+from peerd.worker.messages import AnyAnswer, AnyJob, Cancel, JobProgress, Respond, Sent, Spoken
 
 OnProgress = Callable[[JobProgress], None]
+OnSpoken = Callable[[Spoken], None]
 
+RESPONSES_AT_ONCE: Final = 4  # under way in the process, which keeps what the model has read of each; others wait here
 PENDING_JOBS: Final = 32  # beyond this many, callers wait; the child holds twice as many
 LINE_BYTES: Final = 64 * 1024  # of what the child prints, before a line is cut
 SHOWN_CHARACTERS: Final = 1000  # of such a line in the log
@@ -46,10 +48,12 @@ _log = logging.getLogger("peerd.worker")
 class Waiting:
     """Somebody who waits for the end of a job."""
 
-    __slots__ = ("answer", "job", "on_progress")
+    __slots__ = ("answer", "job", "on_progress", "on_spoken")
 
-    def __init__(self, job: AnyJob, on_progress: OnProgress | None) -> None:
-        self.job, self.on_progress = job, on_progress
+    def __init__(
+        self, job: AnyJob | Respond, on_progress: OnProgress | None = None, on_spoken: OnSpoken | None = None
+    ) -> None:
+        self.job, self.on_progress, self.on_spoken = job, on_progress, on_spoken
         self.answer: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
 
 
@@ -61,6 +65,7 @@ class Life:
         self._jobs, self._answers = framing.jobs(), framing.answers()
         self._waiting: dict[int, Waiting] = {}
         self._room = asyncio.Semaphore(PENDING_JOBS)
+        self._voices = asyncio.Semaphore(RESPONSES_AT_ONCE)
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)  # what it printed last, for `describe`
         self._next_id = 0
         self._over = False
@@ -92,7 +97,7 @@ class Life:
         return self._process.pid
 
     @property
-    def working_on(self) -> AnyJob | None:
+    def working_on(self) -> AnyJob | Respond | None:
         """The oldest job without an answer."""
         return next((waiting.job for waiting in self._waiting.values()), None)
 
@@ -123,6 +128,33 @@ class Life:
             finally:
                 del self._waiting[job.id]
 
+    async def respond(self, job: Respond, on_spoken: OnSpoken) -> AnyAnswer:
+        """How it ended, a JobFailed included. Raises WorkerError when the process ends first.
+
+        If the caller is cancelled, so is what it waits for; its place is free once the process has let it go.
+        """
+        await self._voices.acquire()
+        if self._over:
+            self._voices.release()
+            raise WorkerError("the worker process has ended", LOG_HINT)
+        self._next_id += 1
+        job = replace(job, id=self._next_id)
+        waiting = self._waiting[job.id] = Waiting(job, on_spoken=on_spoken)
+        waiting.answer.add_done_callback(lambda answer: self._let_go(job.id, answer))
+        try:
+            await self._send(job)
+            return await asyncio.shield(waiting.answer)
+        except asyncio.CancelledError:
+            waiting.on_spoken = None
+            if not waiting.answer.done():
+                self._write(Cancel(id=job.id))
+            raise
+
+    def _let_go(self, job_id: int, answer: asyncio.Future[AnyAnswer]) -> None:
+        answer.exception()  # is looked at here, for nobody may wait for it any more
+        del self._waiting[job_id]
+        self._voices.release()
+
     def kill(self) -> None:
         """End the process now; harmless when it has ended."""
         if self._process.returncode is None:
@@ -139,14 +171,17 @@ class Life:
         except TimeoutError:
             _log.warning("the killed worker does not end", extra={"worker_pid": self.pid})
 
-    async def _send(self, job: AnyJob) -> None:
-        pipe = self._process.stdin
-        assert pipe is not None
-        pipe.write(self._jobs.pack(job))
+    async def _send(self, job: AnyJob | Respond) -> None:
         try:
-            await pipe.drain()
+            await self._write(job).drain()
         except ConnectionError:
             raise WorkerError("the worker process has ended", LOG_HINT) from None
+
+    def _write(self, message: Sent) -> asyncio.StreamWriter:
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(self._jobs.pack(message))
+        return pipe
 
     async def _read_answers(self) -> None:
         stream = self._process.stdout
@@ -160,7 +195,7 @@ class Life:
             self.kill()
         finally:
             self._over = True
-            for waiting in self._waiting.values():
+            for waiting in [*self._waiting.values()]:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(WorkerError("the worker process has ended", LOG_HINT))
 
@@ -172,6 +207,9 @@ class Life:
         if isinstance(answer, JobProgress):
             if waiting.on_progress is not None:
                 waiting.on_progress(answer)
+        elif isinstance(answer, Spoken):
+            if waiting.on_spoken is not None:
+                waiting.on_spoken(answer)
         else:
             waiting.answer.set_result(answer)
 

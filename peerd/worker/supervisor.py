@@ -53,18 +53,20 @@ from peerd.worker.messages import (
     Merged,
     Open,
     Opened,
+    Respond,
     Stepped,
     TrainSteps,
 )
-from peerd.worker.process import Life, OnProgress
+from peerd.worker.process import Life, OnProgress, OnSpoken
 
-STATES: Final[Mapping[type[AnyJob], str]] = {
+STATES: Final[Mapping[type[AnyJob | Respond], str]] = {
     Open: "starting",
     TrainSteps: "training",
     Encode: "encoding",
     AdmitUpdate: "inspecting",
     CollaborateWith: "collaborating",
     Generate: "generating",
+    Respond: "generating",
     Export: "encoding",
     EvaluateTest: "evaluating",
     EvaluateText: "evaluating",
@@ -88,7 +90,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     other: float = 900.0
     look: float = 5.0  # between two looks
 
-    def of(self, job: AnyJob) -> float:
+    def of(self, job: AnyJob | Respond) -> float:
         return self.open if isinstance(job, Open) else self.other
 
 
@@ -153,8 +155,7 @@ class Worker:
 
     async def call(self, job: AnyJob, on_progress: OnProgress | None = None) -> AnyAnswer:
         """The answer to a job (its `id` is set here). Raises WorkerError if no worker lives to the end of it."""
-        if self._ready is None:
-            raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
+        life = self._life_that_is_ready()
 
         def note(progress: JobProgress) -> None:
             self.trouble = progress.trouble
@@ -162,12 +163,21 @@ class Worker:
             if on_progress is not None:
                 on_progress(progress)
 
-        answer = await self._ready.call(job, note)
+        answer = await life.call(job, note)
         if isinstance(answer, Stepped | Merged):
             self._deaths = 0
         if isinstance(answer, Stepped | Merged | Encoded | JobFailed):
             self.trouble = ""
         return answer
+
+    async def respond(self, job: Respond, on_spoken: OnSpoken) -> AnyAnswer:
+        """How it ended (its `id` is set here), once all of it was told; ends with its caller. Raises WorkerError."""
+        return await self._life_that_is_ready().respond(job, on_spoken)
+
+    def _life_that_is_ready(self) -> Life:
+        if self._ready is None:
+            raise WorkerError(f"the worker is not ready: {self._last_error or 'it is starting'}", "peerd status")
+        return self._ready
 
     def restart(self, reason: str) -> None:
         """Kill the process, so that another takes its place: for failures after which its state is in doubt."""

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from p2pfinetune.errors import TextError, TooLittleText
+from p2pfinetune.speech import Begun, ChatLine, Sampling
 from peerd.worker import messages
 from peerd.worker.child import MakeJobs
 from peerd.worker.jobs import BETWEEN_STEPS, Jobs
@@ -164,6 +165,35 @@ def test_a_prompt_is_continued_and_what_is_served_named(bench: Bench) -> None:
     assert isinstance(found, messages.Generated)
     assert found.served_by in {"personal", "best", "local"}
     assert found.served_by != "personal" or found.served == found.personal != ""
+
+
+def say(bench: Bench, **asked: Any) -> list[Any]:
+    """Each pass of an answer, over the pipe; what is left out is usual."""
+    usual = {"which": "own", "prompt": "river bank and sea", "chat": (), "cuts": True}
+    sampling = Sampling(max_tokens=asked.pop("max_tokens", 3), choices=asked.pop("choices", None))
+    job = messages.Respond(id=1, sampling=sampling, **{**usual, **asked})
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(job), type=messages.Sent)
+    told = [passed for passed in bench.jobs.jobs.respond(sent) if passed is not None]
+    return [msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=messages.AnyAnswer) for one in told]
+
+
+@pytest.mark.parametrize("asked", [{}, {"prompt": None, "chat": (ChatLine("user", "river bank and sea"),)}])
+def test_an_answer_begins_comes_in_pieces_and_ends(bench: Bench, asked: dict[str, Any]) -> None:
+    bench.open()
+    begun, *pieces, ended = say(bench, choices=2, **asked)
+
+    assert isinstance(begun.said, Begun)
+    assert begun.said.prompt_tokens == ended.ended.prompt_tokens > 0
+    assert "".join(piece.said.text for piece in pieces)
+    assert all(len(chance.top) == 2 for piece in pieces for chance in piece.said.chances)
+    assert (ended.ended.reason, ended.ended.completion_tokens) == ("length", 3)
+
+
+def test_answers_of_two_may_be_under_way_at_once(bench: Bench) -> None:
+    bench.open()
+    both = zip(say(bench), say(bench), strict=True)
+
+    assert all(one == other for one, other in both)
 
 
 def test_the_test_split_is_measured(bench: Bench) -> None:

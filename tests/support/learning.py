@@ -10,13 +10,14 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
-from p2pfinetune.errors import TextError, TooLittleText
+from p2pfinetune.errors import OptionError, TextError, TooLittleText
 from p2pfinetune.names import Digest
 from p2pfinetune.round.figures import ModelFigures, RoundFigures
+from p2pfinetune.speech import Begun, Chance, Choice, Ended, Piece
 from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.status import TextNow
@@ -42,6 +43,9 @@ from peerd.worker.messages import (
     Opened,
     ReadAgain,
     Reread,
+    Respond,
+    Responded,
+    Spoken,
     Stepped,
     TestEvaluated,
     TextEvaluated,
@@ -123,6 +127,28 @@ class FakeLearning:
         return Stepped(
             id=job.id, checkpoint=self.checkpoint(), steps=job.steps, tokens=8, loss_train=abs(GOAL - self.value)
         )
+
+    def respond(self, job: Respond) -> Iterator[Spoken | Responded | None]:
+        """A word a pass, of the prompt or what was said last; `forever` is said until it is cancelled."""
+        text = job.chat[-1].content if job.prompt is None else job.prompt
+        if text == "refuse":
+            raise OptionError("it is not gone on with", "ask for something else")
+        if text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        words = text.split()
+        yield Spoken(id=job.id, said=Begun(prompt_tokens=len(words)))
+        made = 0
+        while made < job.sampling.max_tokens and (text == "forever" or made < len(words)):
+            yield Spoken(id=job.id, said=Piece(text=f" {words[made % len(words)]}", chances=self.chances(job, made)))
+            yield None
+            made += 1
+        reason: Literal["stop", "length"] = "length" if made == job.sampling.max_tokens else "stop"
+        yield Responded(id=job.id, ended=Ended(reason=reason, prompt_tokens=len(words), completion_tokens=made))
+
+    def chances(self, job: Respond, made: int) -> tuple[Chance, ...]:
+        if (choices := job.sampling.choices) is None:
+            return ()
+        return (Chance(f"{made}", -0.5, tuple(Choice(f"{n}", -1.0 - n) for n in range(choices))),)
 
     def on_Encode(self, job: Encode) -> Encoded | Withheld:
         if self.kind == "cannot encode":

@@ -4,11 +4,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.names import Digest
+from p2pfinetune.speech import Begun, Ended, Piece
 from peerd.worker import child
 from peerd.worker.jobs import Between
 from peerd.worker.messages import (
@@ -21,6 +22,9 @@ from peerd.worker.messages import (
     Opened,
     ReadAgain,
     Reread,
+    Respond,
+    Responded,
+    Spoken,
     Stepped,
     TrainSteps,
 )
@@ -77,6 +81,19 @@ class FakeJobs:
             self.between((Generate,))
         self.order.append("train ends")
         return Stepped(id=job.id, checkpoint="c", steps=job.steps, tokens=1, loss_train=1.0)
+
+    def respond(self, job: Respond) -> Iterator[Spoken | Responded | None]:
+        """As many words as may be; each time in the order of all that is done."""
+        yield Spoken(id=job.id, said=Begun(prompt_tokens=1))
+        for made in range(job.sampling.max_tokens):
+            self.order.append(f"pass of {job.prompt}")
+            if job.prompt == "hang":
+                time.sleep(1000)
+            if job.prompt == "bug":
+                raise RuntimeError("surprise")
+            yield Spoken(id=job.id, said=Piece(text=f"{made}"))
+        ended = Ended(reason="length", prompt_tokens=1, completion_tokens=job.sampling.max_tokens)
+        yield Responded(id=job.id, ended=ended)
 
     def generate(self, job: Generate) -> Generated:
         self.order.append(f"generate {job.prompt}")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import LossMargin, ModelFigures
+from p2pfinetune.speech import Begun, Chance, Choice, Ended, Piece
 from peerd.control import answers
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.control.api import application
 from peerd.control.merges import line, merges_now
-from peerd.control.questions import EvalQuestion, GenerateQuestion
+from peerd.control.questions import EvalQuestion, GenerateQuestion, RespondQuestion
 from peerd.control.serve import serve
 from peerd.daemon.snapshot import held_out
 from peerd.errors import UsageError, WorkerError
@@ -54,6 +56,9 @@ class FakeView:
         self.stop_reasons: list[str] = []
         self.debugged: list[tuple[str, str]] = []
         self.exported: list[str] = []
+        self.responses: list[RespondQuestion] = []
+        self.cancelled: list[int] = []
+        """After how many words an answer was left."""
         self.exported_models: list[str] = []
         self.served_by: Served = "personal"
         self.served_text = ""
@@ -221,6 +226,29 @@ class FakeView:
             served=self.served_text or personal,
             served_by=self.served_by,
         )
+
+    async def respond(self, asked: RespondQuestion, tell: Callable[[Begun | Piece], None]) -> Ended:
+        """Word by word, of the prompt or what was said last; `fail` and `forever` as they say, `break` after a word."""
+        text = asked.chat[-1].content if asked.prompt is None else asked.prompt
+        self.responses.append(asked)
+        if text == "fail":
+            raise WorkerError("the worker ran out of memory", "stop other programs")
+        words = text.split()
+        tell(Begun(prompt_tokens=len(words)))
+        made = 0
+        try:
+            for word in itertools.cycle(words) if text == "forever" else words[: asked.max_tokens]:
+                await asyncio.sleep(0)
+                made += 1
+                chances = (Chance(f" {word}", -0.5, (Choice(" x", -1.5),) * asked.choices),) if asked.choices else ()
+                tell(Piece(text=f" {word}", chances=chances))
+                if text == "break":
+                    raise WorkerError("the worker process has ended", "peerd paths")
+        except asyncio.CancelledError:
+            self.cancelled.append(made)
+            raise
+        reason: Literal["stop", "length"] = "length" if made == asked.max_tokens else "stop"
+        return Ended(reason=reason, prompt_tokens=len(words), completion_tokens=made)
 
     async def export(self, folder: str, which: Which) -> answers.ExportedFolder:
         self.exported.append(folder)

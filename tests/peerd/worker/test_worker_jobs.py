@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittleText
+from p2pfinetune.speech import Sampling
 from peerd.config import Config
 from peerd.worker import evaluating, messages
 from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options, restore
@@ -111,6 +112,29 @@ def test_jobs_between_two_steps_leave_the_training_the_same_to_the_bit(tmp_path,
         each.open()
 
     assert digest(plain.train().checkpoint) == digest(disturbed.train().checkpoint)
+
+
+def test_answers_between_two_passes_leave_training_and_merging_the_same_to_the_bit(tmp_path, tiny_model):
+    said = []
+
+    def speak(bench, kinds):
+        if not said or said[-1] is None:
+            sampling = Sampling(max_tokens=20, temperature=1.0, stop=("never",))
+            job = messages.Respond(id=2, which="personal", prompt="river", chat=(), sampling=sampling, cuts=True)
+            said.append(bench.jobs.respond(job))
+        if next(said[-1], None) is None:
+            said.append(None)
+
+    plain = Bench(tmp_path / "a", tiny_model, twin="on")
+    disturbed = Bench(tmp_path / "b", tiny_model, interrupt=speak, twin="on")
+    for each in (plain, disturbed):
+        each.open()
+        each.train()
+    update = plain.do(messages.Encode, codec="bf16").path
+
+    assert digest(plain.merge(update).checkpoint) == digest(disturbed.merge(update).checkpoint)
+    assert digest(plain.train().checkpoint) == digest(disturbed.train().checkpoint)
+    assert said
 
 
 def test_only_jobs_that_leave_the_model_alone_may_cut_into_a_measurement(tmp_path, tiny_model):

@@ -1,0 +1,105 @@
+"""What the models of a learner say, beside training: on a module tree of its own, which shares the base's tensors.
+
+The live model of training is never touched, so an answer may be given between any two passes of it, in the middle of a
+merge too, and training stays the same to the bit. Several answers may be under way: each keeps the adapter that it
+began with, which is copied in before its next pass if another was there.
+
+Shapes: none; the adapter's factors alone are copied.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from p2pfinetune.errors import OptionError
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
+from p2pfinetune.model.base import Base
+from p2pfinetune.model.chat_prompt import chat_ids, chat_stop
+from p2pfinetune.model.generate import check, prompt_ids, said
+from p2pfinetune.options import AdapterSpec
+from p2pfinetune.speech import Begun, ChatLine, Said, Sampling
+
+MAX_TOKENS = 4096  # of a prompt and its answer: what the model keeps of them lies in memory as long as it speaks
+
+
+class Speaker:
+    """Of one base and spec; the tree is made when something is first said."""
+
+    def __init__(self, base: Base, spec: AdapterSpec) -> None:
+        self._base, self._spec = base, spec
+        self._adapted: AdaptedModel | None = None
+        self._held: Adapter | None = None
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return min(self._base.max_context or MAX_TOKENS, MAX_TOKENS)
+
+    def respond(
+        self, adapter: Adapter, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
+    ) -> Iterator[Said | None]:
+        """One pass of the model for each value: what can be said after it, None if nothing can.
+
+        `cuts`: leave out the beginning of a prompt, and the oldest lines of a chat, that are too long, instead of
+        refusing. Raises OptionError for what cannot be gone on with, before the first value.
+        """
+        check(sampling)
+        if isinstance(prompt, str):
+            whole = prompt_ids(self._base, prompt)
+            ids = whole[-self._room(sampling) :] if cuts else whole
+            left_out = len(whole) - len(ids)
+        else:
+            ids, left_out = self._chat(prompt, sampling, cuts=cuts)
+            stop = (*sampling.stop, *chat_stop(self._base.tokenizer))
+            sampling = msgspec.structs.replace(sampling, stop=stop)
+        if len(ids) >= self.context:
+            hint = "shorten it; a base model with a longer context takes more"
+            raise OptionError(f"the prompt has {len(ids)} tokens, and this model looks at {self.context}", hint)
+        most = min(sampling.max_tokens, self.context - len(ids))
+        return self._spoken(adapter, ids, left_out, msgspec.structs.replace(sampling, max_tokens=most))
+
+    def _spoken(self, adapter: Adapter, ids: list[int], left_out: int, sampling: Sampling) -> Iterator[Said | None]:
+        yield Begun(prompt_tokens=len(ids), left_out=left_out)
+        passes = said(self._base, self._with(adapter).model, ids, sampling)
+        while True:
+            self._with(adapter)
+            try:
+                spoken = next(passes)
+            except StopIteration:
+                return
+            yield spoken
+
+    def _with(self, adapter: Adapter) -> AdaptedModel:
+        if self._adapted is None:
+            self._adapted = attach(self._base, self._spec)
+        if self._held is not adapter:
+            write(self._adapted, adapter)
+            self._held = adapter
+        return self._adapted
+
+    def _room(self, sampling: Sampling) -> int:
+        """For the prompt: what the answer leaves, and half of the context always."""
+        return self.context - min(sampling.max_tokens, self.context // 2)
+
+    def _chat(self, lines: Sequence[ChatLine], sampling: Sampling, *, cuts: bool) -> tuple[list[int], int]:
+        """The ids, and how many lines were left out: the oldest, but neither what the system says nor the last turn."""
+        if not lines:
+            raise OptionError("a chat has one line at least", "add one of the role user")
+        shorter = _shorter(lines) if cuts else [[*lines]]
+        fits = bisect_left(shorter, True, key=lambda kept: len(self._ids(kept)) <= self._room(sampling))
+        kept = shorter[min(fits, len(shorter) - 1)]
+        return self._ids(kept), len(lines) - len(kept)
+
+    def _ids(self, lines: Sequence[ChatLine]) -> list[int]:
+        return chat_ids(self._base.tokenizer, lines)
+
+
+def _shorter(lines: Sequence[ChatLine]) -> list[list[ChatLine]]:
+    """The chat, and shorter and shorter ones that begin where a user speaks, each with what the system says."""
+    system = [line for line in lines if line.role == "system"]
+    others = [line for line in lines if line.role != "system"]
+    begins = [place for place, line in enumerate(others) if line.role == "user" and place]
+    return [[*lines], *([*system, *others[place:]] for place in begins)]
