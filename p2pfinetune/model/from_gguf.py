@@ -80,7 +80,7 @@ def silent(_line: str) -> None:
 
 def converted(file: Path, tell: Tell = silent) -> Path:
     """The folder that the file was made into, now or before. ModelError says why it cannot be, and what to do."""
-    header = checked(file)
+    header = must_hold_a_model(file)
     cache = made(gguf_cache())
     digest = content_digest(file, cache, tell)
     folder = place_of(cache, digest)
@@ -101,7 +101,7 @@ def place_of(cache: Path, digest: str) -> Path:
     return cache / f"{digest[:40]}-{FORMAT}"
 
 
-def checked(file: Path) -> GgufHeader:
+def must_hold_a_model(file: Path) -> GgufHeader:
     """The head of a file that can be converted, as far as it says itself. ModelError if not."""
     header = read_header(file)
     if int(header.facts.get(SHARDS, 1) or 1) > 1:

@@ -103,7 +103,7 @@ def is_gguf(path: Path) -> bool:
 def read_header(path: Path) -> GgufHeader:
     """What stands at the head of a GGUF file. ModelError if it is none, is damaged, or claims more than it holds."""
     try:
-        with path.open("rb", buffering=1 << 20) as file:
+        with path.open("rb", buffering=1 << 16) as file:
             return _Reader(file, path.stat().st_size).header()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}", "look at its rights") from error

@@ -17,8 +17,10 @@ import msgspec
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.encodings import is_encoding
-from p2pfinetune.errors import OptionError
+from p2pfinetune.errors import ModelError, OptionError
 from p2pfinetune.merge import RULES
+from p2pfinetune.model.from_gguf import must_hold_a_model
+from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
 from p2pfinetune.options import INT64, NANO
@@ -292,17 +294,30 @@ def _encoding(name: str) -> str:
 
 
 def _model(text: str) -> str:
-    """A folder becomes absolute, a name stays; what looks like a folder but is none is a mistake."""
+    """A folder or a GGUF file becomes absolute, a name stays; what looks like a path but leads nowhere is a mistake."""
     if text == NANO:  # whatever lies in the working directory; a folder of that name is ./nano
         return text
-    if text.startswith("~") or Path(text).is_dir():
+    if text.startswith("~") or Path(text).exists():
         path = absolute(text)
+        if path.is_file():
+            return str(_gguf(path))
         if path.is_dir():
             return str(path)
-    if text.startswith(("/", ".", "~")) or not _HUB_NAME.fullmatch(text):
-        hint = "name a folder with a model, a Hugging Face model, or nano"
+    if text.startswith(("/", ".", "~")) or text.lower().endswith(SUFFIX) or not _HUB_NAME.fullmatch(text):
+        hint = "name a folder with a model, a .gguf file, a Hugging Face model, or nano"
         raise UsageError(f"--model: there is no model at {printable(text)!r}", hint)
     return text
+
+
+def _gguf(path: Path) -> Path:
+    """Raises UsageError for a file that is no GGUF with a model, or a damaged one: before anything is started."""
+    if not is_gguf(path):
+        raise UsageError(f"--model: {path} is a file, and no GGUF", "name the folder around it, or a .gguf file")
+    try:
+        must_hold_a_model(path)
+    except ModelError as error:
+        raise UsageError(f"--model: {error}", error.hint) from error
+    return path
 
 
 def open_group_warning(config: Config) -> str:
