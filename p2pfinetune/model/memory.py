@@ -41,6 +41,7 @@ Quantize = Literal["none", "8bit", "4bit"]
 Stage = Literal["training", "merging", "speaking"]
 
 MIB: Final = 2**20
+GIB: Final = 2**30
 FP32: Final = 4
 LIBRARIES: Final = {"cpu": 600 * MIB, "cuda": 500 * MIB, "mps": 300 * MIB}
 """torch, transformers and peft with what they hold after the first pass; on an accelerator, its own libraries there."""
@@ -103,6 +104,14 @@ class Needs:
 
     parts: Mapping[str, int]
     stage: Stage
+    stages: Mapping[Stage, int]
+    """What each stage takes by itself, beside what is always there."""
+
+    def is_less_than(self, other: Needs) -> bool:
+        """In one stage at least, and in none more."""
+        pairs = [(self.total - self.stages[self.stage], other.total - other.stages[other.stage])]
+        pairs += [(size, other.stages[stage]) for stage, size in self.stages.items()]
+        return all(mine <= theirs for mine, theirs in pairs) and any(mine < theirs for mine, theirs in pairs)
 
     @property
     def total(self) -> int:
@@ -122,9 +131,10 @@ def needed(shape: Shape, setting: Setting, plan: MemoryPlan) -> Needs:
         "merging": merging(shape, setting, plan),
         "speaking": speaking(shape),
     }
-    stage = max(stages, key=lambda name: sum(stages[name].values()))
+    sums = {name: sum(parts.values()) for name, parts in stages.items()}
+    stage = max(sums, key=sums.__getitem__)
     parts = {**always, **stages[stage]}
-    return Needs(dict(sorted(parts.items(), key=lambda part: -part[1])), stage)
+    return Needs(dict(sorted(parts.items(), key=lambda part: -part[1])), stage, sums)
 
 
 def weights(shape: Shape, quantize: Quantize = "none") -> int:
