@@ -28,6 +28,7 @@ from p2pfinetune.scoring.evaluate import PADDING, Batch, Evaluation, Measure, ev
 
 POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together; as many as `evaluate` runs at once
 POSITIONS_ELSEWHERE = 1 << 15
+MAX_ROWS = 1 << 22  # numbers of all adapters that are held as rows once more for as long as they are measured
 
 Scored = tuple[NDArray[np.float64], NDArray[np.int64]]
 """Sums of losses by adapter and window, and which window of the measure each is."""
@@ -48,16 +49,17 @@ def evaluate_together(
     if not adapters:
         return []
     stack = stack if stack is not None else AdapterStack(adapted)
-    schema, values_kp = _rows(adapted.schema, adapters)
-    values_kp = values_kp.to(device)
+    schema = _widest(adapted.schema, adapters)
+    rows = _RowsOfParts(schema, adapters, device)
     sums_kw = np.zeros((len(adapters), len(measure.per_window_tokens)), np.float64)
     with torch.inference_mode(), measuring_precision(device, adapted.precision):
         try:
             for score, positions in _passes(stack, measure):
                 at_once = max(1, _most(device) // positions)
                 for part in (slice(k, k + at_once) for k in range(0, len(adapters), at_once)):
-                    stack.use(values_kp[part], schema=schema)
-                    losses_kw, windows_w = score(len(values_kp[part]))
+                    values_kp = rows.of(part)
+                    stack.use(values_kp, schema=schema)
+                    losses_kw, windows_w = score(len(values_kp))
                     sums_kw[part, windows_w] = losses_kw
         finally:
             stack.release()
@@ -101,11 +103,28 @@ def _padded_losses(stack: AdapterStack, batch: Batch, adapters: int) -> Scored:
     return losses_kbt.cpu().double().sum(dim=2).numpy(), batch.windows_b
 
 
-def _rows(own: Schema, adapters: Sequence[Adapter]) -> tuple[Schema, Tensor]:
-    """The adapters as rows of one matrix, with zeros up to the largest rank, and the schema of that rank."""
+class _RowsOfParts:
+    """The adapters as rows of a matrix, with zeros up to the largest rank: of all at once, or of large ones as asked.
+
+    A pass of a large model holds one adapter, and beside sixteen neighbours of it sixteen rows more would count.
+    """
+
+    def __init__(self, schema: Schema, adapters: Sequence[Adapter], device: torch.device) -> None:
+        self._schema, self._adapters, self._device = schema, adapters, device
+        numbers = len(adapters) * sum(shape[0] * shape[1] for shape in schema.values())
+        self._all_kp = self._made(adapters) if numbers <= MAX_ROWS else None
+
+    def of(self, part: slice) -> Tensor:
+        return self._made(self._adapters[part]) if self._all_kp is None else self._all_kp[part]
+
+    def _made(self, adapters: Sequence[Adapter]) -> Tensor:
+        return rows_of(self._schema, [_widened(self._schema, adapter) for adapter in adapters]).to(self._device)
+
+
+def _widest(own: Schema, adapters: Sequence[Adapter]) -> Schema:
+    """The schema of the largest rank among them."""
     rank = max(a.shape[0] for adapter in adapters for _, a, _ in adapter.pairs())
-    schema = {name: (rank, shape[1]) if name.endswith(".lora_A") else (shape[0], rank) for name, shape in own.items()}
-    return schema, rows_of(schema, [_widened(schema, adapter) for adapter in adapters])
+    return {name: (rank, shape[1]) if name.endswith(".lora_A") else (shape[0], rank) for name, shape in own.items()}
 
 
 def _widened(schema: Schema, adapter: Adapter) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@
 Weights that are stored in 16 bits are held so in any case: that changes nothing. What a person said outright is never
 overridden, but told. What was chosen so far stays as long as it fits, be there ever so much memory now, so that a run
 that goes on gives the bits of one that was never interrupted (as with the precision, docs/adr/0015). If the sum was too
-small all the same and the worker died of it, the next one takes the next measure (`relief`).
+small all the same and the worker died of it, the next one takes the next measure (`lighter_than`).
 
 If nothing is enough, the refusal says what each way out would need. Pure; torch is not imported.
 """
@@ -69,7 +69,7 @@ FEWER: Final = (4, 1)  # neighbours likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AskedOfMemory:
     """What a person said; `auto` leaves it to us."""
 
     checkpointing: Checkpointing = "auto"
@@ -103,7 +103,7 @@ class Fit:
 def fitting(
     shape: Shape | None,
     setting: Setting,
-    asked: Asked,
+    asked: AskedOfMemory,
     available: int,
     *,
     before: MemoryPlan | None = None,
@@ -131,7 +131,7 @@ def fitting(
     return Fit(plan=rungs[place], needs=needs[place], available=available, why=why, is_last=is_last)
 
 
-def ladder(setting: Setting, asked: Asked) -> Iterator[MemoryPlan]:
+def ladder(setting: Setting, asked: AskedOfMemory) -> Iterator[MemoryPlan]:
     """Every plan that may be taken, mildest first."""
     ways = [way for way in MILDEST_FIRST if asked.quantize in ("auto", way)]
     ways = [way for way in ways if asked.quantize != "auto" or way not in asked.missing]
@@ -143,12 +143,12 @@ def ladder(setting: Setting, asked: Asked) -> Iterator[MemoryPlan]:
                 yield MemoryPlan(positions=positions, checkpointing=checkpointing, quantize=way)
 
 
-def least(shape: Shape, setting: Setting, asked: Asked) -> Needs:
+def least(shape: Shape, setting: Setting, asked: AskedOfMemory) -> Needs:
     """With every measure that may be taken."""
     return min((needed(shape, setting, rung) for rung in ladder(setting, asked)), key=lambda needs: needs.total)
 
 
-def refusal(shape: Shape, setting: Setting, asked: Asked, available: int) -> ModelError:
+def refusal(shape: Shape, setting: Setting, asked: AskedOfMemory, available: int) -> ModelError:
     """What it would need, and every way out with what that would need."""
     found = least(shape, setting, asked)
     taken = " even in passes of one sequence" + (", with checkpointing" if asked.checkpointing != "off" else "")
@@ -158,9 +158,9 @@ def refusal(shape: Shape, setting: Setting, asked: Asked, available: int) -> Mod
     )
 
 
-def remedies(shape: Shape, setting: Setting, asked: Asked, available: int) -> list[tuple[str, Needs | None]]:
+def remedies(shape: Shape, setting: Setting, asked: AskedOfMemory, available: int) -> list[tuple[str, Needs | None]]:
     """What a person can do, mildest first, each with what the model would then need; only what would be enough."""
-    tried: list[tuple[str, Setting, Asked]] = []
+    tried: list[tuple[str, Setting, AskedOfMemory]] = []
     if asked.checkpointing == "off":
         tried.append(("--checkpointing auto", setting, replace(asked, checkpointing="auto")))
     tried += [(f"--context {n}", replace(setting, context=n), asked) for n in SHORTER if n < setting.context]
@@ -168,10 +168,12 @@ def remedies(shape: Shape, setting: Setting, asked: Asked, available: int) -> li
     for way in MILDEST_FIRST[1:]:
         if asked.quantize == "none" or (asked.quantize == "auto" and way in asked.missing):
             told = f"--quantize {way}" + (f" ({asked.missing[way]})" if way in asked.missing else "")
-            tried.append((told, setting, Asked(checkpointing=asked.checkpointing, quantize=way)))
+            tried.append((told, setting, AskedOfMemory(checkpointing=asked.checkpointing, quantize=way)))
     found = [(told, least(shape, other, others)) for told, other, others in tried]
     enough: list[tuple[str, Needs | None]] = [(told, needs) for told, needs in found if needs.total <= available]
-    smaller = next(((n, least(s, setting, Asked())) for n, s in KNOWN.items() if _fits(s, setting, available)), None)
+    smaller = next(
+        ((n, least(s, setting, AskedOfMemory())) for n, s in KNOWN.items() if _fits(s, setting, available)), None
+    )
     if smaller is not None and KNOWN[smaller[0]].parameters < shape.parameters:
         enough.append((f"a smaller model: --model {smaller[0]}", smaller[1]))
     needs_mib = -(-least(shape, setting, asked).total // MIB)
@@ -190,7 +192,9 @@ def memory_for(
 def least_for(folder: Path, *, context: int = 256, device: str = "cpu") -> Needs | None:
     """The same with every measure that changes no result."""
     shape = shape_of(folder)
-    return None if shape is None else least(shape, Setting(device=device, context=context), Asked(quantize="none"))
+    return (
+        None if shape is None else least(shape, Setting(device=device, context=context), AskedOfMemory(quantize="none"))
+    )
 
 
 def sum_of(needs: Needs, available: int = 0) -> str:
@@ -208,7 +212,7 @@ def _needing(needs: Needs | None) -> str:
 
 
 def _fits(shape: Shape, setting: Setting, available: int) -> bool:
-    return least(shape, setting, Asked(quantize="none")).total <= available
+    return least(shape, setting, AskedOfMemory(quantize="none")).total <= available
 
 
 def _kept(rungs: Sequence[MemoryPlan], left: Sequence[int], before: MemoryPlan | None) -> int:

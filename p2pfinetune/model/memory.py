@@ -51,10 +51,10 @@ BYTES_OF: Final[Mapping[Quantize, float]] = MappingProxyType({"8bit": 1.06, "4bi
 """Of a weight of an adapted layer, with scales; embeddings and output layer stay as they are stored."""
 KEPT: Final = 9
 """Copies of the adapter besides its moments: start, live factors, own, personal, best, rows and gradients, a file."""
-OF_A_NEIGHBOUR: Final = 4
-"""Copies of each neighbour's: update, adapter, what it moved, a row."""
+OF_A_NEIGHBOUR: Final = 2
+"""Copies of each neighbour's: its adapter, and how far it moved, then its mixture with mine (`round.second_look`)."""
 REFERENCE_LOGITS: Final = 1 << 25  # numbers, as in `round.context`
-REFERENCE_COPIES: Final = 3.5
+REFERENCE_COPIES: Final = 2.5  # mine as probabilities, a neighbour's, and half of them on the way
 REFERENCE_POSITIONS: Final = 512
 CHUNK_LOGITS: Final = {"cpu": 1 << 20}  # numbers, as in `batched.output`
 CHUNK_LOGITS_ELSEWHERE: Final = 1 << 26

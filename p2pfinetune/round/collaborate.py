@@ -57,9 +57,11 @@ def collaborate(
     adapters = {**neighbours, me: own}
     deltas = {peer: context.moved(adapter) for peer, adapter in adapters.items()}
     refused = norm_outliers(deltas[me], {peer: delta for peer, delta in deltas.items() if peer != me})
+    alike = copies(deltas)
+    del deltas  # as large as all adapters, and the scheme is about to run the model
     permitted = (adapters.keys() if allowed is None else allowed) - refused.keys()
     row, kept = scheme.judged(me, adapters, context, frozenset(permitted))
-    return Compared(row, refused, copies(deltas), kept)
+    return Compared(row, refused, alike, kept)
 
 
 def bounded(row: TrustRow, me: PeerId, max_share: float) -> TrustRow:

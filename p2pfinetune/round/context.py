@@ -120,7 +120,7 @@ class SplitContext:
             finally:
                 stack.release()
         self.on_measured()
-        return torch.cat(found)
+        return torch.cat(found) if len(found) > 1 else found[0]  # of a large vocabulary, once is enough
 
     def slopes(self, adapters: Sequence[Adapter]) -> list[Adapter]:
         """Of the mean loss over the trust split at each of these very objects, found at most once."""

@@ -215,6 +215,7 @@ class Learner:
         progress = RoundProgress(on_progress, 1 + len(updates) + GUARD_RUNS)
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
         neighbours = {peer: u.adapter(self._adapted.initial, own) for peer, u in updates.items() if peer != self.me}
+        del updates  # unless the caller holds on to them, they are gone before the model is run
         context = self._context(shares, progress)
         heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
         if neighbours:

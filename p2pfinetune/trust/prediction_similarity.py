@@ -88,7 +88,7 @@ class PredictionSimilarity(TrustScheme):
 
     def _dense(self, logits_pv: Tensor) -> tuple[Tensor, float]:
         values_pk, tokens_pk = self._sparse(logits_pv)
-        dense_pv = logits_pv.new_zeros(logits_pv.shape, dtype=values_pk.dtype).scatter(1, tokens_pk, values_pk)
+        dense_pv = logits_pv.new_zeros(logits_pv.shape, dtype=values_pk.dtype).scatter_(1, tokens_pk, values_pk)
         return dense_pv, float(values_pk.abs().double().sum())
 
 

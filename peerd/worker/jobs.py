@@ -267,9 +267,10 @@ class Jobs:
             self._progress(JobProgress(id=job.id, activity="collaborating", done=done, total=total))
             self._between(WHILE_MEASURING)
 
-        updates = self._updates(held, job)
         with around("worker.collaborate"):
-            merged = held.learner.collaborate(updates, shares=shares(held.config), on_progress=measured)
+            merged = held.learner.collaborate(
+                self._updates(held, job), shares=shares(held.config), on_progress=measured
+            )
         checkpoint = self._written(job, "checkpoint", held.save)
         best = self._written(job, "best", held.save_best) if merged.new_best else None
         return Merged(

@@ -146,3 +146,25 @@ def test_a_model_that_caps_its_logits_keeps_its_output_layer(base_of: Callable[[
 
     assert capped.returned(inputs).shape[-1] == 320
     assert plain.returned(inputs).shape[-1] == 32
+
+
+def test_large_adapters_are_measured_to_the_same_bits_without_rows_of_all_at_once(
+    tiny_base: Base, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted = attach(tiny_base, SPEC)
+    adapters = some(adapted, 3)
+    at_once = evaluate_together(adapted, adapters, measure, CPU)
+    largest = []
+
+    def rows_of(schema, some_adapters):
+        largest.append(len(some_adapters))
+        return before(schema, some_adapters)
+
+    before = measuring.rows_of
+    monkeypatch.setattr(measuring, "rows_of", rows_of)
+    monkeypatch.setattr(measuring, "MAX_ROWS", 0)
+    monkeypatch.setattr(measuring, "POSITIONS", {"cpu": 1})
+    one_by_one = evaluate_together(adapted, adapters, measure, CPU)
+
+    assert set(largest) == {1}
+    assert_equal(at_once, one_by_one)

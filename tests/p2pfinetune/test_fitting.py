@@ -10,13 +10,13 @@ import pytest
 
 from p2pfinetune import nano
 from p2pfinetune.errors import ModelError
-from p2pfinetune.model.fitting import KNOWN, Asked, fitting, ladder, least, least_for, memory_for, refusal
+from p2pfinetune.model.fitting import KNOWN, AskedOfMemory, fitting, ladder, least, least_for, memory_for, refusal
 from p2pfinetune.model.memory import GIB, MemoryPlan, Setting, needed
 
 QWEN = KNOWN["Qwen/Qwen2.5-0.5B-Instruct"]
 SETTING = Setting(neighbours=4)
 MISSING = {"8bit": "pip install 'peerd[quantize]'", "4bit": "pip install 'peerd[quantize]'"}
-EXACT = Asked(missing=MISSING)
+EXACT = AskedOfMemory(missing=MISSING)
 MOST = needed(QWEN, SETTING, MemoryPlan()).total
 LEAST = least(QWEN, SETTING, EXACT).total
 
@@ -29,11 +29,11 @@ def test_with_room_enough_nothing_is_done_and_the_sum_is_said():
 
 
 def test_measures_are_taken_in_their_order_as_memory_gets_less():
-    rungs = list(ladder(SETTING, Asked()))
-    lowest = least(QWEN, SETTING, Asked()).total
+    rungs = list(ladder(SETTING, AskedOfMemory()))
+    lowest = least(QWEN, SETTING, AskedOfMemory()).total
     rooms = range(MOST, lowest, (lowest - MOST) // 60)
 
-    places = [rungs.index(fitting(QWEN, SETTING, Asked(), room).plan) for room in rooms]
+    places = [rungs.index(fitting(QWEN, SETTING, AskedOfMemory(), room).plan) for room in rooms]
 
     assert places == sorted(places)
     assert places[0] == 0
@@ -42,7 +42,7 @@ def test_measures_are_taken_in_their_order_as_memory_gets_less():
 
 
 def test_what_changes_no_result_comes_before_what_changes_the_base():
-    rungs = list(ladder(SETTING, Asked()))
+    rungs = list(ladder(SETTING, AskedOfMemory()))
 
     assert rungs[0] == MemoryPlan()
     assert [rung.quantize for rung in rungs] == sorted((r.quantize for r in rungs), key=["none", "8bit", "4bit"].index)
@@ -52,10 +52,10 @@ def test_what_changes_no_result_comes_before_what_changes_the_base():
 @pytest.mark.parametrize(
     ("asked", "holds"),
     [
-        (Asked(checkpointing="off"), lambda plan: not plan.checkpointing),
-        (Asked(checkpointing="on"), lambda plan: plan.checkpointing),
-        (Asked(quantize="none"), lambda plan: plan.quantize == "none"),
-        (Asked(quantize="4bit", missing=MISSING), lambda plan: plan.quantize == "4bit"),
+        (AskedOfMemory(checkpointing="off"), lambda plan: not plan.checkpointing),
+        (AskedOfMemory(checkpointing="on"), lambda plan: plan.checkpointing),
+        (AskedOfMemory(quantize="none"), lambda plan: plan.quantize == "none"),
+        (AskedOfMemory(quantize="4bit", missing=MISSING), lambda plan: plan.quantize == "4bit"),
         (EXACT, lambda plan: plan.quantize == "none"),
     ],
 )
