@@ -29,6 +29,8 @@ Served = Literal["personal", "best", "local"]
 """Whose adapter a person is given: the personal one, the best that merging ever reached, the twin's best."""
 SERVED: tuple[Served, ...] = get_args(Served)
 
+Loss = Literal["answers", "all"]
+"""What of conversations is learnt and measured."""
 Sharing = Literal["both", "a", "b"]
 """Which factors of an adapter peers share; `p2pfinetune.model.adapter` says what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)

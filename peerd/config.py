@@ -20,6 +20,7 @@ from p2pfinetune.options import (
     AdapterOptions,
     Amount,
     CollaborationOptions,
+    ConversationOptions,
     HeldOptions,
     HorizonOptions,
     ModelOptions,
@@ -48,6 +49,13 @@ class OwnOptions(Section):
             "said."
         ),
     ] = field(default_factory=dict)
+    me: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="Your name in exports of messengers: what you wrote is what is learnt. Empty: all of it is.",
+        ),
+    ] = ""
     reference: Annotated[
         str, Meta(description="Public text for prediction-similarity instead of the own trust split.")
     ] = ""
@@ -146,6 +154,7 @@ class MachineOptions(Section):
 
 class Config(
     OwnOptions,
+    ConversationOptions,
     ModelOptions,
     MeetingOptions,
     CollaborationOptions,

@@ -25,7 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from p2pfinetune.data import token_cache
+from p2pfinetune.data.chats.marking import ChatRefusal, token_documents
 from p2pfinetune.data.dealer import Dealer, owner_of
 from p2pfinetune.data.dealt import Dealt, copies_of
 from p2pfinetune.data.documents import Document, read_documents
@@ -35,9 +38,9 @@ from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
 from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
-from p2pfinetune.data.tokens import TokenDocument, encode, token_type
+from p2pfinetune.data.tokens import TokenDocument, token_type
 from p2pfinetune.errors import TextError, TooLittleText
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,22 +90,25 @@ def prepare(
     memory: ReadingMemory | None = None,
     now_ns: int = 0,
     encodings: Mapping[PurePath, str] = NO_NAMES,
+    me: str = "",
+    loss: Loss = "answers",
 ) -> Corpus:
     """Read the paths into a corpus. Raises TextError, or TooLittleText saying how much there is and is needed.
 
     `salt` belongs to one user and never changes: it decides which documents are held out. `dealer` is the user's, and
     knows what was dealt before; without one everything is dealt as if for the first time. With the `memory` of earlier
     readings and the time `now_ns` since 1970, files that have not changed are not opened again. For `encodings`
-    see `read_documents`.
+    and `me` see `read_documents`. `loss` says what of conversations counts.
     """
-    documents, report = read_documents(paths, memory, now_ns, encodings)
+    documents, report = read_documents(paths, memory, now_ns, encodings, me=me)
+    report = replace(report, loss=loss)
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
-    tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt))
+    tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt), loss)
     rows = _dealt(documents, dealer, tokens, minimum, report)
     placed = _placed(rows)
     documents = [document for document in documents if document.id in placed]
     stored = tokens.stored(documents, placed)
-    report = replace(report, copies=copies_of(rows.values()))
+    report = replace(report, copies=copies_of(rows.values()), refused=_refused(documents, stored))
     require({split: stored.splits[split].counted_tokens for split in SPLITS}, minimum, report, dealer)
     splits = {str(split): stored.splits[split] for split in SPLITS}
     return Corpus(**splits, report=report, fingerprint=stored.fingerprint)
@@ -111,6 +117,13 @@ def prepare(
 def _placed(rows: Mapping[Digest, Dealt]) -> dict[Digest, Split]:
     """Where each document is that is not left out."""
     return {document: row.split for document, row in rows.items() if row.split is not None}
+
+
+def _refused(documents: Sequence[Document], stored: Stored) -> int:
+    """How many conversations have no tokens, since the template has no place for them."""
+    talks = {document.id for document in documents if document.turns}
+    sizes = ((i, size) for s in SPLITS for i, size in zip(stored.ids[s], np.diff(stored.splits[s].starts), strict=True))
+    return sum(size == 0 and document in talks for document, size in sizes)
 
 
 def _dealt(
@@ -133,8 +146,10 @@ def _dealt(
 class _Tokens:
     """What one tokenizer makes of one user's documents, and where that is kept."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str) -> None:
-        self._tokenizer, self._digest, self._cache, self._owner = tokenizer, digest, cache, owner
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str, loss: Loss) -> None:
+        self._tokenizer, self._cache, self._owner, self._loss = tokenizer, cache, owner, loss
+        self._digest = _digest(digest, tokenizer.chat_template, loss)
+        """Of all that ids and marks follow from."""
         self._made: dict[Digest, TokenDocument] = {}
         self._width = token_type(tokenizer).__name__
 
@@ -142,7 +157,7 @@ class _Tokens:
         """Of each document; only those that are not known yet are encoded."""
         if not self._made.keys() >= {document.id for document in documents}:
             known = token_cache.tokens_by_document(self._cache, self._owner, self._digest)
-            self._made = _encoded(documents, self._tokenizer, known)
+            self._made = _encoded(documents, self._tokenizer, known, self._loss)
         return self._made
 
     def stored(self, documents: Sequence[Document], placed: Mapping[Digest, Split]) -> Stored:
@@ -163,13 +178,18 @@ class _Tokens:
 
 
 def _encoded(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenDocument]
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenDocument], loss: Loss
 ) -> dict[Digest, TokenDocument]:
     """The tokens of each document; only those not known yet are encoded."""
     fresh = [document for document in documents if document.id not in known]
-    ids = encode([document.text for document in fresh], tokenizer) if fresh else ()
-    made = {document.id: TokenDocument(found) for document, found in zip(fresh, ids, strict=True)}
+    found = token_documents(fresh, tokenizer, loss) if fresh else ()
+    made = {document.id: _or_nothing(one, tokenizer) for document, one in zip(fresh, found, strict=True)}
     return {d.id: made[d.id] if d.id in made else known[d.id] for d in documents}
+
+
+def _or_nothing(made: TokenDocument | ChatRefusal, tokenizer: PreTrainedTokenizerBase) -> TokenDocument:
+    """What is refused has a place in a split, for another model's template, and no token in it."""
+    return TokenDocument(np.empty(0, token_type(tokenizer))) if isinstance(made, ChatRefusal) else made
 
 
 def _by_split(
@@ -210,13 +230,20 @@ class LooseText:
 
 
 def read_loose(
-    paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, *, encodings: Mapping[PurePath, str] = NO_NAMES
+    paths: Sequence[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    encodings: Mapping[PurePath, str] = NO_NAMES,
+    me: str = "",
+    loss: Loss = "answers",
 ) -> LooseText:
     """All documents of files and folders, by id. Raises TextError."""
-    documents, report = read_documents(paths, encodings=encodings)
+    documents, report = read_documents(paths, encodings=encodings, me=me)
     documents.sort(key=lambda document: document.id)
-    split = TokenSplit.of(list(encode([document.text for document in documents], tokenizer)))
-    return LooseText(split, tuple(document.id for document in documents), report)
+    made = [_or_nothing(one, tokenizer) for one in token_documents(documents, tokenizer, loss)]
+    refused = sum(not len(one.ids) for one, document in zip(made, documents, strict=True) if document.turns)
+    report = replace(report, loss=loss, refused=refused)
+    return LooseText(TokenSplit.of(made), tuple(document.id for document in documents), report)
 
 
 def read_whole(

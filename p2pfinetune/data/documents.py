@@ -37,14 +37,16 @@ def read_documents(
     now_ns: int = 0,
     encodings: Mapping[PurePath, str] = NO_NAMES,
     *,
+    me: str = "",
     tell: Tell = silent,
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
 
     `memory` is that of earlier readings, and `now_ns` the time since 1970, by which it tells files at rest; without
-    them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder.
+    them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder, and
+    `me` the user's name in exports of messengers, whose lines are answers then.
     """
-    reading = _Reading(memory or ReadingMemory(), now_ns, encodings)
+    reading = _Reading(memory or ReadingMemory(), now_ns, encodings, me)
     every = list(each(walk(paths), tell, FINDING))
     for found in each(every, tell, READING, len(every)):
         reading.look(found)
@@ -60,6 +62,7 @@ class _Reading:
     memory: ReadingMemory
     now_ns: int
     encodings: Mapping[PurePath, str]
+    me: str
     looked: list[tuple[FoundFile | Skipped, FileContent]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
     entries: list[FileRead] = field(default_factory=list)
@@ -86,7 +89,7 @@ class _Reading:
         digest = hashlib.sha256(data).digest()
         content = self.memory.same(found, digest, self.now_ns)
         if content is None:
-            content = _content_of(data, found.path, named(found.path, self.encodings))
+            content = _content_of(data, found.path, named(found.path, self.encodings), self.me)
             self.memory.learn(found, digest, content, self.now_ns)
         return content
 
@@ -111,7 +114,7 @@ class _Reading:
             settled = FileContent(reason=UNKNOWN, evidence=content.evidence, second=second_opinion(data))
         else:
             text = decoded(without_padding(data), encoding)
-            settled = replace(content_of(text, found.path), evidence=content.evidence)
+            settled = replace(content_of(text, found.path, self.me), evidence=content.evidence)
         self.memory.learn(found, hashlib.sha256(data).digest(), settled, self.now_ns)
         return settled
 
@@ -125,6 +128,7 @@ class _Reading:
                 reason=content.reason or ("" if fresh else "duplicate"),
                 documents=len(fresh),
                 ids=tuple(document.id for document in fresh),
+                conversations=sum(bool(document.turns) for document in fresh),
                 characters=sum(len(document.text) for document in fresh),
                 repeated=len(content.documents) - len(fresh),
                 again=tuple({d.id: None for d in content.documents if d.id not in new}),
@@ -143,12 +147,12 @@ class _Reading:
         return True
 
 
-def _content_of(data: bytes, path: Path, encoding: str) -> FileContent:
+def _content_of(data: bytes, path: Path, encoding: str, me: str) -> FileContent:
     """What bytes hold by themselves; for text that is not Unicode, the evidence of its encoding alone."""
     found = look(data, encoding)
     if isinstance(found, Evidence):
         return FileContent(reason=UNKNOWN, evidence=found)
-    return content_of(found, path) if found else FileContent(reason="not text")
+    return content_of(found, path, me) if found else FileContent(reason="not text")
 
 
 def _guesses(content: FileContent) -> tuple[str, ...]:

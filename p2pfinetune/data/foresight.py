@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from p2pfinetune.data.chats.marking import ChatRefusal, token_documents
 from p2pfinetune.data.corpus import minimum_tokens, require
 from p2pfinetune.data.dealer import Dealer
 from p2pfinetune.data.dealing import alike
@@ -18,9 +19,8 @@ from p2pfinetune.data.documents import Document
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split
 from p2pfinetune.data.telling import COMPARING, ENCODING, Tell, each, silent
-from p2pfinetune.data.tokens import encode
 from p2pfinetune.errors import TooLittleText
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,11 +60,14 @@ def foreseen(
     dealer: Dealer,
     *,
     context: int,
+    loss: Loss = "answers",
     tell: Tell = silent,
 ) -> Foresight:
     """What would become of these documents; the dealer keeps nothing of it."""
-    sizes = [len(ids) for ids in each(encode([d.text for d in documents], tokenizer), tell, ENCODING, len(documents))]
+    made = each(token_documents(documents, tokenizer, loss), tell, ENCODING, len(documents))
+    sizes = [0 if isinstance(one, ChatRefusal) else one.size for one in made]
     tokens = {document.id: size for document, size in zip(documents, sizes, strict=True)}
+    refused = sum(not tokens[document.id] for document in documents if document.turns)
     tell(COMPARING, 0, len(documents))
     rows = dealer.deal(documents, tokens, minimum_tokens(context))
     groups = alike(documents, dealer.looked)
@@ -73,7 +76,7 @@ def foreseen(
         rows=rows,
         tokens=tokens,
         groups=groups,
-        report=replace(report, copies=copies_of(rows.values())),
+        report=replace(report, copies=copies_of(rows.values()), loss=loss, refused=refused),
         lacking="",
     )
     try:

@@ -1,8 +1,9 @@
 """The text of one file as documents, whatever other files hold. Pure.
 
 A text file is one document, a row of a .jsonl file is one document, and what is long is cut into blocks that are
-documents of their own (see `blocks`). The id of a document is the SHA-256 of its text, so that it never depends on a
-file's name.
+documents of their own (see `blocks`). A conversation is one document however long it is (see `chats`), so that no
+answer is in another split than its question. The id of a document is the SHA-256 of its text, or of the turns of a
+conversation, so that it never depends on a file's name.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from p2pfinetune.data import blocks, own_files
-from p2pfinetune.data.chats.turns import ChatTurn
+from p2pfinetune.data.chats.exports import rows_of, talk, telegram
+from p2pfinetune.data.chats.messages import Message, conversations, turns_of_messages, whatsapp, written_out
+from p2pfinetune.data.chats.turns import TOOL, TOOLS, ChatTurn, digest_of, said
 from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
-from p2pfinetune.data.machine_text import Cleaned, cleaned, cleaned_file
+from p2pfinetune.data.machine_text import LOCK_FILES, Cleaned, cleaned, cleaned_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
 
+OTHER_JSON = "JSON, and neither conversations nor text fields"  # why a file is left out
+NOT_MINE = "conversations without a line of --me"
 ROW_SUFFIXES = (".jsonl", ".ndjson")
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 TRAILING_BLANKS = re.compile(r"(?<![ \t\v\f])[ \t\v\f]++$", re.MULTILINE)  # each run of blanks is looked at once
@@ -44,6 +50,11 @@ class Document:
         """A document whose id is the digest of this very text."""
         return cls(Digest(hashlib.sha256(text.encode()).hexdigest()), text, source)
 
+    @classmethod
+    def chat(cls, turns: tuple[ChatTurn, ...], source: str) -> Document:
+        """A conversation, whose id is the digest of its turns."""
+        return cls(Digest(digest_of(turns)), said(turns), source, turns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContent:
@@ -62,13 +73,17 @@ class FileContent:
     """What another guesser takes it for, if ours stays open; None if it was not asked."""
 
 
-def content_of(read: FileText, path: Path) -> FileContent:
-    """The documents of a file, and what is to be said of it."""
+def content_of(read: FileText, path: Path, me: str = "") -> FileContent:
+    """The documents of a file, and what is to be said of it. `me` is the user's name in exports of messengers."""
     if own_files.is_log(read.text):
         return FileContent(reason=own_files.OWN, encoding=read.encoding, replaced=read.replaced)
-    found = _Pieces()
+    found = _Pieces(me=me)
     if is_rows(path, read.text):
         found.take_rows(read.text, path)
+    elif path.name.lower() not in LOCK_FILES and (value := whole_json(read.text, path)) is not None:
+        found.take_json(value, path)
+    elif (messages := whatsapp(read.text)) is not None:
+        found.take_messages(messages, shown(path))
     else:
         found.take(cleaned_file(read.text, path.name), shown(path))
     return FileContent(
@@ -88,6 +103,8 @@ class _Pieces:
     documents: list[Document] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     bad_rows: int = 0
+    me: str = ""
+    is_other_json: bool = False
 
     def take(self, text: Cleaned, source: str) -> None:
         self.left_out.update(text.left_out)
@@ -97,9 +114,65 @@ class _Pieces:
         name = shown(path)
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                content = row_text(line)
-                self.bad_rows += content is None
-                self.take(cleaned(content or ""), f"{name}:{number}")
+                self.take_row(parsed(line), f"{name}:{number}")
+
+    def take_row(self, row: Any, source: str) -> None:
+        turns = talk(row)
+        content = row_text(row) if turns is None else None
+        self.bad_rows += turns is None and content is None
+        if turns is not None:
+            self.take_chat(turns, source)
+        elif content is not None:
+            self.take(cleaned(content), source)
+
+    def take_json(self, value: Any, path: Path) -> None:
+        """A file that is JSON as a whole."""
+        name, rows, chats = shown(path), rows_of(value), telegram(value)
+        if chats is not None:
+            for messages in chats:
+                self.take_messages(messages, name)
+        elif rows is not None:
+            for number, row in enumerate(rows, start=1):
+                self.take_row(row, f"{name}:{number}")
+        else:
+            self.is_other_json = True
+
+    def take_messages(self, messages: Sequence[Message], source: str) -> None:
+        """An export of a messenger: conversations if somebody says whose the answers are, else text."""
+        for one in conversations(messages):
+            if not self.me:
+                self.take(cleaned(written_out(one)), source)
+            elif turns := turns_of_messages(one, self.me):
+                self.take_chat(turns, source)
+            else:
+                self.left_out[NOT_MINE] += sum(len(message.text) for message in one)
+
+    def take_chat(self, turns: Iterable[ChatTurn], source: str) -> None:
+        """A conversation, if an answer is left of it."""
+        kept = tuple(turn for turn in map(self._clean, turns) if turn.content or turn.calls or turn.role == TOOL)
+        if any(turn.is_answer for turn in kept):
+            self.documents.append(Document.chat(kept, source))
+
+    def _clean(self, turn: ChatTurn) -> ChatTurn:
+        content, thought = self._cleaned(turn.content), self._cleaned(turn.reasoning)
+        calls = self._cleaned_json(json.loads(turn.calls)) if turn.calls else None
+        if turn.role == TOOLS:
+            content = json.dumps(self._cleaned_json(json.loads(turn.content)), ensure_ascii=False)
+        written = json.dumps(calls, ensure_ascii=False) if calls else ""
+        is_answer = turn.is_answer and bool(content or written)
+        return ChatTurn(turn.role, content, is_answer, LONE_SURROGATES.sub("\ufffd", written), thought)
+
+    def _cleaned(self, text: str) -> str:
+        found = cleaned(text)
+        self.left_out.update(found.left_out)
+        return normalise(found.text).strip()
+
+    def _cleaned_json(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._cleaned(value)
+        if isinstance(value, list):
+            return [self._cleaned_json(one) for one in value]
+        return {key: self._cleaned_json(one) for key, one in value.items()} if isinstance(value, dict) else value
 
     def reason(self) -> str:
         """Why there are no documents: what most of the text was, where something was left out of it."""
@@ -107,7 +180,9 @@ class _Pieces:
             return ""
         if self.left_out:
             return self.left_out.most_common(1)[0][0]
-        return "no text in it" if self.bad_rows else "empty"
+        if self.is_other_json or self.bad_rows:
+            return OTHER_JSON
+        return "empty"
 
 
 def normalise(text: str) -> str:
@@ -118,19 +193,40 @@ def normalise(text: str) -> str:
 
 
 def is_rows(path: Path, text: str) -> bool:
-    """Whether every line is a JSON value: by suffix, or because the first lines are objects with a text."""
+    """Whether every line is a JSON value: by suffix, or because the first lines are objects."""
     if path.suffix.lower() in ROW_SUFFIXES:
         return True
-    first = [line for line in text[:65_536].split("\n", 4)[:3] if line.strip()]
-    return len(first) >= 2 and all(line.lstrip().startswith("{") and row_text(line) is not None for line in first)
+    if not text[:100].lstrip().startswith("{"):
+        return False
+    first = [line for line in text.split("\n", 4)[:3] if line.strip()]
+    return len(first) >= 2 and all(isinstance(parsed(line), dict) for line in first)
 
 
-def row_text(line: str) -> str | None:
-    """The text of one row: a JSON string, or the first of the usual fields that holds one."""
+def parsed(text: str) -> Any:
+    """What a text says in JSON; None if it is none."""
     try:
-        row = json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def whole_json(text: str, path: Path) -> Any:
+    """What a file says that is JSON as a whole, or called so; None if it is text, or a notebook, which is read as one.
+
+    What is called .json and is none is nothing that a person wrote to be read either.
+    """
+    is_called = path.suffix.lower() == ".json"
+    inside = text.strip() if is_called or text[:100].lstrip()[:1] in {"{", "["} else ""
+    if not is_called and inside[-1:] not in {"}", "]"}:
+        return None
+    value = parsed(inside)
+    if isinstance(value, dict) and "nbformat" in value:
+        return None
+    return {} if value is None and is_called and inside else value
+
+
+def row_text(row: Any) -> str | None:
+    """The text of one row: a JSON string, or the first of the usual fields that holds one."""
     if isinstance(row, dict):
         row = next((row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)), None)
     return row if isinstance(row, str) and row.strip() else None

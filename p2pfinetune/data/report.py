@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from p2pfinetune.names import Digest
+from p2pfinetune.names import Digest, Loss
 
 TEXT_FIELDS = ("text", "content", "body", "message", "sentence")  # the first one that holds a string is a row's text
 NAMED_PATHS = 3  # so many examples of each reason stand in a report for people
@@ -25,6 +25,8 @@ class FileRead:
     """Why nothing of it is used, a short fixed phrase; empty if at least one document is."""
     documents: int = 0
     """That no earlier file gave."""
+    conversations: int = 0
+    """How many of these documents are conversations."""
     ids: tuple[Digest, ...] = ()
     """Of these documents, in their order."""
     characters: int = 0
@@ -34,7 +36,7 @@ class FileRead:
     again: tuple[Digest, ...] = ()
     """Of those documents that stand in earlier files."""
     bad_rows: int = 0
-    """Rows of a .jsonl file that are no JSON or have no text."""
+    """Rows of a JSON file that are no JSON, or neither a conversation nor text."""
     encoding: str = ""
     """As Python calls it; empty if the file was not opened."""
     replaced: int = 0
@@ -61,6 +63,10 @@ class ReadReport:
 
     entries: tuple[FileRead, ...]
     copies: Copies = Copies()
+    loss: Loss = "answers"
+    """What is learnt of conversations."""
+    refused: int = 0
+    """Conversations that the model's chat template has no place for."""
 
     @property
     def files(self) -> int:
@@ -71,6 +77,11 @@ class ReadReport:
     def documents(self) -> int:
         """Different ones."""
         return sum(entry.documents for entry in self.entries)
+
+    @property
+    def conversations(self) -> int:
+        """How many of the documents are conversations."""
+        return sum(entry.conversations for entry in self.entries)
 
     @property
     def characters(self) -> int:
@@ -108,7 +119,7 @@ class ReadReport:
 
     @property
     def bad_rows(self) -> int:
-        """Rows of .jsonl files that are no JSON or have no text."""
+        """Rows of JSON files that are no JSON, or neither conversations nor text."""
         return sum(entry.bad_rows for entry in self.entries)
 
     @property
@@ -119,6 +130,12 @@ class ReadReport:
     def sentences(self) -> list[str]:
         """The report in plain words, a line each."""
         lines = [f"{_count(self.documents, 'document')} from {_count(self.files, 'file')}"]
+        if self.conversations:
+            learnt = "loss on answers" if self.loss == "answers" else "loss on all that is said"
+            lines.append(f"{_count(self.conversations, 'conversation')} among them, {learnt}")
+        if self.refused:
+            refused = _count(self.refused, "conversation")
+            lines.append(f"{refused} left out: the model's chat template has no place for them")
         for reason, paths in sorted(self.skipped.items()):
             rest = len(paths) - NAMED_PATHS
             named = ", ".join(paths[:NAMED_PATHS]) + (f" and {rest} more" if rest > 0 else "")
@@ -144,7 +161,8 @@ class ReadReport:
             )
         if self.bad_rows:
             lines.append(
-                f"{_count(self.bad_rows, 'row')} skipped: no JSON, or none of the fields {', '.join(TEXT_FIELDS)}"
+                f"{_count(self.bad_rows, 'row')} skipped: no JSON, or neither a conversation nor one of the "
+                f"fields {', '.join(TEXT_FIELDS)}"
             )
         return lines
 

@@ -84,6 +84,18 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     return given
 
 
+def passages(document: TokenDocument, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, bool]]:
+    """What the model sees, control tokens spelt out: runs of tokens that are counted, and runs that are not."""
+    edges = np.flatnonzero(np.diff(document.marks.astype(np.int8))) + 1
+    runs = pairwise([0, *edges.tolist(), len(document.ids)])
+    how: dict[str, Any] = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    return [
+        (str(tokenizer.decode(document.ids[begin:stop].tolist(), **how)), bool(document.marks[begin]))
+        for begin, stop in runs
+        if begin < stop
+    ]
+
+
 def _in_pieces(text: str, tokenizer: PreTrainedTokenizerBase, control: Mapping[int, str]) -> list[int]:
     longest_first = "|".join(re.escape(spelling) for spelling in sorted(control.values(), key=len, reverse=True))
     spelt = re.compile(f"{longest_first}", re.IGNORECASE)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.names import Sharing
+from p2pfinetune.names import Loss, Sharing
 from p2pfinetune.options.sections import Section, check
 
 # The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
@@ -83,6 +83,14 @@ class HeldOptions(Section):
             description="What this device holds and trains of the rank, if it is a weak one. 0: all of it.",
         ),
     ] = 0
+
+
+class ConversationOptions(Section):
+    """What is learnt of conversations; other text is always learnt as a whole."""
+
+    loss: Annotated[
+        Loss, Meta(description="What of conversations is learnt and measured: answers, or all that is said.")
+    ] = "answers"
 
 
 class StepOptions(Section):

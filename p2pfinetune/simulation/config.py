@@ -24,6 +24,7 @@ from p2pfinetune.options import (
     AdapterOptions,
     AdapterSpec,
     CollaborationOptions,
+    ConversationOptions,
     DecayOptions,
     DetailOptions,
     LearnerOptions,
@@ -118,7 +119,9 @@ class TrainingChoice(StepOptions, DecayOptions):
     context: Annotated[Positive, Meta(description="Tokens a sequence.")] = 64
 
 
-class SimulationConfig(ModelOptions, TrainerOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions):
+class SimulationConfig(
+    ConversationOptions, ModelOptions, TrainerOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions
+):
     """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
 
     device: Annotated[str, Meta(description="cpu, cuda, mps or auto.")] = "cpu"

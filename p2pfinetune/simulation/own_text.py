@@ -27,6 +27,7 @@ def population_from_folders(config: SimulationConfig, base: Base) -> Population:
                 cache=Path(cache),
                 context=config.training.context,
                 salt=f"{config.seed} {peer.name}",
+                loss=config.loss,
             )
             for peer in config.peers
         }

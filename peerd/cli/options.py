@@ -23,6 +23,8 @@ from peerd.errors import UsageError
 FIRST = (
     "data",
     "encoding",
+    "me",
+    "loss",
     "model",
     "trust",
     "reference",
@@ -51,6 +53,8 @@ METAVARS = {
     "announce": "MULTIADDR",
     "twin": "auto|on|off",
     "sharing": "both|a|b",
+    "loss": "answers|all",
+    "me": "NAME",
 }
 REGISTRIES: dict[str, Registry[Any]] = {"trainer": TRAINERS, "trust": SCHEMES, "merge": RULES, "codec": CODECS}
 FROM_A_FILE = ("shares",)  # set by the demo alone, in config.toml

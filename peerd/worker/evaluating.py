@@ -65,7 +65,7 @@ def evaluated(
         tokens=measure.tokens,
         documents=whole["base"].documents,
         windows=len(measure.per_window_tokens),
-        of_tokens=len(split.tokens),
+        of_tokens=split.counted_tokens,
         of_documents=split.documents,
         known=_known(text, dealer),
         text=text_now(text.report) if text is not None else None,
@@ -75,7 +75,9 @@ def evaluated(
 def _read(job: EvaluateText, base: Base, config: Config) -> LooseText:
     from p2pfinetune.data.corpus import read_loose
 
-    return read_loose([Path(path) for path in job.files], base.tokenizer, encodings=encodings(config))
+    return read_loose(
+        [Path(path) for path in job.files], base.tokenizer, encodings=encodings(config), me=config.me, loss=config.loss
+    )
 
 
 def _models(learner: Learner) -> tuple[Which, ...]:

@@ -44,6 +44,8 @@ def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: R
         memory=memory,
         now_ns=time.time_ns(),
         encodings=encodings(config),
+        me=config.me,
+        loss=config.loss,
     )
     check_text(base.name, base.model, corpus)
     return corpus
@@ -82,5 +84,5 @@ def read_reference(config: Config, base: Base) -> Any:
 
 def told(corpus: Corpus) -> list[str]:
     """The report in sentences, and how the text was dealt."""
-    dealt = ", ".join(f"{name} {len(corpus.split(name).tokens):,}" for name in NAMES)
+    dealt = ", ".join(f"{name} {corpus.split(name).counted_tokens:,}" for name in NAMES)
     return [*corpus.report.sentences(), f"tokens: {dealt}"]

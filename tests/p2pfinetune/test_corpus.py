@@ -107,7 +107,7 @@ def test_tokens_are_mapped_from_disk_and_cannot_be_written(notes, tokenizer, tmp
 
 def test_the_second_time_nothing_is_tokenised(notes, tokenizer, tmp_path, monkeypatch):
     first = made(notes, tokenizer, tmp_path)
-    monkeypatch.setattr("p2pfinetune.data.corpus.encode", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr("p2pfinetune.data.chats.marking.encode", lambda *_: pytest.fail("tokenised again"))
     second = made(notes, tokenizer, tmp_path)
 
     assert second.fingerprint == first.fingerprint
@@ -123,7 +123,7 @@ def encoded(monkeypatch):
         texts.extend(given)
         return encode(given, tokenizer)
 
-    monkeypatch.setattr("p2pfinetune.data.corpus.encode", noted)
+    monkeypatch.setattr("p2pfinetune.data.chats.marking.encode", noted)
     return texts
 
 
