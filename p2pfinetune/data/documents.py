@@ -1,7 +1,8 @@
 """Read the user's files and folders into documents, each once, and report what became of every file.
 
-What a single file holds is decided in `pieces`; here files are found, opened where they have changed since the last
-reading (see `reading_memory`), and documents that are met twice are taken once. Nothing is tokenised or dealt here.
+What a single file holds is decided in `opening` and `pieces`; here files are found, opened where they have changed
+since the last reading (see `reading_memory`), and documents that are met twice are taken once. Nothing is tokenised or
+dealt here.
 
 Two passes, since an encoding may have to be asked of a file's folder: what tells its own encoding is taken at once, and
 the rest when all of it has been weighed (`guess.settle`). One file that cannot be read never stops a reading; it is a
@@ -15,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from p2pfinetune.data.encodings import NO_NAMES, decoded, look, named, without_padding
+from p2pfinetune.data.encodings import NO_NAMES, decoded, named, without_padding
 from p2pfinetune.data.files import FoundFile, Skipped, walk
-from p2pfinetune.data.guess import Evidence, settle
+from p2pfinetune.data.guess import settle
+from p2pfinetune.data.opening import content_of_bytes
 from p2pfinetune.data.pieces import Document, FileContent, content_of, normalise
 from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
@@ -78,7 +80,8 @@ class _Reading:
         if self.total_bytes + found.size_bytes > MAX_TOTAL_BYTES:
             return FileContent(reason=f"beyond {MAX_TOTAL_BYTES >> 20} MiB in all")
         content = self.memory.unchanged(found) or self._read(found)
-        self.total_bytes += found.size_bytes if content.documents or content.evidence else 0
+        characters = sum(len(document.text) for document in content.documents)
+        self.total_bytes += max(found.size_bytes, characters) if content.documents or content.evidence else 0
         return content
 
     def _read(self, found: FoundFile) -> FileContent:
@@ -89,7 +92,7 @@ class _Reading:
         digest = hashlib.sha256(data).digest()
         content = self.memory.same(found, digest, self.now_ns)
         if content is None:
-            content = _content_of(data, found.path, named(found.path, self.encodings), self.me)
+            content = content_of_bytes(data, found.path, named(found.path, self.encodings), self.me)
             self.memory.learn(found, digest, content, self.now_ns)
         return content
 
@@ -145,14 +148,6 @@ class _Reading:
             return False
         self.documents[document.id] = document
         return True
-
-
-def _content_of(data: bytes, path: Path, encoding: str, me: str) -> FileContent:
-    """What bytes hold by themselves; for text that is not Unicode, the evidence of its encoding alone."""
-    found = look(data, encoding)
-    if isinstance(found, Evidence):
-        return FileContent(reason=UNKNOWN, evidence=found)
-    return content_of(found, path, me) if found else FileContent(reason="not text")
 
 
 def _guesses(content: FileContent) -> tuple[str, ...]:

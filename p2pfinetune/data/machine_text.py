@@ -1,8 +1,8 @@
 r"""Find what stands in a text file and is no text of a person's: attachments, keys, dumps, generated code. Pure.
 
 A mail box is mostly base64 and a notebook mostly its outputs; who learns them learns noise, or a key by heart.
-What is found is left out, as the run it is, and the text around it stays; formats are not taken apart here, with one
-exception: of a notebook the cells' sources are the text, and the rest is left out. The danger is on both sides
+What is found is left out, as the run it is, and the text around it stays; formats are taken apart in `formats`, whose
+texts are looked through here like all others. The danger is on both sides
 (docs/adr/ 0021): a key that is learnt by heart can be asked out of an adapter that strangers hold (Carlini et al. 2021,
 arXiv 2012.07805), and a person's text that is left out is missing without a trace, so what is left out is counted and
 told.
@@ -17,12 +17,10 @@ No pattern looks at a place more than a bounded number of times, whatever the te
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 from p2pfinetune.data.report import NOTHING
 
@@ -93,33 +91,11 @@ class Cleaned:
     left_out: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
 
-def cleaned_file(text: str, name: str) -> Cleaned:
-    """The text of a whole file of that name."""
+def whole_file(text: str, name: str) -> str:
+    """Why a whole file of that name is no person's text; empty if it may be one's."""
     if name.lower() in LOCK_FILES:
-        return Cleaned("", {"lock file": len(text)})
-    if GENERATED.search(text[:BEGINNING]):
-        return Cleaned("", {"generated file": len(text)})
-    sources = notebook_sources(text)
-    if sources is None:
-        return cleaned(text)
-    found = cleaned(sources)
-    return Cleaned(found.text, {**found.left_out, "notebook outputs": len(text) - len(sources)})
-
-
-def notebook_sources(text: str) -> str | None:
-    """What was written into the cells of a Jupyter notebook; None if the text is no notebook."""
-    if not (text[:1] == "{" or text[:100].lstrip().startswith("{")) or '"nbformat"' not in text:
-        return None
-    try:
-        cells = json.loads(text)["cells"]
-        sources = [_joined(cell["source"]) for cell in cells if cell["cell_type"] in {"code", "markdown", "raw"}]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return "\n\n".join(source for source in sources if source.strip())
-
-
-def _joined(source: Any) -> str:
-    return source if isinstance(source, str) else "".join(line for line in source if isinstance(line, str))
+        return "lock file"
+    return "generated file" if GENERATED.search(text[:BEGINNING]) else ""
 
 
 def cleaned(text: str) -> Cleaned:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pfinetune.data import blocks, own_files
+from p2pfinetune.data import blocks, formats, own_files
 from p2pfinetune.data.chats.exports import rows_of, talk, telegram
 from p2pfinetune.data.chats.messages import Message, conversations, turns_of_messages, whatsapp, written_out
 from p2pfinetune.data.chats.turns import TOOL, TOOLS, ChatTurn, digest_of, said
 from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
-from p2pfinetune.data.machine_text import LOCK_FILES, Cleaned, cleaned, cleaned_file
+from p2pfinetune.data.machine_text import LOCK_FILES, Cleaned, cleaned, whole_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
@@ -84,16 +84,23 @@ def content_of(read: FileText, path: Path, me: str = "") -> FileContent:
         found.take_json(value, path)
     elif (messages := whatsapp(read.text)) is not None:
         found.take_messages(messages, shown(path))
+    elif reason := whole_file(read.text, path.name):
+        found.left_out[reason] = len(read.text)
     else:
-        found.take(cleaned_file(read.text, path.name), shown(path))
-    return FileContent(
-        documents=tuple(found.documents),
-        reason=found.reason(),
-        bad_rows=found.bad_rows,
-        encoding=read.encoding,
-        replaced=read.replaced,
-        left_out=found.left_out or NOTHING,
-    )
+        opened = formats.read_text(read.text, path.name)
+        found.take_parts(opened or formats.FileTexts(parts=(formats.TextPart(read.text),)), path)
+        if opened and opened.reason:
+            return FileContent(reason=opened.reason, encoding=read.encoding, replaced=read.replaced)
+    return found.content(read.encoding, read.replaced)
+
+
+def content_of_parts(opened: formats.FileTexts, path: Path) -> FileContent:
+    """The documents of a file whose format tells its own encoding."""
+    if opened.reason:
+        return FileContent(reason=opened.reason)
+    found = _Pieces()
+    found.take_parts(opened, path)
+    return found.content(opened.encoding, opened.replaced)
 
 
 @dataclass(slots=True)
@@ -173,6 +180,21 @@ class _Pieces:
         if isinstance(value, list):
             return [self._cleaned_json(one) for one in value]
         return {key: self._cleaned_json(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    def take_parts(self, opened: formats.FileTexts, path: Path) -> None:
+        self.left_out.update(opened.left_out)
+        for part in opened.parts:
+            self.take(cleaned(part.text), f"{shown(path)}{part.place}")
+
+    def content(self, encoding: str, replaced: int) -> FileContent:
+        return FileContent(
+            documents=tuple(self.documents),
+            reason=self.reason(),
+            bad_rows=self.bad_rows,
+            encoding=encoding,
+            replaced=replaced,
+            left_out=self.left_out or NOTHING,
+        )
 
     def reason(self) -> str:
         """Why there are no documents: what most of the text was, where something was left out of it."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pfinetune.data import documents, reading_memory
+from p2pfinetune.data import documents, opening, reading_memory
 from p2pfinetune.data.corpus import glance
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.files import FoundFile, walk
@@ -76,7 +76,7 @@ def test_a_file_is_at_rest_only_when_both_its_times_are_well_in_the_past(notes):
 def test_bytes_that_are_the_same_are_not_decoded_again(notes, monkeypatch):
     memory = ReadingMemory()
     first = read_documents([notes], memory, NOW)
-    monkeypatch.setattr(documents, "look", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(opening, "look", lambda *_: pytest.fail("decoded again"))
     for path in notes.iterdir():
         os.utime(path, ns=(1, 1))
 

@@ -1,0 +1,57 @@
+"""Parse markup of strangers: no entity is expanded, nothing is fetched, and size and depth are bounded.
+
+libxml2 (through lxml) stops at elements deeper than 256, text nodes above 10 MB and entities that grow. A document type
+with entities of its own is refused here altogether, since no office program and no book writes one. What libxml2 would
+cut in silence, a page nested too deep, is refused as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pfinetune.data.formats.parts import FormatError
+
+MAX_MARKUP_BYTES = 32 << 20  # a tree takes ten times that
+TOO_DEEP = "Excessive depth"  # so libxml2 says
+
+
+def xml(data: bytes) -> Any:
+    """The root element. Raises FormatError, or what lxml raises for broken markup."""
+    from lxml import etree
+
+    _bounded(data)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+    )
+    root = etree.fromstring(data, parser)
+    types = root.getroottree().docinfo.internalDTD
+    if types is not None and next(iter(types.iterentities()), None) is not None:
+        raise FormatError("markup with entities of its own")
+    return root
+
+
+def html(text: str) -> Any:
+    """The root element of a page, however broken; None if there is neither an element nor a word in it."""
+    from lxml import etree
+
+    data = text.encode("utf-8", "replace")
+    _bounded(data)
+    parser = etree.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
+    try:
+        root = etree.fromstring(data, parser)
+    except etree.XMLSyntaxError:
+        return None
+    if any(TOO_DEEP in error.message for error in parser.error_log):
+        raise FormatError("markup nested too deep")
+    return root
+
+
+def local(element: Any) -> str:
+    """The name of an element without its name space, in small letters; empty for what is no element."""
+    tag = element.tag
+    return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
+
+
+def _bounded(data: bytes) -> None:
+    if len(data) > MAX_MARKUP_BYTES:
+        raise FormatError(f"markup larger than {MAX_MARKUP_BYTES >> 20} MiB")
