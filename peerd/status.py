@@ -173,6 +173,29 @@ class HealthNow(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
+class MemoryNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker takes of the machine's memory, as it was computed before the model was loaded."""
+
+    needed_bytes: Annotated[
+        int | None, Meta(description="The highest of a round; null if the model's config.json does not tell it.")
+    ] = None
+    available_bytes: Annotated[
+        int | None,
+        Meta(
+            description="What it may take: --worker-memory, or a share of the machine's or container's; null: unknown."
+        ),
+    ] = None
+    parts: Annotated[
+        dict[str, int],
+        Meta(description="Bytes of libraries, weights, adapter, and what the largest stage of a round takes beside."),
+    ] = {}
+    said: Annotated[str, Meta(description="The sum in words.")] = ""
+    measures: Annotated[str, Meta(description="What was done so that it fits; empty if nothing had to be.")] = ""
+    advice: Annotated[
+        str, Meta(description="What a person can do; empty unless workers go on running out of memory.")
+    ] = ""
+
+
 class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     """The child process that owns torch."""
 
@@ -198,6 +221,7 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None = None
     restarts: int = 0
     last_error: str = ""
+    memory: MemoryNow = MemoryNow()
 
 
 class LoopNow(msgspec.Struct, frozen=True, kw_only=True):

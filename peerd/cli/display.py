@@ -44,6 +44,7 @@ def status(now: Status, home: Path | None = None) -> None:
             *([("failed", _failed_line(now))] if now.failures.counts else []),
             *([("before", printable(now.before))] if now.before else []),
             ("worker", _worker_line(now)),
+            *([("memory", _memory_line(now))] if now.worker.memory.said else []),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),
             ("running", f"{duration(now.uptime_seconds)}, peerd {now.version}, {short_id(now.peer_id)}"),
@@ -94,6 +95,11 @@ def _failed_line(now: Status) -> str:
     found = now.failures
     last = f"; last {printable(found.last)}, {duration(found.last_seconds or 0.0)} ago"
     return f"{refusals(found.counts)}{last}"
+
+
+def _memory_line(now: Status) -> str:
+    memory = now.worker.memory
+    return memory.said + (f"; {memory.measures}" if memory.measures else "")
 
 
 def _worker_line(now: Status) -> str:

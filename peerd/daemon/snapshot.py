@@ -250,6 +250,8 @@ def health(node: Node, parts: Parts) -> HealthNow:
 
 def _worker_trouble(parts: Parts) -> list[str]:
     worker = parts.worker
+    if worker.memory.advice:
+        return [worker.memory.advice]
     if worker.state == "restarting" or (worker.state == "starting" and worker.restarts):
         return [f"The worker died ({worker.last_error}) and is being started again. The log says why: peerd paths"]
     return []

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import msgspec
 
+from p2pfinetune.model.memory import MemoryPlan
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 from peerd.config import Config
-from peerd.status import TextNow
+from peerd.status import MemoryNow, TextNow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -36,6 +37,8 @@ class Open(Job, frozen=True, kw_only=True, tag=True):
     best: str | None
     """Path of the adapter with the best guard loss."""
     best_guard: float | None
+    lighter_than: MemoryPlan | None = None
+    """Workers before ran out of memory by this plan."""
 
 
 class TrainSteps(Job, frozen=True, kw_only=True, tag=True):
@@ -170,6 +173,17 @@ class JobFailed(Answer, frozen=True, kw_only=True, tag=True):
     hint: str = ""
 
 
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """How the worker runs the model so that it fits, known before it is loaded."""
+
+    plan: MemoryPlan
+    memory: MemoryNow
+    is_last: bool
+    """Whether there is no lighter plan."""
+    ways: list[str] = []
+    """Options of `peerd start` with which it would take less."""
+
+
 class JobProgress(Answer, frozen=True, kw_only=True, tag=True):
     """A job goes on: what it does, how far it is."""
 
@@ -182,6 +196,8 @@ class JobProgress(Answer, frozen=True, kw_only=True, tag=True):
     """Tokens processed since the job began."""
     trouble: str = ""
     """What the job waits for, such as a full disk; empty if it goes on."""
+    planned: Planned | None = None
+    """Told once, while the worker is opened."""
 
 
 class Opened(Answer, frozen=True, kw_only=True, tag=True):

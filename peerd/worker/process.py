@@ -72,6 +72,9 @@ class Life:
         self.signs = 0
         """Frames that have come from the process: its signs of life."""
         self.ended = asyncio.Event()
+        self.died_doing: AnyJob | Respond | None = None
+        """The oldest job that it never answered."""
+        self._killed_before = ram_limit.kernel_kills()
 
     @classmethod
     async def begin(cls, command: Sequence[str], environment: Mapping[str, str]) -> Life:
@@ -112,7 +115,8 @@ class Life:
             self.kill()
             await self._bury()
             self.ended.set()
-        return describe(self._process.returncode, self._lines[-1] if self._lines else "")
+        for_memory = ram_limit.kernel_kills() > self._killed_before
+        return describe(self._process.returncode, self._lines[-1] if self._lines else "", for_memory=for_memory)
 
     async def call(self, job: AnyJob, on_progress: OnProgress | None = None) -> AnyAnswer:
         """The answer to a job, a JobFailed included. Raises WorkerError when the process ends first."""
@@ -194,7 +198,7 @@ class Life:
             _log.warning("the worker wrote something that is no answer: %s", error)
             self.kill()
         finally:
-            self._over = True
+            self._over, self.died_doing = True, self.working_on
             for waiting in [*self._waiting.values()]:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(WorkerError("the worker process has ended", LOG_HINT))
@@ -229,14 +233,16 @@ class Life:
                 _log.info("%s", text, extra={"worker_pid": self.pid})
 
 
-def describe(returncode: int | None, last_line: str) -> str:
-    """Why a process ended, in words."""
+def describe(returncode: int | None, last_line: str, *, for_memory: bool = False) -> str:
+    """Why a process ended, in words. `for_memory`: meanwhile the kernel killed somebody for lack of memory."""
     if returncode == EXIT_OUT_OF_MEMORY:
         return last_line if last_line.startswith("out of memory") else "out of memory"
     if returncode and ram_limit.TOLD_BY_NATIVE_CODE.search(last_line):
         return f"out of memory: {last_line}"
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name
+        if name == "SIGKILL" and for_memory:
+            return "out of memory: killed by the kernel"
         return f"killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
     return f"exit code {returncode}" + (f": {last_line}" if last_line else "")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 MIB: Final = 2**20
+VMSTAT: Final = Path("/proc/vmstat")
 SHARE: Final = 0.75  # of the machine's memory, if the user does not say: the rest is for whatever else runs there
 OOM_SCORE: Final = 300  # on top of the daemon's, of a thousand: what uses a third of the memory is not killed before it
 TOLD_BY_NATIVE_CODE: Final = re.compile(
@@ -51,6 +52,15 @@ def offer_first(pid: int) -> None:
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(1000, mine + OOM_SCORE)), encoding="ascii")
     except (OSError, ValueError):
         return
+
+
+def kernel_kills() -> int:
+    """How often the kernel has killed a process of this machine for lack of memory; 0 if it does not say."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def is_lack_of(error: BaseException) -> bool:

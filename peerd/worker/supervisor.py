@@ -58,6 +58,7 @@ from peerd.worker.messages import (
     TrainSteps,
 )
 from peerd.worker.process import Life, OnProgress, OnSpoken
+from peerd.worker.shortage import Shortage
 
 STATES: Final[Mapping[type[AnyJob | Respond], str]] = {
     Open: "starting",
@@ -131,7 +132,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._deaths = self._restarts = 0  # in a row, for the pause; in all, for people
         self._last_error = self._why_killed = ""  # what people are told; what a kill of ours is reported as
-        self._rate = Rate()
+        self._rate, self._shortage = Rate(), Shortage()
         self.trouble = ""
         """What a job waits for, in words; empty if it goes on."""
 
@@ -166,6 +167,7 @@ class Worker:
         answer = await life.call(job, note)
         if isinstance(answer, Stepped | Merged):
             self._deaths = 0
+            self._shortage = self._shortage.after_job(STATES[type(job)])
         if isinstance(answer, Stepped | Merged | Encoded | JobFailed):
             self.trouble = ""
         return answer
@@ -216,6 +218,7 @@ class Worker:
             tokens_per_second=self._rate.tokens_per_second,
             restarts=self._restarts,
             last_error=self._last_error,
+            memory=self._shortage.now(),
         )
 
     def _state(self) -> str:
@@ -249,7 +252,18 @@ class Worker:
         if self._refusal is not None:
             raise self._refusal
         reason, self._why_killed = self._why_killed or reason, ""
+        self._note_death(reason, life.died_doing)
         return reason
+
+    def _note_plan(self, progress: JobProgress) -> None:
+        if progress.planned is not None:
+            self._shortage = self._shortage.after_planning(progress.planned)
+
+    def _note_death(self, reason: str, job: AnyJob | Respond | None) -> None:
+        before = self._shortage
+        self._shortage = before.after_death(reason, STATES.get(type(job), "") if job is not None else "")
+        if self._shortage.avoid != before.avoid:
+            _log.warning("workers ran out of memory; the next one takes a lighter way")
 
     async def _watch(self, life: Life) -> None:
         """Kill a worker that hangs."""
@@ -266,11 +280,13 @@ class Worker:
     async def _open(self, life: Life, on_opened: Callable[[Opened], Awaitable[None]]) -> str:
         """Why the worker would not open, empty if it did or is gone."""
         try:
-            answer = await life.call(await self._make_open())
+            job = msgspec.structs.replace(await self._make_open(), lighter_than=self._shortage.avoid)
+            answer = await life.call(job, self._note_plan)
         except WorkerError:
             return ""
         if isinstance(answer, Opened):
             self._opened, self._ready = answer, life
+            self._shortage = self._shortage.after_job("starting")
             await on_opened(answer)
             return ""
         assert isinstance(answer, JobFailed)

@@ -18,7 +18,7 @@ from peerd.core.phases import Resting, Training
 from peerd.core.settings import Settings
 from peerd.daemon.snapshot import Parts, snapshot
 from peerd.net.transport import Met, PeerTraffic
-from peerd.status import LoopNow, RoundRecord, SplitNow, WorkerNow
+from peerd.status import LoopNow, MemoryNow, RoundRecord, SplitNow, WorkerNow
 from peerd.wire.addresses import Address
 
 ME, BOB, EVE = PeerId("12D3KooWme"), PeerId("12D3KooWbob"), PeerId("12D3KooWeve")
@@ -136,6 +136,13 @@ def test_a_dead_worker_is_unhealthy_with_why():
 
     assert not now.health.ok
     assert "out of memory" in now.health.reasons[0]
+
+
+def test_workers_that_go_on_running_out_of_memory_are_unhealthy_with_what_to_do_even_while_one_runs():
+    memory = MemoryNow(advice="2 workers in a row ran out of memory while training. Next: peerd stop, then ...")
+    now = snapshot(node(), parts(worker=WorkerNow(state="training", restarts=2, memory=memory)))
+
+    assert now.health.reasons[0] == memory.advice
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 50.0])

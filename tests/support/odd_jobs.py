@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from p2pfinetune.errors import TooLittleText
+from p2pfinetune.model.memory import MemoryPlan
 from p2pfinetune.names import Digest
 from p2pfinetune.speech import Begun, Ended, Piece
+from peerd.status import MemoryNow
 from peerd.worker import child
 from peerd.worker.jobs import Between
 from peerd.worker.messages import (
@@ -20,6 +22,7 @@ from peerd.worker.messages import (
     JobProgress,
     Open,
     Opened,
+    Planned,
     ReadAgain,
     Reread,
     Respond,
@@ -36,6 +39,7 @@ class FakeJobs:
     def __init__(self, between: Between, progress: Callable[[JobProgress], None]) -> None:
         self.between, self.progress = between, progress
         self.order: list[str] = []
+        self.dies = False
 
     def perform(self, job: AnyJob) -> AnyAnswer:
         match job:
@@ -57,6 +61,7 @@ class FakeJobs:
             raise ValueError("no such thing")
         if job.config.model == "dies":
             os._exit(7)
+        self.plan_for(job)
         print("a library says hello on standard output")  # noqa: T201  # that is the point
         return Opened(
             id=job.id,
@@ -71,7 +76,19 @@ class FakeJobs:
             adapter_parameters=1,
         )
 
+    def plan_for(self, job: Open) -> None:
+        """A model that is `hungry` trains by no plan but the second, one that is `starving` by none."""
+        if job.config.model not in {"hungry", "starving"}:
+            return
+        plan = MemoryPlan(positions=512) if job.lighter_than is not None else MemoryPlan()
+        self.dies = job.config.model == "starving" or not plan.positions
+        memory = MemoryNow(needed_bytes=5, available_bytes=6, said="needs 5 of 6")
+        planned = Planned(plan=plan, memory=memory, is_last=bool(plan.positions), ways=["--context 128"])
+        self.progress(JobProgress(id=job.id, activity="starting", done=0, total=0, planned=planned))
+
     def train(self, job: TrainSteps) -> Stepped:
+        if self.dies:
+            raise MemoryError
         self.order.append("train begins")
         for step in range(job.steps):
             self.progress(

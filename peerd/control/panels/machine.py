@@ -47,6 +47,9 @@ class MachinePanel(Panel):
         sentences = [f"Trained in {worker.precision}: {worker.precision_why}."] if worker.precision_why else []
         if worker.twin:
             sentences.append(f"Twin: {twin(status)}.")
+        if worker.memory.said:
+            done = f" ({worker.memory.measures})" if worker.memory.measures else ""
+            sentences.append(f"Memory: it {worker.memory.said}{done}.")
         if worker.last_error:
             sentences.append(f"Last error of the worker: {worker.last_error}")
         if failed:

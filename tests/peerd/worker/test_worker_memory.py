@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from p2pfinetune.model.memory import MemoryPlan
+from p2pfinetune.names import Round
 from peerd.config import Config
 from peerd.errors import WorkerError
 from peerd.pacing import Backoff
+from peerd.status import MemoryNow
 from peerd.worker import ram_limit
-from peerd.worker.messages import Generate, Open
+from peerd.worker.messages import Generate, Open, Planned, Stepped, TrainSteps
 from peerd.worker.process import child_command, child_environment, describe
+from peerd.worker.shortage import Shortage
 from peerd.worker.supervisor import Worker
+
+TRAIN = TrainSteps(id=0, round=Round(1), steps=1)
 
 
 def say(prompt):
@@ -40,6 +46,67 @@ def test_a_child_that_takes_more_than_it_may_ends_and_says_so(fake_worker):
             assert (await running.worker.call(say("again"))).base == "again"
 
     in_loop(scenario)
+
+
+async def dies_training(running, times):
+    with pytest.raises(WorkerError):
+        await running.worker.call(TRAIN)
+    await running.until("opened", times=times)
+
+
+def test_workers_that_die_twice_of_memory_doing_the_same_are_followed_by_one_that_takes_a_lighter_way(fake_worker):
+    async def scenario():
+        async with fake_worker(model="hungry") as running:
+            await dies_training(running, 2)
+            assert running.worker.now().memory.said == "needs 5 of 6"
+            await dies_training(running, 3)
+
+            assert isinstance(await running.worker.call(TRAIN), Stepped)
+            assert running.worker.now().memory.advice == ""
+
+    in_loop(scenario)
+
+
+def test_if_no_lighter_way_is_left_workers_are_started_again_and_a_person_is_told_what_to_do(fake_worker):
+    async def scenario():
+        async with fake_worker(model="starving") as running:
+            for times in (2, 3, 4, 5):
+                await dies_training(running, times)
+
+            told = running.worker.now().memory.advice
+            assert told.startswith("2 workers in a row ran out of memory while training. Next: peerd stop, then ")
+            assert told.endswith("peerd start --context 128")
+
+    in_loop(scenario)
+
+
+def test_deaths_of_other_causes_and_in_conversations_change_no_plan():
+    planned = Planned(plan=MemoryPlan(), memory=MemoryNow(), is_last=False)
+    shortage = Shortage(planned=planned)
+    for reason, doing in [("killed by SIGKILL", "training"), ("out of memory", "generating"), ("exit code 1", "")] * 2:
+        shortage = shortage.after_death(reason, doing)
+
+    assert shortage == Shortage(planned=planned)
+
+
+def test_a_job_that_was_done_forgets_the_deaths_of_its_kind_alone():
+    shortage = Shortage(planned=Planned(plan=MemoryPlan(), memory=MemoryNow(), is_last=False))
+    for doing in ("training", "collaborating"):
+        shortage = shortage.after_death("out of memory", doing)
+
+    assert shortage.after_job("training").deaths == {"collaborating": 1}
+    assert shortage.after_job("training").after_death("out of memory", "training").avoid is None
+    assert shortage.after_job("training").after_death("out of memory", "collaborating").avoid == MemoryPlan()
+
+
+def test_a_kill_is_of_memory_if_the_kernel_says_so_and_else_perhaps(tmp_path, monkeypatch):
+    monkeypatch.setattr(ram_limit, "VMSTAT", tmp_path / "vmstat")
+    assert ram_limit.kernel_kills() == 0
+    (tmp_path / "vmstat").write_text("oom_kill_disable 3\noom_kill 7\n")
+
+    assert ram_limit.kernel_kills() == 7
+    assert describe(-9, "", for_memory=True) == "out of memory: killed by the kernel"
+    assert describe(-9, "") == "killed by SIGKILL, perhaps for lack of memory"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the score is Linux's")
