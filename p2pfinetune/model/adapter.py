@@ -155,6 +155,10 @@ class AdaptedModel:
     """Whether the targets are GPT-2's Conv1D, which store their weight as (in, out): peft's `fan_in_fan_out`."""
     precision: Precision = "fp32"
     """In which it is trained, and on CUDA measured."""
+    checkpointing: bool = False
+    """Whether layers are computed again in the backward pass instead of kept for it."""
+    positions: int = 0
+    """Tokens of a training pass; 0: as many as keep the device busy."""
 
     @property
     def schema(self) -> Mapping[str, tuple[int, ...]]:
@@ -228,6 +232,7 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     for path in targets:
         layer: Any = model.get_submodule(path)
         layer.scaling[PEFT_NAME] = spec.scale
+        layer.lora_A.float(), layer.lora_B.float()  # peft takes the base's numbers for them
         a, b = layer.lora_A[PEFT_NAME].weight, layer.lora_B[PEFT_NAME].weight
         parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"] = a, b
         shapes[path] = (a.shape[1], b.shape[0])
@@ -235,8 +240,9 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
     initial = start if spec.held_rank == spec.rank else cut(start, spec.held_rank)
     live = MappingProxyType(dict(sorted(parameters.items())))
     adapted = AdaptedModel(
-        model, spec, targets, start, initial, live, is_transposed=transposed, precision=base.precision
-    )
+        model, spec, targets, start, initial, live, is_transposed=transposed, precision=base.precision,
+        checkpointing=base.checkpointing, positions=base.positions,
+    )  # fmt: skip
     write(adapted, initial)
     for name, parameter in live.items():
         parameter.requires_grad_(spec.trains(name))

@@ -5,8 +5,9 @@ weights, which can run anything on load, are not read, and a checkpoint that lac
 fill in random ones and only warn. A hub's snapshot that is here already is used without asking the network. A GGUF file
 is made into a folder once (`from_gguf`).
 
-Weights are fp32 in memory, whatever they are stored in. Only on CUDA, if they are stored in 16 bits and run in bf16
-anyway, are they held as they are stored. The digest is of what is stored, so that both are one base.
+Weights that are stored in 16 bits are held so and computed with in fp32 (`held`), which changes no figure. Only on
+CUDA, if they are run in bf16 anyway, does the whole model compute in it. The digest is of what is stored, so that all
+are one base.
 
 torch and transformers are imported when a model is loaded, so that names can be checked without them.
 """
@@ -45,7 +46,6 @@ OF_A_MODEL = re.compile(r"config\.json|(model|pytorch_model|consolidated)\b.*|.*
 ADAPTER_CONFIG = "adapter_config.json"
 CONVERTERS = (("sentencepiece", "sentencepiece<0.2.1"), ("tiktoken", "tiktoken"))
 """Package and what to install, of each format; a later sentencepiece needs a protobuf that libp2p does not bear."""
-HALF_PRECISION = frozenset({"BF16", "F16"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +69,10 @@ class Base:
     """Where its `config.json` and tensors lie as they are stored, for an export that folds an adapter into them."""
     title: str = ""
     """What a GGUF file calls the model; empty for any other."""
+    checkpointing: bool = False
+    """Whether training computes layers again in the backward pass instead of keeping what they computed."""
+    positions: int = 0
+    """Tokens of a training pass; 0: as many as keep the device busy. Of a larger step, gradients are added up."""
 
     @property
     def max_context(self) -> int:
@@ -131,7 +135,7 @@ def model_file(folder: Path) -> str:
 
 
 def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
-    """The model, frozen, in fp32; in 16 bits if it is stored so and is to be run in bf16 on CUDA.
+    """The model, frozen, held in the numbers that it is stored in.
 
     `cache` keeps digests of large files. ModelError says what is wrong with the name, the folder or the model itself:
     whatever is returned has passed `soundness`.
@@ -142,7 +146,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
     chosen = choose_device(device)
     from p2pfinetune.model.soundness import check_passes, check_tokens  # torch, which names are checked without
 
-    model, tokenizer = _load(folder, _dtype_on(chosen, stored, precision))
+    model, tokenizer = _load(folder, _numbers_of(stored), is_computed_so=chosen.type == "cuda" and precision == "bf16")
     model.requires_grad_(False).eval().to(chosen)
     check_tokens(name, model, tokenizer)
     check_passes(name, model)
@@ -210,17 +214,28 @@ def must_be_a_model(folder: Path) -> None:
     raise ModelError(f"{folder} holds an adapter and no model", f"give the base model that {beside} names")
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(folder: Path, numbers: str, *, is_computed_so: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """`numbers` as stored: BF16 or F16 are held so, and with `is_computed_so` the model also computes in bf16."""
+    import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
+
+    from p2pfinetune.model.held import STORED, computes_in_fp32, holding
 
     logging.disable_progress_bar()  # the caller shows progress
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, **local}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
-        )
+        is_held = numbers != "F32" and not is_computed_so
+        if is_held:
+            model_class = AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(folder, **local))]  # noqa: SLF001
+            held = holding(model_class, STORED[numbers])
+            model, report = held.from_pretrained(folder, dtype=torch.float32, **options)
+            model.__class__ = model_class
+        if not is_held or not computes_in_fp32(model):
+            dtype = torch.bfloat16 if is_computed_so and numbers != "F32" else torch.float32
+            model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
@@ -298,11 +313,10 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def _dtype_on(device: torch.device, stored: tuple[StoredTensor, ...], precision: Precision) -> torch.dtype:
-    import torch
-
-    is_half = all(t.dtype in HALF_PRECISION for t in stored)
-    return torch.bfloat16 if device.type == "cuda" and is_half and precision == "bf16" else torch.float32
+def _numbers_of(stored: tuple[StoredTensor, ...]) -> str:
+    """BF16 or F16 if all matrices are stored so, else F32."""
+    found = {tensor.dtype for tensor in stored if len(tensor.shape) > 1}
+    return found.pop() if found in ({"BF16"}, {"F16"}) else "F32"
 
 
 def _first_line(error: BaseException) -> str:

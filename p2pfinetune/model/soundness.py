@@ -87,7 +87,7 @@ def check_passes(name: str, model: Any) -> None:
     one, other = _inputs(model)
     versions = [parameter._version for parameter in model.parameters()]  # noqa: SLF001 - the only count of changes
     try:
-        first_tv, second_tv = (model(input_ids=ids, use_cache=False).logits[0].float() for ids in (one, other))
+        first_tv, second_tv = (model(input_ids=ids, use_cache=False).logits[0] for ids in (one, other))
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ImportError) as error:
         if NO_MEMORY in str(error).lower():
             raise
@@ -98,7 +98,8 @@ def check_passes(name: str, model: Any) -> None:
         raise ModelError(
             f"{name} gives numbers that are none (NaN or infinite) for a plain text", f"{what}, or {OTHERS}"
         )
-    if share_seen(first_tv, second_tv) > (LEAK if model.dtype == torch.float32 else LEAK_IN_16_BITS):
+    share = share_seen(first_tv.float(), second_tv.float())
+    if share > (LEAK if first_tv.dtype == torch.float32 else LEAK_IN_16_BITS):
         raise ModelError(
             f"{name} looks at the words that come after the one it predicts (bidirectional attention, as BERT's), so "
             "it cannot write text, and a loss measured on it would mean nothing",

@@ -66,12 +66,15 @@ def test_a_base_is_frozen_in_fp32_and_evaluates(tiny_base: Base) -> None:
     assert tiny_base.tokenizer.decode(tiny_base.tokenizer("the dog")["input_ids"]) == "the dog"
 
 
-def test_a_checkpoint_stored_in_bf16_computes_in_fp32_on_the_cpu(copy_of: Folders) -> None:
+def test_a_checkpoint_stored_in_bf16_is_held_so_and_computes_in_fp32_on_the_cpu(copy_of: Folders) -> None:
     folder = change(copy_of("half"), lambda t: t.update({n: v.bfloat16() for n, v in t.items()}))
 
     base = load_base(str(folder), device="cpu")
 
-    assert {p.dtype for p in base.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in base.model.parameters() if p.ndim > 1} == {torch.bfloat16}
+    assert {p.dtype for p in base.model.parameters() if p.ndim == 1} == {torch.float32}
+    assert base.model(input_ids=torch.ones((1, 2), dtype=torch.int64)).logits.dtype == torch.float32
+    assert base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight
 
 
 def test_the_digest_is_that_of_the_content_and_not_of_the_place(tiny_base: Base, copy_of: Folders) -> None:
