@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, attach
 from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers.adamw import AdamW
 
 SHAPES = ((1, 64), (1, 128), (4, 128))  # sequences x tokens of one peer's step

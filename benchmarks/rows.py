@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.compare.plan import small
 from p2pfinetune.merge import RULES
 from p2pfinetune.model.adapter import attach
@@ -29,6 +28,7 @@ from p2pfinetune.round.context import SplitContext
 from p2pfinetune.scoring.evaluate import measure_of
 from p2pfinetune.simulation.config import SettingText
 from p2pfinetune.simulation.run import base_of
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers.adamw import AdamW
 from p2pfinetune.trust import SCHEMES
 

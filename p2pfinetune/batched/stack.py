@@ -12,7 +12,8 @@ Shapes: k peers, p numbers of an adapter.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from p2pfinetune.batched.layers import Factors, StackedLinear
 from p2pfinetune.batched.output import Output
 from p2pfinetune.batched.packing import can_pack
+from p2pfinetune.batched.recompute import recompute
 from p2pfinetune.model.adapter import AdaptedModel, tree_of
 
 Schema = Mapping[str, tuple[int, ...]]
@@ -37,6 +39,10 @@ class AdapterStack:
         self.model, self._layers = _tree(adapted, self._tape)
         self.output = Output(self.model)
         self.kind = kind_of(adapted)
+        self.is_noisy = draws_noise(adapted.model)
+        """Whether training draws random numbers, for dropout."""
+        if adapted.checkpointing:
+            recompute(self.model, is_noisy=self.is_noisy)
 
     @cached_property
     def packs(self) -> bool:
@@ -61,6 +67,21 @@ class AdapterStack:
         for layer in self._layers.values():
             layer.factors = None
 
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the output layer."""
+        return int(self.adapted.model.config.get_text_config().vocab_size)
+
+    @contextmanager
+    def with_dropout(self) -> Iterator[None]:
+        """Dropout acts inside, if there is any; everything that measures runs outside."""
+        if self.is_noisy:
+            self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+
     def returned(self, inputs_bt: Tensor) -> Tensor:
         """What `output` makes losses of, by row and position; rows belong to the peers in equal parts and in order."""
         found: Tensor = self.model(input_ids=inputs_bt, use_cache=False).logits
@@ -72,7 +93,15 @@ def kind_of(adapted: AdaptedModel) -> Hashable:
     live = {id(parameter) for parameter in adapted.parameters.values()}
     frozen = tuple(id(p) for p in adapted.model.parameters() if id(p) not in live)
     scale, dropout = adapted.spec.scale, adapted.spec.dropout
-    return frozen, tuple(adapted.schema.items()), tuple(adapted.trained), scale, dropout, adapted.precision
+    return (
+        frozen,
+        tuple(adapted.schema.items()),
+        tuple(adapted.trained),
+        scale,
+        dropout,
+        adapted.precision,
+        adapted.checkpointing,
+    )
 
 
 def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
@@ -128,15 +157,15 @@ def tensors_of(schema: Schema, row_p: Tensor) -> dict[str, Tensor]:
 
 def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLinear]]:
     """The modules are copied and the tensors are not, as in `attach`."""
-    model: Any = tree_of(adapted.model).eval()
+    model: Any = tree_of(adapted.model)
     layers = {}
     for path in adapted.targets:
         peft_layer: Any = model.get_submodule(path)
-        layer = StackedLinear(peft_layer.get_base_layer(), adapted.spec.scale, tape)
+        layer = StackedLinear(peft_layer.get_base_layer(), adapted.spec.scale, adapted.spec.dropout, tape)
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, layer)
         layers[path] = layer
-    return model, layers
+    return model.eval(), layers
 
 
 def draws_noise(model: nn.Module) -> bool:

@@ -74,16 +74,15 @@ def holding(model_class: type[Any], dtype: torch.dtype) -> type[Any]:
 
 def hold(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace the layers that are known, and make room for their weights in 16 bits; what they hold is not kept."""
-    room: dict[int, nn.Parameter] = {}
+    room: dict[int, nn.Parameter] = {}  # tied layers share it
     for module in [*model.modules()]:
         reads_weights = all(hasattr(module, name) for name in OF_A_STATE)  # past the layers that hold them
-        for name, child in [] if reads_weights else [*module.named_children()]:
+        children: list[tuple[str, Any]] = [] if reads_weights else [*module.named_children()]
+        for name, child in children:
             if type(child) in KNOWN:
-                weight = child.weight
-                made = room.setdefault(
-                    id(weight), nn.Parameter(torch.empty_like(weight, dtype=dtype), requires_grad=False)
-                )
-                setattr(module, name, _as(KNOWN[type(child)], child, made))
+                empty = torch.empty_like(child.weight, dtype=dtype)
+                weight = room.setdefault(id(child.weight), nn.Parameter(empty, requires_grad=False))
+                setattr(module, name, _as(KNOWN[type(child)], child, weight))
 
 
 def _as(kind: type[nn.Module], layer: nn.Module, weight: nn.Parameter) -> nn.Module:

@@ -42,7 +42,6 @@ import msgspec
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
@@ -76,6 +75,7 @@ from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
 from p2pfinetune.trust import NOTHING
@@ -121,6 +121,8 @@ class Learner:
         context = min(options.training.context, base.max_context or options.training.context)
         self.training = msgspec.structs.replace(options.training, context=context)
         self._trainer = chosen_kind(options).trainer(self._adapted, corpus.train, self.training)
+        if (batched := self._trainer.batched) is not None:
+            batched.share(self._stack)
         self._trainer.set_adapter(start or initial)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
         self._own = self._personal = self._best = start or initial

@@ -1,7 +1,7 @@
 """What training alone would come to, beside a training that hears others: the same seed, batches and steps, no merge.
 
 Until the first merge is kept the two are one: the twin is the own training, and costs nothing. Then it parts from it
-with its weights, moments and place in the text, and from there on trains in the same passes (`batched.training`).
+with its weights, moments and place in the text, and from there on trains in the same passes (`training.together`).
 Before they part nothing is lost by having no twin, so one can begin until then; afterwards nobody can know what
 training alone would have come to.
 """

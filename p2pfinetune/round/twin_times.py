@@ -17,12 +17,12 @@ import torch
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.scoring.evaluate import measure_of
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers import chosen_kind
 
 POSITIONS = {"cpu": 256}  # of a measured step: there, time goes with positions; elsewhere a step is taken as it is
@@ -62,6 +62,8 @@ def _times(
     stack = AdapterStack(adapted)
     kind = chosen_kind(options)
     alone, *both = (kind.trainer(adapted, corpus.train, small) for _ in range(3))
+    if (batched := alone.batched) is not None:
+        batched.share(stack)
 
     def seconds(act: Callable[[], object]) -> float:
         start = clock()

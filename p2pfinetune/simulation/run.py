@@ -106,7 +106,8 @@ def base_of(model: str, device: str, precision: Precision = "fp32") -> Base:
 
 def base_for(config: SimulationConfig) -> Base:
     """That of a simulation whose precision is settled; in fp32 if it is not."""
-    return base_of(config.model, config.device, "bf16" if config.precision == "bf16" else "fp32")
+    base = base_of(config.model, config.device, "bf16" if config.precision == "bf16" else "fp32")
+    return replace(base, checkpointing=True) if config.checkpointing == "on" else base
 
 
 def population_of(config: SimulationConfig) -> Population:

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
@@ -43,6 +42,7 @@ from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
 from p2pfinetune.simulation.timetable import Visit
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.schedule import NOMINAL_STEPS
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
 from p2pfinetune.training.trainers import chosen_kind
 

@@ -1,9 +1,9 @@
-"""The trainer of all kinds that are a rule from a gradient to a step: batches, loss, backward pass, clipping, pull.
+"""The trainer of all kinds that are a rule from a gradient to a step: an adapter, its text, and what the rule keeps.
 
 A step takes the next blocks of the text, adds up the gradients of their mean loss, and hands it to the rule, which is
 a plug-in of `trainers` and one of torch's optimizers at heart. What the optimizer keeps of each factor is the state;
-its names are those of torch, so that a checkpoint can be read by anybody who knows the optimizer. The rule also steps
-whole rows of peers at once (`batched.training`), which therefore knows no kind by name.
+its names are those of torch, so that a checkpoint can be read by anybody who knows the optimizer. How a step is taken,
+alone or with others, is in `steps`; here is what stays between two of them, as plain values.
 
     blocks of (seed, step) -> loss, summed over parts that fit into memory -> gradient -> + pull -> clipped -> rule ->
     weights
@@ -13,50 +13,51 @@ the next one sees other text. The pull is Ditto's (Li et al. 2021, arXiv 2012.04
 distance to other weights, added to the loss by its gradient, before the clipping.
 
 The loss of a step is the mean over all targets that count, and of a conversation these are the answers' (`batches`).
-
-Shapes: b sequences of a step, t positions of one.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
+from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import CheckpointError
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, read, write
-from p2pfinetune.model.compute import next_token_logits, rows_at_once, seeded, training_precision
+from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.options import TrainingOptions
 from p2pfinetune.registry import public_name
-from p2pfinetune.training.batches import UNCOUNTED, Blocks, TrainingBatch, derived_seed
+from p2pfinetune.training.batches import Blocks, TrainingBatch
 from p2pfinetune.training.schedule import learning_rate
+from p2pfinetune.training.steps import GATHERED, Steps
 from p2pfinetune.training.trainer import Pull, StepReport, TrainerState
 
 if TYPE_CHECKING:
     from p2pfinetune.training.trainers import StepRule
 
-GATHERED = "moment_steps"  # the name in checkpoints of the number of steps that the optimizer's tensors are over
-
 
 class GradientTrainer:
     """Steps of one rule over the adapter's factors and nothing else; a frozen factor has no gradient and no moments."""
 
-    def __init__(self, adapted: AdaptedModel, split: TokenSplit, options: TrainingOptions, rule: StepRule) -> None:
+    def __init__(
+        self,
+        adapted: AdaptedModel,
+        split: TokenSplit,
+        options: TrainingOptions,
+        rule: StepRule,
+        stack: AdapterStack | None = None,
+    ) -> None:
         self._adapted, self._options, self._rule = adapted, options, rule
-        self._device = next(iter(adapted.parameters.values())).device
-        self._vocabulary = int(adapted.model.config.get_text_config().vocab_size)
         self._blocks = Blocks(split, options.context, options.seed)
         self._adapter = adapted.initial
         self._pull: Pull | None = None
+        self._stack = stack
         self.steps = 0
         self._gathered = 0
         """Steps that the optimizer's tensors are over: those with effect since it was fresh."""
-        self._optimizer = self._fresh_optimizer()
+        self._tensors: Mapping[str, Mapping[str, Tensor]] = {}
+        """What the optimizer keeps, by its names and then by those of the factors."""
 
     @property
     def adapter(self) -> Adapter:
@@ -67,6 +68,17 @@ class GradientTrainer:
     def adapted(self) -> AdaptedModel:
         """The live model."""
         return self._adapted
+
+    @property
+    def stack(self) -> AdapterStack:
+        """What it runs on; made when it is first needed, if `share` gave none."""
+        if self._stack is None:
+            self._stack = AdapterStack(self._adapted)
+        return self._stack
+
+    def share(self, stack: AdapterStack) -> None:
+        """Run on a stack that others use, too; it must be of the same base and kind of adapter."""
+        self._stack = stack
 
     @property
     def options(self) -> TrainingOptions:
@@ -95,7 +107,7 @@ class GradientTrainer:
 
     def twin(self, split: TokenSplit) -> GradientTrainer:
         """Another one with the same options, at the seeded start."""
-        return GradientTrainer(self._adapted, split, self._options, self._rule)
+        return GradientTrainer(self._adapted, split, self._options, self._rule, self._stack)
 
     def pull_towards(self, adapter: Adapter | None, strength: float = 0.0) -> None:
         """Add strength x (weights - adapter) to every gradient, as Ditto does; None ends it. Not part of the state."""
@@ -118,8 +130,7 @@ class GradientTrainer:
 
     def forget(self) -> None:
         """A fresh optimizer."""
-        self._optimizer = self._fresh_optimizer()
-        self._gathered = 0
+        self._gathered, self._tensors = 0, {}
 
     def reread(self, split: TokenSplit) -> None:
         """Go on with other text."""
@@ -132,27 +143,22 @@ class GradientTrainer:
     def run(self, steps: int, on_step: Callable[[StepReport], None] | None = None) -> list[StepReport]:
         """Some optimizer steps. What was done stays done when `on_step` raises."""
         reports: list[StepReport] = []
-        model = self._adapted.model
-        write(self._adapted, self._adapter)
-        model.train()
-        try:
-            for _ in range(steps):
-                reports.append(self._one_step())
-                if on_step is not None:
-                    on_step(reports[-1])
-        finally:
-            model.eval()
-            self._adapter = read(self._adapted)
+
+        def note(_: int, report: StepReport) -> None:
+            reports.append(report)
+            if on_step is not None:
+                on_step(report)
+
+        Steps([self], self.stack).take(steps, note)
         return reports
 
     def state(self, *, copy: bool = True) -> TrainerState:
         """Everything that the next step depends on but a pull; without a copy, valid until that step."""
-        tensors = {}
-        for kept in self._rule.kept if self._gathered else ():
-            held = {name: self._optimizer.state[p][kept] for name, p in self._adapted.trained.items()}
-            tensors[kept] = {name: tensor.to("cpu", copy=copy).contiguous() for name, tensor in held.items()}
-        counts = {GATHERED: self._gathered}
-        return TrainerState(self._adapter, self.steps, public_name(self._rule), tensors, counts)
+        tensors = {
+            kind: {name: tensor.clone() if copy else tensor for name, tensor in held.items()}
+            for kind, held in self._tensors.items()
+        }
+        return TrainerState(self._adapter, self.steps, public_name(self._rule), tensors, {GATHERED: self._gathered})
 
     def load_state(self, state: TrainerState, *, copy: bool = True) -> None:
         """Go on exactly where `state` was taken. CheckpointError if it is of another model or kind.
@@ -161,11 +167,14 @@ class GradientTrainer:
         """
         self._must_fit(state)
         self._adapter, self.steps = state.adapter, state.steps
-        self.forget()
-        self._gathered = gathered = state.counts.get(GATHERED, 0)
-        for name, parameter in self._adapted.trained.items() if gathered else ():
-            kept = {kind: state.tensors[kind][name].to(parameter.device, copy=copy) for kind in self._rule.kept}
-            self._optimizer.state[parameter] = self._rule.begun(kept, torch.tensor(float(gathered)))
+        self._gathered = state.counts.get(GATHERED, 0)
+        self._tensors = {
+            kind: {
+                name: state.tensors[kind][name].clone() if copy else state.tensors[kind][name]
+                for name in self._adapted.trained
+            }
+            for kind in (self._rule.kept if self._gathered else ())
+        }
 
     def _must_fit(self, state: TrainerState) -> None:
         state.must_be_of(public_name(self._rule), self._rule.known, (GATHERED,))
@@ -177,63 +186,3 @@ class GradientTrainer:
                 if found is None or found.shape != parameter.shape:
                     what = "are missing" if found is None else "have another shape"
                     raise CheckpointError(f"the saved moments of {name} {what}: {kept}")
-
-    def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        group: dict[str, Any] = {"params": list(self._adapted.trained.values()), "lr": self._options.lr}
-        return self._rule.optimizer([{**group, "weight_decay": self._options.weight_decay}])
-
-    def _one_step(self) -> StepReport:
-        options = self._options
-        batch, rate = self.upcoming()
-        tokens = batch.tokens
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        with seeded(derived_seed("dropout", options.seed, self.steps), self._device):
-            inputs = batch.inputs_bt.to(self._device).split(self._rows())
-            targets = batch.targets_bt.to(self._device).split(self._rows())
-            loss = sum(self._backward(*part, tokens) for part in zip(inputs, targets, strict=True))
-        self._reach_all()
-        self._add_pull()
-        norm = self._clip()
-        if math.isfinite(norm):
-            self._optimizer.step()
-            self._gathered += 1
-        self._optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
-        return StepReport(self.steps, loss, tokens, rate, norm, skipped=not math.isfinite(norm))
-
-    def _rows(self) -> int:
-        return min(self._options.batch_size, rows_at_once(self._blocks.context, self._vocabulary))
-
-    def _backward(self, inputs_bt: Tensor, targets_bt: Tensor, tokens: int) -> float:
-        """Gradients of this part of the step's mean loss are added up; its share of the mean is returned."""
-        model: Any = self._adapted.model
-        with training_precision(self._device, self._adapted.precision):
-            logits = next_token_logits(model, inputs_bt)
-        total = functional.cross_entropy(
-            logits.flatten(0, 1).float(), targets_bt.flatten(), ignore_index=UNCOUNTED, reduction="sum"
-        )
-        loss = total / tokens
-        loss.backward()
-        return float(loss.detach())
-
-    def _reach_all(self) -> None:
-        """A layer that no pass reaches has a gradient of zero and not none: it decays and is saved as in batches."""
-        for parameter in self._adapted.trained.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-
-    def _add_pull(self) -> None:
-        if self._pull is None:
-            return
-        with torch.no_grad():
-            for name, parameter in self._adapted.trained.items():
-                if parameter.grad is not None:
-                    target = self._pull.adapter.tensors[name].to(parameter.device)
-                    parameter.grad.add_(parameter - target, alpha=self._pull.strength)
-
-    def _clip(self) -> float:
-        """The norm of the gradient, which is then no longer than `clip`."""
-        parameters = list(self._adapted.trained.values())
-        return float(torch.nn.utils.clip_grad_norm_(parameters, self._options.clip or math.inf))

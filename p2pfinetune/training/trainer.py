@@ -100,7 +100,7 @@ class Trainer(Protocol):
 
     @property
     def batched(self) -> GradientTrainer | None:
-        """Itself, if several of its kind can share their passes (`batched.training`); None: it runs by itself."""
+        """Itself, if several of its kind can share their passes (`training.together`); None: it runs by itself."""
         ...
 
     def twin(self, split: TokenSplit) -> Trainer:

@@ -32,7 +32,8 @@ def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, P
     before = precision_of(Path(checkpoint)) if checkpoint is not None else None
     chosen = settled(asked, place.type, missing(place), before)
     precision = chosen.precision if chosen is not None else "fp32"
-    return load_base(config.model, device=str(place), precision=precision, cache=cache), chosen
+    base = load_base(config.model, device=str(place), precision=precision, cache=cache)
+    return replace(base, checkpointing=config.checkpointing == "on"), chosen
 
 
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, PrecisionChoice]:

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from p2pfinetune.batched.measuring import evaluate_together
-from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import train_together
+from p2pfinetune.batched.stack import AdapterStack, draws_noise
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import ModelError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base, load_base
+from p2pfinetune.model.compute import seeded
 from p2pfinetune.names import PeerId
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.scoring.evaluate import evaluate, measure_of
+from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers.adamw import FIRST, AdamW
 from tests.families.tiny import CONTEXT, VOCABULARY, write_model
 
@@ -63,6 +69,8 @@ def tried(family: str, folder: Path) -> Outcome:
     learner = learner_of(base, live, stack, seed=0)
     training_moves_the_loss(learner)
     together_is_one_by_one(live, stack)
+    recomputed_layers_give_the_same(base, live)
+    held_in_16_bits_it_gives_the_same(where, folder)
     it_goes_on_where_it_was_saved(learner, learner_of(base, live, stack, seed=1), folder)
     peft_gives_the_same(base, live, learner, folder)
     names = sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in live.targets})
@@ -84,7 +92,14 @@ def training_moves_the_loss(learner: Learner) -> None:
 def together_is_one_by_one(live: AdaptedModel, stack: AdapterStack) -> None:
     """Training and scoring."""
     alone, together = trainers(live), trainers(live)
+    plain = [plain_gradient(live, trainer) for trainer in alone]
     reports = [trainer.step() for trainer in alone]
+    for report, trainer, (loss, gradient) in zip(reports, alone, plain, strict=True):
+        ours = torch.cat([t.flatten() for t in trainer.state().tensors[FIRST].values()])
+        assert math.isclose(report.loss, loss, rel_tol=CLOSE)
+        assert math.isclose(report.gradient_norm, float(gradient.norm()), rel_tol=100 * CLOSE)
+        theirs = gradient * float(ours.norm() / gradient.norm())  # clipped, and the first of a running mean
+        assert float((ours - theirs).norm()) <= 100 * CLOSE * float(ours.norm())
     for ours, theirs in zip(train_together(together, 1, stack=stack), reports, strict=True):
         assert math.isclose(ours[0].loss, theirs.loss, rel_tol=CLOSE)
         assert math.isclose(ours[0].gradient_norm, theirs.gradient_norm, rel_tol=100 * CLOSE)
@@ -98,6 +113,41 @@ def together_is_one_by_one(live: AdaptedModel, stack: AdapterStack) -> None:
     for trainer, found in zip(alone, scored, strict=True):
         write(live, trainer.adapter)
         assert math.isclose(found.loss, evaluate(live.model, measure, stack.device).loss, rel_tol=CLOSE)
+
+
+def plain_gradient(live: AdaptedModel, trainer: GradientTrainer) -> tuple[float, Tensor]:
+    """Loss of the next step and the gradient of all factors, by peft's layers and torch alone, dropout and all."""
+    batch, _ = trainer.upcoming()
+    write(live, trainer.adapter)
+    live.model.train(draws_noise(live.model))
+    with seeded(derived_seed("dropout", trainer.options.seed, 0), torch.device("cpu")):
+        logits = live.model(input_ids=batch.inputs_bt, use_cache=False).logits
+    live.model.eval()
+    loss = cross_entropy(logits.flatten(0, 1).float(), batch.targets_bt.flatten())
+    slopes = torch.autograd.grad(loss, [*live.trained.values()], allow_unused=True)
+    whole = [torch.zeros_like(p) if g is None else g for p, g in zip(live.trained.values(), slopes, strict=True)]
+    return float(loss.detach()), torch.cat([slope.flatten() for slope in whole])
+
+
+def recomputed_layers_give_the_same(base: Base, live: AdaptedModel) -> None:
+    """To the bit, dropout's noise and all."""
+    kept, again = (trainers(attach(replace(base, checkpointing=on), live.spec))[0] for on in (False, True))
+
+    assert again.step() == kept.step()
+    assert again.adapter.equals(kept.adapter)
+
+
+def held_in_16_bits_it_gives_the_same(where: Path, folder: Path) -> None:
+    """To the bit: numbers of bf16, stored as such and as fp32."""
+    stored = {name: t.bfloat16() for name, t in load_file(where / "model.safetensors").items()}
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        shutil.copytree(where, folder / name)
+        tensors = {path: t.to(dtype).contiguous() for path, t in stored.items()}
+        save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
+    ids = torch.arange(1, 21).reshape(2, 10)
+    with torch.no_grad():
+        held, whole = (load_base(str(folder / name), device="cpu").model for name in ("bf16", "fp32"))
+        assert torch.equal(*(model(input_ids=ids, use_cache=False).logits for model in (held, whole)))
 
 
 def it_goes_on_where_it_was_saved(learner: Learner, other: Learner, folder: Path) -> None:

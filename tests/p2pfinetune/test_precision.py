@@ -13,7 +13,6 @@ from msgspec import structs
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import groups_of, train_together
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model import processor
 from p2pfinetune.model.adapter import AdaptedModel, attach
@@ -21,6 +20,7 @@ from p2pfinetune.model.base import Base, load_base
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.scoring.evaluate import measure_of
+from p2pfinetune.training.together import groups_of, train_together
 from p2pfinetune.training.trainers.adamw import AdamW
 
 CPU = torch.device("cpu")
@@ -52,10 +52,10 @@ def products(model: Any) -> Iterator[set[torch.dtype]]:
 
 def test_a_base_that_was_asked_for_nothing_is_trained_in_fp32_whatever_the_processor_offers(tiny_base: Base) -> None:
     adapted = attach(tiny_base, AdapterSpec(rank=2))
-    stack = AdapterStack(adapted)
+    stack, trainer = AdapterStack(adapted), AdamW().trainer(adapted, split(), OPTIONS)
 
-    with products(adapted.model) as alone, products(stack.model) as together:
-        AdamW().trainer(adapted, split(), OPTIONS).run(1)
+    with products(trainer.stack.model) as alone, products(stack.model) as together:
+        trainer.run(1)
         train_together([AdamW().trainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
 
     assert alone == together == {torch.float32}
@@ -65,7 +65,7 @@ def test_in_bf16_products_of_matrices_are_and_weights_moments_and_losses_are_not
     adapted = adapted_in(tiny_base, "bf16")
     stack, trainer = AdapterStack(adapted), AdamW().trainer(adapted, split(), OPTIONS)
 
-    with products(adapted.model) as alone, products(stack.model) as together:
+    with products(trainer.stack.model) as alone, products(stack.model) as together:
         trainer.run(1)
         train_together([AdamW().trainer(adapted, split(seed), OPTIONS) for seed in range(2)], 1, stack=stack)
 

@@ -12,7 +12,6 @@ import torch
 from msgspec import structs
 from safetensors.torch import save
 
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
@@ -28,6 +27,7 @@ from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate, default_max_norm, encode_update, inspect, moved
 from p2pfinetune.simulation.config import AdapterChoice
 from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers.adamw import AdamW
 from p2pfinetune.trust import SCHEMES
 from tests.p2pfinetune.test_learner import corpus

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from p2pfinetune.batched.measuring import evaluate_together
-from p2pfinetune.batched.training import train_together
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.data.stretches import answers, stretches
 from p2pfinetune.data.tokens import TokenDocument
@@ -18,6 +17,7 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
 from p2pfinetune.scoring.evaluate import PADDING, divided, evaluate, measure_of
 from p2pfinetune.training.batches import UNCOUNTED, Blocks
+from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers.adamw import AdamW
 
 CPU = torch.device("cpu")

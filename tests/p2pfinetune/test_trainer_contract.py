@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from p2pfinetune.batched.training import groups_of, train_together
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.errors import CheckpointError, OptionError
 from p2pfinetune.model.adapter import AdaptedModel, attach
@@ -22,6 +21,7 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.learner import Learner
+from p2pfinetune.training.together import groups_of, train_together
 from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
 from p2pfinetune.training.trainers import TRAINERS
 

@@ -36,7 +36,7 @@ class TrainerKind(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRule(TrainerKind):
-    """A kind that is one of torch's optimizers; trainers with equal rules share passes (`batched.training`)."""
+    """A kind that is one of torch's optimizers; trainers with equal rules share passes (`training.together`)."""
 
     @property
     def times_lr(self) -> float:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from msgspec import structs
 
-from p2pfinetune.batched import training
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.batched.training import groups_of, reason_against, train_together
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, read
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
+from p2pfinetune.training import steps
 from p2pfinetune.training.gradient_trainer import GradientTrainer
+from p2pfinetune.training.together import groups_of, reason_against, train_together
 from p2pfinetune.training.trainer import StepReport
 from p2pfinetune.training.trainers.adamw import AdamW
 
@@ -135,7 +135,7 @@ def test_passes_that_hold_only_some_peers_or_sequences_change_nothing(
     adapted = attach(tiny_base, SPEC)
     alone, together = peers(adapted), peers(adapted)
     reports = [trainer.run(2) for trainer in alone]
-    monkeypatch.setitem(training.POSITIONS, "cpu", positions)
+    monkeypatch.setitem(steps.POSITIONS, "cpu", positions)
 
     found = train_together(together, 2)
 

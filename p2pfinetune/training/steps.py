@@ -1,10 +1,13 @@
-"""Train several peers of one base in one pass: what `Trainer.run` does for each, within float tolerance.
+"""Steps of one trainer, or of several that share their passes: batches, loss, backward pass, clipping, pull, rule.
 
 Each peer keeps its own batches, learning rate, moments, clipping and pull, and a gradient that is not finite skips the
 step of its own peer alone. The losses of all peers are added up before the backward pass, and since no peer's factors
-touch another's rows, the gradient of the sum is every peer's own gradient, side by side. Trainers whose kind is a rule
-from a gradient to a step say so (`Trainer.batched`), and the rule steps rows as it steps tensors, so that no kind is
-known here by name. Trainers that cannot go together run one by one; see `groups_of` and `reason_against`.
+touch another's rows, the gradient of the sum is every peer's own gradient, side by side. One peer is a company of one:
+there is no other way through a model than this, so nothing can differ but the order of additions. Where dropout draws
+noise, it is drawn from a seed of the peer and the step, so such a peer trains without company.
+
+A pass holds as many positions as fit (`AdaptedModel.positions`, or what suits the device); what does not fit goes in
+further passes, whose gradients are added up.
 
 Shapes: k peers, p numbers of an adapter, t of them trained, s sequences of a step, t tokens of one.
 """
@@ -12,89 +15,32 @@ Shapes: k peers, p numbers of an adapter, t of them trained, s sequences of a st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from p2pfinetune.batched.stack import AdapterStack, Schema, apart, draws_noise, kind_of, rows_of
+from p2pfinetune.batched.stack import AdapterStack, Schema, apart, rows_of
 from p2pfinetune.model.adapter import Adapter
-from p2pfinetune.model.compute import training_precision
+from p2pfinetune.model.compute import MAX_LOGITS, seeded, training_precision
 from p2pfinetune.registry import public_name
-from p2pfinetune.training.batches import UNCOUNTED
-from p2pfinetune.training.gradient_trainer import GATHERED, GradientTrainer
-from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
+from p2pfinetune.training.batches import UNCOUNTED, derived_seed
+from p2pfinetune.training.trainer import StepReport, TrainerState
 
+if TYPE_CHECKING:
+    from p2pfinetune.training.gradient_trainer import GradientTrainer
+
+GATHERED = "moment_steps"  # the name in checkpoints of the number of steps that the optimizer's tensors are over
 POSITIONS = {
     "cpu": 2048
 }  # of a pass, of all its peers: with 4096 the loop is quicker, with 512 as quick (nano, two cores)
 POSITIONS_ELSEWHERE = 1 << 15
 
-OnStep = Callable[[int, StepReport], None]
 
-
-def train_together(
-    trainers: Sequence[Trainer], steps: int, on_step: OnStep | None = None, *, stack: AdapterStack | None = None
-) -> list[list[StepReport]]:
-    """What `[t.run(steps) for t in trainers]` does and returns; `on_step` gets the trainer's place and its report.
-
-    A `stack` that is kept from call to call saves building one.
-    """
-    reports: list[list[StepReport]] = [[] for _ in trainers]
-
-    def note(places: Sequence[int], i: int, report: StepReport) -> None:
-        reports[places[i]].append(report)
-        if on_step is not None:
-            on_step(places[i], report)
-
-    for places in groups_of(trainers):
-        group = [trainers[place] for place in places]
-        if reason_against(group):
-            for place, trainer in zip(places, group, strict=True):
-                trainer.run(steps, partial(note, [place], 0))
-        else:
-            fits = stack is not None and stack.kind == kind_of(group[0].adapted)
-            run = _Run(_batched(group), stack if stack is not None and fits else AdapterStack(group[0].adapted))
-            run.steps(steps, partial(note, places))
-    return reports
-
-
-def groups_of(trainers: Sequence[Trainer]) -> list[list[int]]:
-    """Places of trainers that can share a pass: base, kind of adapter, rule and shape of a batch are equal.
-
-    One that does not say that it can be batched is a group of its own.
-    """
-    kinds = {id(trainer.adapted): trainer.adapted for trainer in trainers}
-    known = {key: kind_of(adapted) for key, adapted in kinds.items()}
-    groups: dict[Hashable, list[int]] = {}
-    for place, trainer in enumerate(trainers):
-        key: Hashable = place
-        if (one := trainer.batched) is not None:
-            options = one.options
-            key = known[id(one.adapted)], one.rule, one.context, options.batch_size, options.accumulation
-        groups.setdefault(key, []).append(place)
-    return list(groups.values())
-
-
-def reason_against(trainers: Sequence[Trainer]) -> str:
-    """Why the trainers of one group run one by one all the same; empty if they go together."""
-    if len(trainers) < 2:
-        return "one trainer has no company"
-    if len({id(trainer) for trainer in trainers}) < len(trainers):
-        return "a trainer comes twice, and its second run follows from its first"
-    if draws_noise(trainers[0].adapted.model):
-        return "dropout draws its noise for one peer at a time"
-    return ""
-
-
-def _batched(trainers: Sequence[Trainer]) -> list[GradientTrainer]:
-    return [one for trainer in trainers if (one := trainer.batched) is not None]
-
-
-class _Run:
-    """Some steps of one group: the trainers' states go into rows of matrices, and come back when it ends.
+class Steps:
+    """The trainers' states go into rows of matrices, and come back when it ends.
 
     What is trained lies in front, so that gradients, moments and steps are of the front alone: t numbers of a row of p.
     """
@@ -117,12 +63,13 @@ class _Run:
         ]
         self._optimizer, self._gathered = self._begun()
 
-    def steps(self, count: int, on_step: OnStep) -> None:
+    def take(self, count: int, on_step: Callable[[int, StepReport], None]) -> None:
         """Take them. What was done stays done when `on_step` raises."""
         try:
-            for _ in range(count):
-                for k, report in enumerate(self._step()):
-                    on_step(k, report)
+            with self._stack.with_dropout():
+                for _ in range(count):
+                    for k, report in enumerate(self._step()):
+                        on_step(k, report)
         finally:
             self._stack.release()
             self._give_back()
@@ -135,9 +82,10 @@ class _Run:
         tokens_k = torch.tensor([batch.tokens for batch in batches], device=self._stack.device)
         self._gradients_kt.zero_()
         losses_k = torch.zeros(len(upcoming), device=self._stack.device)
-        for peers, sequences in self._passes():
-            part = peers, sequences
-            losses_k[peers] += self._backward(inputs_kst[part], targets_kst[part], tokens_k[peers])
+        with self._noise():
+            for peers, sequences in self._passes():
+                part = peers, sequences
+                losses_k[peers] += self._backward(inputs_kst[part], targets_kst[part], tokens_k[peers])
         for k, target_t, strength in self._pulls:
             self._gradients_kt[k].add_(self._trained_kt[k] - target_t, alpha=strength)
         norms_k = torch.linalg.vector_norm(self._gradients_kt, dim=1)
@@ -150,10 +98,17 @@ class _Run:
             reports.append(StepReport(trainer.steps, loss, batch.tokens, rate, norm, skipped=not math.isfinite(norm)))
         return reports
 
+    def _noise(self) -> AbstractContextManager[None]:
+        """Dropout's, which follows from seed and step alone; of a model without it, nothing is drawn."""
+        if not self._stack.is_noisy:
+            return nullcontext()
+        (trainer,) = self._trainers
+        return seeded(derived_seed("dropout", trainer.options.seed, trainer.steps), self._stack.device)
+
     def _passes(self) -> Iterator[tuple[slice, slice]]:
         """Peers and sequences of one forward pass."""
         options, length = self._trainers[0].options, self._trainers[0].context
-        most = POSITIONS.get(self._stack.device.type, POSITIONS_ELSEWHERE) // length
+        most = positions_of(self._stack) // length
         peers = min(len(self._trainers), max(1, most))
         each = min(options.batch_size, max(1, most // peers))
         for k in range(0, len(self._trainers), peers):
@@ -219,3 +174,9 @@ class _Run:
             adapter = Adapter({path: tensor.clone() for path, tensor in tensors.items()})  # may outlive the others
             state = TrainerState(adapter, trainer.steps, name, kept[k], {GATHERED: self._gathered[k]})
             trainer.load_state(state, copy=False)
+
+
+def positions_of(stack: AdapterStack) -> int:
+    """Tokens of a training pass: as this base was told, else what keeps the device busy; never too many logits."""
+    wanted = stack.adapted.positions or POSITIONS.get(stack.device.type, POSITIONS_ELSEWHERE)
+    return wanted if stack.output.is_chunked else min(wanted, max(1, MAX_LOGITS // stack.vocabulary))
