@@ -56,6 +56,13 @@ class OwnOptions(Section):
             description="Your name in exports of messengers: what you wrote is what is learnt. Empty: all of it is.",
         ),
     ] = ""
+    keep_secrets: Annotated[
+        bool,
+        Meta(
+            description="Train on lines that look like passwords, tokens or private keys, too. What is learnt by heart "
+            "can be asked out of an adapter, and others have it."
+        ),
+    ] = False
     reference: Annotated[
         str, Meta(description="Public text for prediction-similarity instead of the own trust split.")
     ] = ""

@@ -37,6 +37,7 @@ from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
+from p2pfinetune.data.telling import Tell, silent
 from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
 from p2pfinetune.data.tokens import TokenDocument, token_type
 from p2pfinetune.errors import TextError, TooLittleText
@@ -92,15 +93,17 @@ def prepare(
     encodings: Mapping[PurePath, str] = NO_NAMES,
     me: str = "",
     loss: Loss = "answers",
+    keep_secrets: bool = False,
+    tell: Tell = silent,
 ) -> Corpus:
     """Read the paths into a corpus. Raises TextError, or TooLittleText saying how much there is and is needed.
 
     `salt` belongs to one user and never changes: it decides which documents are held out. `dealer` is the user's, and
     knows what was dealt before; without one everything is dealt as if for the first time. With the `memory` of earlier
     readings and the time `now_ns` since 1970, files that have not changed are not opened again. For `encodings`
-    and `me` see `read_documents`. `loss` says what of conversations counts.
+    and what follows see `read_documents`. `loss` says what of conversations counts.
     """
-    documents, report = read_documents(paths, memory, now_ns, encodings, me=me)
+    documents, report = read_documents(paths, memory, now_ns, encodings, me=me, keep_secrets=keep_secrets, tell=tell)
     report = replace(report, loss=loss)
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
     tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt), loss)
@@ -235,10 +238,11 @@ def read_loose(
     *,
     encodings: Mapping[PurePath, str] = NO_NAMES,
     me: str = "",
+    keep_secrets: bool = False,
     loss: Loss = "answers",
 ) -> LooseText:
     """All documents of files and folders, by id. Raises TextError."""
-    documents, report = read_documents(paths, encodings=encodings, me=me)
+    documents, report = read_documents(paths, encodings=encodings, me=me, keep_secrets=keep_secrets)
     documents.sort(key=lambda document: document.id)
     made = [_or_nothing(one, tokenizer) for one in token_documents(documents, tokenizer, loss)]
     refused = sum(not len(one.ids) for one, document in zip(made, documents, strict=True) if document.turns)
@@ -252,9 +256,10 @@ def read_whole(
     *,
     context: int,
     encodings: Mapping[PurePath, str] = NO_NAMES,
+    keep_secrets: bool = False,
 ) -> TokenSplit:
     """All documents as one split, for a public reference set. Raises TextError, or TooLittleText below one window."""
-    found = read_loose(paths, tokenizer, encodings=encodings)
+    found = read_loose(paths, tokenizer, encodings=encodings, keep_secrets=keep_secrets)
     if len(found.split.tokens) <= context:
         raise TooLittleText(
             f"too little reference text: {len(found.split.tokens):,} tokens in {found.report.sentences()[0]}",

@@ -20,7 +20,7 @@ from p2pfinetune.data.encodings import NO_NAMES, decoded, named, without_padding
 from p2pfinetune.data.files import FoundFile, Skipped, walk
 from p2pfinetune.data.guess import settle
 from p2pfinetune.data.opening import content_of_bytes
-from p2pfinetune.data.pieces import Document, FileContent, content_of, normalise
+from p2pfinetune.data.pieces import Document, FileContent, TextChoices, content_of, normalise
 from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
 from p2pfinetune.data.second_opinion import second_opinion
@@ -40,15 +40,17 @@ def read_documents(
     encodings: Mapping[PurePath, str] = NO_NAMES,
     *,
     me: str = "",
+    keep_secrets: bool = False,
     tell: Tell = silent,
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
 
     `memory` is that of earlier readings, and `now_ns` the time since 1970, by which it tells files at rest; without
     them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder, and
-    `me` the user's name in exports of messengers, whose lines are answers then.
+    `me` the user's name in exports of messengers, whose lines are answers then. With `keep_secrets` lines that look
+    like passwords or tokens stay. `tell` hears how far it is.
     """
-    reading = _Reading(memory or ReadingMemory(), now_ns, encodings, me)
+    reading = _Reading(memory or ReadingMemory(), now_ns, encodings, TextChoices(me, keep_secrets))
     every = list(each(walk(paths), tell, FINDING))
     for found in each(every, tell, READING, len(every)):
         reading.look(found)
@@ -64,7 +66,7 @@ class _Reading:
     memory: ReadingMemory
     now_ns: int
     encodings: Mapping[PurePath, str]
-    me: str
+    choices: TextChoices
     looked: list[tuple[FoundFile | Skipped, FileContent]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
     entries: list[FileRead] = field(default_factory=list)
@@ -92,7 +94,7 @@ class _Reading:
         digest = hashlib.sha256(data).digest()
         content = self.memory.same(found, digest, self.now_ns)
         if content is None:
-            content = content_of_bytes(data, found.path, named(found.path, self.encodings), self.me)
+            content = content_of_bytes(data, found.path, named(found.path, self.encodings), self.choices)
             self.memory.learn(found, digest, content, self.now_ns)
         return content
 
@@ -117,7 +119,7 @@ class _Reading:
             settled = FileContent(reason=UNKNOWN, evidence=content.evidence, second=second_opinion(data))
         else:
             text = decoded(without_padding(data), encoding)
-            settled = replace(content_of(text, found.path, self.me), evidence=content.evidence)
+            settled = replace(content_of(text, found.path, self.choices), evidence=content.evidence)
         self.memory.learn(found, hashlib.sha256(data).digest(), settled, self.now_ns)
         return settled
 

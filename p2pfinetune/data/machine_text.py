@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from p2pfinetune.data.report import NOTHING
+from p2pfinetune.data.secrets import REASON as SECRET
+from p2pfinetune.data.secrets import secrets
 
 Span = tuple[int, int]
 
@@ -98,11 +100,15 @@ def whole_file(text: str, name: str) -> str:
     return "generated file" if GENERATED.search(text[:BEGINNING]) else ""
 
 
-def cleaned(text: str) -> Cleaned:
-    """The text without the runs in it that are no text."""
-    if len(text) < LEAST:
-        return Cleaned(text)
-    found = sorted((*span, reason) for reason, find in DETECTORS for span in find(text))
+def cleaned(text: str, *, keep_secrets: bool = False) -> Cleaned:
+    """The text without the runs in it that are no text, and without lines that look like secrets.
+
+    Every text that comes out of a file passes here, so that no secret is in any document, whatever the format.
+    """
+    detectors = DETECTORS if len(text) >= LEAST else ()
+    if not keep_secrets:
+        detectors = (*detectors, (SECRET, secrets))
+    found = sorted((*span, reason) for reason, find in detectors for span in find(text))
     if not found:
         return Cleaned(text)
     kept, left_out, end = [], dict[str, int](), 0

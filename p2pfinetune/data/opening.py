@@ -20,7 +20,7 @@ from p2pfinetune.data.files import SKIPPED_FOLDERS
 from p2pfinetune.data.formats.archive import is_hidden
 from p2pfinetune.data.formats.parts import summed
 from p2pfinetune.data.guess import Evidence, settle
-from p2pfinetune.data.pieces import FileContent, content_of, content_of_parts
+from p2pfinetune.data.pieces import USUAL, FileContent, TextChoices, content_of, content_of_parts
 from p2pfinetune.data.report import UNKNOWN
 
 MAX_DEPTH = 2  # archives inside one another
@@ -28,25 +28,28 @@ NESTED = "an archive in an archive in an archive"
 HIDDEN = "hidden"
 
 
-def content_of_bytes(data: bytes, path: Path, encoding: str = "", me: str = "", depth: int = 0) -> FileContent:
+def content_of_bytes(
+    data: bytes, path: Path, encoding: str = "", choices: TextChoices = USUAL, depth: int = 0
+) -> FileContent:
     """What bytes hold by themselves; for text that is not Unicode, the evidence of its encoding alone.
 
-    `encoding` is what somebody said of text that is not Unicode, `me` the user's name in exports of messengers;
-    `depth` is how many archives are around the file.
+    `encoding` is what somebody said of text that is not Unicode, and `depth` is how many archives are around the file.
     """
     inside = formats.members(data, path.name)
     if inside is not None:
-        return _unpacked(inside, path, encoding, me, depth) if depth < MAX_DEPTH else FileContent(reason=NESTED)
+        return _unpacked(inside, path, encoding, choices, depth) if depth < MAX_DEPTH else FileContent(reason=NESTED)
     opened = formats.read_bytes(data, path.name)
     if opened is not None:
-        return content_of_parts(opened, path)
+        return content_of_parts(opened, path, choices)
     found = look(data, encoding or formats.declared(data, path.name))
     if isinstance(found, Evidence):
         return FileContent(reason=UNKNOWN, evidence=found)
-    return content_of(found, path, me) if found else FileContent(reason="not text")
+    return content_of(found, path, choices) if found else FileContent(reason="not text")
 
 
-def _unpacked(inside: Iterable[formats.PackedFile], path: Path, encoding: str, me: str, depth: int) -> FileContent:
+def _unpacked(
+    inside: Iterable[formats.PackedFile], path: Path, encoding: str, choices: TextChoices, depth: int
+) -> FileContent:
     """The content of all members. Those whose encoding is open wait until all have been weighed."""
     found: dict[Path, tuple[FileContent, int]] = {}
     waiting: dict[Path, bytes] = {}
@@ -57,7 +60,7 @@ def _unpacked(inside: Iterable[formats.PackedFile], path: Path, encoding: str, m
         elif is_hidden(member.name, SKIPPED_FOLDERS):
             found[place] = (FileContent(reason=HIDDEN), len(member.data))
         else:
-            content = content_of_bytes(member.data, place, encoding, me, depth + 1)
+            content = content_of_bytes(member.data, place, encoding, choices, depth + 1)
             found[place] = (content, len(member.data))
             if content.evidence is not None:
                 waiting[place] = member.data
@@ -65,7 +68,7 @@ def _unpacked(inside: Iterable[formats.PackedFile], path: Path, encoding: str, m
     for place, guessed in chosen.items():
         if guessed is not None:
             text = decoded(without_padding(waiting[place]), guessed)
-            found[place] = (content_of(text, place, me), found[place][1])
+            found[place] = (content_of(text, place, choices), found[place][1])
     return joined(found.values())
 
 

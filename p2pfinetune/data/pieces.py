@@ -25,6 +25,8 @@ from p2pfinetune.data.encodings import FileText
 from p2pfinetune.data.guess import Evidence
 from p2pfinetune.data.machine_text import LOCK_FILES, Cleaned, cleaned, whole_file
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
+from p2pfinetune.data.secrets import REASON as SECRET
+from p2pfinetune.data.secrets import is_file_of_secrets, secrets
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
 
@@ -73,11 +75,26 @@ class FileContent:
     """What another guesser takes it for, if ours stays open; None if it was not asked."""
 
 
-def content_of(read: FileText, path: Path, me: str = "") -> FileContent:
-    """The documents of a file, and what is to be said of it. `me` is the user's name in exports of messengers."""
+@dataclass(frozen=True, slots=True)
+class TextChoices:
+    """What somebody said of how text is to be taken."""
+
+    me: str = ""
+    """Name in exports of messengers, whose lines are answers then."""
+    keep_secrets: bool = False
+    """Lines that look like passwords or tokens stay."""
+
+
+USUAL = TextChoices()
+
+
+def content_of(read: FileText, path: Path, choices: TextChoices = USUAL) -> FileContent:
+    """The documents of a file, and what is to be said of it."""
     if own_files.is_log(read.text):
         return FileContent(reason=own_files.OWN, encoding=read.encoding, replaced=read.replaced)
-    found = _Pieces(me=me)
+    if not choices.keep_secrets and is_file_of_secrets(read.text, path.name.rpartition(":")[2]):
+        return FileContent(reason=SECRET, left_out={SECRET: len(read.text)}, encoding=read.encoding)
+    found = _Pieces(choices)
     if is_rows(path, read.text):
         found.take_rows(read.text, path)
     elif path.name.lower() not in LOCK_FILES and (value := whole_json(read.text, path)) is not None:
@@ -94,11 +111,11 @@ def content_of(read: FileText, path: Path, me: str = "") -> FileContent:
     return found.content(read.encoding, read.replaced)
 
 
-def content_of_parts(opened: formats.FileTexts, path: Path) -> FileContent:
+def content_of_parts(opened: formats.FileTexts, path: Path, choices: TextChoices = USUAL) -> FileContent:
     """The documents of a file whose format tells its own encoding."""
     if opened.reason:
         return FileContent(reason=opened.reason)
-    found = _Pieces()
+    found = _Pieces(choices)
     found.take_parts(opened, path)
     return found.content(opened.encoding, opened.replaced)
 
@@ -107,10 +124,10 @@ def content_of_parts(opened: formats.FileTexts, path: Path) -> FileContent:
 class _Pieces:
     """What has been found in one file."""
 
+    choices: TextChoices
     documents: list[Document] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     bad_rows: int = 0
-    me: str = ""
     is_other_json: bool = False
 
     def take(self, text: Cleaned, source: str) -> None:
@@ -130,7 +147,7 @@ class _Pieces:
         if turns is not None:
             self.take_chat(turns, source)
         elif content is not None:
-            self.take(cleaned(content), source)
+            self.take(self._text_of(content), source)
 
     def take_json(self, value: Any, path: Path) -> None:
         """A file that is JSON as a whole."""
@@ -147,9 +164,9 @@ class _Pieces:
     def take_messages(self, messages: Sequence[Message], source: str) -> None:
         """An export of a messenger: conversations if somebody says whose the answers are, else text."""
         for one in conversations(messages):
-            if not self.me:
-                self.take(cleaned(written_out(one)), source)
-            elif turns := turns_of_messages(one, self.me):
+            if not self.choices.me:
+                self.take(self._text_of(written_out(one)), source)
+            elif turns := turns_of_messages(one, self.choices.me):
                 self.take_chat(turns, source)
             else:
                 self.left_out[NOT_MINE] += sum(len(message.text) for message in one)
@@ -169,8 +186,11 @@ class _Pieces:
         is_answer = turn.is_answer and bool(content or written)
         return ChatTurn(turn.role, content, is_answer, LONE_SURROGATES.sub("\ufffd", written), thought)
 
+    def _text_of(self, text: str) -> Cleaned:
+        return cleaned(text, keep_secrets=self.choices.keep_secrets)
+
     def _cleaned(self, text: str) -> str:
-        found = cleaned(text)
+        found = self._text_of(text)
         self.left_out.update(found.left_out)
         return normalise(found.text).strip()
 
@@ -179,12 +199,21 @@ class _Pieces:
             return self._cleaned(value)
         if isinstance(value, list):
             return [self._cleaned_json(one) for one in value]
-        return {key: self._cleaned_json(one) for key, one in value.items()} if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            return {key: self._cleaned_json(one) for key, one in value.items() if not self._is_secret(key, one)}
+        return value
+
+    def _is_secret(self, key: str, value: Any) -> bool:
+        """Whether a name says so of a value that stands apart from it."""
+        if self.choices.keep_secrets or not isinstance(value, str) or not any(secrets(f'"{key}": "{value}"')):
+            return False
+        self.left_out[SECRET] += len(value)
+        return True
 
     def take_parts(self, opened: formats.FileTexts, path: Path) -> None:
         self.left_out.update(opened.left_out)
         for part in opened.parts:
-            self.take(cleaned(part.text), f"{shown(path)}{part.place}")
+            self.take(self._text_of(part.text), f"{shown(path)}{part.place}")
 
     def content(self, encoding: str, replaced: int) -> FileContent:
         return FileContent(

@@ -41,6 +41,14 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+KeepSecrets = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-secrets/--no-keep-secrets",
+        help=f"Have lines that look like passwords, tokens or private keys; {AS_STARTED}",
+        show_default=False,
+    ),
+]
 Show = Annotated[
     int,
     typer.Option(
@@ -59,6 +67,7 @@ def data(
     show: Show = 0,
     model: Model = None,
     encoding: Encoding = None,
+    keep_secrets: KeepSecrets = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,6 +88,7 @@ def data(
         model=model or str(remembered.get("model", ModelOptions().model)),
         context=int(remembered.get("context", StepOptions().context)),
         examples=show,
+        keep_secrets=bool(remembered.get("keep_secrets") if keep_secrets is None else keep_secrets),
     )
     with shown_progress() as tell:
         found = findings.look(asked, paths, tell)

@@ -45,11 +45,14 @@ class Looking:
     model: str
     context: int
     examples: int
+    keep_secrets: bool
 
 
 def look(asked: Looking, paths: Paths, tell: Tell) -> DataLooked:
     """What became of every file. Raises TextError, ModelError, or PeerdError if the home's key cannot be used."""
-    documents, report = read_documents(asked.data, encodings=asked.encodings, tell=tell)
+    documents, report = read_documents(
+        asked.data, encodings=asked.encodings, keep_secrets=asked.keep_secrets, tell=tell
+    )
     salt, rows = recorded(paths)
     from p2pfinetune.data.foresight import foreseen  # transformers, which the help does without
     from p2pfinetune.model.base import load_tokenizer

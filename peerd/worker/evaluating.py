@@ -76,7 +76,12 @@ def _read(job: EvaluateText, base: Base, config: Config) -> LooseText:
     from p2pfinetune.data.corpus import read_loose
 
     return read_loose(
-        [Path(path) for path in job.files], base.tokenizer, encodings=encodings(config), me=config.me, loss=config.loss
+        [Path(path) for path in job.files],
+        base.tokenizer,
+        encodings=encodings(config),
+        me=config.me,
+        keep_secrets=config.keep_secrets,
+        loss=config.loss,
     )
 
 

@@ -46,6 +46,7 @@ def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: R
         encodings=encodings(config),
         me=config.me,
         loss=config.loss,
+        keep_secrets=config.keep_secrets,
     )
     check_text(base.name, base.model, corpus)
     return corpus
@@ -79,7 +80,8 @@ def read_reference(config: Config, base: Base) -> Any:
         return None
     from p2pfinetune.data.corpus import read_whole
 
-    return read_whole([Path(config.reference)], base.tokenizer, context=config.context, encodings=encodings(config))
+    said: dict[str, Any] = {"encodings": encodings(config), "keep_secrets": config.keep_secrets}
+    return read_whole([Path(config.reference)], base.tokenizer, context=config.context, **said)
 
 
 def told(corpus: Corpus) -> list[str]:

@@ -53,9 +53,8 @@ def write(path: Path, content: str | bytes) -> None:
 def folder(tmp_path: Path) -> Path:
     """Mails, a vault, old encodings, near copies, a key, and the home of the daemon."""
     data = tmp_path / "data"
-    quoted = textwrap.indent(ESSAY, "> ")
     write(data / "mail/inbox.mbox", mail("Plans", "Dear Anna,\nthe plans are attached.", ATTACHED) * 2)
-    write(data / "mail/cur/1.eml", mail("Re: your essay", f"I like it!\n\n{quoted}"))
+    write(data / "mail/cur/1.eml", mail("Re: your essay", f"I like it!\n\n{ESSAY}"))
     write(data / "vault/essay.md", ESSAY)
     write(data / "vault/essay, corrected.md", ESSAY.replace("Tom", "Thomas"))
     write(data / "vault/the same.md", ESSAY)
