@@ -5,6 +5,7 @@ LearningError
 +-- TextError         the user's documents cannot be used
 |   +-- TooLittleText
 +-- OptionError       a plug-in name or option that does not exist or is out of range
+|   +-- PromptTooLong
 +-- CheckpointError   saved training state does not fit what it is loaded into
 +-- RunError          a folder does not hold the simulation that it is read or continued as
 +-- ClusterError      the machines of a cluster cannot be had, or were lost
@@ -40,6 +41,10 @@ class TooLittleText(TextError):
 
 class OptionError(LearningError):
     """A plug-in name or option that does not exist or is out of range."""
+
+
+class PromptTooLong(OptionError):
+    """A prompt has more tokens than the model looks at."""
 
 
 class CheckpointError(LearningError):

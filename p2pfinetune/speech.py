@@ -7,18 +7,20 @@ The library, the worker's pipe and the control interface all speak of an answer 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 MAX_CHOICES = 20  # likeliest tokens that may be asked for beside the chosen one; as many as OpenAI's interface gives
+
+
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class ChatLine(msgspec.Struct, frozen=True):
     """What one side of a chat has said."""
 
-    role: Annotated[str, Meta(min_length=1, max_length=32, description="system, user, assistant or tool.")]
+    role: Role
     content: str
 
 

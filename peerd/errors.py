@@ -2,6 +2,7 @@
 
 PeerdError
 +-- UsageError        bad input from a person               exit code 2
+|   +-- TooLong       a prompt is more than the model takes
 +-- NotRunning        the command needs a daemon            exit code 3
 +-- AlreadyRunning    a daemon runs here already            exit code 4
 +-- NotHealthy        the daemon makes no progress          exit code 5
@@ -36,6 +37,12 @@ class UsageError(PeerdError):
 
     exit_code = 2
     code = "usage"
+
+
+class TooLong(UsageError):
+    """A prompt has more tokens than the model looks at."""
+
+    code = "too-long"
 
 
 class NotRunning(PeerdError):

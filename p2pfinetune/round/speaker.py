@@ -14,15 +14,19 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from p2pfinetune.errors import OptionError
+from p2pfinetune.data.chats.marking import prompt_ids as chat_ids
+from p2pfinetune.data.chats.template import ChatTemplate
+from p2pfinetune.errors import OptionError, PromptTooLong
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base
-from p2pfinetune.model.chat_prompt import chat_ids, chat_stop
 from p2pfinetune.model.generate import check, prompt_ids, said
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.speech import Begun, ChatLine, Said, Sampling
 
 MAX_TOKENS = 4096  # of a prompt and its answer: what the model keeps of them lies in memory as long as it speaks
+
+NEXT_LINE = ("\n\nUser:", "\n\nSystem:", "\n\nAssistant:")
+"""Where an answer ends by the simple template, in which a base that learnt no chats ends it by no token."""
 
 
 class Speaker:
@@ -53,11 +57,11 @@ class Speaker:
             left_out = len(whole) - len(ids)
         else:
             ids, left_out = self._chat(prompt, sampling, cuts=cuts)
-            stop = (*sampling.stop, *chat_stop(self._base.tokenizer))
-            sampling = msgspec.structs.replace(sampling, stop=stop)
+            if ChatTemplate(self._base.tokenizer).is_simple:
+                sampling = msgspec.structs.replace(sampling, stop=(*sampling.stop, *NEXT_LINE))
         if len(ids) >= self.context:
             hint = "shorten it; a base model with a longer context takes more"
-            raise OptionError(f"the prompt has {len(ids)} tokens, and this model looks at {self.context}", hint)
+            raise PromptTooLong(f"the prompt has {len(ids)} tokens, and this model looks at {self.context}", hint)
         most = min(sampling.max_tokens, self.context - len(ids))
         return self._spoken(adapter, ids, left_out, msgspec.structs.replace(sampling, max_tokens=most))
 

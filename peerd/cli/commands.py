@@ -39,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data", "data_command", "data", "peerd data --data ~/notes --show 3"),
     *_ASKED[_TEXT:],
     Command("dashboard", "opening_commands", "dashboard", "peerd dashboard --port 8088"),
+    Command("serve", "opening_commands", "serve", "peerd serve --port 11435"),
     Command("demo", "opening_commands", "demo", "peerd demo --peers 4 --rounds 6"),
 )
 """In the order of `peerd --help`."""

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from p2pfinetune.options import NANO
 from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
-from peerd.cli.output import finish, say
+from peerd.cli.output import finish, in_home, say
 from peerd.control import answers
 from peerd.control.client import Client, find_socket
 from peerd.demo.plan import DemoOptions
-from peerd.errors import UsageError
+from peerd.errors import NotRunning, PeerdError, UsageError
 from peerd.machine.paths import Paths, absolute
 
 
@@ -45,6 +46,84 @@ def _invite(data: answers.DashboardOpened) -> None:
     if "SSH_CONNECTION" in os.environ:  # the browser is where the person sits
         say(f"For a browser on the machine that you came from, type there first:  {TUNNEL.format(port=data.port)}")
     sys.stdout.flush()
+
+
+def serve(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 11435,
+    socket: Annotated[
+        Path | None,
+        typer.Option("--socket", metavar="PATH", help="A Unix socket instead, for you alone and without a key."),
+    ] = None,
+    no_key: Annotated[
+        bool,
+        typer.Option(
+            "--no-key", help="For clients that cannot send one: any program of yours on this machine may ask then."
+        ),
+    ] = False,
+    show_key: Annotated[bool, typer.Option("--show-key", help="Print the key.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer editors, chat windows and scripts with your models, by OpenAI's and Ollama's interfaces, until Ctrl-C."""
+    paths = Paths.of(home)
+    if not paths.home.is_dir():
+        raise NotRunning(
+            f"no daemon was ever started in {paths.home}", "start one: peerd start --data FOLDER   or name its --home"
+        )
+    from peerd.serving import key as keys
+    from peerd.serving.models import OFFERED
+    from peerd.serving.run import run
+
+    found = None if no_key or socket is not None else keys.load_or_create(paths.serve_key)
+    at = None if socket is None else absolute(socket)
+    answering = "" if as_json else _who_answers(home)
+
+    def opened(bound: int) -> None:
+        data = answers.ServeOpened(
+            url=f"http://127.0.0.1:{bound}" if bound else "",
+            port=bound or None,
+            socket="" if at is None else str(at),
+            key_file="" if found is None else str(paths.serve_key),
+            key=found.text if found is not None and (found.is_new or show_key) else "",
+            models=[*OFFERED],
+        )
+        finish("serve", data, as_json, lambda: _served(data, home, answering))
+
+    run(paths, port=port, socket=at, key=None if found is None else found.text, opened=opened)
+
+
+def _served(data: answers.ServeOpened, home: Path | None, answering: str) -> None:
+    from peerd.serving.gate import can_tell
+    from peerd.serving.models import OFFERED
+
+    if data.port is None:
+        say(f"Your models are at the socket {data.socket}, for you alone: OpenAI's interface at /v1, Ollama's at /api")
+    else:
+        say(f"Your models are at  {data.url}/v1  for OpenAI's clients, and at  {data.url}  for Ollama's.")
+    for name, says in OFFERED.items():
+        say(f"  {name:<9} {says}")
+    if data.key:
+        say(f"Key: {data.key}")
+    elif data.key_file:
+        say(in_home("Key: as it was printed the first time; again with: peerd serve --show-key", home))
+    elif data.port is not None:
+        others = "" if can_tell() else ", and anybody else with an account on it"
+        say(f"No key is asked for: any program of yours on this machine may ask{others}.")
+    say(answering)
+    say("Ctrl-C ends it.")
+    sys.stdout.flush()
+
+
+def _who_answers(home: Path | None) -> str:
+    """Whether there is a daemon yet, and whether its base is one to talk to."""
+    from peerd.serving.models import NANO_SAYS
+
+    try:
+        with Client(home) as client:
+            now = client.status()
+    except PeerdError as error:
+        return f"There is nobody to answer yet: {error}. It is asked again with every question."
+    return f"The base model: {NANO_SAYS if now.model == NANO else now.model}."
 
 
 USUAL = DemoOptions()

@@ -329,6 +329,17 @@ class DashboardOpened(msgspec.Struct, frozen=True, kw_only=True):
     port: int
 
 
+class ServeOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """`peerd serve`: where clients find it."""
+
+    url: Annotated[str, Meta(description="Of Ollama's interface; OpenAI's is below it, at /v1. Empty for a socket.")]
+    port: Annotated[int | None, Meta(description="On 127.0.0.1.")]
+    socket: Annotated[str, Meta(description="Path of the Unix socket; empty for a port.")]
+    key_file: Annotated[str, Meta(description="Where the key stands; empty if none is needed.")]
+    key: Annotated[str, Meta(description="If it was made now, or asked for; else empty.")]
+    models: Annotated[list[str], Meta(description="Those that there are, by name.")]
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """`peerd metrics`."""
 
@@ -341,8 +352,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: Annotated[
         str,
         Meta(
-            description="usage | not-running | already-running | not-healthy | busy | store | transport | worker "
-            "| unforeseen | failed; over HTTP also not-found | method | forbidden"
+            description="usage | too-long | not-running | already-running | not-healthy | busy | store | transport "
+            "| worker | unforeseen | failed; over HTTP also not-found | method | forbidden"
         ),
     ]
     message: str
@@ -376,6 +387,7 @@ OF_COMMANDS: dict[str, Any] = {
     "data": DataLooked,
     "metrics": Metrics,
     "dashboard": DashboardOpened,
+    "serve": ServeOpened,
 }
 """Type of `data` of the commands that ask nothing of the daemon, or print something else than its answer."""
 

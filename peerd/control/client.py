@@ -18,7 +18,8 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_type
@@ -88,7 +89,7 @@ class Client(Methods):
         finally:
             connection.close()
 
-    def respond(self, *args: Any, **kwargs: Any) -> Iterator[Said]:
+    def respond(self, *args: Any, **kwargs: Any) -> Generator[Said, None, None]:
         """What a model says, piece by piece; whoever leaves the loop ends it. Takes what `questions.respond` takes."""
         request = request_of(RESPOND, questions.respond(*args, **kwargs))
         connection, reading = self._connect(request.seconds), Reading()
@@ -218,12 +219,18 @@ class AsyncClient(Methods):
         except httpx.TransportError:
             return  # it ended in the middle of a line
 
-    async def respond(self, *args: Any, **kwargs: Any) -> AsyncIterator[Said]:
-        """What a model says, piece by piece; whoever leaves the loop ends it. Takes what `questions.respond` takes."""
+    async def respond(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Said, None]:
+        """What a model says, piece by piece; whoever closes it ends it. Takes what `questions.respond` takes."""
+        async with aclosing(self.said(questions.respond(*args, **kwargs))) as answer:
+            async for one in answer:
+                yield one
+
+    async def said(self, question: questions.RespondQuestion) -> AsyncGenerator[Said, None]:
+        """The same of a question."""
         import httpx
 
         require_ours(self._socket)
-        request, reading = request_of(RESPOND, questions.respond(*args, **kwargs)), Reading()
+        request, reading = request_of(RESPOND, question), Reading()
         try:
             async with self._http.stream(
                 request.method, request.path, content=request.body, timeout=request.seconds

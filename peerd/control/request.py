@@ -13,12 +13,12 @@ from p2pfinetune.speech import Ended, Said
 from peerd.control import answers
 from peerd.control.questions import checked
 from peerd.control.verbs import Verb
-from peerd.errors import Busy, NotHealthy, PeerdError, StoreError, TransportError, UsageError, WorkerError
+from peerd.errors import Busy, NotHealthy, PeerdError, StoreError, TooLong, TransportError, UsageError, WorkerError
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Answer = TypeVar("Answer")
 
-_ERRORS = {kind.code: kind for kind in (UsageError, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
+_ERRORS = {kind.code: kind for kind in (UsageError, TooLong, StoreError, TransportError, WorkerError, NotHealthy, Busy)}
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -28,7 +28,13 @@ def problem(code: str, message: str, hint: str = "", *, status: int) -> Response
     return answer(Failure(error=Problem(code=code, message=message, hint=hint)), status)
 
 
-HTTP_STATUS: Mapping[str, int] = {"usage": 400, "already-running": 409, "not-healthy": 503, "busy": 503}
+HTTP_STATUS: Mapping[str, int] = {
+    "usage": 400,
+    "too-long": 400,
+    "already-running": 409,
+    "not-healthy": 503,
+    "busy": 503,
+}
 
 
 def problem_of(error: PeerdError | LearningError) -> Problem:

@@ -44,6 +44,8 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     lock: Path
     socket: Path
     records: Path
+    serve_key: Path
+    """What clients of `peerd serve` show."""
 
     @staticmethod
     def of(home: Path | None = None) -> Paths:
@@ -115,6 +117,7 @@ def _in_one_folder(home: Path) -> Paths:
         lock=home / "peerd.lock",
         socket=plain if _fits(plain) else _short_socket(home),
         records=home / "records",
+        serve_key=home / "serve.key",
     )
 
 

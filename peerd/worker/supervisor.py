@@ -32,7 +32,7 @@ from typing import Final
 import msgspec
 
 from p2pfinetune import errors as learning_errors
-from peerd.errors import PeerdError, UsageError, WorkerError
+from peerd.errors import PeerdError, TooLong, UsageError, WorkerError
 from peerd.machine import faults
 from peerd.pacing import Backoff
 from peerd.status import WorkerNow
@@ -297,6 +297,8 @@ class Worker:
 
 def as_error(failure: JobFailed) -> PeerdError:
     """A failed job as the error to show: the user's mistakes are usage errors, anything else is the worker's."""
+    if failure.code == learning_errors.PromptTooLong.__name__:
+        return TooLong(failure.message, failure.hint)
     family = UsageError if failure.code in USER_ERRORS or failure.code == UsageError.__name__ else WorkerError
     return family(failure.message, failure.hint)
 

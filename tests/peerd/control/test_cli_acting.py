@@ -266,6 +266,7 @@ OPTIONS_WITH_NUMBERS = [
     ("rounds", "--last"),
     ("sent", "--last"),
     ("dashboard", "--port"),
+    ("serve", "--port"),
     ("demo", "--peers"),
     ("demo", "--rounds"),
     ("demo", "--seed"),
