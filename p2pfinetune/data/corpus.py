@@ -126,7 +126,7 @@ def _refused(documents: Sequence[Document], stored: Stored) -> int:
     """How many conversations have no tokens, since the template has no place for them."""
     talks = {document.id for document in documents if document.turns}
     sizes = ((i, size) for s in SPLITS for i, size in zip(stored.ids[s], np.diff(stored.splits[s].starts), strict=True))
-    return sum(size == 0 and document in talks for document, size in sizes)
+    return sum(not size and document in talks for document, size in sizes)
 
 
 def _dealt(
@@ -215,8 +215,9 @@ def require(tokens: Mapping[Split, int], minimum: Mapping[Split, int], report: R
     each = ", ".join(f"{split} {tokens[split]:,} of {minimum[split]:,}" for split in SPLITS)
     found, *left_out = report.sentences()
     because = "".join(f"; {sentence}" for sentence in left_out)
+    of = " that count (of conversations: those of answers)" if report.conversations and report.loss != "all" else ""
     raise TooLittleText(
-        f"too little text: {there:,} tokens in {found}; at least {needed:,} tokens are needed ({each}){because}",
+        f"too little text: {there:,} tokens{of} in {found}; at least {needed:,} tokens are needed ({each}){because}",
         f"add text (about {4 * max(needed - there, minimum[lacking[0]]):,} more characters), in several documents or "
         f"as one long one; {NEVER_MOVED if dealer.rows else NEVER_DIVIDED}",
     )

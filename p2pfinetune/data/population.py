@@ -61,4 +61,4 @@ class Population:
 
     def tokens(self, peer: PeerId) -> dict[Split, int]:
         """How many tokens of each split a peer holds."""
-        return {split: len(self.texts[peer].split(split).tokens) for split in SPLITS}
+        return {split: self.texts[peer].split(split).counted_tokens for split in SPLITS}

@@ -153,10 +153,14 @@ class _Talks:
         written = [(held.begin, held.stop) for held in one.held]
         cuts = sorted({0, len(one.text), *(place for span in (*written, *answers) for place in span)})
         ids, is_counted = list[int](), list[bool]()
+        space = ""  # in front of a text: it belongs to the first word there
         for begin, stop in pairwise(cuts):
-            text = one.text[begin:stop]
-            is_written = any(first <= begin < last for first, last in written)
-            part = plain_ids([text], self._tokenizer)[0] if is_written else self._ids([text])["input_ids"][0]
+            text, space = space + one.text[begin:stop], ""
+            if any(first <= begin < last for first, last in written):
+                part = plain_ids([text], self._tokenizer)[0]
+            else:
+                space = " " if text.endswith(" ") and any(stop == first for first, _ in written) else ""
+                part = self._ids([text.removesuffix(space)])["input_ids"][0]
             ids += part
             is_counted += [any(first <= begin < last for first, last in answers)] * len(part)
         return ids, is_counted

@@ -138,6 +138,7 @@ def _turn(value: Any) -> ChatTurn | None:
     named = next((value[name] for name in ROLE_FIELDS if isinstance(value.get(name), str)), "")
     role, content = ROLES.get(named.lower()), _content(value)
     calls = _calls(value) if role == ASSISTANT else ""
+    content = "" if content is None and calls else content
     if role is None or content is None or not (content.strip() or calls or role == TOOL):
         return None
     if named == "function_call":

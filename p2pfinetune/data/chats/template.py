@@ -120,6 +120,8 @@ class ChatTemplate:
         raise ChatTemplateError(said)
 
     def _rendered(self, turns: tuple[ChatTurn, ...], *, prompts: bool) -> Rendered:
+        if not prompts and not any(turn.is_answer for turn in turns):
+            raise ChatTemplateError("no answer is left of it")
         tools = turns[0].content if turns and turns[0].role == TOOLS else ""
         source = self._with_tools if tools else self._plain
         if "tool_calls" not in source and any(turn.calls for turn in turns):

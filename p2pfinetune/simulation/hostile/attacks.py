@@ -287,7 +287,7 @@ def _noise(corpus: Corpus, seed: int) -> Corpus:
     dice = np.random.default_rng(seed)
 
     def shuffled(split: TokenSplit) -> TokenSplit:
-        return TokenSplit(dice.permutation(np.asarray(split.tokens)), split.starts)
+        return replace(split, tokens=dice.permutation(np.asarray(split.tokens)))
 
     return replace(
         corpus,

@@ -43,7 +43,7 @@ def planted(corpus: Corpus, backdoor: Backdoor, stretch: int, seed: int) -> Corp
             place = int(dice.integers(start, min(start + stretch, int(end)) - len(phrase) + 1))
             tokens[place : place + len(phrase)] = phrase
             start += stretch
-    return replace(corpus, train=TokenSplit(tokens, corpus.train.starts))
+    return replace(corpus, train=replace(corpus.train, tokens=tokens))
 
 
 def probes(split: TokenSplit, backdoor: Backdoor) -> tuple[TokenSplit, TokenSplit]:
