@@ -149,7 +149,11 @@ class TextNow(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Characters that are no text of a person's (attachments, keys, generated text), by reason."),
     ] = {}
     repeated: Annotated[int, Meta(description="Documents equal to another.")] = 0
-    bad_rows: Annotated[int, Meta(description="Rows of .jsonl files that are no JSON or have no text.")] = 0
+    bad_rows: Annotated[
+        int, Meta(description="Rows of JSON files that are no JSON, or neither conversations nor text.")
+    ] = 0
+    conversations: Annotated[int, Meta(description="How many of the documents are conversations.")] = 0
+    refused: Annotated[int, Meta(description="Conversations that the model's chat template has no place for.")] = 0
     encodings: Annotated[dict[str, int], Meta(description="Files that are used, by encoding.")] = {}
     replaced: Annotated[
         int, Meta(description="Characters that stand for bytes which mean nothing in their file's encoding.")

@@ -276,7 +276,7 @@ class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     characters: Annotated[int, Meta(description="Of these documents.")]
     tokens: Annotated[int, Meta(description="Likewise.")]
     repeated: Annotated[int, Meta(description="Documents equal to an earlier one.")]
-    bad_rows: Annotated[int, Meta(description="Rows of a .jsonl file that are no JSON or have no text.")]
+    bad_rows: Annotated[int, Meta(description="Rows of JSON that are none, or neither conversations nor text.")]
     encoding: Annotated[str, Meta(description="Empty where it was not opened.")]
     guesses: Annotated[
         list[str], Meta(description="Encodings that it may be in, the best first, where it was guessed.")

@@ -137,6 +137,11 @@ def text_not_used(now: TextNow) -> list[str]:
         said.append(f"Characters left out of files: {refusals(now.left_out)}.")
     if now.repeated or now.bad_rows:
         said.append(f"{some(now.repeated, 'document')} read before, {some(now.bad_rows, 'row')} without text.")
+    if now.refused:
+        said.append(
+            f"{some(now.refused, 'conversation')} left out: the model's chat template has no place for them; "
+            "peerd data --show N shows what it makes of others."
+        )
     if now.replaced:
         said.append(f"{some(now.replaced, 'character')} could not be read in the encoding of their file.")
     if now.copies_left_out:

@@ -67,6 +67,8 @@ def text_now(report: ReadReport) -> TextNow:
         left_out=dict(report.left_out),
         repeated=report.repeated,
         bad_rows=report.bad_rows,
+        conversations=report.conversations,
+        refused=report.refused,
         encodings=dict(report.encodings),
         replaced=report.replaced,
         copies_together=report.copies.together,

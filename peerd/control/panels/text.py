@@ -26,6 +26,7 @@ class TextPanel(Panel):
             facts=[
                 Fact(label="files", value=now.files, unit="number"),
                 Fact(label="documents", value=now.documents, unit="number"),
+                Fact(label="conversations among them", value=now.conversations, unit="number"),
                 Fact(label="characters", value=now.characters, unit="number"),
                 Fact(label="files and folders left out", value=sum(now.skipped.values()), unit="number"),
                 Fact(label="characters left out of files", value=sum(now.left_out.values()), unit="number"),
