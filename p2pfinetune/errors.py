@@ -13,10 +13,17 @@ LearningError
 
 from __future__ import annotations
 
+import textwrap
+
 import msgspec
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises for bytes that are not what was expected: text that is no UTF-8 and deep nesting, too."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of a library says, in one line of no more than 300 characters; its kind if it says nothing."""
+    return textwrap.shorten(str(error).strip().split("\n")[0], 300, placeholder=" …") or type(error).__name__
 
 
 class LearningError(Exception):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,10 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pfinetune import nano
-from p2pfinetune.errors import ModelError
+from p2pfinetune.errors import ModelError, in_a_line
 from p2pfinetune.model.fingerprints import StoredTensor, config_digest, stored_tensors, tensors_digest, tokenizer_digest
-from p2pfinetune.model.from_gguf import Tell, converted, record, silent
+from p2pfinetune.model.from_gguf import Say, converted, quiet, record
 from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
+from p2pfinetune.model.hub import HUB_FILES, WEIGHTS, fetched
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.names import Digest
 from p2pfinetune.options import NANO
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-WEIGHTS = ("*.safetensors",)
 TOKENIZER_SIGNS = ("tokenizer*", "*.model", "vocab.*")
 HUB_CACHE = re.compile(r"/models--([\w.-]+?)/snapshots/[^/]+/?\Z")
 OF_A_MODEL = re.compile(r"config\.json|(model|pytorch_model|consolidated)\b.*|.*\.gguf")
@@ -99,17 +97,15 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def folder_of(
-    name: str, tell: Tell = silent, *, files: Sequence[str] = HUB_FILES, signs: Sequence[str] = WEIGHTS
-) -> Path:
+def folder_of(name: str, say: Say = quiet, *, files: Sequence[str] = HUB_FILES, signs: Sequence[str] = WEIGHTS) -> Path:
     """The folder of safetensors that a name stands for: as it is, fetched, or converted. ModelError if it cannot be.
 
     `files` are wanted of a hub, and asked for if none here matches `signs`.
     """
-    path = Path(resolved := resolve_model(name))
+    path = Path(resolve_model(name))
     if path.is_file():
-        return converted(path, tell)
-    return path if path.is_dir() else _fetch(name, resolved, files, signs)
+        return converted(path, say)
+    return path if path.is_dir() else fetched(name, files, signs)
 
 
 def public_name(base: Base) -> str:
@@ -171,30 +167,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return _tokenizer(folder, {"local_files_only": True, "trust_remote_code": False})
 
 
-def _fetch(name: str, resolved: str, files: Sequence[str], signs: Sequence[str]) -> Path:
-    """The local snapshot of a hub model, downloaded if no file of it that the signs match is there yet."""
-    if name == NANO:
-        raise ModelError("the embedded model is not installed", "reinstall peerd, or give a model folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    # folders inside a hub repository hold other formats
-    wanted: dict[str, Any] = {"allow_patterns": list(files), "ignore_patterns": ["*/*", "consolidated*"]}
-    try:
-        local = Path(snapshot_download(resolved, local_files_only=True, **wanted))
-        if any(list(local.glob(sign)) for sign in signs):
-            return local
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(snapshot_download(resolved, **wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"{name!r} is no folder here and could not be fetched from the Hugging Face hub: {_first_line(error)}",
-            "check the spelling and the connection, or give the path of a model folder; `nano` needs no download",
-        ) from error
-
-
 def must_be_a_model(folder: Path) -> None:
     """ModelError for a folder of GGUF files, and for one with an adapter's configuration.
 
@@ -238,7 +210,7 @@ def _load(folder: Path, numbers: str, *, is_computed_so: bool) -> tuple[PreTrain
             model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
-            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
+            f"{folder} cannot be loaded as a causal language model: {in_a_line(error)}",
             "it needs a config.json and a model.safetensors of an architecture that transformers knows",
         ) from error
     if absent := sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"])):
@@ -260,14 +232,12 @@ def _tokenizer(folder: Path, local: Mapping[str, Any]) -> PreTrainedTokenizerBas
 def _no_tokenizer(folder: Path, error: Exception) -> ModelError:
     old = next(iter(sorted(folder.glob("*.model"))), None)
     if old is None or (folder / "tokenizer.json").is_file():
-        return ModelError(
-            f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}", "it needs tokenizer.json"
-        )
+        return ModelError(f"the tokenizer in {folder} cannot be loaded: {in_a_line(error)}", "it needs tokenizer.json")
     package, version = CONVERTERS[_is_text(old)]
     is_here = find_spec(package) is not None
     return ModelError(
         f"the tokenizer in {folder} is stored as {old.name} alone, which has to be converted, and "
-        + (f"{package} as installed here cannot: {_first_line(error)}" if is_here else f"{package} is not installed"),
+        + (f"{package} as installed here cannot: {in_a_line(error)}" if is_here else f"{package} is not installed"),
         f"install it beside peerd: pip install {shlex.quote(version)}; or take a copy of the model that has a "
         "tokenizer.json",
     )
@@ -309,7 +279,7 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"no device {device!r} here: {_first_line(error)}", "choose auto, cpu, cuda or mps") from error
+        raise ModelError(f"no device {device!r} here: {in_a_line(error)}", "choose auto, cpu, cuda or mps") from error
     return chosen
 
 
@@ -317,7 +287,3 @@ def _numbers_of(stored: tuple[StoredTensor, ...]) -> str:
     """BF16 or F16 if all matrices are stored so, else F32."""
     found = {tensor.dtype for tensor in stored if len(tensor.shape) > 1}
     return found.pop() if found in ({"BF16"}, {"F16"}) else "F32"
-
-
-def _first_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error).strip().split("\n")[0], 300, placeholder=" …") or type(error).__name__

@@ -47,7 +47,7 @@ LIBRARIES_BYTES: Final = 600_000_000  # torch and transformers, before a model i
 SHARDS: Final = "split.count"
 PROGRAM: Final = "p2pfinetune.model.gguf_conversion"
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,20 +74,20 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     hint: str = ""
 
 
-def silent(_line: str) -> None:
+def quiet(_line: str) -> None:
     pass
 
 
-def converted(file: Path, tell: Tell = silent) -> Path:
+def converted(file: Path, say: Say = quiet) -> Path:
     """The folder that the file was made into, now or before. ModelError says why it cannot be, and what to do."""
     header = must_hold_a_model(file)
     cache = made(gguf_cache())
-    digest = content_digest(file, cache, tell)
+    digest = content_digest(file, cache, say)
     folder = place_of(cache, digest)
     if not is_whole(folder):
-        with _alone(folder, tell):
+        with _alone(folder, say):
             if not is_whole(folder):
-                _convert(file, digest, header, folder, tell)
+                _convert(file, digest, header, folder, say)
     return folder
 
 
@@ -113,7 +113,7 @@ def must_hold_a_model(file: Path) -> GgufHeader:
     return header
 
 
-def content_digest(file: Path, cache: Path, tell: Tell = silent) -> str:
+def content_digest(file: Path, cache: Path, say: Say = quiet) -> str:
     """SHA-256 of its bytes, in hex; remembered by path, size and time, since gigabytes take a while."""
     found = file.resolve().stat()
     key = hashlib.sha256(repr((str(file.resolve()), found.st_size, found.st_mtime_ns)).encode("utf-8", "replace"))
@@ -122,7 +122,7 @@ def content_digest(file: Path, cache: Path, tell: Tell = silent) -> str:
         if len(known := kept.read_text("ascii")) == 64:
             return known
     if found.st_size > 1 << 30:
-        tell(f"reading {file.name}, {found.st_size / 1e9:.1f} GB")
+        say(f"reading {file.name}, {found.st_size / 1e9:.1f} GB")
     digest = hashlib.sha256()
     try:
         with file.open("rb") as opened:
@@ -166,14 +166,14 @@ def bytes_needed(header: GgufHeader) -> tuple[int, int]:
     return stored + SPARE_BYTES, stored + 12 * max(t.count for t in header.tensors) + LIBRARIES_BYTES
 
 
-def _convert(file: Path, digest: str, header: GgufHeader, folder: Path, tell: Tell) -> None:
+def _convert(file: Path, digest: str, header: GgufHeader, folder: Path, say: Say) -> None:
     _clear(folder)
     _require_room(file, header, folder.parent)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     fresh.mkdir()
     try:
-        tell(f"converting {file.name}, {header.parameters / 1e6:,.0f} million parameters; once, and kept in {folder}")
-        _run(file, header, fresh, tell)
+        say(f"converting {file.name}, {header.parameters / 1e6:,.0f} million parameters; once, and kept in {folder}")
+        _run(file, header, fresh, say)
         _seal(fresh, file, digest, header)
         fresh.rename(folder)
         sync_folder(folder.parent)
@@ -205,7 +205,7 @@ def _require_room(file: Path, header: GgufHeader, cache: Path) -> None:
         )
 
 
-def _run(file: Path, header: GgufHeader, folder: Path, tell: Tell) -> None:
+def _run(file: Path, header: GgufHeader, folder: Path, say: Say) -> None:
     """Let a process of its own write the model into `folder`."""
     command = interpreter.command("-m", PROGRAM, str(file.absolute()), str(folder), stored_as(header))
     environment = {**interpreter.environment(os.environ), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -220,7 +220,7 @@ def _run(file: Path, header: GgufHeader, folder: Path, tell: Tell) -> None:
             elif progress.error:
                 raise ModelError(f"{file} cannot be used: {progress.error}", progress.hint)
             else:
-                tell(progress.step)
+                say(progress.step)
     if process.returncode:
         raise _failed(file, header, process.returncode, last.decode("utf-8", "replace")[-300:])
 
@@ -268,14 +268,14 @@ def title_of(header: GgufHeader) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, tell: Tell) -> Iterator[None]:
+def _alone(folder: Path, say: Say) -> Iterator[None]:
     """While nobody else, of this machine, is at that folder; whoever dies lets go."""
     handle = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("waiting: another process is converting this file")
+            say("waiting: another process is converting this file")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

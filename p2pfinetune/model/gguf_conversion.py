@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from p2pfinetune.errors import ModelError
+from p2pfinetune.errors import ModelError, in_a_line
 from p2pfinetune.model.from_gguf import Progress
 from p2pfinetune.model.gguf_header import GgufHeader, read_header
 
@@ -73,11 +73,11 @@ def _config(file: Path, header: GgufHeader) -> PretrainedConfig:
             return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     except ValueError as error:
         raise ModelError(
-            f"transformers reads no model of the architecture {header.architecture[:40]!r} from GGUF: {_said(error)}",
+            f"transformers reads no GGUF of the architecture {header.architecture[:40]!r}: {in_a_line(error)}",
             ELSEWHERE,
         ) from error
     except TROUBLE as error:
-        raise ModelError(f"its facts describe no model: {_said(error)}", DAMAGED) from error
+        raise ModelError(f"its facts describe no model: {in_a_line(error)}", DAMAGED) from error
 
 
 def _require_modest(config: PretrainedConfig, header: GgufHeader) -> None:
@@ -93,7 +93,7 @@ def _require_modest(config: PretrainedConfig, header: GgufHeader) -> None:
         with torch.device("meta"), _quiet():
             described = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     except TROUBLE as error:
-        raise ModelError(f"its facts describe no model: {_said(error)}", DAMAGED) from error
+        raise ModelError(f"its facts describe no model: {in_a_line(error)}", DAMAGED) from error
     if described > SLACK * header.parameters:
         raise ModelError(f"its facts describe {described:,} parameters, and it holds {header.parameters:,}", DAMAGED)
 
@@ -112,7 +112,7 @@ def _model(file: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrain
                 local_files_only=True, **unpacked,
             )  # fmt: skip
     except TROUBLE as error:
-        raise ModelError(f"its weights cannot be unpacked: {_said(error)}", DAMAGED) from error
+        raise ModelError(f"its weights cannot be unpacked: {in_a_line(error)}", DAMAGED) from error
     if absent := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
         raise ModelError(f"it lacks weights: {absent[0][:200]}", DAMAGED)
     model.hf_quantizer, model.is_quantized = None, False  # it is a plain model now, and can be saved
@@ -129,7 +129,7 @@ def _tokenizer(file: Path, header: GgufHeader) -> PreTrainedTokenizerBase:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     except TROUBLE as error:
-        raise ModelError(f"its tokenizer cannot be read: {_said(error)}", DAMAGED) from error
+        raise ModelError(f"its tokenizer cannot be read: {in_a_line(error)}", DAMAGED) from error
     if _split(header) in ONE_BY_ONE:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -153,10 +153,6 @@ def _require_known_split(header: GgufHeader) -> None:
 
 def _split(header: GgufHeader) -> str:
     return str(header.facts.get("tokenizer.ggml.pre", ""))
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextlib.contextmanager

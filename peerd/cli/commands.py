@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     *_ASKED[:_TEXT],
     Command("data", "data_command", "data", "peerd data --data ~/notes --show 3"),
+    Command("models", "models_command", "models", "peerd models get HuggingFaceTB/SmolLM2-135M-Instruct"),
     *_ASKED[_TEXT:],
     Command("dashboard", "opening_commands", "dashboard", "peerd dashboard --port 8088"),
     Command("serve", "opening_commands", "serve", "peerd serve --port 11435"),

@@ -11,10 +11,12 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfinetune.nano import about_model
 from p2pfinetune.system import interpreter
 from peerd import config_file
 from peerd.cli import options
 from peerd.cli.common_options import AsJson, Home
+from peerd.cli.models_command import made_ready
 from peerd.cli.output import complain, fail, in_home, write_document
 from peerd.control import answers
 from peerd.control.client import Client
@@ -46,6 +48,7 @@ def start(*, home: Home = None, detach: Detach = False, as_json: AsJson = False,
         raise already_running(running)
     forget = _remember(paths, options.given(typed))
     try:
+        made_ready(config_file.read_config(paths.config).model)
         code = _in_background(paths, as_json) if detach else _in_foreground(paths, as_json)
     except (NotRunning, NotHealthy):
         raise  # of one that still starts in the background
@@ -219,6 +222,8 @@ def _started(paths: Paths, now: Status, as_json: bool, log: Path | None) -> None
         write_document(answers.document("start", data))
         return
     complain(_what_next(data, paths))
+    if said := about_model(now.model):
+        complain(f"  {said}")
 
 
 def _what_next(data: answers.Started, paths: Paths) -> str:

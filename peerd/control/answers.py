@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from p2pfinetune.model.listing import ModelHere
 from p2pfinetune.names import Digest, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures
 from peerd.status import (
@@ -381,10 +382,19 @@ class Debugged(msgspec.Struct, frozen=True, kw_only=True):
     """Where the command wrote the record."""
 
 
+class ModelsListed(msgspec.Struct, frozen=True, kw_only=True):
+    """What `peerd models` found, fetched, measured or removed."""
+
+    models: list[ModelHere]
+    freed_bytes: int = 0
+    """Of what was removed."""
+
+
 OF_COMMANDS: dict[str, Any] = {
     "start": Started,
     "stop": Stopped,
     "data": DataLooked,
+    "models": ModelsListed,
     "metrics": Metrics,
     "dashboard": DashboardOpened,
     "serve": ServeOpened,

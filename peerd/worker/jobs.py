@@ -27,6 +27,7 @@ import msgspec
 
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
+from p2pfinetune.nano import about_model
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, sections
 from p2pfinetune.speech import Ended
 from peerd.config import Config
@@ -207,7 +208,7 @@ class Jobs:
             precision_why=chosen.why,
             twin="on" if company.trains else "off",
             twin_why=company.why,
-            notices=[said for said in (learner.said, dealer.notice) if said],
+            notices=[said for said in (about_model(config.model), learner.said, dealer.notice) if said],
         )
 
     def _train(self, job: TrainSteps) -> Stepped:

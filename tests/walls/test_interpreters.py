@@ -83,7 +83,7 @@ def test_every_process_of_ours_has_a_folder_and_an_environment_of_its_own() -> N
             assert given.get("cwd") == "interpreter.FOLDER", f"{path}:{call.lineno}"
             assert "environment" in given.get("env", ""), f"{path}:{call.lineno}"
 
-    assert sorted(places) == ["from_gguf.py", "process.py", "processes.py", "start.py"]
+    assert sorted(places) == ["from_gguf.py", "models_command.py", "process.py", "processes.py", "start.py"]
 
 
 def test_tests_start_the_product_as_the_product_starts_itself() -> None:

@@ -460,8 +460,8 @@ def test_a_start_that_the_text_or_model_spoils_is_not_remembered(
     home: Path, text: Path, say: Any, started: Started
 ) -> None:
     say("start", "--home", home, "--data", text)
-    started.is_ready, started.error = False, UsageError("there is no model x/y", "spell it right")
-    code, out, _ = say("start", "--home", home, "--model", "x/y", "--json")
+    started.is_ready, started.error = False, UsageError("that folder holds no model", "spell it right")
+    code, out, _ = say("start", "--home", home, "--model", text, "--json")
 
     assert (code, json.loads(out)["error"]["hint"]) == (2, "spell it right")
     assert "model" not in tomllib.loads((home / "config.toml").read_text())
