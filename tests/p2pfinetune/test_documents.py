@@ -52,7 +52,7 @@ def test_utf_16_is_read_in_both_byte_orders(tmp_path, order):
     "data",
     [
         b"\x89PNG\r\n\x1a\n\0\0\0",
-        b"%PDF-1.7 some words",
+        b"%!PS-Adobe-3.0 some words",
         random.Random(0).randbytes(3000).replace(b"\0", b"\1"),
         b"\xff\xfe\x00\xd8",
     ],

@@ -20,13 +20,21 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from p2pfinetune.data.formats import archive
+from p2pfinetune.data.formats.docx import docx, is_docx
+from p2pfinetune.data.formats.epub import epub, is_epub
 from p2pfinetune.data.formats.mail import is_mail, mail
 from p2pfinetune.data.formats.markdown import markdown
 from p2pfinetune.data.formats.mbox import is_mbox, mbox
 from p2pfinetune.data.formats.notebook import notebook
+from p2pfinetune.data.formats.odt import is_odt, odt
+from p2pfinetune.data.formats.org import org
 from p2pfinetune.data.formats.page import declared_encoding, page
 from p2pfinetune.data.formats.parts import FileTexts, FormatError, PackedFile, TextPart
+from p2pfinetune.data.formats.pdf import is_pdf, pdf
+from p2pfinetune.data.formats.rtf import is_rtf, rtf
 from p2pfinetune.data.formats.seam import read_by
+from p2pfinetune.data.formats.table import table
+from p2pfinetune.data.formats.tex import tex
 
 __all__ = ["FileTexts", "PackedFile", "TextPart", "declared", "members", "read_bytes", "read_text"]
 
@@ -44,12 +52,20 @@ class BytesFormat:
 
 
 OF_BYTES = (
+    BytesFormat("PDF", frozenset({".pdf"}), pdf, is_pdf),
+    BytesFormat("Word document", frozenset({".docx", ".docm"}), docx, is_docx),
+    BytesFormat("OpenDocument text", frozenset({".odt", ".ott", ".fodt"}), odt, is_odt),
+    BytesFormat("EPUB", frozenset({".epub"}), epub, is_epub),
+    BytesFormat("rich text", frozenset({".rtf"}), rtf, is_rtf),
     BytesFormat("mail box", frozenset({".mbox", ".mbx"}), mbox, is_mbox),
     BytesFormat("mail", frozenset({".eml"}), mail, is_mail),
 )
 PAGES = frozenset({".html", ".htm", ".xhtml"})
 OF_TEXT: Mapping[str, tuple[str, Callable[[str], FileTexts]]] = MappingProxyType(
-    dict.fromkeys(PAGES, ("HTML", page)) | dict.fromkeys((".md", ".markdown"), ("Markdown", markdown))
+    dict.fromkeys(PAGES, ("HTML", page))
+    | dict.fromkeys((".md", ".markdown"), ("Markdown", markdown))
+    | dict.fromkeys((".csv", ".tsv"), ("table", table))
+    | {".org": ("Org", org), ".tex": ("LaTeX", tex)}
 )
 OF_FILES: Mapping[str, tuple[str, Callable[[bytes, str], Iterator[PackedFile]]]] = MappingProxyType(
     {suffix: (kind, archive.unpacked) for suffix, kind in archive.SINGLE.items()}

@@ -14,7 +14,7 @@ from typing import TypeVar
 from p2pfinetune.data.formats.parts import EXTRA, FormatError
 
 T = TypeVar("T")
-QUIET = ("pypdf", "striprtf")  # libraries that log what a file holds; a file may hold anything
+QUIET = ("pypdf",)  # libraries that log what a file holds; a file may hold anything
 
 
 def read_by(kind: str, read: Callable[[], T]) -> T:
