@@ -15,6 +15,9 @@ from typing import Final
 
 MIB: Final = 2**20
 VMSTAT: Final = Path("/proc/vmstat")
+CGROUPS: Final = Path("/sys/fs/cgroup")
+OWN_CGROUPS: Final = Path("/proc/self/cgroup")
+UNLIMITED: Final = 2**60
 SHARE: Final = 0.75  # of the machine's memory, if the user does not say: the rest is for whatever else runs there
 OOM_SCORE: Final = 300  # on top of the daemon's, of a thousand: what uses a third of the memory is not killed before it
 TOLD_BY_NATIVE_CODE: Final = re.compile(
@@ -24,13 +27,46 @@ TOLD_BY_NATIVE_CODE: Final = re.compile(
 
 
 def limit_mib(wanted: int) -> int:
-    """What the user said, or else a share of the machine; 0 if that is not known."""
+    """What the user said, or else a share of the machine or of the container; 0 if that is not known."""
     if wanted:
         return wanted
+    known = [size for size in (_physical(), contained()) if size]
+    return int(SHARE * min(known)) // MIB if known else 0
+
+
+def _physical() -> int:
     try:
-        return int(SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // MIB
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 0
+
+
+def contained(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
+    """Bytes that the container or service of this process may take, the least on the way up; 0: no such limit.
+
+    Linux, docs of the kernel: admin-guide/cgroup-v2 (`memory.max`) and cgroup-v1/memory (`memory.limit_in_bytes`, which
+    holds a huge number where nothing is limited).
+    """
+    said = (_text(file).strip() for line in _text(own).splitlines() for file in _files_of(root, line))
+    limits = [int(limit) for limit in said if limit.isdigit()]
+    return min((limit for limit in limits if limit < UNLIMITED), default=0)
+
+
+def _files_of(root: Path, line: str) -> list[Path]:
+    """Of one line of /proc/self/cgroup: the files that may hold a limit, from the own group up."""
+    _, controllers, path = line.split(":", 2)
+    if controllers not in {"", "memory"}:
+        return []
+    top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+    inner = top / path.lstrip("/")
+    return [folder / name for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def hold_to(mib: int) -> bool:
@@ -56,10 +92,7 @@ def offer_first(pid: int) -> None:
 
 def kernel_kills() -> int:
     """How often the kernel has killed a process of this machine for lack of memory; 0 if it does not say."""
-    try:
-        lines = VMSTAT.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
+    lines = _text(VMSTAT).splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 

@@ -169,6 +169,25 @@ def test_what_is_not_said_is_a_share_of_the_machine():
 
 
 @pytest.mark.parametrize(
+    ("own", "limits", "least"),
+    [
+        ("0::/a/b\n", {"memory.max": "max", "a/memory.max": "3000", "a/b/memory.max": "5000"}, 3000),
+        ("0::/\n", {"memory.max": "7000\n"}, 7000),
+        ("4:memory:/a\n2:cpu:/b\n", {"memory/a/memory.limit_in_bytes": "900", "b/memory.max": "1"}, 900),
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": str(2**63 - 4096)}, 0),
+        ("", {}, 0),
+    ],
+)
+def test_the_least_limit_of_the_containers_around_counts(tmp_path, own, limits, least):
+    (tmp_path / "own").write_text(own)
+    for path, said in limits.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(said)
+
+    assert ram_limit.contained(tmp_path, tmp_path / "own") == least
+
+
+@pytest.mark.parametrize(
     ("code", "last_line", "told"),
     [
         (12, "out of memory; it may take 5 MiB: --worker-memory", "out of memory; it may take 5 MiB: --worker-memory"),
