@@ -10,10 +10,11 @@ Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
+from torch import Tensor
 
 from p2pfinetune.batched.stack import AdapterStack, row_of, tensors_of
 from p2pfinetune.model.adapter import Adapter
@@ -31,14 +32,21 @@ def gradient_of(stack: AdapterStack, adapter: Adapter, measure: Measure) -> Adap
 
 def gradients_of(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure) -> list[Adapter]:
     """Of each by itself. Neighbours in the list that have one rank share passes, as far as these are small."""
-    largest = max(batch.inputs_bt.numel() for batch in measure.batches)
-    at_once = max(1, POSITIONS.get(stack.device.type, POSITIONS_ELSEWHERE) // largest)
+    most = stack.positions(POSITIONS, POSITIONS_ELSEWHERE)
+    at_once = max(1, most // max(batch.inputs_bt.numel() for batch in measure.batches))
     found: list[Adapter] = []
     for _, alike in groupby(adapters, key=lambda adapter: adapter.schema):
         group = [*alike]
         for k in range(0, len(group), at_once):
             found += _together(stack, group[k : k + at_once], measure)
     return found
+
+
+def _parts(measure: Measure, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets of its batches, in parts of so many positions or of one row."""
+    for batch in measure.batches:
+        rows = max(1, most // batch.inputs_bt.shape[1])
+        yield from zip(batch.inputs_bt.split(rows), batch.targets_bt.split(rows), strict=True)
 
 
 def _together(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure) -> list[Adapter]:
@@ -49,11 +57,11 @@ def _together(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure
     slopes_kp = torch.zeros_like(values_kp)
     try:
         stack.use(values_kp, slopes_kp, schema=schema)
-        for batch in measure.batches:
-            targets_bt = batch.targets_bt.to(device).repeat(count, 1)
+        for inputs_bt, wanted_bt in _parts(measure, stack.positions(POSITIONS, POSITIONS_ELSEWHERE)):
+            targets_bt = wanted_bt.to(device).repeat(count, 1)
             is_real_bt = targets_bt != PADDING
             with measuring_precision(device, stack.adapted.precision):
-                returned = stack.returned(batch.inputs_bt.to(device).repeat(count, 1))
+                returned = stack.returned(inputs_bt.to(device).repeat(count, 1))
                 losses_n = stack.output.losses(returned[is_real_bt], targets_bt[is_real_bt])
             (losses_n.sum() / measure.tokens).backward()
     finally:

@@ -55,7 +55,7 @@ def evaluate_together(
     with torch.inference_mode(), measuring_precision(device, adapted.precision):
         try:
             for score, positions in _passes(stack, measure):
-                at_once = max(1, _most(device) // positions)
+                at_once = max(1, stack.positions(POSITIONS, POSITIONS_ELSEWHERE) // positions)
                 for part in (slice(k, k + at_once) for k in range(0, len(adapters), at_once)):
                     values_kp = rows.of(part)
                     stack.use(values_kp, schema=schema)
@@ -66,15 +66,11 @@ def evaluate_together(
     return [evaluation_of(measure, sums_w) for sums_w in sums_kw]
 
 
-def _most(device: torch.device) -> int:
-    return POSITIONS.get(device.type, POSITIONS_ELSEWHERE)
-
-
 def _passes(stack: AdapterStack, measure: Measure) -> Iterator[tuple[Callable[[int], Scored], int]]:
     """What to call with the number of adapters in the stack, and the positions of one adapter."""
     if stack.device.type == "cpu" and stack.packs:
         with packed(stack.model):
-            for pack in packs_of(measure, _most(stack.device)):
+            for pack in packs_of(measure, stack.positions(POSITIONS, POSITIONS_ELSEWHERE)):
                 yield partial(_packed_losses, stack, pack), len(pack.inputs_n)
     else:
         for batch in measure.batches:

@@ -44,6 +44,10 @@ class AdapterStack:
         if adapted.checkpointing:
             recompute(self.model, is_noisy=self.is_noisy)
 
+    def positions(self, usual: Mapping[str, int], elsewhere: int) -> int:
+        """Tokens of one pass: as this base was told, so that it fits, else what suits the device."""
+        return self.adapted.positions or usual.get(self.device.type, elsewhere)
+
     @cached_property
     def packs(self) -> bool:
         """Whether this model can be run without padding; see `packing`."""

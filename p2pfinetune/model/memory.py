@@ -98,6 +98,9 @@ class MemoryPlan:
     quantize: Quantize = "none"
 
 
+MILDEST: Final = MemoryPlan()
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """The highest that is needed at any time: parts by their words for people, largest first."""

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from p2pfinetune.errors import ModelError
 from p2pfinetune.model.families import TARGETS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.pytorch_utils import Conv1D
 
 OTHER_SENSES = ("vision_tower", "vision_model", "audio_tower", "multi_modal_projector")
 OF_A_STATE = (
@@ -147,21 +148,21 @@ def _is_linear(layer: nn.Module) -> bool:
 
     if type(layer).forward in {nn.Linear.forward, Conv1D.forward}:
         return isinstance(layer, (nn.Linear, Conv1D))
-    return isinstance(layer, nn.Linear) and _computes_as_linear(layer)
+    if isinstance(layer, Conv1D):
+        return _computes_as_linear(layer, layer.weight.T)
+    return isinstance(layer, nn.Linear) and _computes_as_linear(layer, layer.weight)
 
 
 @torch.no_grad()
-def _computes_as_linear(layer: nn.Linear) -> bool:
+def _computes_as_linear(layer: nn.Linear | Conv1D, weight_oi: Tensor) -> bool:
     """Falcon's layer does, with a forward of its own; a router gives a pair or wants more than it is given."""
-    x = torch.linspace(-1.0, 1.0, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device).unsqueeze(0)
+    x = torch.linspace(-1.0, 1.0, weight_oi.shape[1], dtype=weight_oi.dtype, device=weight_oi.device).unsqueeze(0)
     try:
         y = layer(x)
     except (TypeError, ValueError, AttributeError, RuntimeError):
         return False
-    expected = nn.functional.linear(x, layer.weight, layer.bias)
-    return (
-        isinstance(y, torch.Tensor) and y.shape == expected.shape and torch.allclose(y, expected, rtol=1e-2, atol=1e-2)
-    )
+    expected = nn.functional.linear(x, weight_oi, None if layer.bias is None else layer.bias.to(x.dtype))
+    return isinstance(y, Tensor) and y.shape == expected.shape and torch.allclose(y, expected, rtol=1e-2, atol=1e-2)
 
 
 def _kept_by_peft(model: PreTrainedModel, paths: Iterable[str]) -> set[str]:

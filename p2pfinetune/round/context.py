@@ -108,8 +108,8 @@ class SplitContext:
         contexts_ct = reference_contexts(self.reference, count, REFERENCE_LENGTH)
         length = contexts_ct.shape[1]
         places = [length - 1] if last_only else sorted({length - 1 - i * length // each for i in range(each)})
-        rows = min(max(1, POSITIONS // length), rows_at_once(length, vocabulary))
         stack = self._stacked()
+        rows = min(max(1, (self.adapted.positions or POSITIONS) // length), rows_at_once(length, vocabulary))
         with torch.inference_mode(), measuring_precision(self.device, self.adapted.precision):
             try:
                 stack.use(row_of(adapter.schema, adapter.tensors).unsqueeze(0).to(self.device), schema=adapter.schema)

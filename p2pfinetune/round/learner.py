@@ -56,6 +56,7 @@ from p2pfinetune.model.adapter import (
 )
 from p2pfinetune.model.base import Base, public_name
 from p2pfinetune.model.generate import continuation
+from p2pfinetune.model.memory import MemoryPlan
 from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
@@ -324,6 +325,7 @@ class Learner:
             adapters={name: HeldAdapter(self.options.spec, held.state()) for name, held in self.trainers.items()},
             own=self._own, personal=self._personal, last_row=self._last_row, kept=self._kept,
             kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
+            plan=MemoryPlan(positions=self._adapted.positions, checkpointing=self._adapted.checkpointing),
             has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
             best_local=self._twin.best_loss,
         )  # fmt: skip

@@ -17,6 +17,7 @@ is run when it is read. Names of tensors within a group are those of the adapter
               trust           {scheme, tables}: what a scheme remembers, if it does
               owed            own guard loss at the guard's last credit, nats a token; absent: no credit is out
               precision       fp32 or bf16, in which all of it was trained last
+              plan            {positions, checkpointing, quantize}: how it fitted; absent: with nothing done about it
               has_twin, is_alone, best_local, served    of the twin and of what a person is given
 
     kind "best"
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from torch import Tensor
 
 from p2pfinetune.errors import UNREADABLE, CheckpointError, OptionError
 from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.memory import MILDEST, MemoryPlan
 from p2pfinetune.model.precision import PRECISIONS, Precision
 from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, PeerId, Served
 from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
@@ -103,6 +105,8 @@ class LearnerState:
     """The own guard loss at the last credit of the guard, nats a token; infinite: none is out."""
     precision: Precision = "fp32"
     """In which all of it was trained last."""
+    plan: MemoryPlan = MILDEST
+    """In which passes, and whether computing again, on a base held how."""
 
     def kept_for(self, scheme: str) -> tuple[SchemeState, str]:
         """What this scheme remembers, and, if another one did, why that is nothing."""
@@ -116,6 +120,8 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
     groups: dict[str, Mapping[str, Tensor]] = {"own": memory.own.tensors, "personal": memory.personal.tensors}
     values: dict[str, Any] = {"network": network, "fingerprint": fingerprint, "last_row": dict(memory.last_row)}
     values |= {"precision": memory.precision, "has_twin": memory.has_twin, "is_alone": memory.is_alone}
+    if memory.plan != MILDEST:
+        values["plan"] = asdict(memory.plan)
     if memory.served is not None:
         values["served"] = memory.served
     if memory.kept.tables:
@@ -164,7 +170,7 @@ def load_state(
             last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
             kept=_kept(values.get("trust", {})), kept_by=str(values.get("trust", {}).get("scheme", "")),
             owed=float(values.get("owed", math.inf)),
-            precision=_precision(values) or "fp32",
+            precision=_precision(values) or "fp32", plan=_plan(values) or MILDEST,
         )  # fmt: skip
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OptionError, *UNREADABLE) as error:
@@ -175,6 +181,14 @@ def precision_of(path: Path) -> Precision | None:
     """What a learner's file was trained in; None if it does not say, or is no such file: `load_state` tells why."""
     try:
         return _precision(load_values(path, LEARNER))
+    except CheckpointError:
+        return None
+
+
+def plan_of(path: Path) -> MemoryPlan | None:
+    """By which plan a learner's file was trained last; None if it is no such file: `load_state` tells why."""
+    try:
+        return _plan(load_values(path, LEARNER))
     except CheckpointError:
         return None
 
@@ -219,6 +233,14 @@ def _kept(saved: Mapping[str, Any]) -> SchemeState:
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:
     return next((precision for precision in PRECISIONS if precision == values.get("precision")), None)
+
+
+def _plan(values: Mapping[str, Any]) -> MemoryPlan | None:
+    """The mildest of a file that says nothing; None if what it says is no plan."""
+    try:
+        return msgspec.convert(values.get("plan", {}), MemoryPlan)
+    except msgspec.ValidationError:
+        return None
 
 
 def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly: Digest | None) -> None:

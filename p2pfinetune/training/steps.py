@@ -178,5 +178,5 @@ class Steps:
 
 def positions_of(stack: AdapterStack) -> int:
     """Tokens of a training pass: as this base was told, else what keeps the device busy; never too many logits."""
-    wanted = stack.adapted.positions or POSITIONS.get(stack.device.type, POSITIONS_ELSEWHERE)
+    wanted = stack.positions(POSITIONS, POSITIONS_ELSEWHERE)
     return wanted if stack.output.is_chunked else min(wanted, max(1, MAX_LOGITS // stack.vocabulary))

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,7 @@ from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
 from peerd.worker.evaluating import evaluated
+from peerd.worker.fits import must_hold_libraries
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -55,6 +57,7 @@ from peerd.worker.messages import (
     NotAdmitted,
     Open,
     Opened,
+    Planned,
     ReadAgain,
     Reread,
     Respond,
@@ -159,6 +162,7 @@ class Jobs:
 
     def _open(self, job: Open) -> Opened:
         config = job.config
+        must_hold_libraries(config)
         if config.threads:
             import torch
 
@@ -167,7 +171,7 @@ class Jobs:
         from p2pfinetune.round.learner import Learner
 
         cache, options = Path(job.cache), learner_options(config)
-        base, chosen = loaded(config, job.checkpoint, cache)
+        base, chosen = loaded(job, partial(self._plan, job.id))
         memory, dealer = ReadingMemory(), dealer_of(job)
         corpus = read_text(config, base, cache, dealer, memory)
         if chosen is None:
@@ -210,6 +214,9 @@ class Jobs:
             twin_why=company.why,
             notices=[said for said in (about_model(config.model), learner.said, dealer.notice) if said],
         )
+
+    def _plan(self, job_id: int, planned: Planned) -> None:
+        self._progress(JobProgress(id=job_id, activity="starting", done=0, total=0, planned=planned))
 
     def _train(self, job: TrainSteps) -> Stepped:
         """Step by step, since a job in between may use the model; every step depends on its number and nothing else."""

@@ -7,6 +7,7 @@ a crash, of the worker or of the daemon, gives the bits of a run without one; se
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from p2pfinetune.model.precision import Choice, PrecisionChoice, quicker, settled
-from peerd.config import Config
+from peerd.worker.fits import planned
+from peerd.worker.messages import Open, Planned
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus
@@ -22,18 +24,24 @@ if TYPE_CHECKING:
     from p2pfinetune.options import LearnerOptions
 
 
-def loaded(config: Config, checkpoint: str | None, cache: Path) -> tuple[Base, PrecisionChoice | None]:
-    """The base, and how it is to be run; None: `measured` finds out, once there is text to train on."""
-    from p2pfinetune.model.base import choose_device, load_base
+def loaded(job: Open, tell: Callable[[Planned], None]) -> tuple[Base, PrecisionChoice | None]:
+    """The base, and how it is to be run; None: `measured` finds out, once there is text to train on.
+
+    What is done so that it fits is told before anything is loaded. ModelError if it does not.
+    """
+    from p2pfinetune.model.base import choose_device, folder_of, load_base
     from p2pfinetune.model.processor import missing
     from p2pfinetune.round.saved import precision_of
 
+    config = job.config
     place, asked = choose_device(config.device), msgspec.convert(config.precision, Choice)
-    before = precision_of(Path(checkpoint)) if checkpoint is not None else None
+    before = precision_of(Path(job.checkpoint)) if job.checkpoint is not None else None
     chosen = settled(asked, place.type, missing(place), before)
     precision = chosen.precision if chosen is not None else "fp32"
-    base = load_base(config.model, device=str(place), precision=precision, cache=cache)
-    return replace(base, checkpointing=config.checkpointing == "on"), chosen
+    found = planned(job, place, precision, folder_of(config.model))
+    tell(found)
+    base = load_base(config.model, device=str(place), precision=precision, cache=Path(job.cache))
+    return replace(base, checkpointing=found.plan.checkpointing, positions=found.plan.positions), chosen
 
 
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, PrecisionChoice]:

@@ -9,14 +9,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
+from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import ModelError
+from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base, load_base, resolve_model
 from p2pfinetune.model.fingerprints import config_digest, stored_tensors, tokenizer_digest
+from p2pfinetune.options import AdapterSpec, TrainingOptions
+from p2pfinetune.training.trainers.adamw import AdamW
 
 Folders = Callable[[str], Path]
 
@@ -75,6 +80,25 @@ def test_a_checkpoint_stored_in_bf16_is_held_so_and_computes_in_fp32_on_the_cpu(
     assert {p.dtype for p in base.model.parameters() if p.ndim == 1} == {torch.float32}
     assert base.model(input_ids=torch.ones((1, 2), dtype=torch.int64)).logits.dtype == torch.float32
     assert base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_layers_that_are_held_in_16_bits_get_the_same_adapters_and_learn_the_same(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    adapters = []
+    for dtype in (torch.bfloat16, torch.float32):
+        folder = tmp_path / str(dtype)
+        shutil.copytree(tiny_folder(family), folder)
+        change(folder, lambda t, dtype=dtype: t.update({n: v.bfloat16().to(dtype) for n, v in t.items()}))
+        live = attach(load_base(str(folder), device="cpu"), AdapterSpec(rank=2))
+        text = TokenSplit.of([np.arange(1, 60, dtype=np.uint16)])
+        trainer = AdamW().trainer(live, text, TrainingOptions(batch_size=2, context=12))
+        trainer.step()
+        adapters.append(trainer.adapter)
+
+    assert adapters[0].schema == adapters[1].schema
+    assert adapters[0].equals(adapters[1])
 
 
 def test_the_digest_is_that_of_the_content_and_not_of_the_place(tiny_base: Base, copy_of: Folders) -> None:

@@ -10,7 +10,7 @@ import pytest
 from p2pfinetune.model.memory import MemoryPlan
 from p2pfinetune.names import Round
 from peerd.config import Config
-from peerd.errors import WorkerError
+from peerd.errors import UsageError, WorkerError
 from peerd.pacing import Backoff
 from peerd.status import MemoryNow
 from peerd.worker import ram_limit
@@ -118,32 +118,34 @@ def test_the_kernel_is_offered_the_child_before_the_daemon(fake_worker):
     in_loop(scenario)
 
 
+def real_worker(folder, *command):
+    async def make_open():
+        where = {"cache": str(folder), "scratch": str(folder), "splits": f"{folder}/splits"}
+        nothing = {"checkpoint": None, "best": None, "best_guard": None}
+        return Open(id=0, config=Config(worker_memory=100, threads=1), me="me", **where, **nothing)
+
+    environment = child_environment(os.environ, 1)
+    return Worker(make_open, command=command, environment=environment, pauses=Backoff(first=0.0))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
-def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_again(tmp_path):
+def test_a_real_worker_that_may_take_too_little_refuses_in_words_and_the_daemon_is_not_started(tmp_path):
+    async def scenario():
+        with pytest.raises(UsageError, match="training may take 100 MiB, and its libraries alone need"):
+            await real_worker(tmp_path, *child_command()).run(lambda _: None, lambda _: None)
+
+    in_loop(scenario)
+
+
+UNWARNED = "from peerd.worker import child, fits; fits.LEAST = 0; child.main()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
+def test_a_real_worker_that_takes_more_than_was_computed_dies_in_words_each_time_and_is_started_again(tmp_path):
     told = []
 
     async def scenario():
-        async def make_open():
-            config = Config(worker_memory=100, threads=1)
-            folder = str(tmp_path)
-            return Open(
-                id=0,
-                config=config,
-                cache=folder,
-                scratch=folder,
-                splits=f"{folder}/splits",
-                me="me",
-                checkpoint=None,
-                best=None,
-                best_guard=None,
-            )
-
-        worker = Worker(
-            make_open,
-            command=child_command(),
-            environment=child_environment(os.environ, 1),
-            pauses=Backoff(first=0.0),
-        )
+        worker = real_worker(tmp_path, sys.executable, "-c", UNWARNED, str(os.getpid()))
 
         async def died(reason):
             told.append((reason, worker.now()))
@@ -154,11 +156,14 @@ def test_a_real_worker_with_too_little_memory_says_so_each_time_and_is_started_a
 
     in_loop(scenario)
 
-    (reason, now), (again, _) = told
+    (reason, now), (again, later) = told
     assert reason.startswith("out of memory")
     assert again.startswith("out of memory")
     assert now.state == "restarting"
     assert now.last_error == reason
+    assert later.memory.advice.startswith(
+        "2 workers in a row ran out of memory while starting. Next: peerd stop, then "
+    )
 
 
 def test_what_is_not_said_is_a_share_of_the_machine():
