@@ -197,7 +197,7 @@ def setting_seeds() -> Iterator[bytes]:
 # --- documents
 
 
-SUFFIXES = (".txt", ".jsonl", ".md", "", ".ndjson")
+SUFFIXES = (".txt", ".jsonl", ".md", "", ".ndjson", ".json")
 
 
 def run_documents(data: bytes) -> None:
@@ -224,6 +224,22 @@ def document_seeds() -> Iterator[bytes]:
     yield b"\1" + b'{"text": "one"}\n{"content": "two \\ud800"}\n"three"\n{"text": 4}\nnot json\n' + b"[" * 3000
     yield b"\1" + b'{"text": ' + b"9" * 5000 + b"}\n"
     yield b"\2" + b'{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n'
+    said = [
+        {"role": "user", "content": [{"text": "a"}]},
+        {"role": "assistant", "content": "b", "tool_calls": [{"function": {"name": "f"}}]},
+    ]
+    for row in (
+        {"messages": said, "tools": [{}]},
+        {"prompt": "a", "chosen": said[1:]},
+        {"instruction": "a", "output": "b", "history": [["c", "d"]]},
+    ):
+        yield b"\1" + json.dumps(row).encode()
+        yield b"\5" + json.dumps([row, row]).encode()
+    yield b"\5" + json.dumps([{"mapping": {"a": {"message": None, "parent": "a"}}, "current_node": "a"}]).encode()
+    yield (
+        b"\5" + json.dumps({"messages": [{"type": "message", "from": "A", "date": "2026-11-28", "text": "b"}]}).encode()
+    )
+    yield b"\0[28.11.26, 21:30:05] Anna: a\n[28.11.26, 21:30:05] Ben: b\nc\n[31/31/99, 99:99] Ben: d\n"
     yield b"\0%PDF-1.4 text"
     yield b"\0" + bytes(range(256))
     yield b"\0\n\n \t\n"

@@ -1,11 +1,17 @@
 """Conversations as people have them: for every shape of file, exactly what the model sees, answers in ⟦ ⟧."""
 
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2pfinetune.data.chats.marking import ChatRefusal, token_documents
+from p2pfinetune.data.chats.shapes import LISTS, PAIRS
 from p2pfinetune.data.documents import read_documents
+from p2pfinetune.data.encodings import FileText
+from p2pfinetune.data.pieces import TextChoices, content_of
 from p2pfinetune.data.tokens import passages
 from p2pfinetune.model.base import load_tokenizer
 
@@ -256,3 +262,53 @@ def test_the_report_speaks_of_conversations(seen):
         "1 conversation among them, loss on answers",
         "1 row skipped: no JSON, or neither a conversation nor one of the fields text, content, body, message, sentence",
     ]
+
+
+KEYS = [*LISTS, *{key for pair in PAIRS for key in pair}, "role", "content", "from", "value", "text", "type", "parts", "weight", "tools",
+        "functions", "tool_calls", "function_call", "function", "name", "arguments", "system", "instruction", "history", "rejected",
+        "preferred_output", "mapping", "current_node", "message", "author", "parent", "date", "list", "data", "reasoning"]  # fmt: skip
+WORDS = [
+    "user",
+    "assistant",
+    "message",
+    "2026-11-28T21:30:00",
+    "all",
+    "a",
+    "",
+    "{}",
+    "<think>x</think>y",
+    "\ud800",
+    "28/11/26, 21:30 - A: b",
+]
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(), st.sampled_from(WORDS)),
+    lambda inside: st.one_of(
+        st.lists(inside, max_size=3),
+        st.dictionaries(st.sampled_from([*KEYS, *WORDS]), inside, max_size=4),
+        st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": inside}),
+        st.fixed_dictionaries({"messages": st.lists(inside, min_size=1, max_size=3)}),
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_json_file_holds_reading_it_never_fails(nano, value):
+    text = json.dumps(value)
+    for name, content in (("a.json", text), ("a.jsonl", text), ("a.txt", f"{text}\n{text}")):
+        for me in ("", "a"):
+            found = content_of(FileText(content, "utf-8", 0), Path(name), TextChoices(me=me))
+            assert found.documents or found.reason
+            list(token_documents([one for one in found.documents if one.turns], nano))
+
+
+@pytest.mark.parametrize("place", ["tools", "calls", "content"])
+def test_json_nested_beyond_all_use_is_no_conversation(seen, place):
+    deep = json.loads("[" * 800 + "]" * 800)
+    call = {"function": {"name": "f", "arguments": {"x": deep if place == "calls" else 1}}}
+    asked = {"role": "user", "content": deep if place == "content" else "What?"}
+    row = {"messages": [asked, {**SAID, "tool_calls": [call]}], "tools": [{"x": deep if place == "tools" else 1}]}
+
+    assert seen("rows.jsonl", json.dumps(row)) == []
+    assert seen.report.bad_rows == 1

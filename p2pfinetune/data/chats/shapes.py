@@ -40,12 +40,13 @@ PAIRS = (
     ("query", "response"),
     ("input", "output"),
 )
+DEEPEST = 64  # lists and objects in one another; schemas of tools have a dozen
 THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 
 def conversation_of(row: Any) -> Turns | None:
     """The turns of a row, at least one of them an answer; None if it is no conversation."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, Mapping) or not _is_shallow(row):
         return None
     found = next((turns for shape in SHAPES if (turns := shape(row)) is not None), None)
     if found is None or not any(turn.is_answer for turn in found):
@@ -65,11 +66,7 @@ def _set_up(row: Mapping[str, Any], turns: Turns) -> Iterable[ChatTurn]:
 
 def _json(value: Any) -> list[Any]:
     """A list of objects, that some datasets keep as the text of one."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return []
+    value = _object(value) if isinstance(value, str) else value
     return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else []
 
 
@@ -192,9 +189,21 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any] | None:
 def _object(text: str) -> Any:
     """What a text says in JSON; the text, if it is none."""
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return found if _is_shallow(found) else text
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether nothing in it is nested deeper than anybody writes; what is, would end in an error further on."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inside = [part for part in level if isinstance(part, list | dict)]
+        level = [one for part in inside for one in (part.values() if isinstance(part, dict) else part)]
+        if not level:
+            return True
+    return False
 
 
 def _is_said(value: Any) -> bool:
