@@ -37,7 +37,7 @@ from p2pfinetune.data.files import FoundFile, walk
 from p2pfinetune.data.reading_memory import ReadingMemory, is_at_rest
 from p2pfinetune.data.report import ReadReport
 from p2pfinetune.data.splits import SPLITS, Split, tokens_by_split
-from p2pfinetune.data.telling import Tell, silent
+from p2pfinetune.data.telling import COMPARING, ENCODING, WRITING, Tell, each, silent
 from p2pfinetune.data.token_cache import Entry, Stored, TokenSplit
 from p2pfinetune.data.tokens import TokenDocument, token_type
 from p2pfinetune.errors import TextError, TooLittleText
@@ -106,8 +106,9 @@ def prepare(
     documents, report = read_documents(paths, memory, now_ns, encodings, me=me, keep_secrets=keep_secrets, tell=tell)
     report = replace(report, loss=loss)
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
-    tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt), loss)
+    tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt), loss, tell)
     rows = _dealt(documents, dealer, tokens, minimum, report)
+    tell(WRITING, 0, 0)
     placed = _placed(rows)
     documents = [document for document in documents if document.id in placed]
     stored = tokens.stored(documents, placed)
@@ -138,6 +139,7 @@ def _dealt(
         # what is left out is left out for good, stands in no corpus, and would be encoded again every time
         weighed = [d for d in documents if dealer.is_new(d.id) or dealer.rows[d.id].split is not None]
         sizes = {document: encoded.size for document, encoded in tokens.of(weighed).items()}
+    tokens.tell(COMPARING, 0, len(documents))
     rows = dealer.deal(documents, sizes, minimum)
     if sizes or not documents:
         report = replace(report, copies=copies_of(rows.values()))
@@ -149,7 +151,10 @@ def _dealt(
 class _Tokens:
     """What one tokenizer makes of one user's documents, and where that is kept."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str, loss: Loss) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, digest: Digest, cache: Path, owner: str, loss: Loss, tell: Tell
+    ) -> None:
+        self.tell = tell
         self._tokenizer, self._cache, self._owner, self._loss = tokenizer, cache, owner, loss
         self._digest = _digest(digest, tokenizer.chat_template, loss)
         """Of all that ids and marks follow from."""
@@ -160,7 +165,7 @@ class _Tokens:
         """Of each document; only those that are not known yet are encoded."""
         if not self._made.keys() >= {document.id for document in documents}:
             known = token_cache.tokens_by_document(self._cache, self._owner, self._digest)
-            self._made = _encoded(documents, self._tokenizer, known, self._loss)
+            self._made = _encoded(documents, self._tokenizer, known, self._loss, self.tell)
         return self._made
 
     def stored(self, documents: Sequence[Document], placed: Mapping[Digest, Split]) -> Stored:
@@ -181,11 +186,15 @@ class _Tokens:
 
 
 def _encoded(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, known: Mapping[str, TokenDocument], loss: Loss
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    known: Mapping[str, TokenDocument],
+    loss: Loss,
+    tell: Tell,
 ) -> dict[Digest, TokenDocument]:
     """The tokens of each document; only those not known yet are encoded."""
     fresh = [document for document in documents if document.id not in known]
-    found = token_documents(fresh, tokenizer, loss) if fresh else ()
+    found = each(token_documents(fresh, tokenizer, loss), tell, ENCODING, len(fresh)) if fresh else ()
     made = {document.id: _or_nothing(one, tokenizer) for document, one in zip(fresh, found, strict=True)}
     return {d.id: made[d.id] if d.id in made else known[d.id] for d in documents}
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 Tell = Callable[[str, int, int], None]
 """What is done, how much of it is done, and how much there is; 0 if nobody knows yet. It may raise, to end it all."""
 
-FINDING, READING, COMPARING, ENCODING = "finding files", "reading files", "comparing documents", "counting tokens"
+FINDING, READING, ENCODING = "finding files", "reading files", "counting tokens"
+COMPARING, WRITING = "comparing documents", "writing tokens"
 Item = TypeVar("Item")
 
 
