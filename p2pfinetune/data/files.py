@@ -1,25 +1,25 @@
 """Walk files and folders, and read one file. Decides nothing about documents or splits; see `encodings` for its bytes.
 
 A name says little about what a file holds, so text is told from other things by content: byte-order marks, NUL bytes,
-control characters. What is no text, too large, unreadable or hidden comes back with a reason and never as an exception.
+control characters. What is no text, too large, unreadable, hidden, ignored (`ignored`) or a program's own (`own_files`)
+comes back with a reason and never as an exception.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfinetune.data import own_files
 from p2pfinetune.data.encodings import FileText, decode
+from p2pfinetune.data.ignored import IGNORED, INSTALLED, VIRTUAL_ENVIRONMENT, IgnoreRules, made_or_installed
 from p2pfinetune.errors import TextError
 from p2pfinetune.system.path_names import shown
 
 MAX_FILE_BYTES = 256 << 20  # a larger file is a data base or a dump, and would be held in memory several times over
-SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})  # other people's text, or none
-VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # its folder is a Python environment (PEP 405)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +57,52 @@ def walk(paths: Sequence[Path]) -> Iterator[FoundFile | Skipped]:
         yield from _below(path, seen)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A path to look at, and what is said of it."""
+
+    path: Path
+    rules: IgnoreRules
+    reason: str = ""
+    """Why it is not read, whatever it is."""
+    reason_of_folder: str = ""
+    """Why it is not read if it is a folder."""
+    is_named: bool = False
+    """By the user: then it is read, whatever it is called and whatever ignores it."""
+
+
 def _below(root: Path, seen: set[tuple[int, int]]) -> Iterator[FoundFile | Skipped]:
-    waiting: list[Path | Skipped] = [root]  # not recursive: folders can nest deeper than Python calls
+    waiting = [_Waiting(root, IgnoreRules(), is_named=True)]  # not recursive: folders can nest deeper than Python calls
     while waiting:
-        path = waiting.pop()
-        if isinstance(path, Skipped):
-            yield path
+        one = waiting.pop()
+        if one.reason:
+            yield Skipped(one.path, one.reason)
             continue
-        if path != root and path.name.startswith("."):
-            yield Skipped(path, "hidden")
-            continue
-        found = _look(path, seen)
+        found = _look(one, seen)
         if isinstance(found, tuple):
             waiting.extend(reversed(found))
         else:
             yield found
 
 
-def _look(path: Path, seen: set[tuple[int, int]]) -> FoundFile | Skipped | tuple[Path | Skipped, ...]:
+def _look(one: _Waiting, seen: set[tuple[int, int]]) -> FoundFile | Skipped | tuple[_Waiting, ...]:
     """What a path is; for a folder, what is inside."""
+    path = one.path
     try:
         about = path.stat()
-        inode = (about.st_dev, about.st_ino)
-        if inode in seen:
+        is_folder = stat.S_ISDIR(about.st_mode)
+        if is_folder and one.reason_of_folder:
+            return Skipped(path, one.reason_of_folder)
+        if one.rules.ignores(path, is_folder=is_folder):
+            return Skipped(path, IGNORED)
+        if (about.st_dev, about.st_ino) in seen:
             return Skipped(path, "already read")
-        seen.add(inode)
-        return _inside(path) if stat.S_ISDIR(about.st_mode) else _regular(path, about)
+        found = _inside(one) if is_folder else _regular(path, about)
     except OSError:  # no permission, a dangling link, or one that leads to itself
         return Skipped(path, "broken link" if path.is_symlink() else "unreadable")
+    if not isinstance(found, Skipped):  # what is left out here may be named by itself
+        seen.add((about.st_dev, about.st_ino))
+    return found
 
 
 def _regular(path: Path, about: os.stat_result) -> FoundFile | Skipped:
@@ -97,14 +115,20 @@ def _regular(path: Path, about: os.stat_result) -> FoundFile | Skipped:
     return FoundFile(path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, (about.st_dev, about.st_ino))
 
 
-def _inside(folder: Path) -> Skipped | tuple[Path | Skipped, ...]:
-    inside = sorted(folder.iterdir())
-    if folder.name in SKIPPED_FOLDERS or any(path.name == VIRTUAL_ENVIRONMENT for path in inside):
-        return Skipped(folder, "installed packages")
-    reasons = own_files.left_out([path.name for path in inside])
+def _inside(one: _Waiting) -> Skipped | tuple[_Waiting, ...]:
+    inside = sorted(one.path.iterdir())
+    names = {path.name for path in inside}
+    if VIRTUAL_ENVIRONMENT in names and not one.is_named:
+        return Skipped(one.path, INSTALLED)
+    reasons = own_files.left_out(names)
     if inside and len(reasons) == len(inside):
-        return Skipped(folder, reasons[inside[0].name])
-    return tuple(Skipped(path, reasons[path.name]) if path.name in reasons else path for path in inside)
+        return Skipped(one.path, reasons[inside[0].name])
+    rules, made = one.rules.below(one.path, names), made_or_installed(names)
+    return tuple(_Waiting(path, rules, _reason(path.name, reasons), made.get(path.name, "")) for path in inside)
+
+
+def _reason(name: str, reasons: Mapping[str, str]) -> str:
+    return reasons.get(name) or ("hidden" if name.startswith(".") else "")
 
 
 def read_text(path: Path) -> FileText | Skipped:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from p2pfinetune.data import formats
 from p2pfinetune.data.encodings import decoded, look, without_padding
-from p2pfinetune.data.files import SKIPPED_FOLDERS
 from p2pfinetune.data.formats.archive import is_hidden
 from p2pfinetune.data.formats.parts import summed
 from p2pfinetune.data.guess import Evidence, settle
+from p2pfinetune.data.ignored import ANYWHERE
 from p2pfinetune.data.pieces import USUAL, FileContent, TextChoices, content_of, content_of_parts
 from p2pfinetune.data.report import UNKNOWN
 
@@ -57,7 +57,7 @@ def _unpacked(
         place = Path(f"{path}:{member.name or number}")
         if member.reason:
             found[place] = (FileContent(reason=member.reason), member.size_bytes)
-        elif is_hidden(member.name, SKIPPED_FOLDERS):
+        elif is_hidden(member.name, ANYWHERE):
             found[place] = (FileContent(reason=HIDDEN), len(member.data))
         else:
             content = content_of_bytes(member.data, place, encoding, choices, depth + 1)

@@ -16,7 +16,7 @@ OWN, MODEL, CACHE = "peerd's own files", "a model's files", "a cache"
 CACHE_MARKER = "CACHEDIR.TAG"
 HOME_SIGNS = frozenset({"identity.key", "state.db", "splits.record", "peerd.lock", "peerd.sock"})
 HOME = re.compile(
-    r"(identity\.key|state\.db|splits\.record|peerd\.(lock|log|sock)|config\.toml).*|blobs|scratch|cache|reports|records"
+    r"(identity\.key|state\.db|splits\.record|looks\.json|serve\.key|peerd\.(lock|log|sock)|config\.toml).*|blobs|scratch|cache|reports|records"
 )
 CORPUS = re.compile(r"\.?[0-9a-f]{12}-[0-9a-f]{32}(\.\d+)?")  # a folder of tokens
 ANYWHERE = re.compile(r"peerd\.log(\.\d+)?|tensors-[0-9a-f]{32}\.json|moved-[0-9a-f]{12}\.json")

@@ -14,7 +14,7 @@ import io
 import lzma
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import IO, Protocol
@@ -154,7 +154,7 @@ class _CountedStream:
         return piece
 
 
-def is_hidden(name: str, skipped: frozenset[str]) -> bool:
+def is_hidden(name: str, skipped: Container[str]) -> bool:
     """Whether a member is what would be left out of a folder: hidden, or in a folder of other people's files."""
     parts = [part for part in PurePosixPath(name).parts if part != ".."]
     return any(part.startswith(".") or part == "__MACOSX" or part in skipped for part in parts)
