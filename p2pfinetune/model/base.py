@@ -29,6 +29,7 @@ from p2pfinetune.model.fingerprints import StoredTensor, config_digest, stored_t
 from p2pfinetune.model.from_gguf import Say, converted, quiet, record
 from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.hub import HUB_FILES, WEIGHTS, fetched
+from p2pfinetune.model.memory import Quantize
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.names import Digest
 from p2pfinetune.options import NANO
@@ -67,10 +68,19 @@ class Base:
     """Where its `config.json` and tensors lie as they are stored, for an export that folds an adapter into them."""
     title: str = ""
     """What a GGUF file calls the model; empty for any other."""
+    quantize: Quantize = "none"
+    """In how many bits its adapted layers are held; none: as they are stored."""
     checkpointing: bool = False
     """Whether training computes layers again in the backward pass instead of keeping what they computed."""
     positions: int = 0
     """Tokens of a training pass; 0: as many as keep the device busy. Of a larger step, gradients are added up."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has, however they are held."""
+        from p2pfinetune.model.targets import sizes_of
+
+        return sum(sizes_of(self.model).values())
 
     @property
     def max_context(self) -> int:
@@ -130,8 +140,15 @@ def model_file(folder: Path) -> str:
     return next((name for name in names if OF_A_MODEL.fullmatch(name)), "")
 
 
-def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32", cache: Path | None = None) -> Base:
-    """The model, frozen, held in the numbers that it is stored in.
+def load_base(
+    name: str,
+    *,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    cache: Path | None = None,
+    quantize: Quantize = "none",
+) -> Base:
+    """The model, frozen, held in the numbers that it is stored in, or its adapted layers in fewer bits (`quantised`).
 
     `cache` keeps digests of large files. ModelError says what is wrong with the name, the folder or the model itself:
     whatever is returned has passed `soundness`.
@@ -144,6 +161,10 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
 
     model, tokenizer = _load(folder, _numbers_of(stored), is_computed_so=chosen.type == "cuda" and precision == "bf16")
     model.requires_grad_(False).eval().to(chosen)
+    if quantize != "none":
+        from p2pfinetune.model.quantised import quantise
+
+        quantise(model, quantize)
     check_tokens(name, model, tokenizer)
     check_passes(name, model)
     return Base(
@@ -155,6 +176,7 @@ def load_base(name: str, *, device: str = "auto", precision: Precision = "fp32",
         config_digest=config_digest(model.config),
         device=chosen,
         precision=precision,
+        quantize=quantize,
         folder=folder,
         title=about.title if (about := record(folder)) else "",
     )

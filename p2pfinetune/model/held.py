@@ -31,6 +31,8 @@ MADE_AT_ONCE = 1 << 24  # numbers of a weight, 64 MB in fp32: an output layer of
 class HeldLinear(nn.Linear):
     """Its weight is of 16 bits; input, bias and output are of 32."""
 
+    is_linear = True
+
     def forward(self, x: Tensor) -> Tensor:
         """As nn.Linear with that weight in the input's numbers."""
         return product(x, self, self.bias)
@@ -38,6 +40,8 @@ class HeldLinear(nn.Linear):
 
 class HeldConv1D(Conv1D):  # type: ignore[misc]
     """The same of GPT-2's layer."""
+
+    is_linear = True
 
     def forward(self, x: Tensor) -> Tensor:
         """As Conv1D."""
@@ -119,12 +123,18 @@ def computes_in_fp32(model: Any) -> bool:
 
 def weight_of(layer: Any, dtype: torch.dtype) -> Tensor:
     """The weight (o, i) of a linear layer or Conv1D in these numbers; a view of its own if it is held in them."""
+    if (made := getattr(layer, "made", None)) is not None:  # of codes (`quantised`)
+        found: Tensor = made(dtype)
+        return found
     weight: Tensor = layer.weight
     return (weight.T if isinstance(layer, Conv1D) else weight).to(dtype)
 
 
 def parts_of(layer: Any, dtype: torch.dtype, entries: int = 0) -> Iterator[tuple[slice, Tensor]]:
     """So many outputs of the weight at a time; by itself, a whole that is there and large parts of what is made."""
+    if hasattr(layer, "made"):
+        yield slice(0, layer.out_features), weight_of(layer, dtype)
+        return
     outputs = layer.nf if isinstance(layer, Conv1D) else layer.out_features
     made = outputs if layer.weight.dtype == dtype else max(1, MADE_AT_ONCE * outputs // layer.weight.numel())
     step = entries or made

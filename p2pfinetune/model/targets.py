@@ -81,8 +81,16 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
 
 def is_transposed(model: nn.Module, targets: Sequence[str]) -> bool:
     """Whether most targets store their weight as (in, out), as GPT-2's Conv1D does."""
-    transposed = sum(not isinstance(model.get_submodule(path), nn.Linear) for path in targets)
+    layers = [model.get_submodule(path) for path in targets]
+    transposed = sum(bool(getattr(layer, "was_transposed", not isinstance(layer, nn.Linear))) for layer in layers)
     return 2 * transposed > len(targets)
+
+
+def sizes_of(model: nn.Module) -> dict[str, int]:
+    """How many numbers each parameter stands for, however it is held."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    coded = {f"{path}.weight": module for path, module in model.named_modules() if hasattr(module, "made")}
+    return sizes | {name: module.in_features * module.out_features for name, module in coded.items()}
 
 
 def check_injected(model: nn.Module, targets: Sequence[str]) -> None:
@@ -102,7 +110,8 @@ def said_of(model: PreTrainedModel, targets: Sequence[str]) -> str:
     """
     chosen = {f"{path}.weight" for path in targets}
     outside = {id(layer.weight) for layer in (model.get_output_embeddings(), *_embeddings(model)) if layer is not None}
-    sizes = {n: p.numel() for n, p in model.named_parameters() if p.ndim > 1 and id(p) not in outside}
+    numbers = sizes_of(model)
+    sizes = {n: numbers[n] for n, p in model.named_parameters() if p.ndim > 1 and id(p) not in outside}
     left = {name: size for name, size in sizes.items() if name not in chosen and not _is_other_sense(name)}
     share = sum(left.values()) / max(1, sum(sizes.values()))
     if share <= SAID_ABOVE:
@@ -146,6 +155,8 @@ def _is_linear(layer: nn.Module) -> bool:
     """What computes as a linear layer does, and not only holds the weight of one."""
     from transformers.pytorch_utils import Conv1D
 
+    if getattr(type(layer), "is_linear", False):  # our own (`held`, `quantised`)
+        return True
     if type(layer).forward in {nn.Linear.forward, Conv1D.forward}:
         return isinstance(layer, (nn.Linear, Conv1D))
     if isinstance(layer, Conv1D):

@@ -32,6 +32,7 @@ DATA_FOLDER = "../shared/data"  # raw text of the paper's settings; see docs/rep
 SMALL_SCALE = 1 / 70  # of the paper's 840,000 training tokens a peer: 12,000
 DEFAULT_TRAINER = "adamw"
 Checkpointing = Literal["auto", "on", "off"]
+QuantizeChoice = Literal["auto", "none", "8bit", "4bit"]
 
 
 class ModelOptions(Section):
@@ -44,6 +45,13 @@ class ModelOptions(Section):
         Meta(
             description="Numbers to train in: fp32, bf16, or auto, which is bf16 where that was measured to be clearly "
             "quicker."
+        ),
+    ] = "auto"
+    quantize: Annotated[
+        QuantizeChoice,
+        Meta(
+            description="Bits in which the base's adapted layers are held: none (as they are stored), 8bit, or 4bit, "
+            "which compute a little otherwise. auto: none, unless nothing else fits into memory. No peer needs to know."
         ),
     ] = "auto"
     checkpointing: Annotated[

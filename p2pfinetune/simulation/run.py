@@ -23,6 +23,7 @@ import msgspec
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.base import Base, choose_device, load_base
+from p2pfinetune.model.memory import Quantize
 from p2pfinetune.model.precision import Precision, quicker, settled
 from p2pfinetune.model.processor import missing
 from p2pfinetune.names import PeerId
@@ -97,16 +98,17 @@ def in_one_precision(config: SimulationConfig, folder: Path, *, fresh: bool) -> 
 
 
 @lru_cache(maxsize=2)
-def base_of(model: str, device: str, precision: Precision = "fp32") -> Base:
+def base_of(model: str, device: str, precision: Precision = "fp32", quantize: Quantize = "none") -> Base:
     """The base, once for all simulations of this process."""
-    if precision != "fp32" and (same := base_of(model, device)).device.type == "cpu":
+    if precision != "fp32" and (same := base_of(model, device, quantize=quantize)).device.type == "cpu":
         return replace(same, precision=precision)  # the weights are no others there
-    return load_base(model, device=device, precision=precision)
+    return load_base(model, device=device, precision=precision, quantize=quantize)
 
 
 def base_for(config: SimulationConfig) -> Base:
     """That of a simulation whose precision is settled; in fp32 if it is not."""
-    base = base_of(config.model, config.device, "bf16" if config.precision == "bf16" else "fp32")
+    precision: Precision = "bf16" if config.precision == "bf16" else "fp32"
+    base = base_of(config.model, config.device, precision, "none" if config.quantize == "auto" else config.quantize)
     return replace(base, checkpointing=True) if config.checkpointing == "on" else base
 
 

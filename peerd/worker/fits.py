@@ -12,11 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from p2pfinetune.model.fitting import (
     AskedOfMemory,
-    Checkpointing,
     Fit,
     fitting,
     remedies,
@@ -94,7 +91,7 @@ def setting_of(config: Config, device: str, precision: Precision, shape: Shape |
 
 def asked_of(config: Config) -> AskedOfMemory:
     """What the person said."""
-    return AskedOfMemory(checkpointing=msgspec.convert(config.checkpointing, Checkpointing), quantize="none")
+    return AskedOfMemory(checkpointing=config.checkpointing, quantize=config.quantize)
 
 
 def room_on_cpu(config: Config) -> int:

@@ -204,7 +204,7 @@ class Jobs:
             report=told(corpus),
             text=text_now(corpus.report),
             fingerprint=corpus.fingerprint,
-            parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+            parameters=base.parameters,
             adapter_parameters=learner.adapter_parameters,
             best_guard=learner.best_guard if restored else None,
             steps=learner.steps,

@@ -40,8 +40,9 @@ def loaded(job: Open, tell: Callable[[Planned], None]) -> tuple[Base, PrecisionC
     precision = chosen.precision if chosen is not None else "fp32"
     found = planned(job, place, precision, folder_of(config.model))
     tell(found)
-    base = load_base(config.model, device=str(place), precision=precision, cache=Path(job.cache))
-    return replace(base, checkpointing=found.plan.checkpointing, positions=found.plan.positions), chosen
+    plan, cache = found.plan, Path(job.cache)
+    base = load_base(config.model, device=str(place), precision=precision, cache=cache, quantize=plan.quantize)
+    return replace(base, checkpointing=plan.checkpointing, positions=plan.positions), chosen
 
 
 def measured(base: Base, corpus: Corpus, options: LearnerOptions) -> tuple[Base, PrecisionChoice]:

@@ -144,10 +144,14 @@ def held_in_16_bits_it_gives_the_same(where: Path, folder: Path) -> None:
         shutil.copytree(where, folder / name)
         tensors = {path: t.to(dtype).contiguous() for path, t in stored.items()}
         save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
+    held, whole = (attach(load_base(str(folder / name), device="cpu"), SPEC) for name in ("bf16", "fp32"))
     ids = torch.arange(1, 21).reshape(2, 10)
     with torch.no_grad():
-        held, whole = (load_base(str(folder / name), device="cpu").model for name in ("bf16", "fp32"))
-        assert torch.equal(*(model(input_ids=ids, use_cache=False).logits for model in (held, whole)))
+        assert torch.equal(*(live.model(input_ids=ids, use_cache=False).logits for live in (held, whole)))
+    one, other = (trainers(live)[0] for live in (held, whole))
+
+    assert one.step() == other.step()
+    assert one.adapter.equals(other.adapter)
 
 
 def it_goes_on_where_it_was_saved(learner: Learner, other: Learner, folder: Path) -> None:
