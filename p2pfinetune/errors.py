@@ -7,6 +7,7 @@ LearningError
 +-- OptionError       a plug-in name or option that does not exist or is out of range
 |   +-- PromptTooLong
 +-- CheckpointError   saved training state does not fit what it is loaded into
++-- ExportError       an adapter cannot be written in that format, or there
 +-- RunError          a folder does not hold the simulation that it is read or continued as
 +-- ClusterError      the machines of a cluster cannot be had, or were lost
 """
@@ -56,6 +57,10 @@ class PromptTooLong(OptionError):
 
 class CheckpointError(LearningError):
     """Saved training state that does not fit the model, data or options it is loaded into."""
+
+
+class ExportError(LearningError):
+    """What was learnt cannot be written in the format, or in the place, that was asked for."""
 
 
 class RunError(LearningError):

@@ -31,6 +31,10 @@ SERVED: tuple[Served, ...] = get_args(Served)
 
 Loss = Literal["answers", "all"]
 """What of conversations is learnt and measured."""
+ExportFormat = Literal["peft", "merged", "gguf-lora", "gguf"]
+"""As what an adapter is written for other programs; `p2pfinetune.export` says what each is."""
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+
 Sharing = Literal["both", "a", "b"]
 """Which factors of an adapter peers share; `p2pfinetune.model.adapter` says what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)

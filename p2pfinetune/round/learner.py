@@ -46,6 +46,8 @@ from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
+from p2pfinetune.export.stored import Exportable
+from p2pfinetune.export.writing import Progress, untold, write_export
 from p2pfinetune.model.adapter import (
     AdaptedModel,
     Adapter,
@@ -54,14 +56,13 @@ from p2pfinetune.model.adapter import (
     network_digest,
     write,
 )
-from p2pfinetune.model.base import Base, public_name
+from p2pfinetune.model.base import Base
 from p2pfinetune.model.generate import continuation
 from p2pfinetune.model.memory import MemoryPlan
-from p2pfinetune.model.peft_folder import export_folder, tokenizer_files
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits, other_sharings
-from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, PeerId, Refusal, Served, Which
+from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, ExportFormat, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
@@ -295,18 +296,19 @@ class Learner:
             which = "personal"  # to measure which it is would take the live model
         return self._speaker.respond(self.adapter(which), prompt, sampling, cuts=cuts)
 
-    def export(self, folder: Path, which: Which = "served") -> list[Path]:
-        """One of the models' adapters as a PEFT folder, with the tokenizer."""
+    def export(
+        self,
+        folder: Path,
+        which: Which = "served",
+        form: ExportFormat = "peft",
+        *,
+        modelfile: bool = False,
+        progress: Progress = untold,
+    ) -> list[Path]:
+        """One of the models in a form that other programs load; a PEFT folder is its adapter and the tokenizer."""
         adapted = self._adapted
-        return export_folder(
-            folder,
-            adapted.of_network_rank(self.adapter(which)),
-            adapted.spec,
-            public_name(self._base),
-            adapted.targets,
-            is_transposed=adapted.is_transposed,
-            beside=tokenizer_files(self._base.tokenizer),
-        )
+        trained = Exportable(self._base, adapted.of_network_rank(self.adapter(which)), adapted.spec)
+        return write_export(trained, folder, form, modelfile=modelfile, progress=progress)
 
     def reread(self, corpus: Corpus) -> None:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""

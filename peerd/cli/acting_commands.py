@@ -1,36 +1,28 @@
-"""Commands that ask the daemon to do something: stop, unban, generate, export."""
+"""Commands that ask the daemon to do something: stop, unban, generate; and, in files of their own, debug and export."""
 
 from __future__ import annotations
 
-import os
-import shlex
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from p2pfinetune.model.base import model_file
 from p2pfinetune.names import PeerId
 from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.debug import debug as debug  # noqa: PLC0414  # it is one of them, in a file of its own
+from peerd.cli.export_command import MODELS
+from peerd.cli.export_command import export as export  # noqa: PLC0414
 from peerd.cli.output import complain, finish, in_home, say, say_bold
 from peerd.cli.which_peer import chosen
 from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.peer_names import shown
-from peerd.control.questions import USUAL, GenerateQuestion, target
-from peerd.errors import PeerdError, Unreachable, UsageError
+from peerd.control.questions import USUAL, GenerateQuestion
+from peerd.errors import PeerdError, Unreachable
 from peerd.machine.lock import ask_to_end, holder
 from peerd.machine.paths import Paths
 
-MODELS = {
-    "personal": "the personal adapter",
-    "best": "the personal adapter as it was at its best, since it ended behind the twin that trains alone",
-    "local": "the twin that trains alone, as it was at its best, since it is ahead of all that merging gave",
-}
-"""What was served, in words."""
 STOP_SECONDS = 20.0  # a daemon promises to end within 15
 LOOK_SECONDS = 0.05
 _GO_ON = "Stopped after {seconds:.1f} s. Go on any time with: peerd start"
@@ -94,42 +86,6 @@ def generate(
     finish("generate", found, as_json, lambda: _generated(found))
 
 
-def export(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder to write; new or empty.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write what is served, the personal adapter unless a twin is ahead, as a PEFT folder that any tool loads."""
-    where = target(folder)
-    with Client(home) as client:
-        client.status()  # where no daemon runs, that is the thing to say first
-        _check_target(where, force)
-        if not as_json:
-            complain("exporting; the worker finishes what it is doing first")
-        data = client.export(where)
-    finish("export", data, as_json, lambda: _exported(data))
-
-
-def _check_target(where: Path, force: bool) -> None:
-    """Before the worker is asked, which may be busy for a while."""
-    try:
-        if found := model_file(where):
-            raise UsageError(
-                f"{where} holds a model ({found})", "an adapter beside it would spoil it: name a new folder"
-            )
-        if not force and where.is_dir() and any(where.iterdir()):
-            again = f"peerd export {shlex.quote(str(where))} --force"
-            raise UsageError(f"{where} is not empty", f"name a new folder, or: {again}")
-        above = next(folder for folder in (where, *where.parents) if folder.exists())
-    except OSError as error:
-        raise UsageError(f"{where} cannot be used: {error.strerror}", "choose another folder") from error
-    if not above.is_dir():
-        raise UsageError(f"{above} is a file", "name a folder elsewhere")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write in the folder {above}", "look at its rights, or choose another")
-
-
 def _generated(found: answers.Continuations) -> None:
     known = [("base", found.base), ("own", found.own), ("personal", found.personal)]
     for name, text in [
@@ -139,10 +95,3 @@ def _generated(found: answers.Continuations) -> None:
         say_bold(name)
         say(text)
         say()
-
-
-def _exported(data: answers.ExportedFolder) -> None:
-    say_bold(f"{MODELS.get(data.which, data.which).capitalize()} is in {data.folder}")
-    for file in data.files:
-        say(f"  {file}")
-    say(f"Load it with: PeftModel.from_pretrained(base_model, {data.folder!r})")

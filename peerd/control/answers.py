@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfinetune.model.listing import ModelHere
-from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.names import Digest, ExportFormat, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures
 from peerd.status import (
     SCHEMA_VERSION,
@@ -232,6 +232,8 @@ class ExportedFolder(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     files: list[str]
     which: Annotated[Which, Meta(description="The model whose adapter it is.")]
+    format: ExportFormat = "peft"
+    bytes: Annotated[int, Meta(description="Of all files.")] = 0
 
 
 class Unbanned(msgspec.Struct, frozen=True, kw_only=True):

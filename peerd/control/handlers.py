@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
-from p2pfinetune.names import PeerId, Which
+from p2pfinetune.names import PeerId
 from p2pfinetune.scoring.perplexity import bounded
 from p2pfinetune.speech import Begun, Ended, Piece
 from peerd.control import answers, metrics, questions, verbs
@@ -79,7 +79,7 @@ class DaemonView(Protocol):
         """Of one model, told as it comes; cancelled with its caller. Raises WorkerError, and UsageError at first."""
         ...
 
-    async def export(self, folder: str, which: Which) -> answers.ExportedFolder:
+    async def export(self, asked: questions.ExportQuestion) -> answers.ExportedFolder:
         """Write the adapter of one model as a PEFT folder. Raises WorkerError."""
         ...
 
@@ -288,7 +288,7 @@ async def export(call: Call[questions.ExportQuestion]) -> answers.ExportedFolder
     if not os.path.isabs(folder) or "\0" in folder:  # noqa: PTH117  # a string that no path is made of
         raise UsageError(f"folder: {folder[:200]!r} is not a whole path", "the daemon stands in no folder of yours")
     with call.job():
-        return await call.view.export(folder, call.question.which)
+        return await call.view.export(call.question)
 
 
 @answers_to(verbs.TEST)

@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from p2pfinetune.names import Which
+from p2pfinetune.names import EXPORT_FORMATS, ExportFormat, Which
 from p2pfinetune.speech import MAX_CHOICES, ChatLine
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
@@ -124,7 +124,22 @@ class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where to, and which."""
 
     folder: Annotated[str, Meta(min_length=1, max_length=MAX_PATH, description="Absolute.")]
-    which: Annotated[Which, Meta(description="A twin's is refused if none trains.")] = "served"
+    which: Annotated[
+        Which,
+        Meta(
+            title=f"one of {', '.join(get_args(Which))}",
+            description="served: the better of personal, best and twin. A twin's (local) is refused if none trains.",
+        ),
+    ] = "served"
+    format: Annotated[
+        ExportFormat,
+        Meta(
+            title=f"one of {', '.join(EXPORT_FORMATS)}",
+            description="peft: the adapter, for transformers. merged: a whole model, a Hugging Face folder. gguf-lora: "
+            "the adapter, for llama.cpp. gguf: a whole model, for llama.cpp and Ollama.",
+        ),
+    ] = "peft"
+    modelfile: Annotated[bool, Meta(description="Add a Modelfile for Ollama; not with peft.")] = False
 
 
 class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,9 +201,15 @@ def respond(
         raise UsageError(str(error)) from error
 
 
-def export(folder: str | os.PathLike[str], which: Which = "served") -> ExportQuestion:
-    """The adapter of one model, into a folder. Raises UsageError for what is no folder's name."""
-    return ExportQuestion(folder=str(target(folder)), which=which)
+def export(
+    folder: str | os.PathLike[str],
+    which: Which = "served",
+    format: ExportFormat = "peft",  # noqa: A002  # as the option is called
+    *,
+    modelfile: bool = False,
+) -> ExportQuestion:
+    """One of the models, into a folder. Raises UsageError for what is no folder's name."""
+    return ExportQuestion(folder=str(target(folder)), which=which, format=format, modelfile=modelfile)
 
 
 def evaluate(

@@ -178,7 +178,7 @@ EXPORT = Verb(
     method="POST",
     question=questions.ExportQuestion,
     answer=answers.ExportedFolder,
-    says="Write the adapter of one model as a PEFT folder; of which, and the files written.",
+    says="Write one model in a form that other programs load, the adapter alone or the whole; of which, and the files.",
     patience_seconds=SLOW_SECONDS,
     example="peerd export ./my-adapter",
 )

@@ -15,10 +15,10 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from p2pfinetune.names import PeerId, Which
+from p2pfinetune.names import PeerId
 from p2pfinetune.speech import Begun, Ended, Piece, Sampling
 from peerd.control.answers import Continuations, Debugged, Evaluated, ExportedFolder, Look, Sent, TestLosses
-from peerd.control.questions import Debugging, EvalQuestion, GenerateQuestion, RespondQuestion
+from peerd.control.questions import Debugging, EvalQuestion, ExportQuestion, GenerateQuestion, RespondQuestion
 from peerd.core.events import BanLifted
 from peerd.daemon import looks
 from peerd.daemon.journal import Journal
@@ -122,10 +122,12 @@ class LiveView:
             raise WorkerError(f"the worker answered Respond with {type(answer).__name__}")
         return answer.ended
 
-    async def export(self, folder: str, which: Which) -> ExportedFolder:
-        """One of the models' adapters as a PEFT folder."""
-        found = await self._ask(Export(id=0, folder=folder, which=which), Exported)
-        return ExportedFolder(folder=folder, files=found.files, which=found.which)
+    async def export(self, asked: ExportQuestion) -> ExportedFolder:
+        """One of the models in a form that other programs load."""
+        found = await self._ask(Export(id=0, **msgspec.structs.asdict(asked)), Exported)
+        return ExportedFolder(
+            folder=asked.folder, files=found.files, which=found.which, format=asked.format, bytes=found.bytes
+        )
 
     async def test_losses(self) -> TestLosses:
         """Of the whole test split; this is a look at it, too."""

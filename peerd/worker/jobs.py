@@ -14,6 +14,7 @@ number and the state alone; so a round that was interrupted, or done again by an
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -354,13 +355,20 @@ class Jobs:
         folder = Path(job.folder)
         try:
             learner = self._held().learner
-            files = learner.export(folder, job.which)
+            files = learner.export(
+                folder, job.which, job.format, modelfile=job.modelfile, progress=functools.partial(self._told, job.id)
+            )
         except OSError as error:
             raise UsageError(
                 f"{folder} cannot be written: {error.strerror or error}", "choose another folder"
             ) from error
         which = learner.served if job.which == "served" else job.which
-        return Exported(id=job.id, files=[str(file) for file in files], which=which)
+        size = sum(file.stat().st_size for file in files)
+        return Exported(id=job.id, files=[str(file) for file in files], which=which, bytes=size)
+
+    def _told(self, job: int, done: int, total: int) -> None:
+        """A large model takes a while: who watches for a sign of life sees one."""
+        self._progress(JobProgress(id=job, activity="encoding", done=done, total=total))
 
     def _evaluate_test(self, job: EvaluateTest) -> TestEvaluated:
         held = self._held()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from p2pfinetune.model.memory import MemoryPlan
-from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.names import Digest, ExportFormat, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 from peerd.config import Config
@@ -115,10 +115,12 @@ class Cancel(Job, frozen=True, kw_only=True, tag=True):
 
 
 class Export(Job, frozen=True, kw_only=True, tag=True):
-    """Write one of the models' adapters as a PEFT folder."""
+    """Write one of the models in a form that other programs load."""
 
     folder: str
     which: Which = "served"
+    format: ExportFormat = "peft"
+    modelfile: bool = False
 
 
 class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):
@@ -322,6 +324,8 @@ class Exported(Answer, frozen=True, kw_only=True, tag=True):
     files: list[str]
     which: Which = "personal"
     """The model that was exported."""
+    bytes: int = 0
+    """Of all files."""
 
 
 class TestEvaluated(Answer, frozen=True, kw_only=True, tag=True):

@@ -11,10 +11,10 @@ from typing import Literal, Self
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId, Round, Served, Which
+from p2pfinetune.names import Digest, PeerId, Round, Served
 from p2pfinetune.round.figures import LossMargin, ModelFigures
 from p2pfinetune.speech import Begun, Chance, Choice, Ended, Piece
-from peerd.control import answers
+from peerd.control import answers, questions
 from peerd.control.answers import Sent, SentRow, SentUpdate
 from peerd.control.api import application
 from peerd.control.merges import line, merges_now
@@ -250,11 +250,13 @@ class FakeView:
         reason: Literal["stop", "length"] = "length" if made == asked.max_tokens else "stop"
         return Ended(reason=reason, prompt_tokens=len(words), completion_tokens=made)
 
-    async def export(self, folder: str, which: Which) -> answers.ExportedFolder:
-        self.exported.append(folder)
-        self.exported_models.append(which)
-        files = [f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"]
-        return answers.ExportedFolder(folder=folder, files=files, which=self.served_by if which == "served" else which)
+    async def export(self, asked: questions.ExportQuestion) -> answers.ExportedFolder:
+        self.exported.append(asked.folder)
+        self.exported_models.append(asked.which)
+        names = {"peft": ["adapter_config.json", "adapter_model.safetensors"], "gguf-lora": ["adapter.gguf"]}
+        files = [f"{asked.folder}/{name}" for name in names.get(asked.format, ["model.gguf"])]
+        which = self.served_by if asked.which == "served" else asked.which
+        return answers.ExportedFolder(folder=asked.folder, files=files, which=which, format=asked.format, bytes=4096)
 
     async def test_losses(self) -> answers.TestLosses:
         return answers.TestLosses(base=4.2, own=3.6, personal=3.4, local=None, served=3.4, documents=12, tokens=2048)

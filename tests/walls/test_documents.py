@@ -64,7 +64,13 @@ def test_every_option_that_people_are_told_to_type_exists(document: str) -> None
     known = set(re.findall(r"`(--[a-z-]+)", (ROOT / "docs/command-line.md").read_text()))
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
 
-    assert told - known <= {"--help", "--version", "--no-open", "--unix-socket"}  # the last is of curl
+    assert told - known <= {
+        "--help",
+        "--version",
+        "--no-open",
+        "--unix-socket",
+        "--lora",
+    }  # the last: curl's, llama.cpp's
 
 
 def test_every_attack_of_the_simulator_is_explained() -> None:

@@ -646,3 +646,19 @@ def test_a_daemon_that_still_loads_is_not_called_ready(
     _still_starting(daemon.paths, as_json=False)
 
     assert f"peerd {said} (process" in capsys.readouterr().err
+
+
+def test_a_model_is_exported_in_the_form_asked_for_with_how_to_run_it(
+    daemon: Any, view: Any, say: Any, tmp_path: Path
+) -> None:
+    code, out, err = say("export", tmp_path / "m", "--format", "gguf", "--which", "own", "--home", daemon.paths.home)
+    refused, _, told = say("export", tmp_path / "x", "--format", "onnx", "--home", daemon.paths.home)
+    unknown, _, odd = say("export", tmp_path / "x", "--which", "mine", "--home", daemon.paths.home)
+
+    assert (code, refused, unknown) == (0, 2, 2)
+    assert out.splitlines()[0].startswith("Own, folded into its base, is in ")
+    assert f"Run it with: llama-cli -m {tmp_path}/m/model.gguf" in out
+    assert "format is one of peft, merged, gguf-lora, gguf" in told
+    assert "which is one of base, own, personal" in odd
+    assert view.exported_models == ["own"]
+    assert "exporting; the worker finishes" in err

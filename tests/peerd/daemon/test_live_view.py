@@ -14,7 +14,7 @@ from p2pfinetune.names import Round
 from p2pfinetune.round.figures import ModelFigures
 from peerd.control.answers import Continuations, ExportedFolder, Look, TestLosses
 from peerd.control.handlers import DaemonView
-from peerd.control.questions import EvalQuestion, GenerateQuestion
+from peerd.control.questions import EvalQuestion, ExportQuestion, GenerateQuestion
 from peerd.daemon import looks
 from peerd.daemon.view import LiveView
 from peerd.errors import StoreError, WorkerError
@@ -58,11 +58,12 @@ def test_continuations_are_those_of_the_worker_with_their_prompt() -> None:
 
 
 def test_a_folder_is_exported_of_the_model_that_was_asked_for() -> None:
-    worker = Answers(messages.Exported(id=1, files=["/x/a"], which="best"))
-    found = asyncio.run(view_of(worker).export("/x", "served"))
+    worker = Answers(messages.Exported(id=1, files=["/x/a"], which="best", bytes=7))
+    asked = ExportQuestion(folder="/x", which="served", format="gguf", modelfile=True)
+    found = asyncio.run(view_of(worker).export(asked))
 
-    assert found == ExportedFolder(folder="/x", files=["/x/a"], which="best")
-    assert worker.jobs == [messages.Export(id=0, folder="/x", which="served")]
+    assert found == ExportedFolder(folder="/x", files=["/x/a"], which="best", format="gguf", bytes=7)
+    assert worker.jobs == [messages.Export(id=0, folder="/x", which="served", format="gguf", modelfile=True)]
 
 
 def test_losses_on_the_test_split_are_those_of_the_worker(tmp_path: Path) -> None:
