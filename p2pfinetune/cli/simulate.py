@@ -55,9 +55,11 @@ def simulate(
 def _run(config: Any, folder: Path, engine: EngineName, ray_address: str, fresh: bool) -> None:
     if ray_address and engine is not EngineName.RAY:
         raise OptionError("--ray-address is of the engine ray", "add: --engine ray")
+    from p2pfinetune.model.base import folder_of
     from p2pfinetune.simulation import run
 
     complain(f"loading {config.model} and the peers' text")
+    folder_of(config.model, complain)  # a GGUF file is converted while somebody watches
     options: dict[str, Any] = {}
     place: Any = nullcontext()
     if engine is EngineName.RAY:

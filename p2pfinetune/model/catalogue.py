@@ -24,10 +24,10 @@ from p2pfinetune.errors import UNREADABLE, ModelError
 from p2pfinetune.model import from_gguf
 from p2pfinetune.model.base import folder_of, must_be_a_model, resolve_model
 from p2pfinetune.model.fingerprints import headers, weight_files
+from p2pfinetune.model.fitting import least_for, memory_for
 from p2pfinetune.model.gguf_header import is_gguf, read_header
 from p2pfinetune.model.hub import CARD, hub_cache, snapshot_here
 from p2pfinetune.model.listing import ModelHere, Source
-from p2pfinetune.model.memory import MemoryPlan, Setting, needed
 from p2pfinetune.model.models_cache import made, models_cache
 from p2pfinetune.model.shape import shape_of
 from p2pfinetune.options import NANO
@@ -173,14 +173,14 @@ def _of_folder(name: str, folder: Path, source: Source) -> ModelHere:
 
 
 def _sizes(folder: Path) -> dict[str, Any]:
-    if (shape := shape_of(folder)) is None:
+    shape, usual, least = shape_of(folder), memory_for(folder), least_for(folder)
+    if shape is None or usual is None or least is None:
         return {}
-    least = MemoryPlan(positions=1, checkpointing=True)
     return {
         "parameters": shape.parameters,
         "context": shape.context,
-        "memory_bytes": needed(shape, Setting(), MemoryPlan()).total,
-        "least_bytes": needed(shape, Setting(), least).total,
+        "memory_bytes": usual.total,
+        "least_bytes": least.total,
     }
 
 

@@ -29,7 +29,7 @@ class ModelHere(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     """Computed, to train it with the usual options; null for a kind of which nothing is known."""
     least_bytes: int | None = None
-    """The same with checkpointing, one sequence at a time."""
+    """The same with every measure that changes no result."""
     tokens_per_second: float | None = None
     """Of training, measured here; null if it was not."""
     problem: str = ""

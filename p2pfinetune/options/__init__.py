@@ -38,7 +38,9 @@ QuantizeChoice = Literal["auto", "none", "8bit", "4bit"]
 class ModelOptions(Section):
     """What is fine-tuned, and on what."""
 
-    model: Annotated[str, Meta(description="Base model: `nano` (embedded), a folder, or a Hugging Face name.")] = NANO
+    model: Annotated[
+        str, Meta(description="Base model: `nano` (embedded), a folder, a .gguf file, or a Hugging Face name.")
+    ] = NANO
     device: Annotated[str, Meta(description="auto, cpu, cuda or mps.")] = "auto"
     precision: Annotated[
         str,
