@@ -225,6 +225,10 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None = None
     restarts: int = 0
     last_error: str = ""
+    reading: Annotated[
+        str,
+        Meta(description="While the worker starts, how far it is with the text: `reading files: 31,200 of 100,000`."),
+    ] = ""
     memory: MemoryNow = MemoryNow()
 
 

@@ -113,6 +113,12 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """How the run before ended, if that was not in order."""
 
 
+def _sentence(node: Node, worker: WorkerNow) -> str:
+    """The core's, and of a large text how far its first reading is."""
+    said = outlook.sentence(node)
+    return f"{said}; {worker.reading}" if worker.reading else said
+
+
 def snapshot(node: Node, parts: Parts) -> Status:
     """Everything a person asks first."""
     config, merged = parts.config, merges.merges_now(parts.records, node.me)
@@ -125,7 +131,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         uptime_seconds=round(parts.at - parts.began_at, 1),
         round=node.round,
         state=outlook.state(node),
-        sentence=outlook.sentence(node),
+        sentence=_sentence(node, parts.worker),
         loss=LossNow(
             train=bounded(parts.figures.loss_train),
             trust=bounded(parts.figures.loss_trust),

@@ -174,7 +174,7 @@ class Jobs:
         cache, options = Path(job.cache), learner_options(config)
         base, chosen = loaded(job, partial(self._plan, job.id))
         memory, dealer = ReadingMemory(), dealer_of(job)
-        corpus = read_text(config, base, cache, dealer, memory)
+        corpus = read_text(config, base, cache, dealer, memory, partial(self._reading, job.id, ()))
         if chosen is None:
             base, chosen = measured(base, corpus, options)
         company = twin(config, job.checkpoint, base, corpus, options)
@@ -218,6 +218,11 @@ class Jobs:
 
     def _plan(self, job_id: int, planned: Planned) -> None:
         self._progress(JobProgress(id=job_id, activity="starting", done=0, total=0, planned=planned))
+
+    def _reading(self, job_id: int, quick: tuple[type[AnyJob], ...], what: str, done: int, total: int) -> None:
+        """Tells how far a reading is; nobody waits for a large one."""
+        self._progress(JobProgress(id=job_id, activity=what, done=done, total=total))
+        self._between(quick)
 
     def _train(self, job: TrainSteps) -> Stepped:
         """Step by step, since a job in between may use the model; every step depends on its number and nothing else."""
@@ -395,7 +400,14 @@ class Jobs:
 
     def _reread(self, job: Reread) -> ReadAgain:
         held = self._held()
-        corpus = read_text(held.config, held.base, held.cache, held.dealer, held.memory)
+        corpus = read_text(
+            held.config,
+            held.base,
+            held.cache,
+            held.dealer,
+            held.memory,
+            partial(self._reading, job.id, BETWEEN_STEPS),
+        )
         if corpus.fingerprint == held.fingerprint:
             return ReadAgain(id=job.id, changed=False, fingerprint=held.fingerprint, text=text_now(corpus.report))
         held.learner.reread(corpus)

@@ -190,7 +190,7 @@ class JobProgress(Answer, frozen=True, kw_only=True, tag=True):
     """A job goes on: what it does, how far it is."""
 
     activity: str
-    """A `status.WorkerNow` state."""
+    """A `status.WorkerNow` state, or what of a reading is done (`p2pfinetune.data.telling`)."""
     done: int
     total: int
     loss: float | None = None

@@ -133,6 +133,7 @@ class Worker:
         self._deaths = self._restarts = 0  # in a row, for the pause; in all, for people
         self._last_error = self._why_killed = ""  # what people are told; what a kill of ours is reported as
         self._rate, self._shortage = Rate(), Shortage()
+        self._reading = ""
         self.trouble = ""
         """What a job waits for, in words; empty if it goes on."""
 
@@ -218,6 +219,7 @@ class Worker:
             tokens_per_second=self._rate.tokens_per_second,
             restarts=self._restarts,
             last_error=self._last_error,
+            reading=self._reading,
             memory=self._shortage.now(),
         )
 
@@ -248,16 +250,18 @@ class Worker:
                 watch.cancel()
         finally:
             self._life = self._ready = None
-            self.trouble = ""
+            self.trouble = self._reading = ""
         if self._refusal is not None:
             raise self._refusal
         reason, self._why_killed = self._why_killed or reason, ""
         self._note_death(reason, life.died_doing)
         return reason
 
-    def _note_plan(self, progress: JobProgress) -> None:
+    def _note_opening(self, progress: JobProgress) -> None:
         if progress.planned is not None:
             self._shortage = self._shortage.after_planning(progress.planned)
+        else:
+            self._reading = how_far(progress)
 
     def _note_death(self, reason: str, job: AnyJob | Respond | None) -> None:
         before = self._shortage
@@ -281,11 +285,11 @@ class Worker:
         """Why the worker would not open, empty if it did or is gone."""
         try:
             job = msgspec.structs.replace(await self._make_open(), lighter_than=self._shortage.avoid)
-            answer = await life.call(job, self._note_plan)
+            answer = await life.call(job, self._note_opening)
         except WorkerError:
             return ""
         if isinstance(answer, Opened):
-            self._opened, self._ready = answer, life
+            self._opened, self._ready, self._reading = answer, life, ""
             self._shortage = self._shortage.after_job("starting")
             await on_opened(answer)
             return ""
@@ -293,6 +297,11 @@ class Worker:
         if self._opened is None:
             self._refusal = as_error(answer)
         return f"{answer.code}: {answer.message}"
+
+
+def how_far(progress: JobProgress) -> str:
+    """`reading files: 31,200 of 100,000`; nothing is counted where nobody knows how much there is."""
+    return f"{progress.activity}: {progress.done:,}" + (f" of {progress.total:,}" if progress.total else "")
 
 
 def as_error(failure: JobFailed) -> PeerdError:

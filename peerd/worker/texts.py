@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from p2pfinetune.data.dealer import Dealer
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.data.report import ReadReport
+    from p2pfinetune.data.telling import Tell
     from p2pfinetune.model.base import Base
 
 NAMES: Final[tuple[Literal["train", "trust", "guard", "test"], ...]] = ("train", "trust", "guard", "test")
@@ -28,8 +29,8 @@ def dealer_of(job: Open) -> Dealer:
     return Dealer.open(job.me, Path(job.splits), Path(job.cache) / "tokens", has_learnt=has_learnt)
 
 
-def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: ReadingMemory) -> Corpus:
-    """The user's documents, dealt into splits."""
+def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: ReadingMemory, tell: Tell) -> Corpus:
+    """The user's documents, dealt into splits. `tell` hears how far it is."""
     from p2pfinetune.data.corpus import prepare
     from p2pfinetune.model.soundness import check_text
 
@@ -46,6 +47,7 @@ def read_text(config: Config, base: Base, cache: Path, dealer: Dealer, memory: R
         encodings=encodings(config),
         me=config.me,
         loss=config.loss,
+        tell=tell,
         keep_secrets=config.keep_secrets,
     )
     check_text(base.name, base.model, corpus)

@@ -65,6 +65,15 @@ def test_it_says_who_where_and_how_long():
     assert now.health.ok
 
 
+def test_of_a_large_text_it_says_how_far_the_first_reading_is():
+    begun, _ = begin(Settings(), ME, 0.0)
+    opening = WorkerNow(state="starting", reading="reading files: 31,200 of 100,000")
+
+    assert snapshot(begun, parts(worker=opening)).sentence == (
+        "loading the model and your text; reading files: 31,200 of 100,000"
+    )
+
+
 def test_perplexities_are_those_of_the_guard_split():
     figures = RoundFigures(loss_train=1.0, loss_trust=2.0, guard_base=4.0, guard_own=3.0, guard_personal=2.5)
     now = snapshot(node(), parts(figures=figures))

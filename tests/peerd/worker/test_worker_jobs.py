@@ -17,6 +17,7 @@ from p2pfinetune.speech import Sampling
 from peerd.config import Config
 from peerd.worker import evaluating, messages
 from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options, restore
+from peerd.worker.supervisor import how_far
 from tests.families.tiny import write_model
 from tests.support.bench import BOB, ME, Bench
 from tests.support.models import make_tiniest_model
@@ -55,6 +56,22 @@ def test_opening_reports_the_network_the_text_and_the_base(bench):
     assert any("24 files" in sentence for sentence in opened.report)
     assert 0 < opened.adapter_parameters < opened.parameters
     assert opened.notices == []
+
+
+def test_an_opening_says_how_far_it_is_with_the_text_and_can_be_ended_in_the_middle(tmp_path, tiny_model):
+    def leave(bench, kinds):
+        assert kinds == ()
+        if bench.notes[-1].activity == "counting tokens":
+            raise KeyboardInterrupt
+
+    bench = Bench(tmp_path / "b", tiny_model, interrupt=leave)
+    with pytest.raises(KeyboardInterrupt):
+        bench.open()
+
+    told = [how_far(note) for note in bench.notes if note.planned is None]
+    assert told[:2] == ["finding files: 0", "finding files: 1"]
+    assert "reading files: 12 of 24" in told
+    assert told[-1] == "counting tokens: 0 of 24"
 
 
 def test_layers_that_cannot_be_adapted_are_told_when_a_model_is_opened(tmp_path):
@@ -118,6 +135,8 @@ def test_answers_between_two_passes_leave_training_and_merging_the_same_to_the_b
     said = []
 
     def speak(bench, kinds):
+        if not kinds:  # it is not opened yet
+            return
         if not said or said[-1] is None:
             sampling = Sampling(max_tokens=20, temperature=1.0, stop=("never",))
             job = messages.Respond(id=2, which="personal", prompt="river", chat=(), sampling=sampling, cuts=True)
@@ -144,7 +163,7 @@ def test_only_jobs_that_leave_the_model_alone_may_cut_into_a_measurement(tmp_pat
     bench.train(1)
     bench.merge()
 
-    assert set(seen) == {BETWEEN_STEPS, WHILE_MEASURING}
+    assert set(seen) == {(), BETWEEN_STEPS, WHILE_MEASURING}  # while it opens nothing may but the end
     assert messages.Generate not in WHILE_MEASURING
 
 
