@@ -13,6 +13,7 @@ that holds for a whole thread (inference mode, precision) lasts from one pass to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -104,6 +105,8 @@ class _Passes:
     def __init__(self, base: Base, model: Any, ids: list[int]) -> None:
         self._base, self._model = base, model
         self._ids, self._read, self._cache = list(ids), 0, None
+        # logits of a whole prompt and a large vocabulary would be the largest tensor by far
+        self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
         self._forgets = False  # a model that returns nothing to go on from reads the whole text in each pass
 
     def add(self, token: int) -> None:
@@ -115,7 +118,7 @@ class _Passes:
         fresh = self._ids if self._forgets else self._ids[self._read :][:PASS_TOKENS]
         ids_bt = torch.tensor([fresh], device=base.device)
         with torch.inference_mode(), without_dropout(model), measuring_precision(base.device, base.precision):
-            out = model(input_ids=ids_bt, past_key_values=self._cache, use_cache=True)
+            out = model(input_ids=ids_bt, past_key_values=self._cache, use_cache=True, **self._last_alone)
         self._cache = getattr(out, "past_key_values", None)
         self._forgets = self._cache is None
         self._read += len(fresh)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -23,7 +25,9 @@ from p2pfinetune.model.generate import check, prompt_ids, said
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.speech import Begun, ChatLine, Said, Sampling
 
-MAX_TOKENS = 4096  # of a prompt and its answer: what the model keeps of them lies in memory as long as it speaks
+MAX_TOKENS = 4096  # of a prompt and its answer
+KEPT_SHARE, LEAST_KEPT = 1 / 8, 1 << 28
+"""Of the bytes of the weights, and bytes: what the model may keep of an answer while it speaks (keys and values)."""
 
 NEXT_LINE = ("\n\nUser:", "\n\nSystem:", "\n\nAssistant:")
 """Where an answer ends by the simple template, in which a base that learnt no chats ends it by no token."""
@@ -37,10 +41,13 @@ class Speaker:
         self._adapted: AdaptedModel | None = None
         self._held: Adapter | None = None
 
-    @property
+    @cached_property
     def context(self) -> int:
         """Tokens that a prompt and its answer may have together."""
-        return min(self._base.max_context or MAX_TOKENS, MAX_TOKENS)
+        model = self._base.model
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+        most = max(LEAST_KEPT, KEPT_SHARE * weights) / kept_bytes(model.config.get_text_config())
+        return min(self._base.max_context or MAX_TOKENS, MAX_TOKENS, int(most))
 
     def respond(
         self, adapter: Adapter, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
@@ -99,6 +106,14 @@ class Speaker:
 
     def _ids(self, lines: Sequence[ChatLine]) -> list[int]:
         return chat_ids(self._base.tokenizer, lines)
+
+
+def kept_bytes(config: Any) -> int:
+    """Of one token, by a transformer of this configuration; one that does not say keeps little."""
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None) or 1
+    width = getattr(config, "hidden_size", None) or 1
+    size = getattr(config, "head_dim", None) or width // (getattr(config, "num_attention_heads", None) or 1)
+    return max(1, 2 * 4 * heads * size * (getattr(config, "num_hidden_layers", None) or 1))
 
 
 def _shorter(lines: Sequence[ChatLine]) -> list[list[ChatLine]]:

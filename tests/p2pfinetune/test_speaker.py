@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import Adapter, attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import AdapterSpec
-from p2pfinetune.round.speaker import NEXT_LINE, Speaker
+from p2pfinetune.round.speaker import NEXT_LINE, Speaker, kept_bytes
 from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 
 SPEC = AdapterSpec(rank=2, alpha=4)
@@ -112,6 +113,14 @@ def test_a_prompt_too_long_is_cut_at_its_beginning_or_refused(tiny_base: Base, a
     assert begun.left_out > 0
     with pytest.raises(OptionError, match="looks at"):
         speaker.respond(adapters[0], "the river " * 100, Sampling(max_tokens=4), cuts=False)
+
+
+def test_a_model_that_keeps_much_of_each_token_is_given_fewer() -> None:
+    wide = SimpleNamespace(num_hidden_layers=32, num_attention_heads=32, hidden_size=4096)
+    grouped = SimpleNamespace(**vars(wide), num_key_value_heads=8, head_dim=128)
+
+    assert (kept_bytes(wide), kept_bytes(grouped)) == (1 << 20, 1 << 18)
+    assert kept_bytes(SimpleNamespace()) > 0
 
 
 def test_how_likely_each_token_was_is_told_with_the_likeliest(tiny_base: Base, adapters: list[Adapter]) -> None:
