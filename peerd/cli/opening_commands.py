@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from p2pfinetune.options import NANO
+from p2pfinetune.nano import about_model
 from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, in_home, say
@@ -116,14 +116,12 @@ def _served(data: answers.ServeOpened, home: Path | None, answering: str) -> Non
 
 def _who_answers(home: Path | None) -> str:
     """Whether there is a daemon yet, and whether its base is one to talk to."""
-    from peerd.serving.models import NANO_SAYS
-
     try:
         with Client(home) as client:
             now = client.status()
     except PeerdError as error:
         return f"There is nobody to answer yet: {error}. It is asked again with every question."
-    return f"The base model: {NANO_SAYS if now.model == NANO else now.model}."
+    return f"The base model: {about_model(now.model) or now.model}."
 
 
 USUAL = DemoOptions()

@@ -25,7 +25,6 @@ FIRST = (
     "encoding",
     "me",
     "loss",
-    "keep_secrets",
     "model",
     "trust",
     "reference",

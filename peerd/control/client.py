@@ -19,10 +19,9 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_type
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, assert_type
 
 import msgspec
 
@@ -31,7 +30,7 @@ from peerd.control import questions
 from peerd.control.answers import Continuations, ExportedFolder
 from peerd.control.credentials import peer_uid
 from peerd.control.request import Reading, Request, read_answer, request_of, told
-from peerd.control.verbs import EVENTS, RESPOND, Methods, Verb
+from peerd.control.verbs import EVENTS, RESPOND, Methods, Verb, signed
 from peerd.errors import NotHealthy, NotRunning, PeerdError, Unreachable
 from peerd.machine import known_types
 from peerd.machine.lock import Holder, died, holder
@@ -47,6 +46,24 @@ known_types.work_out()  # here, since a program may have a client in each of its
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Answer = TypeVar("Answer")
 Given = TypeVar("Given")
+
+
+Self_ = TypeVar("Self_")
+P = ParamSpec("P")
+
+
+def taking(
+    question: Callable[P, Asked],
+) -> Callable[[Callable[[Self_, Asked], Given]], Callable[Concatenate[Self_, P], Given]]:
+    """A method that asks a question, as one that takes what the question is made of."""
+
+    def wrapped(method: Callable[[Self_, Asked], Given]) -> Callable[Concatenate[Self_, P], Given]:
+        def asking(client: Self_, /, *args: P.args, **kwargs: P.kwargs) -> Given:
+            return method(client, question(*args, **kwargs))
+
+        return signed(asking, question, method.__name__, method.__doc__)
+
+    return wrapped
 
 
 class Client(Methods):
@@ -89,9 +106,14 @@ class Client(Methods):
         finally:
             connection.close()
 
-    def respond(self, *args: Any, **kwargs: Any) -> Generator[Said, None, None]:
-        """What a model says, piece by piece; whoever leaves the loop ends it. Takes what `questions.respond` takes."""
-        request = request_of(RESPOND, questions.respond(*args, **kwargs))
+    @taking(questions.respond)
+    def respond(self, question: questions.RespondQuestion) -> Generator[Said, None, None]:
+        """What a model says, piece by piece; whoever closes it ends it in the worker."""
+        return self.said(question)
+
+    def said(self, question: questions.RespondQuestion) -> Generator[Said, None, None]:
+        """The same of a question."""
+        request = request_of(RESPOND, question)
         connection, reading = self._connect(request.seconds), Reading()
         try:
             connection.request(request.method, request.path, request.body, {"Host": HOST})
@@ -219,11 +241,10 @@ class AsyncClient(Methods):
         except httpx.TransportError:
             return  # it ended in the middle of a line
 
-    async def respond(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Said, None]:
-        """What a model says, piece by piece; whoever closes it ends it. Takes what `questions.respond` takes."""
-        async with aclosing(self.said(questions.respond(*args, **kwargs))) as answer:
-            async for one in answer:
-                yield one
+    @taking(questions.respond)
+    def respond(self, question: questions.RespondQuestion) -> AsyncGenerator[Said, None]:
+        """What a model says, piece by piece; whoever closes it ends it in the worker."""
+        return self.said(question)
 
     async def said(self, question: questions.RespondQuestion) -> AsyncGenerator[Said, None]:
         """The same of a question."""
@@ -339,6 +360,7 @@ if TYPE_CHECKING:  # what a caller is given, so that the type checker holds the 
         assert_type(client.rounds(last=3), list[RoundRecord])
         assert_type(client.generate("Dear all,", seed=1), Continuations)
         assert_type(client.unban("12D3KooW"), None)
+        assert_type(client.respond("Dear all,", model="own"), Generator[Said, None, None])
 
     async def _held_later(client: AsyncClient) -> None:
         assert_type(await client.paths(), dict[str, str])

@@ -279,12 +279,20 @@ def method(
     def asking(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
         return client.ask(verb, question(*args, **kwargs), take)
 
-    asking.__doc__ = verb.says
-    asking.__name__ = asking.__qualname__ = verb.name
+    return cast("Method[P, Given]", signed(asking, question, verb.name, verb.says))
+
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def signed(asking: Made, question: Callable[..., Any], name: str, says: str | None) -> Made:
+    """A method of a client as `help()` shows it: with the arguments of its question."""
     taken = inspect.signature(question)
     client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    asking.__signature__ = taken.replace(parameters=[client, *taken.parameters.values()])  # type: ignore[attr-defined]  # help() reads it
-    return cast("Method[P, Given]", asking)
+    signature = taken.replace(parameters=[client, *taken.parameters.values()])
+    vars(asking).update(__signature__=signature)
+    asking.__name__, asking.__doc__ = name, says
+    return asking
 
 
 def whole(answer: Answer) -> Answer:

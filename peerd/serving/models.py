@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import NamedTuple
 
-from p2pfinetune.options import NANO
+from p2pfinetune.nano import about_model
 from peerd.control.questions import Model
 from peerd.errors import UsageError
 from peerd.status import Status
@@ -21,7 +21,6 @@ ALSO: dict[Model, str] = {
     "twin": "the base with what it learnt here alone",
     "served": "what `peerd generate` gives: the personal one, or the twin's while that is ahead",
 }
-NANO_SAYS = "nano is a model of three million parameters to measure with, not to talk to; name another with --model"
 
 
 class UnknownModel(UsageError):
@@ -58,7 +57,7 @@ def offered(now: Status) -> list[Offered]:
 
 def _says(says: str, now: Status) -> str:
     """With what the base is, if it is none to talk to."""
-    return f"{says} ({now.model})" + (f". {NANO_SAYS}" if now.model == NANO else "")
+    return ". ".join(filter(None, (f"{says} ({now.model})", about_model(now.model))))
 
 
 def _digest(name: Model, now: Status) -> str:
