@@ -15,6 +15,7 @@ python -m benchmarks.never_worse --out RUNS           who ends worse than alone,
 python -m benchmarks.sharing --out RUNS               what keeping A or B to oneself, and weak devices, cost and save
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m benchmarks.memory --shapes SHAPE ...        peak memory of each stage of a round, models of random weights
+python -m benchmarks.serving                          how long an answer waits beside training, and what share it takes
 python -m benchmarks.secrets --data DIR               what is taken for a secret in text that has none
 python -m scripts.nano.report --data DIR          bits per byte of the embedded model
 """

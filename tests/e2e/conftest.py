@@ -95,9 +95,9 @@ class Home:
         except (NotRunning, NotHealthy, PeerdError):
             return None
 
-    def until(self, is_so: Callable[[Status], object]) -> Status:
+    def until(self, is_so: Callable[[Status], object], seconds: float = PATIENCE_SECONDS) -> Status:
         """The first status for which `is_so` holds; the process has to live."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
                 pytest.fail(f"{self.folder.name} ended with {self._process.returncode}:\n{self.said()}")

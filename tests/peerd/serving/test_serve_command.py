@@ -52,7 +52,7 @@ def test_it_says_what_answers_and_that_nano_is_none_to_talk_to(say: Any, fresh: 
     with daemon_of(fresh, FakeView()):
         _, out, ran = say("--no-key", "--port", "5")
 
-    assert "nano is a model of three million parameters to measure with, not to talk to" in out
+    assert "nano, the embedded model, is one to measure with, not to talk to" in out
     assert "No key is asked for" in out
     assert (ran["key"], ran["port"]) == (None, 5)
 
