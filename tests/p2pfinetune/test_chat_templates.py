@@ -36,11 +36,19 @@ MARKED = (
     "{% if m.role == 'assistant' %}{% generation %}{{ '<think></think>' + m.content + '<|im_end|>' }}{% endgeneration %}"
     "{% else %}{{ m.content }}{% endif %}{% endfor %}"
 )
+CHANNELS = (  # as gpt-oss': what is asked for begins with a channel
+    "{% for m in messages %}{{ '<|start|>' + m.role }}"
+    "{% if m.role == 'assistant' %}"
+    "{% for c in m.tool_calls %}{{ ' to=' + c.function.name + '<|message|>' + c.function.arguments + '<|im_end|>' }}{% endfor %}"
+    "{% if m.content %}{{ '<|channel|>final<|message|>' + m.content + '<|im_end|><|endoftext|><|start|>' }}{% endif %}"
+    "{% else %}{{ '<|message|>' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
 PLAIN = "{% for m in messages %}{{ '### ' + m.role + ':\n' + m.content + '\n\n' }}{% endfor %}"
 SILENT = "{% for m in messages if m.role != 'system' %}{{ '[' + m.role + ']' + m.content }}{% endfor %}"
 TODAY = "{{ strftime_now('%Y-%m-%d') }}" + CHATML
 CONTROL = ["<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<think>", "</think>", "<tool_call>", "</tool_call>",
-           "<|user|>", "<|assistant|>", "<|tool|>", "<|system|>"]  # fmt: skip
+           "<|start|>", "<|channel|>", "<|message|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|system|>"]  # fmt: skip
 
 
 @pytest.fixture
@@ -93,6 +101,21 @@ def seen(given, tokenizer, template, loss="answers"):
             id="marks of the template's own",
         ),
         pytest.param(
+            CHANNELS,
+            row("u: Who?", "a: I.", "u: Why?", "a: So."),
+            "<|start|>user<|message|>Who?<|im_end|><|start|>assistant⟦<|channel|>final<|message|>I.<|im_end|><|endoftext|>⟧<|start|>"
+            "<|start|>user<|message|>Why?<|im_end|><|start|>assistant⟦<|channel|>final<|message|>So.<|im_end|><|endoftext|>⟧<|start|>",
+            id="from where the template stops asking to the end of text",
+        ),
+        pytest.param(
+            CHANNELS,
+            {"messages": [{"role": "user", "content": "How deep?"},
+                          {"role": "assistant", "tool_calls": [{"function": {"name": "depth", "arguments": '{"of": "<|im_end|>"}'}}]}]},
+            "<|start|>user<|message|>How deep?<|im_end|>"
+            '<|start|>assistant⟦ to=depth<|message|>{"of": "<|im_end|>"}<|im_end|>⟧',
+            id="arguments as text",
+        ),
+        pytest.param(
             PLAIN,
             row("u: Who?", "a: I.", "u: Why?", "a: So."),
             "### user:\nWho?\n\n### assistant:\n⟦I.⟧\n\n### user:\nWhy?\n\n### assistant:\n⟦So.⟧\n\n⟦<|endoftext|>⟧",
@@ -119,7 +142,7 @@ def seen(given, tokenizer, template, loss="answers"):
             "<|im_start|>user\nHow deep?<|im_end|>\n"
             '<|im_start|>assistant\n⟦<tool_call>\n{"name": "depth", "arguments": {"of": "fen"}}\n</tool_call><|im_end|>⟧\n'
             "<|im_start|>tool\n40 cm<|im_end|>\n"
-            "<|im_start|>assistant\n<think>\n⟦Is that deep?\n</think>\n\nShallow.<|im_end|>⟧\n",
+            "<|im_start|>assistant\n⟦<think>\nIs that deep?\n</think>\n\nShallow.<|im_end|>⟧\n",
             id="calls of tools, and reasoning",
         ),
     ],

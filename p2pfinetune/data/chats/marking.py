@@ -2,9 +2,10 @@
 
 An answer is what the model has to say by itself when it is its turn: the text, the calls of tools, and the token with
 which the template ends a turn, or it would never learn to stop. If the template marks what an assistant writes
-(`{% generation %}`), that is the answer. If not, it begins with the text of the turn. Calls of tools stand in no text
-of their own: they begin where the template, asked for the next answer, would stop writing. If that cannot be found out,
-what is called is not learnt, since nothing may be learnt that is no answer.
+(`{% generation %}`), that is the answer. If not, it begins behind the words by which the template asks for one, or with
+the text of the turn if they are not there. Calls of tools stand in no text of their own: they begin where the template,
+asked for the next answer, would stop writing. If that cannot be found out, what is called is not learnt, since nothing
+may be learnt that is no answer.
 
 All is encoded at once, so that tokens are what they will be when the model is asked; only if a turn spells a control
 token, or the tokenizer cannot say which characters a token stands for, every part is encoded by itself, and what people
@@ -206,14 +207,32 @@ def _answer(one: Rendered, number: int, template: ChatTemplate) -> Span | None:
     if not mine:
         return None
     begin, stop = mine[0].begin, mine[-1].stop
+    end = _through_end(one, stop, template)
     for first, last in one.generated:
         if first <= begin and stop <= last:
-            begin, stop = first, last
-    return begin, _through_end(one, stop, template)
+            return first, last if template.control.search(one.text, stop, last) else max(last, end)
+    return _from_asking(one, begin, template), end
+
+
+def _from_asking(one: Rendered, begin: int, template: ChatTemplate) -> int:
+    """With what stands in front of the text and behind the words by which the template asks for it."""
+    since = max((held.stop for held in one.held if held.stop <= begin), default=0)
+    at = one.text.rfind(template.asks, since, begin) if template.asks else -1
+    return begin if at < 0 else at + len(template.asks)
 
 
 def _through_end(one: Rendered, stop: int, template: ChatTemplate) -> int:
-    """With the control token that ends the turn, if nothing but white space is before it."""
+    """With the control token that ends the turn, if nothing but white space is before it.
+
+    If several stand side by side, up to that for the end of text, and with the first if it is not among them.
+    """
     until = next((held.begin for held in one.held if held.begin >= stop), len(one.text))
-    match = template.control.search(one.text, stop, until)
-    return match.end() if match is not None and not one.text[stop : match.start()].strip() else stop
+    ends: list[int] = []
+    for match in template.control.finditer(one.text, stop, until):
+        between = one.text[ends[-1] : match.start()] if ends else one.text[stop : match.start()].strip()
+        if between:
+            break
+        ends.append(match.end())
+        if match[0] == template.end:
+            return match.end()
+    return ends[0] if ends else stop

@@ -23,6 +23,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2pfinetune.data.chats.turns import ASSISTANT, SYSTEM, TOOLS, USER, ChatTurn
@@ -103,6 +104,7 @@ class ChatTemplate:
         self.is_simple = self._plain is SIMPLE
         special = tokenizer.special_tokens_map
         self._tokens = {name: token for name, token in special.items() if isinstance(token, str)} | {"eos_token": ""}
+        self.end = tokenizer.eos_token or ""
         self._tokens |= {"eos_token": tokenizer.eos_token or "", "bos_token": tokenizer.bos_token or ""}
         spellings = sorted(control_tokens(tokenizer).values(), key=len, reverse=True)
         longest_first = "|".join(map(re.escape, spellings)) or "(?!)"
@@ -113,13 +115,24 @@ class ChatTemplate:
         """Raises ChatTemplateError. With `prompts`, up to where the next answer of an assistant begins."""
         said = ""
         for offered in dict.fromkeys((tuple(turns), _folded(turns), _alternating(turns))):
-            try:
-                return self._rendered(offered, prompts=prompts)
-            except ChatTemplateError as error:
-                said = said or str(error)
+            for calls_as_text in (False, True) if any(turn.calls for turn in turns) else (False,):
+                try:
+                    return self._rendered(offered, prompts=prompts, calls_as_text=calls_as_text)
+                except ChatTemplateError as error:
+                    said = said or str(error)
         raise ChatTemplateError(said)
 
-    def _rendered(self, turns: tuple[ChatTurn, ...], *, prompts: bool) -> Rendered:
+    @cached_property
+    def asks(self) -> str:
+        """What it writes to have an assistant answer; empty if that cannot be told."""
+        stranger, asked = _Stranger(self._plain, None, self._tokens), [{"role": USER, "content": "a"}]
+        try:
+            (before, _), (whole, _) = stranger.writes(asked), stranger.writes(asked, prompts=True)
+        except ChatTemplateError:
+            return ""
+        return whole.removeprefix(before) if whole.startswith(before) else ""
+
+    def _rendered(self, turns: tuple[ChatTurn, ...], *, prompts: bool, calls_as_text: bool) -> Rendered:
         if not prompts and not any(turn.is_answer for turn in turns):
             raise ChatTemplateError("no answer is left of it")
         tools = turns[0].content if turns and turns[0].role == TOOLS else ""
@@ -128,7 +141,11 @@ class ChatTemplate:
             raise ChatTemplateError("it has no place for calls of tools")
         names = _Names(source + tools + "".join(turn.calls for turn in turns))
         stranger = _Stranger(source, self._guarded(json.loads(tools), names) if tools else None, self._tokens)
-        messages = [self._message(turn, i, names) for i, turn in enumerate(turns) if turn.role != TOOLS]
+        messages = [
+            self._message(turn, i, names, calls_as_text=calls_as_text)
+            for i, turn in enumerate(turns)
+            if turn.role != TOOLS
+        ]
         text, generated = stranger.writes(messages, prompts=prompts)
         filled = names.filled(text)
         _must_hold(filled.held, names, turns)
@@ -141,12 +158,16 @@ class ChatTemplate:
         spans = tuple((filled.moved(begin), filled.moved(stop)) for begin, stop in generated)
         return Rendered(filled.text, tuple(filled.held), spans, turns, calls)
 
-    def _message(self, turn: ChatTurn, number: int, names: _Names) -> dict[str, Any]:
+    def _message(self, turn: ChatTurn, number: int, names: _Names, *, calls_as_text: bool) -> dict[str, Any]:
         message: dict[str, Any] = {"role": turn.role, "content": names.of(turn.content, number)}
         if turn.reasoning:
             message["reasoning_content"] = names.of(turn.reasoning, number)
         if turn.calls:
-            message["tool_calls"] = self._guarded(json.loads(turn.calls), names)
+            calls = json.loads(turn.calls)
+            for one in calls if calls_as_text else ():  # some templates write them into their text as they are
+                arguments = json.dumps(one["function"]["arguments"], ensure_ascii=False)
+                one["function"]["arguments"] = names.of(arguments, NOBODY)
+            message["tool_calls"] = self._guarded(calls, names)
         return message
 
     def _guarded(self, value: Any, names: _Names) -> Any:
