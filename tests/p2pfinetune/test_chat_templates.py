@@ -44,6 +44,7 @@ CHANNELS = (  # as gpt-oss': what is asked for begins with a channel
     "{% else %}{{ '<|message|>' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
+IN_PARTS = "{% for m in messages %}{{ '<|' + m.role + '|>' }}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
 PLAIN = "{% for m in messages %}{{ '### ' + m.role + ':\n' + m.content + '\n\n' }}{% endfor %}"
 SILENT = "{% for m in messages if m.role != 'system' %}{{ '[' + m.role + ']' + m.content }}{% endfor %}"
 TODAY = "{{ strftime_now('%Y-%m-%d') }}" + CHATML
@@ -114,6 +115,9 @@ def seen(given, tokenizer, template, loss="answers"):
             "<|start|>user<|message|>How deep?<|im_end|>"
             '<|start|>assistant⟦ to=depth<|message|>{"of": "<|im_end|>"}<|im_end|>⟧',
             id="arguments as text",
+        ),
+        pytest.param(
+            IN_PARTS, row("u: Who?", "a: I."), "<|user|>Who?<|assistant|>⟦I.<|endoftext|>⟧", id="content in parts"
         ),
         pytest.param(
             PLAIN,

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from p2pfinetune.data.chats.turns import ASSISTANT, SYSTEM, TOOLS, USER, ChatTurn
 from p2pfinetune.data.tokens import control_tokens
@@ -76,6 +76,9 @@ class HeldText(NamedTuple):
 
 
 NOBODY = -1
+_Form = Literal["usual", "arguments as text", "parts"]
+FORMS: tuple[_Form, ...] = get_args(_Form)
+"""Of what a template gets: most want plain texts and the arguments of calls as objects, some one of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,9 @@ class ChatTemplate:
         """Raises ChatTemplateError. With `prompts`, up to where the next answer of an assistant begins."""
         said = ""
         for offered in dict.fromkeys((tuple(turns), _folded(turns), _alternating(turns))):
-            for calls_as_text in (False, True) if any(turn.calls for turn in turns) else (False,):
+            for form in FORMS:
                 try:
-                    return self._rendered(offered, prompts=prompts, calls_as_text=calls_as_text)
+                    return self._rendered(offered, form, prompts=prompts)
                 except ChatTemplateError as error:
                     said = said or str(error)
         raise ChatTemplateError(said)
@@ -132,7 +135,7 @@ class ChatTemplate:
             return ""
         return whole.removeprefix(before) if whole.startswith(before) else ""
 
-    def _rendered(self, turns: tuple[ChatTurn, ...], *, prompts: bool, calls_as_text: bool) -> Rendered:
+    def _rendered(self, turns: tuple[ChatTurn, ...], form: _Form, *, prompts: bool) -> Rendered:
         if not prompts and not any(turn.is_answer for turn in turns):
             raise ChatTemplateError("no answer is left of it")
         tools = turns[0].content if turns and turns[0].role == TOOLS else ""
@@ -141,11 +144,7 @@ class ChatTemplate:
             raise ChatTemplateError("it has no place for calls of tools")
         names = _Names(source + tools + "".join(turn.calls for turn in turns))
         stranger = _Stranger(source, self._guarded(json.loads(tools), names) if tools else None, self._tokens)
-        messages = [
-            self._message(turn, i, names, calls_as_text=calls_as_text)
-            for i, turn in enumerate(turns)
-            if turn.role != TOOLS
-        ]
+        messages = [self._message(turn, i, names, form) for i, turn in enumerate(turns) if turn.role != TOOLS]
         text, generated = stranger.writes(messages, prompts=prompts)
         filled = names.filled(text)
         _must_hold(filled.held, names, turns)
@@ -158,13 +157,16 @@ class ChatTemplate:
         spans = tuple((filled.moved(begin), filled.moved(stop)) for begin, stop in generated)
         return Rendered(filled.text, tuple(filled.held), spans, turns, calls)
 
-    def _message(self, turn: ChatTurn, number: int, names: _Names, *, calls_as_text: bool) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": turn.role, "content": names.of(turn.content, number)}
+    def _message(self, turn: ChatTurn, number: int, names: _Names, form: _Form) -> dict[str, Any]:
+        content: Any = names.of(turn.content, number)
+        if form == "parts":
+            content = [{"type": "text", "text": content}] if content else []
+        message: dict[str, Any] = {"role": turn.role, "content": content}
         if turn.reasoning:
             message["reasoning_content"] = names.of(turn.reasoning, number)
         if turn.calls:
             calls = json.loads(turn.calls)
-            for one in calls if calls_as_text else ():  # some templates write them into their text as they are
+            for one in calls if form == "arguments as text" else ():
                 arguments = json.dumps(one["function"]["arguments"], ensure_ascii=False)
                 one["function"]["arguments"] = names.of(arguments, NOBODY)
             message["tool_calls"] = self._guarded(calls, names)
