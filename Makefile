@@ -37,6 +37,7 @@ test-masked: setup  ## the tests that multiply matrices, with all that only newe
 	@$(MASKED) $(PYTHON) -m pytest -m "numeric and not slow" $(PARALLEL) $(PYTEST) $(NUMERIC)
 
 test-slow: setup ## tests that need data (PEERD_DATA, default ../shared/data) or minutes
+	@$(MAKE) --no-print-directory smollm2 || true
 	@PEERD_DATA="$${PEERD_DATA:-../shared/data}" $(PYTHON) -m pytest -m slow -s --timeout 3600 $(PYTEST)
 
 fuzz: setup      ## fuzz every decoder and protocol, coverage-guided, for MINUTES (5) in all

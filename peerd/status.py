@@ -223,6 +223,16 @@ class WorkerNow(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     twin_why: Annotated[str, Meta(description="Empty where --twin says it and nothing is to be added.")] = ""
     tokens_per_second: float | None = None
+    known_as: Annotated[
+        str,
+        Meta(
+            description="The base model as peers know it: its name on the hub, or the title of its file or the name of "
+            "its folder with a digest; empty before a worker has started."
+        ),
+    ] = ""
+    licence: Annotated[
+        str, Meta(description="Of the base model, as its card or file states it; empty if neither does.")
+    ] = ""
     restarts: int = 0
     last_error: str = ""
     reading: Annotated[

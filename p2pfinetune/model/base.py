@@ -182,9 +182,9 @@ def load_base(
     )
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, say: Say = quiet) -> PreTrainedTokenizerBase:
     """The tokenizer of a base alone: no weight is read, nor fetched. Raises ModelError, as `load_base`."""
-    folder = folder_of(name, signs=TOKENIZER_SIGNS, files=[each for each in HUB_FILES if each not in WEIGHTS])
+    folder = folder_of(name, say, signs=TOKENIZER_SIGNS, files=[each for each in HUB_FILES if each not in WEIGHTS])
     must_be_a_model(folder)
     return _tokenizer(folder, {"local_files_only": True, "trust_remote_code": False})
 

@@ -121,9 +121,7 @@ def _converted() -> Iterator[ModelHere]:
         if folder.is_dir() and (about := from_gguf.record(folder)) is not None:
             source = Path(about.gguf)
             name = str(source if is_gguf(source) else folder)
-            yield msgspec.structs.replace(
-                _of_folder(name, folder, "gguf"), title=about.title, licence=about.licence, numbers=about.numbers
-            )
+            yield msgspec.structs.replace(_of_folder(name, folder, "gguf"), title=about.title, numbers=about.numbers)
 
 
 def _named(name: str) -> ModelHere | None:
@@ -155,7 +153,7 @@ def _unconverted(name: str, file: Path) -> ModelHere:
 
 def _of_folder(name: str, folder: Path, source: Source) -> ModelHere:
     """What the folder tells of the model in it; `problem` if that is not one which can be used."""
-    about: dict[str, Any] = {"name": name, "source": source, "path": str(folder), "licence": _licence(folder)}
+    about: dict[str, Any] = {"name": name, "source": source, "path": str(folder), "licence": licence_in(folder)}
     about["disk_bytes"] = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     if name == NANO:
         about["says"] = nano.WHAT_IT_IS
@@ -184,7 +182,10 @@ def _sizes(folder: Path) -> dict[str, Any]:
     }
 
 
-def _licence(folder: Path) -> str:
+def licence_in(folder: Path) -> str:
+    """As the card of a model states it, or the GGUF that it was converted from; empty if neither does."""
+    if (about := from_gguf.record(folder)) is not None:
+        return about.licence
     with contextlib.suppress(OSError):
         with (folder / CARD).open("rb") as card:
             front = card.read(CARD_BYTES).decode("utf-8", "replace")

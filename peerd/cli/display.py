@@ -47,6 +47,7 @@ def status(now: Status, home: Path | None = None) -> None:
             *([("memory", _memory_line(now))] if now.worker.memory.said else []),
             ("loop", f"held at most {now.loop.max_callback_cpu_ms:.0f} ms, lag {now.loop.max_lag_ms:.0f} ms"),
             ("network", f"{network}, group {printable(now.group)}, model {printable(now.model)}"),
+            *([("model", _model_line(now))] if now.worker.known_as else []),
             ("running", f"{duration(now.uptime_seconds)}, peerd {now.version}, {short_id(now.peer_id)}"),
             ("health", "fine" if now.health.ok else "see above"),
         ]
@@ -89,6 +90,10 @@ def _sent_line(now: Status, home: Path | None) -> str:
     total = now.sent
     updates, peers = some(total.publications, "update"), some(total.peers, "peer")
     return f"ever: {updates}, {size(total.bytes)} to {peers}; {in_home('see: peerd sent', home)}"
+
+
+def _model_line(now: Status) -> str:
+    return f"{printable(now.worker.known_as)}, licence {printable(now.worker.licence) or 'not stated'}"
 
 
 def _failed_line(now: Status) -> str:

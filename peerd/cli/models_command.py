@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import psutil
 import typer
 
 from p2pfinetune.errors import LearningError
@@ -207,6 +208,8 @@ def _row(model: ModelHere) -> list[Any]:
 def _noted(model: ModelHere) -> str:
     if model.problem:
         return "unusable"
+    if (model.least_bytes or 0) > psutil.virtual_memory().total:
+        return "too large for this machine"
     return "of this home" if model.is_mine else ""
 
 

@@ -381,7 +381,8 @@ class Daemon:
             _log.info("text: %s", sentence)
         for sentence in opened.notices:
             _log.warning("%s", sentence)
-            self._journal.notices.append(sentence)
+            if sentence not in self._journal.notices:  # a worker that was replaced says it again
+                self._journal.notices.append(sentence)
         with faults.around("start.network"):
             if self._performer.network_digest is None:
                 known = {"group": self._config.group, "other_sharings": opened.other_sharings, **opened.traits}

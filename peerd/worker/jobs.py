@@ -169,6 +169,8 @@ class Jobs:
 
             torch.set_num_threads(config.threads)
         from p2pfinetune.data.reading_memory import ReadingMemory
+        from p2pfinetune.model.base import public_name
+        from p2pfinetune.model.catalogue import licence_in
         from p2pfinetune.round.learner import Learner
 
         cache, options = Path(job.cache), learner_options(config)
@@ -213,6 +215,8 @@ class Jobs:
             precision_why=chosen.why,
             twin="on" if company.trains else "off",
             twin_why=company.why,
+            known_as=public_name(base),
+            licence=licence_in(base.folder),
             notices=[said for said in (about_model(config.model), learner.said, dealer.notice) if said],
         )
 

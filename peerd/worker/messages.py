@@ -238,6 +238,10 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Likewise a phrase."""
     notices: list[str] = []
     """What a person should know of the model, in whole sentences."""
+    known_as: str = ""
+    """What peers know the base model by."""
+    licence: str = ""
+    """Of the base model, as it is stated; empty if it is not."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):

@@ -217,6 +217,8 @@ class Worker:
             twin=self._opened.twin if self._opened else "",
             twin_why=self._opened.twin_why if self._opened else "",
             tokens_per_second=self._rate.tokens_per_second,
+            known_as=self._opened.known_as if self._opened else "",
+            licence=self._opened.licence if self._opened else "",
             restarts=self._restarts,
             last_error=self._last_error,
             reading=self._reading,

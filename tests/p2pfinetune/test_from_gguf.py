@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ def test_a_conversion_that_fails_or_is_killed_leaves_nothing_that_could_be_taken
     assert from_gguf.converted(file) == whole
     assert from_gguf.is_whole(whole)
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [whole.name]
+
+
+def test_of_two_that_want_the_same_file_one_converts_and_the_other_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, done = gguf_files.write_llama(tmp_path / "a.gguf"), []
+    other = threading.Thread(target=lambda: done.append(from_gguf.converted(file, told.append)))
+    told: list[str] = []
+
+    def slow(*given: Any) -> None:
+        other.start()
+        while not any("waiting" in line for line in told):
+            other.join(0.01)
+        run_here(*given)
+
+    monkeypatch.setattr(from_gguf, "_run", slow)
+    assert from_gguf.converted(file) == (other.join(10.0) or done)[0]
+    assert told == ["waiting: another process is converting this file"]
 
 
 def test_a_conversion_that_has_no_room_is_refused_before_it_begins(

@@ -115,6 +115,8 @@ class FakeView:
                 precision="bf16",
                 precision_why="as it was trained so far",
                 twin="off",
+                known_as="Tiny Llama sha256:0123456789abcdef",
+                licence="apache-2.0",
                 twin_why="a round would take 53 % longer with one",
                 tokens_per_second=1834.2,
             ),

@@ -440,6 +440,8 @@ def test_start_says_what_to_type_next(home: Path, text: Path, say: Any, started:
 
     assert f"peerd status --home {home}" in err
     assert "others join with:  peerd start --group poets --peer X" in err
+    assert started.status.model == "nano"
+    assert "not to talk to" in err
 
 
 def test_a_start_that_nobody_elsewhere_can_reach_says_so(home: Path, text: Path, say: Any, started: Started) -> None:
