@@ -1,4 +1,4 @@
-"""Commands that ask the daemon to do something: stop, unban, generate; and, in files of their own, debug and export."""
+"""Commands that ask the daemon to do something: stop, unban; and, in files of their own, debug, export, generate."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import Annotated
 import typer
 
 from p2pfinetune.names import PeerId
-from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.debug import debug as debug  # noqa: PLC0414  # it is one of them, in a file of its own
-from peerd.cli.export_command import MODELS
 from peerd.cli.export_command import export as export  # noqa: PLC0414
-from peerd.cli.output import complain, finish, in_home, say, say_bold
+from peerd.cli.generate_command import generate as generate  # noqa: PLC0414
+from peerd.cli.output import finish, in_home, say
 from peerd.cli.which_peer import chosen
 from peerd.control import answers
 from peerd.control.client import Client
 from peerd.control.peer_names import shown
-from peerd.control.questions import USUAL, GenerateQuestion
 from peerd.errors import PeerdError, Unreachable
 from peerd.machine.lock import ask_to_end, holder
 from peerd.machine.paths import Paths
@@ -68,30 +66,3 @@ def unban(
     name = shown(banned[PeerId(found)])
     lifted = f"The ban of {found} is lifted" + (f": it calls itself {name}" if name else "")
     finish("unban", answers.Unbanned(peer_id=found), as_json, lambda: say(lifted))
-
-
-def generate(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to continue.", show_default=False)],
-    max_tokens: Annotated[int, typer.Option(**typed(GenerateQuestion, "max_tokens"))] = USUAL.max_tokens,
-    temperature: Annotated[float, typer.Option(**typed(GenerateQuestion, "temperature"))] = USUAL.temperature,
-    seed: Annotated[int, typer.Option(**typed(GenerateQuestion, "seed"))] = USUAL.seed,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Continue a text by the base, own and personal model, and by what is served if that is another."""
-    with Client(home) as client:
-        if not as_json:
-            complain("generating; the worker finishes what it is doing first")
-        found = client.generate(text, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    finish("generate", found, as_json, lambda: _generated(found))
-
-
-def _generated(found: answers.Continuations) -> None:
-    known = [("base", found.base), ("own", found.own), ("personal", found.personal)]
-    for name, text in [
-        *known,
-        *([(MODELS[found.served_by], found.served)] if found.served_by != "personal" else []),
-    ]:
-        say_bold(name)
-        say(text)
-        say()
