@@ -92,7 +92,7 @@ def _must_fit_together(text: str | None, is_chat: bool, compare: bool, as_json: 
     if is_chat and text == STDIN:
         raise UsageError("a chat reads its lines itself", "leave the - out")
     if text is None and not is_chat:
-        raise UsageError("there is nothing to continue", 'peerd generate "Dear", or: peerd generate --chat')
+        raise UsageError("there is nothing to continue", "give a TEXT, or --chat; see: peerd generate --help")
 
 
 def _text(text: str) -> str:
