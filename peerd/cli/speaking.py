@@ -8,12 +8,12 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2pfinetune.speech import Begun, ChatLine, Ended, Piece
+from p2pfinetune.speech import Begun, ChatLine, Piece, Said
 from peerd.cli.output import complain, say, say_bold
 from peerd.control.client import Client
 from peerd.control.questions import Model
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOOK_SECONDS = 0.1  # between two drawings
+END_SECONDS = 1.0  # for a piece that comes after the end
 
 
 class Asked(NamedTuple):
@@ -37,7 +38,7 @@ class Asked(NamedTuple):
 
 def pieces(
     client: Client, asked: Asked, prompt: str | None, chat: Sequence[ChatLine] = ()
-) -> Iterator[Begun | Piece | Ended]:
+) -> Generator[Said, None, None]:
     """As they are said; leaving the loop ends the answer."""
     how = {"max_tokens": asked.max_tokens, "temperature": asked.temperature, "seed": asked.seed}
     with closing(client.respond(prompt, chat=chat, model=asked.model, **how)) as answer:
@@ -83,35 +84,59 @@ def side_by_side(home: Path | None, asked: Asked, models: Sequence[Model], promp
     from rich.console import Console
     from rich.live import Live
 
-    heard: queue.Queue[tuple[Model, str | PeerdError | None]] = queue.Queue()
-    for model in models:
-        arguments = (home, asked._replace(model=model), prompt, heard)
-        threading.Thread(target=_listen, args=arguments, name=f"hears {model}", daemon=True).start()
-    texts, open_ones = dict.fromkeys(models, ""), set(models)
-    with Live(_columns(texts), console=Console(highlight=False), refresh_per_second=1 / LOOK_SECONDS) as live:
-        while open_ones:
-            model, told = heard.get()
-            if isinstance(told, PeerdError):
-                raise told
-            if told is None:
-                open_ones.discard(model)
-            else:
-                texts[model] += told
-                live.update(_columns(texts))
-
-
-def _listen(
-    home: Path | None, asked: Asked, prompt: str, heard: queue.Queue[tuple[Model, str | PeerdError | None]]
-) -> None:
+    listening = Listening(home, prompt)
     try:
-        with Client(home) as client:
-            for said in pieces(client, asked, prompt):
-                if isinstance(said, Piece):
-                    heard.put((asked.model, clean(said.text)))
-    except PeerdError as error:
-        heard.put((asked.model, error))
-    else:
-        heard.put((asked.model, None))
+        for model in models:
+            listening.to(asked._replace(model=model))
+        texts, open_ones = dict.fromkeys(models, ""), set(models)
+        with Live(_columns(texts), console=Console(highlight=False), refresh_per_second=1 / LOOK_SECONDS) as live:
+            while open_ones:
+                model, told = listening.heard.get()
+                if isinstance(told, PeerdError):
+                    raise told
+                if told is None:
+                    open_ones.discard(model)
+                else:
+                    texts[model] += told
+                    live.update(_columns(texts))
+    finally:
+        listening.end()
+
+
+class Listening:
+    """To several models at once, each in a thread of its own; what is heard lies in one queue."""
+
+    def __init__(self, home: Path | None, prompt: str) -> None:
+        self._home, self._prompt = home, prompt
+        self.heard: queue.Queue[tuple[Model, str | PeerdError | None]] = queue.Queue()
+        """A piece, an error, or None at the end."""
+        self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def to(self, asked: Asked) -> None:
+        """Begin with one."""
+        thread = threading.Thread(target=self._listen, args=(asked,), name=f"hears {asked.model}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def end(self) -> None:
+        """Leave those that still speak, which ends their answers."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(END_SECONDS)
+
+    def _listen(self, asked: Asked) -> None:
+        told: PeerdError | None = None
+        try:
+            with Client(self._home) as client, closing(pieces(client, asked, self._prompt)) as answer:
+                for said in answer:
+                    if isinstance(said, Piece):
+                        self.heard.put((asked.model, clean(said.text)))
+                    if self._ended.is_set():
+                        return
+        except PeerdError as error:
+            told = error
+        self.heard.put((asked.model, told))
 
 
 def _columns(texts: dict[Model, str]) -> Table:
