@@ -7,9 +7,10 @@ The session is no cookie: a browser sends cookies of 127.0.0.1 to every port of 
 program on another port, one of another user included, would be handed it. What a page keeps in
 `sessionStorage` is for its origin alone, and the port is a part of that.
 
-It passes GET on to /v1/ and to the page's own files, and nothing else: the page can look, not act. A request for
-another host (DNS rebinding), from another page (Origin, Sec-Fetch-Site) or without the session is refused. The port in
-`Host` may be another than ours: then it came through a tunnel (`ssh -L`), and its Origin names the same one.
+It passes GET on to /v1/ and to the page's own files. Two things the page may ask besides, whose questions are made here
+(`dashboard_asks`): a model to speak, and an export into the home's own folder. Nothing else: it cannot act. A request
+for another host (DNS rebinding), from another page (Origin, Sec-Fetch-Site) or without the session is refused. The port
+in `Host` may be another than ours: then it came through a tunnel (`ssh -L`), and its Origin names the same one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import signal
 import tempfile
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfinetune.errors import UNREADABLE
+from peerd.control import dashboard_asks
 from peerd.control.answers import DashboardOpened
 from peerd.control.api import HOST, page
 from peerd.control.client import require_ours
@@ -50,6 +52,10 @@ PASSED_ON = ("content-type", "cache-control", "x-peerd-version")
 SESSION_HEADER = "x-peerd-session"  # another page may not send it: that takes a permission (CORS) that is never given
 TUNNEL = "ssh -N -L {port}:127.0.0.1:{port} USER@THIS-MACHINE"
 """What brings the page to another machine; the first of the two ports may be any, then it stands in the address."""
+
+GUARDED = ("/v1/", "/auth/", "/ask/")
+POSTED = frozenset({"/auth/exchange", *dashboard_asks.ASKED})
+Handler = Callable[[Request], Awaitable[Response]]
 
 _OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 
@@ -103,8 +109,6 @@ def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx
     """The application that the browser talks to; `streams` holds the daemon's answers that are being passed on."""
 
     async def exchange(request: Request) -> Response:
-        if "origin" not in request.headers:  # a browser sends one, and `OwnPageOnly` has looked at it
-            return problem("forbidden", "this page is not the dashboard", status=403)
         body = await bounded_body(request, MAX_EXCHANGE_BODY) or b""
         try:
             session = gate.exchange(msgspec.json.decode(body, type=_Offer).token)
@@ -114,17 +118,30 @@ def proxy(upstream: httpx.AsyncClient, port: int, gate: Gate, streams: set[httpx
             return problem("forbidden", "this link was used already", "type again: peerd dashboard", status=403)
         return answer(_Admitted(session=session))
 
+    def admitted(handler: Handler) -> Handler:
+        async def ask(request: Request) -> Response:
+            if not gate.admits(request.headers.get(SESSION_HEADER, "")):
+                return problem("forbidden", "this page has no session", "type: peerd dashboard", status=401)
+            return await handler(request)
+
+        return ask
+
     async def look(request: Request) -> Response:
-        if not gate.admits(request.headers.get(SESSION_HEADER, "")):
-            return problem("forbidden", "this page has no session", "type: peerd dashboard", status=401)
-        return await _forward(upstream, request, streams)
+        """The daemon's answer, streamed; nothing of the browser's request but the path goes there."""
+        url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return await _passed_on(upstream.send(upstream.build_request("GET", url), stream=True), streams)
+
+    async def ask(request: Request) -> Response:
+        box = await dashboard_asks.wanted(request)
+        return box if isinstance(box, Response) else await _passed_on(box.sent(upstream), streams)
 
     return Starlette(
         routes=[
             Route("/auth/exchange", exchange, methods=["POST"]),
             Route("/", page, methods=["GET"]),
             Route("/web/{name}", page, methods=["GET"]),
-            Route("/v1/{rest:path}", look, methods=["GET"]),
+            Route("/v1/{rest:path}", admitted(look), methods=["GET"]),
+            *(Route(path, admitted(ask), methods=["POST"]) for path in dashboard_asks.ASKED),
         ],
         middleware=[Middleware(OwnPageOnly, port=port)],
         exception_handlers={404: _not_here, 405: _only_looking},
@@ -156,10 +173,15 @@ class OwnPageOnly:
             return problem("forbidden", "the dashboard is shown at 127.0.0.1 alone", _from_afar(self._port), status=403)
         if headers.get("origin", f"http://{host}") != f"http://{host}":
             return problem("forbidden", "other pages may not look", status=403)
-        if scope["path"].startswith(("/v1/", "/auth/")) and headers.get("sec-fetch-site", "none") not in _FRIENDLY:
+        if (
+            scope["path"].startswith(("/v1/", "/auth/", "/ask/"))
+            and headers.get("sec-fetch-site", "none") not in _FRIENDLY
+        ):
             return problem("forbidden", "other pages may not look", status=403)
-        if scope["method"] != "GET" and (scope["method"], scope["path"]) != ("POST", "/auth/exchange"):
+        if scope["method"] != "GET" and not (scope["method"] == "POST" and scope["path"] in POSTED):
             return problem("method", "the dashboard only looks", status=405)
+        if scope["method"] == "POST" and "origin" not in headers:  # a browser sends one, and it is our own
+            return problem("forbidden", "this page is not the dashboard", status=403)
         return None
 
 
@@ -170,12 +192,10 @@ def _from_afar(port: int) -> str:
     return f"from another machine: {TUNNEL.format(port=port)}   and open there: http://127.0.0.1:{port}/"
 
 
-async def _forward(upstream: httpx.AsyncClient, request: Request, streams: set[httpx.Response]) -> Response:
-    """The daemon's answer, streamed; nothing of the browser's request but the path goes there."""
-    url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+async def _passed_on(asked: Awaitable[httpx.Response], streams: set[httpx.Response]) -> Response:
     try:
-        given = await upstream.send(upstream.build_request("GET", url), stream=True)
-    except httpx.HTTPError:
+        given = await asked
+    except (httpx.HTTPError, *UNREADABLE):
         return problem("not-running", "the daemon does not answer", "start it with: peerd start", status=502)
     headers = {name: given.headers[name] for name in PASSED_ON if name in given.headers}
     return StreamingResponse(_chunks(given, streams), given.status_code, headers)

@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -134,6 +135,42 @@ def test_a_person_sees_the_daemon_and_a_round_arrive_without_reloading(daemon: A
         assert driver.title == "round 26 · alice · peerd"
         assert complaints(driver) == []
         assert {urlsplit(u).netloc for u in requested(driver) if u.startswith("http")} == {urlsplit(url).netloc}
+
+
+def test_a_prompt_is_tried_on_two_models_and_the_model_exported(daemon: Any) -> None:
+    with dashboard(daemon.paths.home) as url, chromium() as driver:
+        driver.get(url)
+        wait(driver, lambda d: d.find_element("id", "link-text").text == "live")
+        find = lambda name: driver.find_element("id", name)  # noqa: E731  # said ten times below
+        find("try-text").send_keys("Dear all,\nthe <b>meeting</b> is at")
+        find("try-ask").click()
+        wait(
+            driver,
+            lambda d: all(find(f"said-{m}").get_dom_attribute("data-state") == "done" for m in ("base", "personal")),
+        )
+        said = [find(f"said-{model}").text for model in ("base", "personal")]
+        find("export-format").find_element("css selector", "[value=gguf]").click()
+        find("export-modelfile").click()
+        find("export-go").click()
+        wait(driver, lambda d: "Written to" in find("export-told").text)
+        driver.execute_script("arguments[0].scrollIntoView()", find("asking"))
+        screenshot(driver, "dashboard-asking")
+
+        assert said == [" Dear all, the <b>meeting</b> is at"] * 2  # its lines and spaces as it said them
+        assert re.search(r"Written to \S+/exports/served-gguf-\d{8}-\d{6} \(4\.1 kB\)", find("export-told").text)
+        assert not driver.find_elements("css selector", ".said b")
+        find("try-text").clear()
+        find("try-text").send_keys("forever")
+        find("try-ask").click()
+        wait(driver, lambda d: len(find("said-base").text) > 20)
+        find("try-stop").click()
+        wait(driver, lambda d: find("try-ask").is_enabled())
+        find("try-text").clear()
+        find("try-text").send_keys("fail")
+        find("try-ask").click()
+        wait(driver, lambda d: "ran out of memory: stop other programs" in find("said-personal").text)
+        screenshot(driver, "dashboard-asking-failed")
+        assert [found for found in complaints(driver) if "/ask/respond" not in found] == []
 
 
 def test_the_name_of_a_stranger_is_text_and_nothing_else(daemon: Any) -> None:

@@ -2,6 +2,7 @@
 import { drawPanel, shortId } from "./draw.js";
 import { follow } from "./events.js";
 import { printable } from "./format.js";
+import { ready } from "./asking.js";
 import { ask, onSession, openSession } from "./session.js";
 
 const PAUSE = 1000;   // milliseconds between two looks at the panels; rounds take longer
@@ -97,5 +98,6 @@ async function begin() {
 }
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden && drawn.size) look(); });
+ready();
 onSession(() => { if (byId("link-text").textContent === "no session") begin(); });
 await begin();

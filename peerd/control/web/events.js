@@ -5,15 +5,17 @@ import { ask } from "./session.js";
 const SILENCE = 45000;  // milliseconds; the daemon sends a sign of life every 15 s, and a tunnel may die without a word
 
 // Calls opened once, then heard(name, data) for each event. Returns why there was no stream, or nothing when it has ended; throws
-// where it broke.
-export async function follow(path, opened, heard) {
+// where it broke. What a body asks for may take long to begin: silence counts from then on. A signal ends it.
+export async function follow(path, opened, heard, { body, signal } = {}) {
   const line = new AbortController();
+  signal?.addEventListener("abort", () => line.abort());
   let alarm = 0;
   const alive = () => { clearTimeout(alarm); alarm = setTimeout(() => line.abort(), SILENCE); };
-  alive();
+  if (!body) alive();
   try {
-    const answer = await ask(path, line.signal);
+    const answer = await ask(path, line.signal, body);
     if (!answer.ok) return (await answer.json()).error;
+    alive();
     opened();
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";

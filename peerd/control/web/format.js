@@ -7,6 +7,9 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 // from right to left (peerd/control/peer_names.py): those two characters stay, and the elements below end what they may leave open.
 export const printable = (text) => String(text).replace(/(?![\u2068\u2069])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, "");
 
+// What a model says has lines and tabs; else the same.
+export const printableText = (text) => String(text).split(/([\n\t])/).map((part) => (part === "\n" || part === "\t" ? part : printable(part))).join("");
+
 export function shortId(peer) {
   const clean = printable(peer);
   return clean.length <= 16 ? clean : `${clean.slice(0, 8)}…${clean.slice(-6)}`;

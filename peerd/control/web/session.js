@@ -46,9 +46,11 @@ export async function openSession() {
 }
 
 // A question to the daemon. A session that is not known any more is of a dashboard that has ended: it is forgotten.
-export async function ask(path, signal) {
+export async function ask(path, signal, body) {
   const asked = session;
-  const answer = await fetch(path, { headers: asked ? { [HEADER]: asked } : {}, cache: "no-store", credentials: "omit", signal });
+  const headers = { ...(asked ? { [HEADER]: asked } : {}), ...(body ? { "content-type": "application/json" } : {}) };
+  const how = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const answer = await fetch(path, { ...how, headers, cache: "no-store", credentials: "omit", signal });
   if (answer.status === 401 && session === asked) keep(null);
   return answer;
 }

@@ -10,6 +10,7 @@ import re
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -372,3 +373,82 @@ def test_through_a_tunnel_too_other_pages_may_not_look(tunnel: Page, page: Page)
 def test_a_gate_never_admits_an_empty_session() -> None:
     assert not Gate("token", "session").admits("")
     assert Gate("token", "session").admits("session")
+
+
+def asked(page: Page, path: str, body: Any, **headers: str | None) -> tuple[int, Any]:
+    status, _, found = page.ask("POST", path, json.dumps(body).encode(), **{"Origin": page.origin, **headers})
+    return status, found.decode()
+
+
+def test_the_page_has_a_model_speak_and_hears_it_as_it_speaks(opened: Page, view: Any) -> None:
+    said = {"model": "personal", "text": "Dear all", "is_chat": True}
+    status, heard = asked(opened, "/ask/respond", said)
+
+    assert status == 200
+    assert [line for line in heard.splitlines() if line.startswith("event")] == [
+        "event: begun", "event: piece", "event: piece", "event: ended",
+    ]  # fmt: skip
+    assert view.responses[-1].chat[0].content == "Dear all"
+    assert (view.responses[-1].model, view.responses[-1].prompt) == ("personal", None)
+    assert asked(opened, "/ask/respond", {**said, "is_chat": False})[0] == 200
+    assert view.responses[-1].prompt == "Dear all"
+
+
+def test_what_is_exported_from_the_page_lies_in_the_home_whatever_the_page_says(opened: Page, view: Any) -> None:
+    status, found = asked(opened, "/ask/export", {"format": "gguf", "modelfile": True})
+    folder = Path(json.loads(found)["folder"])
+
+    assert status == 200
+    assert folder.parent == Path(view.paths()["home"]) / "exports"
+    assert re.fullmatch(r"served-gguf-\d{8}-\d{6}", folder.name)
+    exported = list(view.exported)
+    for more in ({"folder": "/tmp/x"}, {"which": "own"}, {"format": "../../x"}):
+        assert asked(opened, "/ask/export", {"format": "gguf", **more})[0] == 400
+    assert view.exported == exported
+
+
+@pytest.mark.parametrize("path", ["/ask/respond", "/ask/export"])
+def test_nothing_is_asked_without_the_session_or_by_another_page(
+    page: Page, opened: Page, view: Any, path: str
+) -> None:
+    body = {"model": "base", "text": "x"} if path == "/ask/respond" else {"format": "peft"}
+    before = (len(view.responses), len(view.exported))
+
+    assert asked(opened, path, body, Origin=None)[0] == 403
+    assert asked(opened, path, body, Origin="http://127.0.0.1:1")[0] == 403
+    assert asked(opened, path, body, Sec_Fetch_Site="cross-site")[0] == 403
+    assert asked(opened, path, body, **{SESSION_HEADER: "guessed"})[0] == 401
+    assert opened.ask("GET", path)[0] == 405
+    assert (len(view.responses), len(view.exported)) == before
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"model": "mine", "text": "x"}', b'{"model": "base", "text": ""}', b"x" * 300_000],
+    ids=["empty", "half", "list", "no model", "no text", "too long"],
+)  # fmt: skip
+def test_what_is_no_question_of_the_page_is_refused(opened: Page, view: Any, body: bytes) -> None:
+    before = len(view.responses)
+
+    assert opened.ask("POST", "/ask/respond", body, Origin=opened.origin)[0] == 400
+    assert len(view.responses) == before
+
+
+def test_an_answer_that_nobody_hears_any_more_ends_in_the_daemon(opened: Page, view: Any) -> None:
+    before = len(view.cancelled)
+    connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=20)
+    body = json.dumps({"model": "base", "text": "forever"}).encode()
+    connection.request("POST", "/ask/respond", body, {**opened.right, "Origin": opened.origin})
+    response = connection.getresponse()
+    assert response.readline() == b"event: begun\n"
+    response.close()
+    connection.close()
+
+    deadline = time.monotonic() + 20
+    while len(view.cancelled) == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(view.cancelled) == before + 1
+
+
+def test_a_daemon_that_has_gone_answers_no_question(gone: Page) -> None:
+    assert asked(gone, "/ask/export", {"format": "peft"})[0] == 502
+    assert asked(gone, "/ask/respond", {"model": "base", "text": "x"})[0] == 502
