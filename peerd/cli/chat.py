@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from p2pfinetune.speech import ChatLine
 from peerd.cli.output import complain, say
-from peerd.cli.speaking import Asked, Interrupted, spoken
+from peerd.cli.speaking import Interrupted, Wish, spoken
 from peerd.control.client import Client
 from peerd.control.questions import MAX_PROMPT
 from peerd.errors import PeerdError, UsageError
@@ -22,7 +22,7 @@ RESET, QUIT, HELP = "/reset", "/quit", "/help"
 SAYS = f"{RESET} begins anew, {QUIT} or Ctrl-D ends; Ctrl-C ends an answer, and then the chat."
 
 
-def chat(client: Client, asked: Asked, first: str | None) -> None:
+def chat(client: Client, asked: Wish, first: str | None) -> None:
     """Until there is nothing more to read. Errors end a chat that nobody sits at; a person reads them and goes on."""
     at_a_terminal = sys.stdin.isatty()
     if at_a_terminal:
@@ -39,7 +39,7 @@ def chat(client: Client, asked: Asked, first: str | None) -> None:
             lines = _turn(client, asked, [*lines, ChatLine("user", line)], at_a_terminal)
 
 
-def _turn(client: Client, asked: Asked, lines: list[ChatLine], at_a_terminal: bool) -> list[ChatLine]:
+def _turn(client: Client, asked: Wish, lines: list[ChatLine], at_a_terminal: bool) -> list[ChatLine]:
     """What has been said after it; without the question if it was not answered."""
     try:
         said = spoken(client, asked, None, lines)

@@ -12,7 +12,7 @@ from p2pfinetune.options.sections import typed
 from peerd.cli.chat import chat as talk
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import complain, finish, is_rich
-from peerd.cli.speaking import Asked, one_after_the_other, side_by_side, spoken
+from peerd.cli.speaking import Wish, one_after_the_other, side_by_side, spoken
 from peerd.control import words
 from peerd.control.client import Client
 from peerd.control.questions import (
@@ -62,7 +62,7 @@ def generate(
     _must_fit_together(text, is_chat, compare, as_json)
     most = max_tokens or (USUAL_RESPONSE if is_chat else USUAL).max_tokens
     chosen = checked(RespondQuestion, {"model": which, "prompt": "", "max_tokens": most, "seed": seed})
-    asked = Asked(chosen.model, most, temperature, seed)
+    asked = Wish(chosen.model, most, temperature, seed)
     with Client(home) as client:
         prompt = _text(text) if text is not None else None
         if as_json:

@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.1  # between two drawings
 END_SECONDS = 1.0  # for a piece that comes after the end
 
 
-class Asked(NamedTuple):
+class Wish(NamedTuple):
     """Of whom, how much, and how."""
 
     model: Model
@@ -37,15 +37,22 @@ class Asked(NamedTuple):
 
 
 def pieces(
-    client: Client, asked: Asked, prompt: str | None, chat: Sequence[ChatLine] = ()
+    client: Client, asked: Wish, prompt: str | None, chat: Sequence[ChatLine] = ()
 ) -> Generator[Said, None, None]:
     """As they are said; leaving the loop ends the answer."""
-    how = {"max_tokens": asked.max_tokens, "temperature": asked.temperature, "seed": asked.seed}
-    with closing(client.respond(prompt, chat=chat, model=asked.model, **how)) as answer:
+    answer = client.respond(
+        prompt,
+        chat=chat,
+        model=asked.model,
+        max_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        seed=asked.seed,
+    )
+    with closing(answer):
         yield from answer
 
 
-def spoken(client: Client, asked: Asked, prompt: str | None, chat: Sequence[ChatLine] = ()) -> str:
+def spoken(client: Client, asked: Wish, prompt: str | None, chat: Sequence[ChatLine] = ()) -> str:
     """Written as it comes, with a line's end behind it; what was said."""
     found = ""
     try:
@@ -71,7 +78,7 @@ class Interrupted(KeyboardInterrupt):
         self.said = said
 
 
-def one_after_the_other(client: Client, asked: Asked, models: Sequence[Model], prompt: str) -> None:
+def one_after_the_other(client: Client, asked: Wish, models: Sequence[Model], prompt: str) -> None:
     """A heading and a text for each."""
     for model in models:
         say_bold(model)
@@ -79,7 +86,7 @@ def one_after_the_other(client: Client, asked: Asked, models: Sequence[Model], p
         say()
 
 
-def side_by_side(home: Path | None, asked: Asked, models: Sequence[Model], prompt: str) -> None:
+def side_by_side(home: Path | None, asked: Wish, models: Sequence[Model], prompt: str) -> None:
     """In columns that grow together; each is asked over a connection of its own. Raises the first error of one."""
     from rich.console import Console
     from rich.live import Live
@@ -113,7 +120,7 @@ class Listening:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def to(self, asked: Asked) -> None:
+    def to(self, asked: Wish) -> None:
         """Begin with one."""
         thread = threading.Thread(target=self._listen, args=(asked,), name=f"hears {asked.model}", daemon=True)
         self._threads.append(thread)
@@ -125,7 +132,7 @@ class Listening:
         for thread in self._threads:
             thread.join(END_SECONDS)
 
-    def _listen(self, asked: Asked) -> None:
+    def _listen(self, asked: Wish) -> None:
         told: PeerdError | None = None
         try:
             with Client(self._home) as client, closing(pieces(client, asked, self._prompt)) as answer:
