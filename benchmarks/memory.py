@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.random_models import SHAPES, random_model
 from p2pfinetune.system import interpreter
+from peerd.worker import ram_limit
 
 MIB = 2**20
 SAMPLE_SECONDS = 0.005
@@ -120,6 +121,7 @@ class Stages:
         found = work()
         seconds = time.perf_counter() - began
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        ram_limit.give_back()  # as a worker does after a job
         self._say(f"{MARK}{name} {int(status['VmHWM'].split()[0]) / 1024:.1f} {seconds:.2f}")
         return found
 
@@ -131,8 +133,6 @@ def child(cell: dict[str, Any]) -> int:
     """One worker's life in this process."""
     outgoing, sys.stdout = sys.stdout, sys.stderr
     stage = Stages(outgoing)
-    from peerd.worker import ram_limit
-
     if cell["limit"]:
         ram_limit.hold_to(cell["limit"])
     with tempfile.TemporaryDirectory(prefix="fits-") as scratch:

@@ -43,6 +43,7 @@ from peerd.worker.messages import (
     Cancel,
     Close,
     Closed,
+    CollaborateWith,
     JobFailed,
     JobProgress,
     Open,
@@ -50,12 +51,14 @@ from peerd.worker.messages import (
     Responded,
     Sent,
     Spoken,
+    TrainSteps,
 )
 from peerd.worker.rota import Rota, Running
 
 NICENESS: Final = 10  # whatever else the device is doing goes first
 QUEUED_JOBS: Final = 64  # the parent has no more than this many on the way
 PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the pipe
+LARGE: Final = (Open, TrainSteps, CollaborateWith)  # jobs that free much at their end
 EXIT_PARENT_GONE: Final = 3
 EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
 OUT_OF_MEMORY: Final = "out of memory"
@@ -169,7 +172,10 @@ class Child:
         if isinstance(job, Open):
             self._hold(job)
             self._turns.share = job.config.serve_share
-        return self._guarded(job, lambda: self._jobs.perform(job))
+        answer = self._guarded(job, lambda: self._jobs.perform(job))
+        if isinstance(job, LARGE):
+            ram_limit.give_back()
+        return answer
 
     def _guarded(self, job: AnyJob | Respond, do: Callable[[], Told]) -> Told | JobFailed:
         try:

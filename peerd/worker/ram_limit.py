@@ -7,6 +7,7 @@ kernel would first push everything else out, then kill what it finds, by a score
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -79,6 +80,16 @@ def hold_to(mib: int) -> bool:
     wanted = mib * MIB if hard == resource.RLIM_INFINITY else min(mib * MIB, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
     return True
+
+
+def give_back() -> bool:
+    """What was freed goes back to the system, whether there is a way to.
+
+    glibc keeps freed blocks below 32 MB for later, which after a round of training are gigabytes of activations that
+    nobody needs until the next (measured: 3.9 GB resident between two jobs, 1.2 of them in use).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return trim is not None and bool(trim(0))
 
 
 def offer_first(pid: int) -> None:

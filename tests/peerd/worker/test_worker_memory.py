@@ -166,6 +166,24 @@ def test_a_real_worker_that_takes_more_than_was_computed_dies_in_words_each_time
     )
 
 
+def test_what_a_job_has_freed_goes_back_to_the_system():
+    pages = 100_000_000
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not ram_limit.give_back() and not Path("/proc/self/statm").exists():
+        pytest.skip("there is no way to")
+    held = [bytearray(10_000) for _ in range(pages // 10_000)]  # too small to be mapped by themselves
+    between = [bytearray(10_000)]  # keeps what lies below it from being the end of the heap
+    full = resident()
+    del held
+    ram_limit.give_back()
+
+    assert resident() < full - pages // 2
+    assert between
+
+
 def test_what_is_not_said_is_a_share_of_the_machine():
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ram_limit.MIB
 
