@@ -21,11 +21,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.random_models import SHAPES, random_model
+from p2pfinetune.model.fitting import KNOWN
+from p2pfinetune.model.memory import GIB, MemoryPlan, Quantize, Setting, needed
+from p2pfinetune.model.shape import Shape
 from p2pfinetune.system import interpreter
 from peerd.worker import ram_limit
 
@@ -184,10 +187,34 @@ def text(characters: int) -> str:
     return "\n\n".join(found)
 
 
+PLANS: dict[str, dict[str, Any]] = {
+    "nothing done": {},
+    "passes of 256": {"positions": 256},
+    "checkpointing": {"checkpointing": True},
+    "both": {"positions": 256, "checkpointing": True},
+}
+
+
+def predicted() -> str:
+    """What is computed for known models with default options, GiB, as a table in Markdown."""
+    lines = [f"| parameters | held in | {' | '.join(PLANS)} |", f"|---:|---|{'---:|' * len(PLANS)}"]
+    for shape in reversed(KNOWN.values()):
+        full = replace(shape, bytes_each=4)
+        held: dict[str, tuple[Shape, Quantize]] = {
+            "fp32": (full, "none"), "bf16": (shape, "none"), "8 bits": (shape, "8bit"), "4 bits": (shape, "4bit"),
+        }  # fmt: skip
+        for word, (stored, quantize) in held.items():
+            plans = (MemoryPlan(quantize=quantize, **plan) for plan in PLANS.values())
+            cells = [f"{needed(stored, Setting(has_twin=True), plan).total / GIB:.1f}" for plan in plans]
+            lines.append(f"| {shape.parameters / 1e9:.2f} B | {word} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table for each cell."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--predicted", action="store_true", help="print what is computed for known models, and end")
     parser.add_argument("--shapes", nargs="+", default=["gpt2-124m"], help=f"{', '.join(SHAPES)}, nano or a folder")
     parser.add_argument("--stored", choices=["fp32", "bf16"], default="bf16", help="how weights lie on disk")
     parser.add_argument("--folder", type=Path, default=Path("reports/random-models"), help="for random models")
@@ -200,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.child:
         return child(json.loads(given.child))
+    if given.predicted:
+        print(predicted())
+        return 0
     options = FEW | dict(_option(one) for one in given.option)
     rows = []
     for shape in given.shapes:

@@ -188,17 +188,11 @@ def _inner_times(shape: Shape) -> int:
 
 
 def _cast(shape: Shape, setting: Setting, plan: MemoryPlan) -> int:
-    """Weights as a product takes them, if they are held otherwise.
-
-    In bf16, autograd keeps those that are held in fp32 for its backward pass, all of them; the other way round, and of
-    quantised ones, one is made at a time.
-    """
-    half = 2 if setting.precision == "bf16" else 4
-    if shape.bytes_each == half and plan.quantize == "none":
+    """Weights as a product takes them, if they are held otherwise: one is made at a time, as one before it goes."""
+    each = 2 if setting.precision == "bf16" else 4
+    if shape.bytes_each == each and plan.quantize == "none":
         return 0
-    largest = max(rows * columns for rows, columns in shape.adapted)
-    every = setting.precision == "bf16" and plan.quantize == "none"
-    return half * (shape.adapted_parameters if every and not plan.checkpointing else 2 * largest)
+    return each * 2 * max(rows * columns for rows, columns in shape.adapted)
 
 
 def merging(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]:
