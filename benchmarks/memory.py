@@ -34,7 +34,6 @@ from peerd.worker import ram_limit
 
 MIB = 2**20
 SAMPLE_SECONDS = 0.005
-MARK = "stage "
 FEW = {"guard_tokens": 2048, "trust_tokens": 2048, "twin": "off", "precision": "fp32"}
 """Options that shorten a round and change no peak: a pass is full with so many tokens."""
 
@@ -71,41 +70,40 @@ def measured(cell: dict[str, Any], limit_mib: int, peaks: list[Peak]) -> str:
     """Adds the peaks of a cell as they are known, and returns why it ended if it did not end well."""
     command = interpreter.command("-m", "benchmarks.memory", "--child", json.dumps(cell | {"limit": limit_mib}))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603  # this
+    process = subprocess.Popen(  # noqa: S603  # ourselves
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     sampled, over = Sampled(), threading.Event()
 
     def sample() -> None:
         while not over.is_set() and sampled.look(process.pid):
             time.sleep(SAMPLE_SECONDS)
 
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
     said: list[str] = []
     errors = threading.Thread(target=lambda: said.extend(process.stderr or []), daemon=True)
-    errors.start()
-    for line in process.stdout or ():
-        if line.startswith(MARK):
-            stage, resident, seconds = line.removeprefix(MARK).split()
-            peaks.append(Peak(stage, float(resident), sampled.highest.get(stage, 0.0), float(seconds)))
-            print(
-                f"  {stage:10} {peaks[-1].resident:9.0f} MiB resident {peaks[-1].data:9.0f} data {seconds:>8} s",
-                flush=True,
-            )
-        elif line.startswith("begin "):
-            sampled.stage = line.split()[1]
-    code = process.wait()
-    over.set()
+    for thread in (threading.Thread(target=sample, daemon=True), errors):
+        thread.start()
+    try:
+        for line in process.stdout or ():
+            _note(line, sampled, peaks)
+        code = process.wait()
+    finally:
+        over.set()
+        process.kill()
     errors.join()
     return "" if code == 0 else f"exit {code}: {''.join(said)[-600:]}"
 
 
 def _note(line: str, sampled: Sampled, peaks: list[Peak]) -> None:
-    if line.startswith(MARK):
-        stage, resident, seconds = line.removeprefix(MARK).split()
+    word, _, rest = line.rstrip().partition(" ")
+    if word == "stage":
+        stage, resident, seconds = rest.split()
         peaks.append(Peak(stage, float(resident), sampled.highest.get(stage, 0.0), float(seconds)))
         print(f"  {stage:10} {resident:>9} MiB resident {peaks[-1].data:9.0f} data {seconds:>8} s", flush=True)
-    elif line.startswith("begin "):
-        sampled.stage = line.split()[1]
+    elif word == "plan":
+        print(f"  {rest}", flush=True)
+    elif word == "begin":
+        sampled.stage = rest
 
 
 # what the child does
@@ -125,8 +123,12 @@ class Stages:
         seconds = time.perf_counter() - began
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         ram_limit.give_back()  # as a worker does after a job
-        self._say(f"{MARK}{name} {int(status['VmHWM'].split()[0]) / 1024:.1f} {seconds:.2f}")
+        self._say(f"stage {name} {int(status['VmHWM'].split()[0]) / 1024:.1f} {seconds:.2f}")
         return found
+
+    def note(self, planned: Any) -> None:
+        """How it is run, as the worker decided."""
+        self._say(f"plan {planned.memory.said}; {planned.memory.measures or 'nothing done'}")
 
     def _say(self, line: str) -> None:
         print(line, file=self._outgoing, flush=True)
@@ -161,10 +163,11 @@ def _live(cell: dict[str, Any], stage: Stages, scratch: Path) -> None:
     stage("imports", imports)
     data = scratch / "text.txt"
     data.write_text(text(cell["characters"]), encoding="utf-8")
-    config = Config(model=cell["model"], data=(str(data),), threads=cell["threads"], **cell["options"])
+    own = {"data": (str(data),), "threads": cell["threads"], "worker_memory": cell["limit"]}
+    config = Config(model=cell["model"], **own, **cell["options"])
     places = {"cache": str(scratch / "cache"), "scratch": str(scratch / "scratch"), "splits": str(scratch / "splits")}
     nothing: dict[str, Any] = {"checkpoint": None, "best": None, "best_guard": None}
-    jobs = Jobs(lambda _: None, lambda _: None)
+    jobs = Jobs(lambda _: None, lambda note: stage.note(note.planned) if note.planned is not None else None)
     stage("open", lambda: jobs.perform(Open(id=1, config=config, me=PeerId("me"), **places, **nothing)))
     stage("train", lambda: jobs.perform(TrainSteps(id=2, round=Round(0), steps=cell["steps"])))
     update = stage("encode", lambda: jobs.perform(Encode(id=3, codec="bf16")))

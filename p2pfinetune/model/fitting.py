@@ -2,7 +2,7 @@
 
     1. passes of fewer positions            same results but for rounding; a little slower
     2. checkpointing                        likewise; about a third slower, then with as many positions as fit again
-    3. weights of adapted layers in 8 bits  the base computes a little otherwise; needs a package
+    3. weights of adapted layers in 8 bits  the base computes a little otherwise
     4. ... in 4 bits                        likewise
 
 Weights that are stored in 16 bits are held so in any case: that changes nothing. What a person said outright is never
@@ -16,7 +16,7 @@ If nothing is enough, the refusal says what each way out would need. Pure; torch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -74,8 +74,6 @@ class AskedOfMemory:
 
     checkpointing: Checkpointing = "auto"
     quantize: QuantizeChoice = "auto"
-    missing: Mapping[Quantize, str] = field(default_factory=dict)
-    """Ways of quantising that cannot be had here, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +131,7 @@ def fitting(
 
 def ladder(setting: Setting, asked: AskedOfMemory) -> Iterator[MemoryPlan]:
     """Every plan that may be taken, mildest first."""
-    ways = [way for way in MILDEST_FIRST if asked.quantize in ("auto", way)]
-    ways = [way for way in ways if asked.quantize != "auto" or way not in asked.missing]
-    for way in ways:
+    for way in [way for way in MILDEST_FIRST if asked.quantize in ("auto", way)]:
         for checkpointing in (False, True):
             if asked.checkpointing == ("off" if checkpointing else "on"):
                 continue
@@ -165,10 +161,8 @@ def remedies(shape: Shape, setting: Setting, asked: AskedOfMemory, available: in
         tried.append(("--checkpointing auto", setting, replace(asked, checkpointing="auto")))
     tried += [(f"--context {n}", replace(setting, context=n), asked) for n in SHORTER if n < setting.context]
     tried += [(f"--max-neighbours {n}", replace(setting, neighbours=n), asked) for n in FEWER if n < setting.neighbours]
-    for way in MILDEST_FIRST[1:]:
-        if asked.quantize == "none" or (asked.quantize == "auto" and way in asked.missing):
-            told = f"--quantize {way}" + (f" ({asked.missing[way]})" if way in asked.missing else "")
-            tried.append((told, setting, AskedOfMemory(checkpointing=asked.checkpointing, quantize=way)))
+    if asked.quantize == "none":
+        tried += [(f"--quantize {way}", setting, replace(asked, quantize=way)) for way in MILDEST_FIRST[1:]]
     found = [(told, least(shape, other, others)) for told, other, others in tried]
     enough: list[tuple[str, Needs | None]] = [(told, needs) for told, needs in found if needs.total <= available]
     smaller = next(

@@ -2,6 +2,7 @@
 
     always      libraries, weights as they are held, the adapter with all that is kept of it
     and, at a time, the largest of
+    loading     of a base in fewer bits, one layer in fp32 on its way to codes
     training    activations of one pass, what its backward pass makes and drops, a chunk of logits
     merging     neighbours' adapters, activations of one pass without a gradient, reference logits
     speaking    keys and values of what was said, logits of the prompt
@@ -38,7 +39,7 @@ from p2pfinetune.model.precision import Precision
 from p2pfinetune.model.shape import Shape
 
 Quantize = Literal["none", "8bit", "4bit"]
-Stage = Literal["training", "merging", "speaking"]
+Stage = Literal["loading", "training", "merging", "speaking"]
 
 MIB: Final = 2**20
 GIB: Final = 2**30
@@ -47,8 +48,9 @@ LIBRARIES: Final = {"cpu": 600 * MIB, "cuda": 500 * MIB, "mps": 300 * MIB}
 """torch, transformers and peft with what they hold after the first pass; on an accelerator, its own libraries there."""
 POSITIONS: Final = {"cpu": 2048}  # of a pass, as in `batched`
 POSITIONS_ELSEWHERE: Final = 1 << 15
-BYTES_OF: Final[Mapping[Quantize, float]] = MappingProxyType({"8bit": 1.06, "4bit": 0.56})
+BYTES_OF: Final[Mapping[Quantize, float]] = MappingProxyType({"8bit": 1.03, "4bit": 0.53})
 """Of a weight of an adapted layer, with scales; embeddings and output layer stay as they are stored."""
+QUANTISING: Final = 24  # bytes of a weight
 KEPT: Final = 9
 """Copies of the adapter besides its moments: start, live factors, own, personal, best, rows and gradients, a file."""
 OF_A_NEIGHBOUR: Final = 2
@@ -130,6 +132,7 @@ def needed(shape: Shape, setting: Setting, plan: MemoryPlan) -> Needs:
         "adapter": adapters(shape, setting),
     }
     stages: dict[Stage, dict[str, int]] = {
+        "loading": loading(shape, plan),
         "training": training(shape, setting, plan),
         "merging": merging(shape, setting, plan),
         "speaking": speaking(shape),
@@ -144,6 +147,12 @@ def weights(shape: Shape, quantize: Quantize = "none") -> int:
     """As they are stored, or the adapted layers quantised."""
     each = BYTES_OF.get(quantize, shape.bytes_each)
     return int(shape.adapted_parameters * each + shape.other_parameters * shape.bytes_each)
+
+
+def loading(shape: Shape, plan: MemoryPlan) -> dict[str, int]:
+    """A layer's weights on their way to codes; the stored file is mapped meanwhile, and its pages can be had back."""
+    largest = max(rows * columns for rows, columns in shape.adapted)
+    return {"quantising": 0 if plan.quantize == "none" else QUANTISING * largest}
 
 
 def adapters(shape: Shape, setting: Setting) -> int:

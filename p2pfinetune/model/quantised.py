@@ -102,3 +102,12 @@ def quantise(model: Any, kind: Kind) -> None:
             continue
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, QuantisedLinear(layer, kind, group))
+    _let_go_of_files(model)
+
+
+def _let_go_of_files(model: nn.Module) -> None:
+    """What stays as it is stored is a view of the checkpoint, mapped as a whole until nothing is left of it."""
+    made = {id(module.weight) for module in model.modules() if isinstance(module, QuantisedLinear)}
+    for parameter in model.parameters():
+        if id(parameter) not in made:
+            parameter.data = parameter.data.clone()

@@ -327,11 +327,16 @@ class Learner:
             adapters={name: HeldAdapter(self.options.spec, held.state()) for name, held in self.trainers.items()},
             own=self._own, personal=self._personal, last_row=self._last_row, kept=self._kept,
             kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
-            plan=MemoryPlan(positions=self._adapted.positions, checkpointing=self._adapted.checkpointing),
+            plan=self._plan,
             has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
             best_local=self._twin.best_loss,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
+
+    @property
+    def _plan(self) -> MemoryPlan:
+        live, base = self._adapted, self._base
+        return MemoryPlan(positions=live.positions, checkpointing=live.checkpointing, quantize=base.quantize)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError if the file is of another network or twin."""

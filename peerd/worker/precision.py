@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from p2pfinetune.model.memory import MILDEST
 from p2pfinetune.model.precision import Choice, PrecisionChoice, quicker, settled
+from peerd.worker import ram_limit
 from peerd.worker.fits import planned
 from peerd.worker.messages import Open, Planned
 
@@ -30,6 +32,7 @@ def loaded(job: Open, tell: Callable[[Planned], None]) -> tuple[Base, PrecisionC
     What is done so that it fits is told before anything is loaded. ModelError if it does not.
     """
     from p2pfinetune.model.base import choose_device, folder_of, load_base
+    from p2pfinetune.model.fingerprints import weight_files
     from p2pfinetune.model.processor import missing
     from p2pfinetune.round.saved import precision_of
 
@@ -38,10 +41,14 @@ def loaded(job: Open, tell: Callable[[Planned], None]) -> tuple[Base, PrecisionC
     before = precision_of(Path(job.checkpoint)) if job.checkpoint is not None else None
     chosen = settled(asked, place.type, missing(place), before)
     precision = chosen.precision if chosen is not None else "fp32"
-    found = planned(job, place, precision, folder_of(config.model))
+    folder = folder_of(config.model)
+    found = planned(job, place, precision, folder)
     tell(found)
     plan, cache = found.plan, Path(job.cache)
-    base = load_base(config.model, device=str(place), precision=precision, cache=cache, quantize=plan.quantize)
+    if plan != MILDEST:
+        ram_limit.map_large_blocks()
+    with ram_limit.lifted(sum(file.stat().st_size for file in weight_files(folder)) if plan.quantize != "none" else 0):
+        base = load_base(config.model, device=str(place), precision=precision, cache=cache, quantize=plan.quantize)
     return replace(base, checkpointing=plan.checkpointing, positions=plan.positions), chosen
 
 

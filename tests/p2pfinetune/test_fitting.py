@@ -15,8 +15,7 @@ from p2pfinetune.model.memory import GIB, MemoryPlan, Setting, needed
 
 QWEN = KNOWN["Qwen/Qwen2.5-0.5B-Instruct"]
 SETTING = Setting(neighbours=4)
-MISSING = {"8bit": "pip install 'peerd[quantize]'", "4bit": "pip install 'peerd[quantize]'"}
-EXACT = AskedOfMemory(missing=MISSING)
+EXACT = AskedOfMemory(quantize="none")
 MOST = needed(QWEN, SETTING, MemoryPlan()).total
 LEAST = least(QWEN, SETTING, EXACT).total
 
@@ -55,7 +54,7 @@ def test_what_changes_no_result_comes_before_what_changes_the_base():
         (AskedOfMemory(checkpointing="off"), lambda plan: not plan.checkpointing),
         (AskedOfMemory(checkpointing="on"), lambda plan: plan.checkpointing),
         (AskedOfMemory(quantize="none"), lambda plan: plan.quantize == "none"),
-        (AskedOfMemory(quantize="4bit", missing=MISSING), lambda plan: plan.quantize == "4bit"),
+        (AskedOfMemory(quantize="4bit"), lambda plan: plan.quantize == "4bit"),
         (EXACT, lambda plan: plan.quantize == "none"),
     ],
 )
@@ -110,7 +109,7 @@ def test_a_refusal_says_the_sum_and_each_way_out_with_what_it_would_need():
     assert f" GiB of {available / GIB:.1f} (weights 2.9, " in str(error)
     for way in (
         "--max-neighbours 4 (needs ",
-        "--quantize 8bit (pip install 'peerd[quantize]') (needs ",
+        "--quantize 8bit (needs ",
         "--model Qwen/Qwen2.5-0.5B-Instruct (needs ",
         "--worker-memory ",
     ):

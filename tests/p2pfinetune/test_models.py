@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -99,6 +100,17 @@ def test_layers_that_are_held_in_16_bits_get_the_same_adapters_and_learn_the_sam
 
     assert adapters[0].schema == adapters[1].schema
     assert adapters[0].equals(adapters[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
+def test_a_quantised_base_holds_on_to_no_part_of_the_file_that_it_came_from(copy_of: Folders) -> None:
+    folder = copy_of("stored")
+    for quantize, is_mapped in (("none", True), ("4bit", False)):
+        base = load_base(str(folder), device="cpu", quantize=quantize)
+
+        assert (str(folder) in Path("/proc/self/maps").read_text()) == is_mapped
+        del base
+        gc.collect()
 
 
 def test_the_digest_is_that_of_the_content_and_not_of_the_place(tiny_base: Base, copy_of: Folders) -> None:

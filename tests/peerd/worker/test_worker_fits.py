@@ -9,7 +9,7 @@ from p2pfinetune.model import base
 from p2pfinetune.model.memory import MIB, MemoryPlan, Setting, needed
 from p2pfinetune.model.shape import shape_of
 from peerd.errors import UsageError
-from peerd.worker import fits
+from peerd.worker import fits, ram_limit
 from tests.peerd.worker.test_worker_jobs import Bench, digest, tiny_model
 
 __all__ = ["tiny_model"]
@@ -58,6 +58,16 @@ def test_the_sum_and_what_was_done_are_told_before_anything_is_loaded(bench, roo
     assert told.memory.available_bytes == needs_of(bench) - 1
     assert told.memory.measures == "passes of 1024 positions, so that it fits"
     assert sum(told.memory.parts.values()) == told.memory.needed_bytes
+
+
+def test_large_blocks_are_mapped_by_themselves_only_if_memory_is_short(bench, room, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ram_limit, "map_large_blocks", lambda: asked.append(len(planned(bench))))
+    for size in (needs_of(bench), needs_of(bench) - 1):
+        room(size)
+        bench.open()
+
+    assert asked == [2]
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_ways_out_and_nothing_is_loaded(bench, room, monkeypatch):

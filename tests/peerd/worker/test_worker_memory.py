@@ -184,6 +184,25 @@ def test_what_a_job_has_freed_goes_back_to_the_system():
     assert between
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
+def test_a_limit_is_lifted_for_a_mapped_file_and_stands_again_afterwards():
+    import resource
+
+    def limit():
+        return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+    before = limit()
+    with ram_limit.lifted(5):
+        assert limit() == (before if before == resource.RLIM_INFINITY else before + 5)
+    ram_limit.hold_to(1 << 30)
+    held = limit()
+    with ram_limit.lifted(5):
+        assert limit() == held + 5
+
+    assert limit() == held
+    resource.setrlimit(resource.RLIMIT_DATA, (before, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 def test_what_is_not_said_is_a_share_of_the_machine():
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ram_limit.MIB
 
