@@ -3,7 +3,8 @@
     always      libraries, weights as they are held, the adapter with all that is kept of it
     and, at a time, the largest of
     loading     of a base in fewer bits, one layer in fp32 on its way to codes
-    training    activations of one pass, what its backward pass makes and drops, a chunk of logits
+    training    activations of one pass, what a step makes and drops (gradients, rows of weights and moments), a chunk
+                of logits
     merging     neighbours' adapters, activations of one pass without a gradient, reference logits
     speaking    keys and values of what was said, logits of the prompt
 
@@ -21,9 +22,9 @@ with width h, queries q, keys and values k each, and an inner width m:
 With checkpointing (Chen et al. 2016, arXiv 1604.06174) only each layer's input is kept, h, and one layer's activations
 at a time. A pass holds at most `MemoryPlan.positions`, however long a step is: the rest is added up.
 
-Constants that no formula gives (libraries, copies of an adapter) were measured by `benchmarks/memory.py`, Linux, torch
-2.13 for CPUs. Sums are meant to lie between the measured peak and a tenth above it (docs/performance.md has both); what
-is not counted is what a model does that its configuration does not tell.
+Constants that no formula gives (libraries, copies of an adapter) were measured by `benchmarks/memory.py`, Linux,
+torch 2.13 for CPUs. A twentieth is added for what they miss. Sums are meant to lie between the measured peak and a
+tenth above it (docs/performance.md has both); what a model does that its configuration does not tell is not counted.
 
 All sizes are in bytes unless they are said to be numbers.
 """
@@ -50,9 +51,13 @@ POSITIONS: Final = {"cpu": 2048}  # of a pass, as in `batched`
 POSITIONS_ELSEWHERE: Final = 1 << 15
 BYTES_OF: Final[Mapping[Quantize, float]] = MappingProxyType({"8bit": 1.03, "4bit": 0.53})
 """Of a weight of an adapted layer, with scales; embeddings and output layer stay as they are stored."""
+SPARE: Final = 0.05  # of the sum, for what is not counted and for what an allocator cannot use again
 QUANTISING: Final = 24  # bytes of a weight
-KEPT: Final = 9
-"""Copies of the adapter besides its moments: start, live factors, own, personal, best, rows and gradients, a file."""
+KEPT: Final = 7
+"""Copies of the adapter besides its moments: start, live factors, trainer's, own, personal, best, one to be written."""
+KEPT_OF_TWIN: Final = 3
+"""Its weights, its best, one to be written."""
+ROWS: Final = 2  # weights and gradients, in the order in which steps are taken; moments likewise
 OF_A_NEIGHBOUR: Final = 2
 """Copies of each neighbour's: its adapter, and how far it moved, then its mixture with mine (`round.second_look`)."""
 REFERENCE_LOGITS: Final = 1 << 25  # numbers, as in `round.context`
@@ -140,6 +145,7 @@ def needed(shape: Shape, setting: Setting, plan: MemoryPlan) -> Needs:
     sums = {name: sum(parts.values()) for name, parts in stages.items()}
     stage = max(sums, key=sums.__getitem__)
     parts = {**always, **stages[stage]}
+    parts["spare"] = int(SPARE * sum(parts.values()))
     return Needs(dict(sorted(parts.items(), key=lambda part: -part[1])), stage, sums)
 
 
@@ -156,11 +162,9 @@ def loading(shape: Shape, plan: MemoryPlan) -> dict[str, int]:
 
 
 def adapters(shape: Shape, setting: Setting) -> int:
-    """What is held of the own adapter, and of the twin's, from round to round and while a step is taken."""
-    each = FP32 * shape.of_adapter(setting.rank)
-    own = KEPT + 2 * setting.moments  # in rows while steps are taken, and as they are kept
-    twin = 4 + 2 * setting.moments if setting.has_twin else 0
-    return each * (own + twin)
+    """What is held of the own adapter, and of the twin's, from round to round."""
+    twin = KEPT_OF_TWIN + setting.moments if setting.has_twin else 0
+    return FP32 * shape.of_adapter(setting.rank) * (KEPT + setting.moments + twin)
 
 
 def training(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]:
@@ -168,10 +172,11 @@ def training(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]
     positions = positions_of(setting, plan)
     layer = activations(shape, setting, plan)
     kept = FP32 * shape.width * shape.layers + layer if plan.checkpointing else layer * shape.layers
+    rows = (ROWS + setting.moments) * (2 if setting.has_twin else 1)
     chunk = max(CHUNK_LOGITS.get(setting.device, CHUNK_LOGITS_ELSEWHERE), shape.vocabulary)
     return {
         "activations": int(positions * kept + _cast(shape, setting, plan)),
-        "gradients": positions * FP32 * (4 * shape.inner + 6 * shape.width),
+        "steps": FP32 * (positions * (4 * shape.inner + 6 * shape.width) + rows * shape.of_adapter(setting.rank)),
         "logits": FP32 * CHUNK_COPIES * min(chunk, positions * shape.vocabulary),
     }
 
