@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pfinetune.data import formats
 from p2pfinetune.data.encodings import decoded, look, without_padding
-from p2pfinetune.data.formats.archive import is_hidden
+from p2pfinetune.data.formats.archive import MAX_UNPACKED_BYTES, TOO_LARGE, is_hidden
 from p2pfinetune.data.formats.parts import summed
 from p2pfinetune.data.guess import Evidence, settle
 from p2pfinetune.data.ignored import ANYWHERE
@@ -28,16 +29,27 @@ NESTED = "an archive in an archive in an archive"
 HIDDEN = "hidden"
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The archives around a file: how many, and what may still be unpacked of the outermost."""
+
+    budget: formats.Budget
+    depth: int = 0
+
+
 def content_of_bytes(
-    data: bytes, path: Path, encoding: str = "", choices: TextChoices = USUAL, depth: int = 0
+    data: bytes, path: Path, encoding: str = "", choices: TextChoices = USUAL, around: Around | None = None
 ) -> FileContent:
     """What bytes hold by themselves; for text that is not Unicode, the evidence of its encoding alone.
 
-    `encoding` is what somebody said of text that is not Unicode, and `depth` is how many archives are around the file.
+    `encoding` is what somebody said of text that is not Unicode, and `around` is what archives are around the file.
     """
-    inside = formats.members(data, path.name)
+    around = around or Around(formats.Budget.of(len(data)))
+    inside = formats.members(data, path.name, around.budget)
+    if inside is not None and around.depth >= MAX_DEPTH:
+        return FileContent(reason=NESTED)
     if inside is not None:
-        return _unpacked(inside, path, encoding, choices, depth) if depth < MAX_DEPTH else FileContent(reason=NESTED)
+        return _unpacked(inside, path, encoding, choices, around)
     opened = formats.read_bytes(data, path.name)
     if opened is not None:
         return content_of_parts(opened, path, choices)
@@ -48,20 +60,25 @@ def content_of_bytes(
 
 
 def _unpacked(
-    inside: Iterable[formats.PackedFile], path: Path, encoding: str, choices: TextChoices, depth: int
+    inside: Iterable[formats.PackedFile], path: Path, encoding: str, choices: TextChoices, around: Around
 ) -> FileContent:
     """The content of all members. Those whose encoding is open wait until all have been weighed."""
     found: dict[Path, tuple[FileContent, int]] = {}
     waiting: dict[Path, bytes] = {}
+    inner, characters = replace(around, depth=around.depth + 1), 0
     for number, member in enumerate(inside):
+        if characters > MAX_UNPACKED_BYTES:  # a document can hold more than it takes
+            found[path] = (FileContent(reason=TOO_LARGE), len(member.data))
+            break
         place = Path(f"{path}:{member.name or number}")
         if member.reason:
             found[place] = (FileContent(reason=member.reason), member.size_bytes)
         elif is_hidden(member.name, ANYWHERE):
             found[place] = (FileContent(reason=HIDDEN), len(member.data))
         else:
-            content = content_of_bytes(member.data, place, encoding, choices, depth + 1)
+            content = content_of_bytes(member.data, place, encoding, choices, inner)
             found[place] = (content, len(member.data))
+            characters += sum(len(document.text) for document in content.documents)
             if content.evidence is not None:
                 waiting[place] = member.data
     chosen = settle({place: evidence for place in waiting if (evidence := found[place][0].evidence)})

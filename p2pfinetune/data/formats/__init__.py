@@ -20,9 +20,10 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from p2pfinetune.data.formats import archive
+from p2pfinetune.data.formats.archive import Budget
 from p2pfinetune.data.formats.docx import docx, is_docx
 from p2pfinetune.data.formats.epub import epub, is_epub
-from p2pfinetune.data.formats.mail import is_mail, mail
+from p2pfinetune.data.formats.mail import emlx, is_emlx, is_mail, mail
 from p2pfinetune.data.formats.markdown import markdown
 from p2pfinetune.data.formats.mbox import is_mbox, mbox
 from p2pfinetune.data.formats.notebook import notebook
@@ -36,7 +37,7 @@ from p2pfinetune.data.formats.seam import read_by
 from p2pfinetune.data.formats.table import table
 from p2pfinetune.data.formats.tex import tex
 
-__all__ = ["FileTexts", "PackedFile", "TextPart", "declared", "members", "read_bytes", "read_text"]
+__all__ = ["Budget", "FileTexts", "PackedFile", "TextPart", "declared", "members", "read_bytes", "read_text"]
 
 BEGINNING = 1024  # bytes in which the mark of a format stands
 
@@ -58,6 +59,7 @@ OF_BYTES = (
     BytesFormat("EPUB", frozenset({".epub"}), epub, is_epub),
     BytesFormat("rich text", frozenset({".rtf"}), rtf, is_rtf),
     BytesFormat("mail box", frozenset({".mbox", ".mbx"}), mbox, is_mbox),
+    BytesFormat("mail", frozenset({".emlx"}), emlx, is_emlx),
     BytesFormat("mail", frozenset({".eml"}), mail, is_mail),
 )
 PAGES = frozenset({".html", ".htm", ".xhtml"})
@@ -67,7 +69,7 @@ OF_TEXT: Mapping[str, tuple[str, Callable[[str], FileTexts]]] = MappingProxyType
     | dict.fromkeys((".csv", ".tsv"), ("table", table))
     | {".org": ("Org", org), ".tex": ("LaTeX", tex)}
 )
-OF_FILES: Mapping[str, tuple[str, Callable[[bytes, str], Iterator[PackedFile]]]] = MappingProxyType(
+OF_FILES: Mapping[str, tuple[str, Callable[[bytes, str, Budget], Iterator[PackedFile]]]] = MappingProxyType(
     {suffix: (kind, archive.unpacked) for suffix, kind in archive.SINGLE.items()}
     | {".zip": ("zip", archive.unzipped)}
     | dict.fromkeys(archive.TARS, ("tar", archive.untarred))
@@ -99,25 +101,27 @@ def declared(data: bytes, name: str) -> str:
     return declared_encoding(data) if PurePath(name).suffix.lower() in PAGES else ""
 
 
-def members(data: bytes, name: str) -> Iterator[PackedFile] | None:
+def members(data: bytes, name: str, budget: Budget) -> Iterator[PackedFile] | None:
     """The files that are packed into one, unpacked while they are asked for; None if it is no archive.
+
+    The budget is that of the outermost archive, and is used up.
 
     An archive that is broken in the middle, or that unpacks to too much, ends with a member that has the reason.
     """
     lower = PurePath(name).name.lower()
     suffix = next((suffix for suffix in (*archive.TARS, *OF_FILES) if lower.endswith(suffix)), None)
-    return _members(data, name, *OF_FILES[suffix]) if suffix else None
+    if suffix is None:
+        return None
+    kind, read = OF_FILES[suffix]
+    return _told(kind, read(data, name, budget), len(data))
 
 
-def _members(
-    data: bytes, name: str, kind: str, read: Callable[[bytes, str], Iterator[PackedFile]]
-) -> Iterator[PackedFile]:
-    found = read(data, name)
+def _told(kind: str, found: Iterator[PackedFile], size_bytes: int) -> Iterator[PackedFile]:
     while True:
         try:
             member = read_by(kind, lambda: next(found, None))
         except FormatError as error:
-            yield PackedFile("", b"", str(error), len(data))
+            yield PackedFile("", b"", str(error), size_bytes)
             return
         if member is None:
             return

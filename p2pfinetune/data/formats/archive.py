@@ -1,8 +1,9 @@
 """What is packed into one file: its members one by one, in bounded memory, and never on a disk.
 
 A few kilobytes can unpack to petabytes (a zip bomb: Fifield, "A better zip bomb", WOOT 2019), so what a member says of
-its size is not believed: it is unpacked piece by piece, and counted. Bounded are a member, all of them together, their
-number, and how many times larger than the file they may be; a text is packed to a tenth, hardly ever to a hundredth.
+its size is not believed: it is unpacked piece by piece, and counted. Bounded are a member, all of them together with
+what is packed inside them, their number, and how many times larger than the file all may be: a text is packed to a
+tenth, hardly ever to a hundredth.
 Names in an archive are names for people alone. Encrypted members are left out.
 """
 
@@ -81,9 +82,8 @@ def member_of(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
         raise FormatError("parts of it are missing") from error
 
 
-def unzipped(data: bytes, _: str) -> Iterator[PackedFile]:
+def unzipped(data: bytes, _: str, budget: Budget) -> Iterator[PackedFile]:
     """The files in a zip, in its order."""
-    budget = Budget.of(len(data))
     with zip_file(data) as archive:
         for entry in archive.infolist():
             if entry.is_dir():
@@ -95,9 +95,8 @@ def unzipped(data: bytes, _: str) -> Iterator[PackedFile]:
                 yield _member(entry.filename, stream, budget)
 
 
-def untarred(data: bytes, name: str) -> Iterator[PackedFile]:
+def untarred(data: bytes, name: str, budget: Budget) -> Iterator[PackedFile]:
     """The regular files in a tar, whatever it is packed by."""
-    budget = Budget.of(len(data))
     packed = _unpacking(data, name)
     with tarfile.open(fileobj=_CountedStream(packed, budget), mode="r|") as archive:  # type: ignore[call-overload]
         for number, entry in enumerate(archive):
@@ -107,10 +106,10 @@ def untarred(data: bytes, name: str) -> Iterator[PackedFile]:
                 yield _member(entry.name, stream, Budget(budget.left_bytes))
 
 
-def unpacked(data: bytes, name: str) -> Iterator[PackedFile]:
+def unpacked(data: bytes, name: str, budget: Budget) -> Iterator[PackedFile]:
     """The one file that was packed, under its name without the suffix."""
     inner = PurePath(name).stem if PurePath(name).suffix.lower() in SINGLE else name
-    yield PackedFile(inner, Budget.of(len(data)).read(_unpacking(data, name)))
+    yield PackedFile(inner, budget.read(_unpacking(data, name), MAX_UNPACKED_BYTES))
 
 
 def _member(name: str, stream: IO[bytes], budget: Budget) -> PackedFile:

@@ -21,7 +21,7 @@ from typing import Any
 from p2pfinetune.data.encodings import FileText, decode, look
 from p2pfinetune.data.formats import charsets
 from p2pfinetune.data.formats.page import page
-from p2pfinetune.data.formats.parts import FileTexts, FormatError, TextPart, summed
+from p2pfinetune.data.formats.parts import FileTexts, FormatError, TextPart, summed, without_zeros
 from p2pfinetune.data.formats.quotes import QUOTED, SIGNATURE, own_words
 
 ATTACHMENT = "attachments of mails"
@@ -33,6 +33,7 @@ IS_DATED = re.compile(rb"^Date:[ \t]", re.MULTILINE | re.IGNORECASE)
 BY_PROGRAMS = re.compile(
     rb"^(Message-ID|Received|Delivered-To|MIME-Version|X-Mailer|Envelope-To):[ \t]", re.MULTILINE | re.IGNORECASE
 )
+SIZE = re.compile(rb"\d{1,9}[ ]*\r?")
 FIRST_HEADER = re.compile(rb"\A(\xef\xbb\xbf)?[A-Za-z][A-Za-z0-9-]{1,60}:[ \t]")
 REPLY = re.compile(
     r"\s*(\[[^\]]{1,60}\]\s*)?(re|aw|sv|vs|antw|antwort|tr|rif|odp|ynt|fwd?|wg|rv|enc|i)\s*(\[\d+\])?\s*:.*",
@@ -57,6 +58,20 @@ def is_mail(data: bytes) -> bool:
     return all(pattern.search(head) for pattern in (IS_AUTHOR, IS_DATED, BY_PROGRAMS))
 
 
+def is_emlx(data: bytes) -> bool:
+    """Whether bytes are a mail as Apple's program keeps it: its size, the mail, and what the program says of it."""
+    first, _, rest = data[:BEGINNING].partition(b"\n")
+    return SIZE.fullmatch(first) is not None and is_mail(rest)
+
+
+def emlx(data: bytes) -> FileTexts:
+    """The text of such a mail."""
+    first, _, rest = data.partition(b"\n")
+    if not SIZE.fullmatch(first):
+        raise FormatError("cannot be read as mail")
+    return mail(rest[: int(first)])
+
+
 def mail(data: bytes) -> FileTexts:
     """The text of one mail."""
     if data.lower().count(b"boundary=") > MAX_BOUNDARIES:
@@ -69,7 +84,7 @@ def mail(data: bytes) -> FileTexts:
     text = f"{subject}\n\n{body}" if subject and body else body
     return FileTexts(
         parts=(TextPart(text),),
-        left_out=reading.left_out,
+        left_out=without_zeros(reading.left_out),
         encoding=reading.encoding or "ascii",
         replaced=reading.replaced,
     )
@@ -93,7 +108,7 @@ class _MailReading:
                 inside: Any = part.get_payload()
                 chosen = _alternative(inside) if kind == "multipart/alternative" else inside
                 waiting.extend(reversed(chosen[:1] if kind == "multipart/related" else chosen))
-            elif kind in {"text/plain", "text/html"} and not _is_attached(part):
+            elif _is_text(part, kind):
                 yield part
             else:
                 self.left_out[ATTACHMENT] = self.left_out.get(ATTACHMENT, 0) + _size(part)
@@ -123,8 +138,11 @@ def _alternative(parts: list[Message]) -> list[Message]:
     return plain[:1] or parts[-1:]
 
 
-def _is_attached(part: Message) -> bool:
-    return part.get_content_disposition() == "attachment" or bool(part.get_filename())
+def _is_text(part: Message, kind: str) -> bool:
+    if kind.startswith("multipart/"):  # and its parts could not be told apart
+        return True
+    is_attached = part.get_content_disposition() == "attachment" or bool(part.get_filename())
+    return kind in {"text/plain", "text/html"} and not is_attached
 
 
 def _size(part: Message) -> int:

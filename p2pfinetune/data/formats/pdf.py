@@ -21,6 +21,7 @@ from p2pfinetune.data.formats.parts import FileTexts, FormatError, opened
 
 MAX_PAGES = 5000
 MAX_OPERATORS = 1_000_000  # of all pages: a minute or so; a page of a book has some hundred
+MAX_CHARACTERS = 32 << 20  # of all pages, which may share what they show
 MAX_STREAM_BYTES = 16 << 20
 MAX_IN_STREAM = 500_000  # operands and operators; of a page with a detailed map there are more, and it is left out
 MAX_DAMAGED = 20  # pages; each may take seconds
@@ -78,18 +79,22 @@ def _pages(reader: Any) -> tuple[list[str], int]:
     """The text of each page that can be read, and how many cannot."""
     from pypdf.errors import PyPdfError
 
-    done, damaged = 0, 0
+    done, said, damaged = 0, 0, 0
     texts: list[str] = []
 
     def count(*_: Any) -> None:
         nonlocal done
         done += 1
-        if done > MAX_OPERATORS:
+        if done > MAX_OPERATORS or said > MAX_CHARACTERS:
             raise FormatError("a PDF with too much in it")
+
+    def count_text(text: str, *_: Any) -> None:
+        nonlocal said
+        said += len(text)
 
     for page in reader.pages:
         try:
-            texts.append(page.extract_text(visitor_operand_before=count).translate(LIGATURES))
+            texts.append(page.extract_text(visitor_operand_before=count, visitor_text=count_text).translate(LIGATURES))
         except PyPdfError:
             damaged += 1
         if damaged > MAX_DAMAGED:

@@ -20,7 +20,7 @@ QUIET = ("pypdf",)  # libraries that log what a file holds; a file may hold anyt
 def read_by(kind: str, read: Callable[[], T]) -> T:
     """What `read` gives. Raises FormatError for every error: which package is missing, or that this is no such file."""
     for name in QUIET:
-        logging.getLogger(name).disabled = True
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         return read()
     except FormatError:

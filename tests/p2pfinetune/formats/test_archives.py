@@ -12,16 +12,9 @@ import zipfile
 import pytest
 import zstandard
 
-from p2pfinetune.data import formats
+from p2pfinetune.data import formats, opening
 from p2pfinetune.data.formats import archive
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", method) as into:
-        for name, data in files.items():
-            into.writestr(name, data)
-    return packed.getvalue()
+from tests.support.documents import zipped
 
 
 def tarred(files: dict[str, bytes]) -> bytes:
@@ -108,6 +101,22 @@ BOMB = b"\0" * (8 << 20)
 )
 def test_what_unpacks_to_too_much_is_refused_before_it_fills_the_memory(seen, name, pack):
     assert seen(name, pack()).reason == "unpacks to too much"
+
+
+def test_archives_inside_an_archive_share_what_may_be_unpacked(seen):
+    inner = zipped({f"{number}.txt": bytes(1 << 20) for number in range(3)})
+    found = seen("a.zip", zipped({f"{number}.zip": inner for number in range(4)}, zipfile.ZIP_STORED))
+
+    assert len(inner) < 4000
+    assert found.left_out["unpacks to too much"] > 0
+    assert found.left_out["not text"] < archive.Budget.of(5 * len(inner)).left_bytes
+
+
+def test_documents_inside_an_archive_that_hold_more_than_they_take_are_stopped(seen, monkeypatch):
+    monkeypatch.setattr(opening, "MAX_UNPACKED_BYTES", 100)
+    found = seen("a.zip", zipped({f"{number}.txt": b"ice %d " % number * 10 for number in range(9)}))
+
+    assert (len(found.texts), list(found.left_out)) == (2, ["unpacks to too much"])
 
 
 def test_a_text_that_repeats_itself_is_no_bomb(seen):

@@ -100,6 +100,13 @@ def test_paragraphs_that_a_mail_program_folded_are_unfolded():
     assert unfolded(text, without_space=False) == "The ice is thin and cracks.\n\n> Is it?\nYes.\n-- \nAnna"
 
 
+def test_a_mail_of_apples_program_is_read_without_what_the_program_says_of_it(seen):
+    text = (HEADERS + "Subject: Ice\n\nIt holds.\n").encode()
+
+    for name in ("1.emlx", "1.partial"):
+        assert seen(name, b"%d   \n%s<?xml version='1.0'?><plist/>\n" % (len(text), text)).texts == ["Ice\n\nIt holds."]
+
+
 BOX = (
     f"From anna@example.org Tue Mar  3 10:11:00 2026\n{HEADERS}Subject: One\n\nFirst.\n>From here it is far.\n\n"
     f"From - Wed Mar 04 09:00:00 2026\n{HEADERS}Subject: Two\n\nSecond.\n\nFrom now on we sail.\n\n"

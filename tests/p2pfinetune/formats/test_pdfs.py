@@ -82,6 +82,15 @@ def test_a_pdf_with_too_much_in_it_is_refused(seen, monkeypatch):
     assert seen("a.pdf", pdf_of(PAGES)).reason == "a PDF with too much in it"
 
 
+def test_a_pdf_that_shows_one_long_text_again_and_again_is_refused(seen, monkeypatch):
+    monkeypatch.setattr(LIMITS, "MAX_CHARACTERS", 1000)
+
+    assert (
+        seen("a.pdf", pdf_of([[]] * 30, b"BT /F1 9 Tf (" + b"ice " * 50 + b") Tj ET")).reason
+        == "a PDF with too much in it"
+    )
+
+
 def test_a_page_with_too_much_in_it_is_left_out_and_counted(seen, monkeypatch):
     monkeypatch.setattr(LIMITS, "MAX_IN_STREAM", 50)
     found = seen("a.pdf", pdf_of([["Ice."], ["x"] * 100]))
