@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 
 QUOTED, SIGNATURE, FOOTER = "quoted mail", "mail signatures", "footers of mailing lists"
 MAX_SIGNATURE = 25  # lines; below more of them "--" was a ruler
@@ -52,9 +53,10 @@ FORWARDED = re.compile(
 )
 FROM = re.compile(r"[ \t]*\*?(From|Von|De|Da|Van|Od|Från|Fra|От|发件人|差出人)[ \t\u00a0]*[:：]\*?[ \t].*")
 OTHER_HEADER = re.compile(
-    r"[ \t]*\*?(Sent|Date|To|Cc|Subject|Reply-To|Importance|Gesendet|Datum|An|Kopie|Betreff|Envoyé|À|Objet|Enviado el|"
-    r"Enviado|Para|Asunto|Assunto|Inviato|Data|A|Oggetto|Verzonden|Aan|Onderwerp|Skickat|Till|Ämne|Sendt|Til|Emne|"
-    r"Отправлено|Кому|Тема|发送时间|收件人|主题)[ \t\u00a0]*[:：]\*?([ \t].*)?",
+    r"[ \t]*\*?(?:(?P<date>Sent|Date|Gesendet|Datum|Envoyé|Enviado el|Enviado|Inviato|Data|Verzonden|Skickat|Sendt|"
+    r"Отправлено|发送时间)|(?P<to>To|Cc|An|Kopie|À|A|Para|Aan|Till|Til|Кому|收件人)|"
+    r"(?P<subject>Subject|Betreff|Objet|Asunto|Assunto|Oggetto|Onderwerp|Ämne|Emne|Тема|主题)|"
+    r"Reply-To|Importance|Priority|Attachments)[ \t\u00a0]*[:：]\*?(?:[ \t].*)?",
     re.IGNORECASE,
 )
 MARK_OF_SIGNATURE = re.compile(r"--[ \t\u00a0]?")
@@ -144,10 +146,12 @@ def _without_tail(lines: list[str], left_out: dict[str, int]) -> list[str]:
 
 
 def _is_block(lines: list[str], at: int) -> bool:
-    """Whether From, and at least two other headers within the next lines, begin here."""
-    if not FROM.fullmatch(lines[at]):
+    """Whether a block of headers begins here: From, and at least two of date, receiver and subject, in any order."""
+    if not (FROM.fullmatch(lines[at]) or (OTHER_HEADER.fullmatch(lines[at]) and not (at and lines[at - 1].strip()))):
         return False
-    return sum(OTHER_HEADER.fullmatch(line) is not None for line in lines[at + 1 : at + 6]) >= 2
+    block = list(takewhile(str.strip, lines[at : at + MAX_BLOCK]))
+    kinds = {found.lastgroup for line in block if (found := OTHER_HEADER.fullmatch(line))}
+    return len(kinds & {"date", "to", "subject"}) >= 2 and any(FROM.fullmatch(line) for line in block)
 
 
 def _introduction_below(lines: list[str], at: int) -> int:

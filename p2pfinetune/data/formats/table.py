@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from p2pfinetune.data.formats.parts import FileTexts, FormatError, TextPart, without_zeros
 
@@ -22,6 +22,7 @@ SEPARATORS = ",;\t|"
 LEAST_PROSE = 1 / 3  # of the filled cells of a column
 LEAST_WORDS, LEAST_SIGNS = 4, 12  # of a cell of prose; signs of writing without spaces
 LEAST_LETTERS = 0.6  # of what is not white space in it
+MAX_LINES = 20  # in the last cell, if a quote before was never closed
 MAX_COLUMNS = 2000
 MAX_CHARACTERS = 64 << 20  # its cells take several times that
 WIDE = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -31,7 +32,7 @@ def table(text: str) -> FileTexts:
     """The texts of its rows, each with the number of its line of cells."""
     if len(text) > MAX_CHARACTERS:
         raise FormatError(f"a table larger than {MAX_CHARACTERS >> 20} MiB")
-    rows = list(_rows(text))
+    rows = _rows(text)
     prose = _columns_of_prose(rows[:SAMPLE])
     if not prose:
         raise FormatError(NO_PROSE)
@@ -45,12 +46,15 @@ def table(text: str) -> FileTexts:
     return FileTexts(parts=tuple(parts), left_out=without_zeros({OTHER_COLUMNS: other}))
 
 
-def _rows(text: str) -> Iterator[list[str]]:
+def _rows(text: str) -> list[list[str]]:
     separator = _separator(text)
     try:
-        yield from _read(text, separator, csv.QUOTE_MINIMAL)
-    except csv.Error:  # a quote that was never closed takes all that follows into one cell
-        yield from _read(text, separator, csv.QUOTE_NONE)
+        found = _read(text, separator, csv.QUOTE_MINIMAL)
+    except csv.Error:  # a cell too long
+        return _read(text, separator, csv.QUOTE_NONE)
+    last = found[-1][-1] if found else ""
+    is_open = text.count('"') % 2 == 1 and last.count("\n") > MAX_LINES
+    return _read(text, separator, csv.QUOTE_NONE) if is_open else found
 
 
 def _read(text: str, separator: str, quoting: int) -> list[list[str]]:

@@ -163,15 +163,15 @@ def test_parts_inside_one_another_are_read_to_a_depth_and_then_refused(seen):
 
 
 STUBBORN = {
-    "boundaries": nested(150) + b"x\n" * 20_000,
-    "quotes": (HEADERS + "\n" + "On 3 Mar 2026 10:11, b wrote:\n> x\n" * 9000).encode(),
-    "blocks": (HEADERS + "\n" + "From: b\nSent: x\nTo: x\n" * 9000).encode(),
-    "rulers": (HEADERS + "\n" + "-" * 200_000 + "\n" + "_" * 200_000).encode(),
-    "blanks": (HEADERS + "\n" + "a" + " " * 100_000 + "\n" + "\n \n" * 50_000 + "x").encode(),
-    "a long subject": (HEADERS + "Subject: " + "=?utf-8?q?a" * 20_000 + "\n\nx").encode(),
-    "signatures": (HEADERS + "\n" + "-- \nx\n" * 40_000).encode(),
-    "introductions": (HEADERS + "\n" + "On <a@\n\n" * 40_000).encode(),
-    "names": (HEADERS + "\n" + ("On " + "<a" * 50_000 + "\n") * 3).encode(),
+    "boundaries": nested(150) + b"x\n" * 6000,
+    "quotes": (HEADERS + "\n" + "On 3 Mar 2026 10:11, b wrote:\n> x\n" * 2500).encode(),
+    "blocks": (HEADERS + "\n" + "From: b\nSent: x\nTo: x\n" * 2500).encode(),
+    "rulers": (HEADERS + "\n" + "-" * 60_000 + "\n" + "_" * 60_000).encode(),
+    "blanks": (HEADERS + "\n" + "a" + " " * 30_000 + "\n" + "\n \n" * 12_000 + "x").encode(),
+    "a long subject": (HEADERS + "Subject: " + "=?utf-8?q?a" * 6000 + "\n\nx").encode(),
+    "signatures": (HEADERS + "\n" + "-- \nx\n" * 10_000).encode(),
+    "introductions": (HEADERS + "\n" + "On <a@\n\n" * 10_000).encode(),
+    "names": (HEADERS + "\n" + ("On " + "<a" * 12_000 + "\n") * 3).encode(),
 }
 
 

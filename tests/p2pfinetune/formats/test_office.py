@@ -19,7 +19,7 @@ BODY = (
     f"<w:sdtContent>{P.format('Ice ..... 1')}</w:sdtContent></w:sdt>"
     '<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>The har</w:t></w:r><w:r><w:t>bour</w:t></w:r></w:p>'
     '<w:p><w:r><w:t xml:space="preserve">The ice is </w:t></w:r><w:ins><w:r><w:t>thin</w:t></w:r></w:ins>'
-    "<w:del><w:r><w:delText>thick</w:delText></w:r></w:del><w:r><w:tab/><w:t>today.</w:t><w:br/><w:t>Stay.</w:t></w:r></w:p>"
+    "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom><w:del><w:r><w:delText>thick</w:delText></w:r></w:del><w:r><w:tab/><w:t>today.</w:t><w:br/><w:t>Stay.</w:t></w:r></w:p>"
     f"{ITEM.format('one')}{ITEM.format('two')}<w:p/>{P.format('After.')}"
     f"<w:tbl><w:tr>{CELL.format('day')}{CELL.format('ice')}</w:tr><w:tr>{CELL.format('Mon')}{CELL.format('3 &lt; 4')}</w:tr></w:tbl>"
     f"{P.format('End.')}"
@@ -131,7 +131,7 @@ def test_no_rich_text_keeps_the_reader_busy_for_longer_than_its_length(piece):
     begun = time.process_time()
 
     try:
-        rtf(b"{\\rtf1 " + piece * (200_000 // len(piece)))
+        rtf(b"{\\rtf1 " + piece * (50_000 // len(piece)))
     except Exception as error:
         assert "nested too deep" in str(error)  # noqa: PT017
 

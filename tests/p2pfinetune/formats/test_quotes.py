@@ -18,6 +18,9 @@ REPLIES = {
     "Outlook": "Yes.\n\n________________________________\nFrom: Bob <b@x.org>\nSent: Tuesday, March 3, 2026 9:00 AM\nTo: A\nSubject: Ice\n\nSunday?\n",
     "Outlook in German": "Yes.\n\nVon: Bob <b@x.org> \nGesendet: Dienstag, 3. März 2026 09:00\nAn: A\nBetreff: Eis\n\nSonntag?\n",
     "Outlook in French": "Yes.\n\nDe : Bob <b@x.org>\nEnvoyé : mardi 3 mars 2026 09:00\nÀ : A\nObjet : Glace\n\nDimanche ?\n",
+    "GMX": "Yes.\n \nGesendet: Dienstag, 03. März 2026 um 09:00 Uhr\nVon: Bob <b@x.org>\nAn: a@x.org\nBetreff: Eis\nSonntag?\n",
+    "a page of Apple Mail": "Yes.\n\nAm 03.03.2026 um 09:00 schrieb Bob <b@x.org>:\n\n",
+    "Samsung": "Yes.\n\nVon meinem Samsung Galaxy Smartphone gesendet.\n\n-------- Ursprüngliche Nachricht --------\nVon: Bob\nDatum: x\nAn: A\n\nSonntag?\n",
     "Outlook of long ago": "Yes.\n\n-----Original Message-----\nFrom: Bob\nSent: x\nTo: A\nSubject: Ice\n\nSunday?\n",
     "without marks": "Yes.\n\nOn Tue, Mar 3, 2026 at 9:00 AM Bob <b@x.org> wrote:\n\nSunday?\nBob\n",
     "a signature and a list": "Yes.\n-- \nAnna\nKiel\n_______________________________\nboats mailing list\nhttps://x.org/listinfo/boats\n",
@@ -66,6 +69,8 @@ def test_a_header_block_with_nothing_above_it_is_of_a_mail_that_was_passed_on():
         "I was sent from my home town to the sea.",
         "1. De: of\n2. Van: from",
         "She said:\nyes.",
+        "To: the sea\nDate: today\n\nFrom: is a word.",
+        "A: yes\nAn: no\nVan: perhaps",
     ],
 )
 def test_letters_that_only_look_so_stay_whole(text):

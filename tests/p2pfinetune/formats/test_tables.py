@@ -59,8 +59,9 @@ def test_a_table_of_numbers_and_names_is_refused(seen, text):
     assert seen("a.csv", text.encode()).reason == "a table without prose"
 
 
-def test_a_quote_that_is_never_closed_takes_no_other_rows_with_it(seen):
-    text = 'id,text\n1,"The ice is thin today.\n' + "2,The harbour is open again.\n" * 5000
+@pytest.mark.parametrize("rows", [30, 4700])
+def test_a_quote_that_is_never_closed_takes_no_other_rows_with_it(seen, rows):
+    text = 'id,text\n1,"The ice is thin today.\n' + "2,The harbour is open again.\n" * rows
 
     assert "The harbour is open again." in seen("a.csv", text.encode()).texts
 
@@ -70,7 +71,7 @@ def test_no_table_keeps_the_reader_busy_for_longer_than_its_length(piece):
     begun = time.process_time()
 
     try:
-        table(piece * (300_000 // len(piece)))
+        table(piece * (80_000 // len(piece)))
     except Exception as error:
         assert str(error)  # noqa: PT017
 

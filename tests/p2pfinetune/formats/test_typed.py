@@ -78,6 +78,10 @@ rest
 """
 
 
+def test_a_drawer_holds_no_other():
+    assert org(":a:\n:b:\ntext\n:END:\nmore").parts[0].text == ":a:\nmore"
+
+
 def test_of_latex_the_document_is_read_as_it_was_typed(seen):
     found = seen("a.tex", TEX.encode())
 
