@@ -111,7 +111,7 @@ def _embedded() -> Iterator[ModelHere]:
 
 def _of_the_hub() -> Iterator[ModelHere]:
     for repository in sorted(hub_cache().glob("models--*")):
-        name = repository.name.removeprefix("models--").replace("--", "/")
+        name = repository.name.removeprefix("models--").replace("--", "/", 1)
         if (snapshot := snapshot_here(name)) is not None:
             yield _of_folder(name, snapshot, "hub")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import psutil
 import typer
 
 from p2pfinetune.errors import LearningError
@@ -29,6 +28,7 @@ from peerd.control.client import Client
 from peerd.control.render import NOTHING, printable, size
 from peerd.errors import NotHealthy, NotRunning, UsageError
 from peerd.machine.paths import Paths
+from peerd.worker.ram_limit import MIB, limit_mib
 
 ACTIONS = ("get", "measure", "remove")
 PROGRAM = "p2pfinetune.training.speed_here"
@@ -208,7 +208,7 @@ def _row(model: ModelHere) -> list[Any]:
 def _noted(model: ModelHere) -> str:
     if model.problem:
         return "unusable"
-    if (model.least_bytes or 0) > psutil.virtual_memory().total:
+    if 0 < limit_mib(0) * MIB < (model.least_bytes or 0):
         return "too large for this machine"
     return "of this home" if model.is_mine else ""
 

@@ -69,6 +69,11 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     return typed
 
 
+def copied(_file: Path, _header: Any, folder: Path, _say: Any) -> None:
+    """Stands where a GGUF is converted: some model or other."""
+    shutil.copytree(nano.folder(), folder, dirs_exist_ok=True)
+
+
 def models_in(text: str) -> dict[str, ModelHere]:
     return {model.name: model for model in msgspec.convert(json.loads(text)["data"], ModelsListed).models}
 
@@ -156,9 +161,6 @@ def test_without_a_network_or_without_room_nothing_is_begun(
 def test_a_gguf_file_of_the_hub_is_fetched_and_converted_and_can_be_removed(
     answering: FakeHub, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copied(_file: Path, _header: Any, folder: Path, _say: Any) -> None:
-        shutil.copytree(nano.folder(), folder, dirs_exist_ok=True)
-
     monkeypatch.setattr("p2pfinetune.model.from_gguf._run", copied)
     code, told, _ = say("models", "get", "acme/ggufs/a.gguf")
     (made,) = [model for model in models_in(say("models", "--json")[1]).values() if model.source == "gguf"]
@@ -168,6 +170,31 @@ def test_a_gguf_file_of_the_hub_is_fetched_and_converted_and_can_be_removed(
     assert (made.title, made.licence) == ("Tiny Llama", "apache-2.0")
     assert say("models", "remove", made.name)[0] == 0
     assert list(models_in(say("models", "--json")[1])) == ["nano"]
+
+
+def test_a_start_converts_a_gguf_before_the_daemon_begins_and_refuses_one_that_is_damaged(
+    answering: FakeHub, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    async def run(_paths: Any, config: Any, *, ready: Any) -> int:
+        begun.append(config.model)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("peerd.daemon.assembly.run", run)
+    monkeypatch.setattr("p2pfinetune.model.from_gguf._run", copied)
+    (tmp_path / "my.gguf").write_bytes(answering.repositories["acme/ggufs"]["a.gguf"])
+    (tmp_path / "half.gguf").write_bytes(answering.repositories["acme/ggufs"]["a.gguf"][:100])
+    code, _, told = say("start", "--data", __file__, "--model", "my.gguf")
+    monkeypatch.chdir(tmp_path)
+    refused, _, why = say("start", "--data", __file__, "--model", "half.gguf")
+
+    assert (code, refused) == (0, 2)
+    assert "converting my.gguf" in told
+    assert begun == [str(tmp_path / "my.gguf")]
+    assert "half.gguf is no GGUF file that can be read" in why
+    assert "fetch the file again" in why
 
 
 def test_what_is_not_in_a_cache_or_is_of_this_home_is_not_removed(answering: FakeHub, say: Say, tmp_path: Path) -> None:
