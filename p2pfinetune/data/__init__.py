@@ -1,13 +1,14 @@
 """From the user's files to token splits: files -> documents -> splits -> memory-mapped tokens.
 
-    files, own_files, encodings, guess, letters     which files are a person's text, and what their bytes say
+    files, own_files, ignored                       which files are a person's text
+    encodings, guess, letters                       what their bytes say
     machine_text, secrets, secret_shapes            what of it is no text, or opens something
     pieces, blocks, documents                       what is left, cut into documents
     near_duplicates, groups, splits, dealing        which documents go together, and to which split
     dealt, dealer                                   the record of that, which is state and never forgotten
     tokens, token_cache, corpus                     ids, on disk, and the whole as one value
     partition, population                           text for many peers, in simulations and the demo
-    report, reading_memory, second_opinion          what is told of it, and what need not be done again
+    report, reading_memory, spool, second_opinion   what is told of it, what need not be done again, nor be held
     foresight, telling                              what it would come to, and how far it is
 
 Two things decide nearly everything here. A figure on held-out text is worth nothing if the text, or nearly the text,

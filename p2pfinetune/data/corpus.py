@@ -103,7 +103,9 @@ def prepare(
     readings and the time `now_ns` since 1970, files that have not changed are not opened again. For `encodings`
     and what follows see `read_documents`. `loss` says what of conversations counts.
     """
-    documents, report = read_documents(paths, memory, now_ns, encodings, me=me, keep_secrets=keep_secrets, tell=tell)
+    documents, report = read_documents(
+        paths, memory, now_ns, encodings, me=me, keep_secrets=keep_secrets, spool=cache, tell=tell
+    )
     report = replace(report, loss=loss)
     dealer, minimum = dealer or Dealer(salt), minimum_tokens(context)
     tokens = _Tokens(tokenizer, tokenizer_digest, cache, owner_of(dealer.salt), loss, tell)

@@ -30,7 +30,7 @@ from p2pfinetune.data.near_duplicates import MOST_SHARED, Sequences, sequences
 from p2pfinetune.data.splits import NOTHING, SHARES, SPLITS, Split, deal
 from p2pfinetune.names import Digest
 
-MOST_SEQUENCES = 1 << 24  # compared at once: of some hundred megabytes of text, and half a gigabyte of memory
+MOST_SEQUENCES = 1 << 22  # compared at once: of some twenty megabytes of text, and an eighth of a gigabyte of memory
 TRAIN = SPLITS.index("train")
 NOWHERE = -1
 

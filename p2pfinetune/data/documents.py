@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePath
 
 from p2pfinetune.data.encodings import NO_NAMES, decoded, named, without_padding
@@ -24,13 +25,16 @@ from p2pfinetune.data.pieces import Document, FileContent, TextChoices, content_
 from p2pfinetune.data.reading_memory import ReadingMemory
 from p2pfinetune.data.report import UNKNOWN, FileRead, ReadReport
 from p2pfinetune.data.second_opinion import second_opinion
+from p2pfinetune.data.spool import TextSpool
 from p2pfinetune.data.telling import FINDING, READING, Tell, each, silent
+from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
 
 __all__ = ["Document", "normalise", "read_documents"]
 
-MAX_TOTAL_BYTES = 1 << 30  # of all files together: the text is held in memory while it is tokenised
+MAX_TOTAL_BYTES = 1 << 30  # of all files together
+MAX_FILES = 1_000_000  # each is a row of the report, of about a kilobyte
 
 
 def read_documents(
@@ -41,6 +45,7 @@ def read_documents(
     *,
     me: str = "",
     keep_secrets: bool = False,
+    spool: Path | None = None,
     tell: Tell = silent,
 ) -> tuple[list[Document], ReadReport]:
     """Every distinct document below the paths, in the order found. Raises TextError for a path that does not exist.
@@ -48,10 +53,13 @@ def read_documents(
     `memory` is that of earlier readings, and `now_ns` the time since 1970, by which it tells files at rest; without
     them every file is opened. `encodings` is what somebody said of text that is not Unicode, by file or folder, and
     `me` the user's name in exports of messengers, whose lines are answers then. With `keep_secrets` lines that look
-    like passwords or tokens stay. `tell` hears how far it is.
+    like passwords or tokens stay. Texts that are too many to be held lie in the folder `spool`, if there is one. `tell`
+    hears how far it is.
     """
-    reading = _Reading(memory or ReadingMemory(), now_ns, encodings, TextChoices(me, keep_secrets))
-    every = list(each(walk(paths), tell, FINDING))
+    reading = _Reading(memory or ReadingMemory(), now_ns, encodings, TextChoices(me, keep_secrets), TextSpool(spool))
+    every = list(islice(each(walk(paths), tell, FINDING), MAX_FILES + 1))
+    if len(every) > MAX_FILES:
+        raise TextError(f"there are more than {MAX_FILES:,} files and folders", "name fewer of them with --data")
     for found in each(every, tell, READING, len(every)):
         reading.look(found)
     reading.settle()
@@ -67,6 +75,7 @@ class _Reading:
     now_ns: int
     encodings: Mapping[PurePath, str]
     choices: TextChoices
+    spool: TextSpool
     looked: list[tuple[FoundFile | Skipped, FileContent]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
     entries: list[FileRead] = field(default_factory=list)
@@ -82,7 +91,7 @@ class _Reading:
         if self.total_bytes + found.size_bytes > MAX_TOTAL_BYTES:
             return FileContent(reason=f"beyond {MAX_TOTAL_BYTES >> 20} MiB in all")
         content = self.memory.unchanged(found) or self._read(found)
-        characters = sum(len(document.text) for document in content.documents)
+        characters = sum(document.characters for document in content.documents)
         self.total_bytes += max(found.size_bytes, characters) if content.documents or content.evidence else 0
         return content
 
@@ -95,8 +104,14 @@ class _Reading:
         content = self.memory.same(found, digest, self.now_ns)
         if content is None:
             content = content_of_bytes(data, found.path, named(found.path, self.encodings), self.choices)
+            content = self._laid_aside(content)
             self.memory.learn(found, digest, content, self.now_ns)
         return content
+
+    def _laid_aside(self, content: FileContent) -> FileContent:
+        """With texts on disk, as far as there are too many to be held."""
+        kept = tuple(replace(document, held=self.spool.keep(document.text)) for document in content.documents)
+        return replace(content, documents=kept)
 
     def settle(self) -> None:
         """Give the files that are not Unicode their encodings, and take the documents of all."""
@@ -119,7 +134,7 @@ class _Reading:
             settled = FileContent(reason=UNKNOWN, evidence=content.evidence, second=second_opinion(data))
         else:
             text = decoded(without_padding(data), encoding)
-            settled = replace(content_of(text, found.path, self.choices), evidence=content.evidence)
+            settled = self._laid_aside(replace(content_of(text, found.path, self.choices), evidence=content.evidence))
         self.memory.learn(found, hashlib.sha256(data).digest(), settled, self.now_ns)
         return settled
 
@@ -134,7 +149,7 @@ class _Reading:
                 documents=len(fresh),
                 ids=tuple(document.id for document in fresh),
                 conversations=sum(bool(document.turns) for document in fresh),
-                characters=sum(len(document.text) for document in fresh),
+                characters=sum(document.characters for document in fresh),
                 repeated=len(content.documents) - len(fresh),
                 again=tuple({d.id: None for d in content.documents if d.id not in new}),
                 bad_rows=content.bad_rows,

@@ -27,6 +27,7 @@ from p2pfinetune.data.machine_text import LOCK_FILES, Cleaned, cleaned, whole_fi
 from p2pfinetune.data.report import NOTHING, TEXT_FIELDS
 from p2pfinetune.data.secrets import REASON as SECRET
 from p2pfinetune.data.secrets import is_file_of_secrets, secrets
+from p2pfinetune.data.spool import SpooledText
 from p2pfinetune.names import Digest
 from p2pfinetune.system.path_names import shown
 
@@ -42,10 +43,21 @@ class Document:
     """A piece of text that is trained on, scored or held out as a whole. `source` tells people where it was found."""
 
     id: Digest
-    text: str
+    held: str | SpooledText
+    """Its text, or where it lies."""
     source: str
     turns: tuple[ChatTurn, ...] = ()
     """Of a conversation, whose `text` is what was said without who said it; none if it is no conversation."""
+
+    @property
+    def text(self) -> str:
+        """What is trained on; of a conversation what was said. OSError if it was laid aside and is lost."""
+        return self.held if isinstance(self.held, str) else self.held.read()
+
+    @property
+    def characters(self) -> int:
+        """Of the text."""
+        return len(self.held) if isinstance(self.held, str) else self.held.characters
 
     @classmethod
     def of(cls, text: str, source: str) -> Document:

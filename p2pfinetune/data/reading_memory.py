@@ -8,6 +8,7 @@ bytes have the same digest, nothing else is done again. The memory lives as long
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from p2pfinetune.data.files import FoundFile
 from p2pfinetune.data.pieces import FileContent
 
 AT_REST_NS = 3_000_000_000  # FAT counts in steps of two seconds; all others in finer ones
+MOST_WASTE, LEAST_WASTE_BYTES = 2, 64 << 20  # laid aside on disk, for so much that is remembered
 MAX_CHARACTERS = 128 << 20  # of remembered text; files beyond it are read every time
 
 
@@ -66,12 +68,22 @@ class ReadingMemory:
             self._now[path] = one
 
     def turn(self) -> None:
-        """A reading is over; the next one is compared with it."""
+        """A reading is over; the next one is compared with it, unless most of what was laid aside is of no use."""
         self.files, self._now, self._characters = self._now, {}, 0
+        if is_mostly_waste(one.content for one in self.files.values()):
+            self.files = {}
 
 
 def _characters(content: FileContent) -> int:
-    return sum(len(document.text) for document in content.documents)
+    """Held in memory."""
+    return sum(len(document.held) for document in content.documents if isinstance(document.held, str))
+
+
+def is_mostly_waste(contents: Iterable[FileContent]) -> bool:
+    """Whether the files in which texts were laid aside hold much more than those that are remembered."""
+    spooled = [d.held for content in contents for d in content.documents if not isinstance(d.held, str)]
+    there: int = sum(spool.size_bytes for spool in {one.spool for one in spooled})
+    return there > MOST_WASTE * sum(one.size_bytes for one in spooled) + LEAST_WASTE_BYTES
 
 
 def is_at_rest(found: FoundFile, now_ns: int) -> bool:
