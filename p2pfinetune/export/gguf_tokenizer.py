@@ -12,9 +12,11 @@ Tokenizers of sentencepiece (Llama 2, Mistral, Gemma) are refused as well: their
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from p2pfinetune.data.chats.template import SIMPLE
 from p2pfinetune.data.tokens import beginning
 from p2pfinetune.errors import ExportError
 
@@ -31,6 +33,8 @@ CUTS: Mapping[tuple[str, ...], str] = {
     (LLAMA_3, "bytes", "whole words first"): "llama-bpe",
 }
 """The steps of a tokenizer's pre-tokenizer, to llama.cpp's name of them (its `llama-vocab.cpp`)."""
+MARKS_OF_TRAINING = re.compile(r"\{%(-?\s*(?:end)?generation\s*-?)%\}")
+"""Which part an assistant wrote, in the Jinja of transformers alone; as comments they trim white space all the same."""
 INSTEAD = "export with --format peft or merged, or --format gguf-lora beside a GGUF of the base that others made"
 
 
@@ -69,16 +73,15 @@ def write_tokenizer(writer: Any, tokenizer: Any, entries: int) -> None:
         if (token := getattr(tokenizer, f"{kind}_token_id")) is not None:
             getattr(writer, f"add_{kind}_token_id")(token)
     writer.add_add_bos_token(bool(beginning(tokenizer)))
-    if template := template_of(tokenizer):
-        writer.add_chat_template(template)
+    writer.add_chat_template(MARKS_OF_TRAINING.sub(r"{#\1#}", template_of(tokenizer)))
 
 
 def template_of(tokenizer: Any) -> str:
-    """The chat template of conversations without tools; empty if there is none."""
+    """The chat template of conversations without tools; the simple one that is trained with if there is none."""
     found = tokenizer.chat_template
     if isinstance(found, dict):
         found = found.get("default", "")
-    return found or ""
+    return found or SIMPLE
 
 
 def _tokens(meaning: Mapping[str, Any], entries: int) -> tuple[list[str], list[int]]:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import torch
 
+from p2pfinetune.data.chats.template import SIMPLE
 from p2pfinetune.export.card import card
 from p2pfinetune.export.stored import Exportable, Product, StoredFile, products, stored_files
 from p2pfinetune.model.peft_folder import tokenizer_files
 
 TAKEN_OVER = ("config.json", "generation_config.json", "model.safetensors.index.json", "LICENSE*", "NOTICE*")
 CARD = "README.md"
+TEMPLATE = "chat_template.jinja"
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, of how much, in bytes."""
@@ -43,6 +45,8 @@ def write_merged(trained: Exportable, folder: Path, progress: Progress) -> None:
         done += file.size_bytes
     for name, content in tokenizer_files(trained.base.tokenizer).items():
         (folder / name).write_bytes(content)
+    if not trained.base.tokenizer.chat_template:
+        (folder / TEMPLATE).write_text(SIMPLE, encoding="utf-8")
     for source in _beside(trained.base.folder):
         shutil.copyfile(source, folder / source.name)
     (folder / CARD).write_text(card(trained, sorted(product.path for product in added.values())), encoding="utf-8")

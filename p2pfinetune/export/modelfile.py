@@ -58,6 +58,8 @@ def _template(tokenizer: Any) -> list[str]:
     except ExportError as error:
         return [f"# No TEMPLATE: {error}. What Ollama recognises of the file's own it takes."]
     system = [f"SYSTEM {QUOTES}{turns.system}{QUOTES}"] if turns.system else []
-    stops = sorted({stop for stop in (turns.around["assistant"][1].strip(), tokenizer.eos_token or "") if stop})
+    says_next = turns.around["user"][0].strip() if not tokenizer.chat_template else ""  # a base that learnt no chats
+    ends = (turns.around["assistant"][1].strip(), tokenizer.eos_token or "", says_next)
+    stops = sorted({stop for stop in ends if stop})
     quoted = [f'PARAMETER stop "{stop}"' for stop in stops if '"' not in stop and "\n" not in stop]
     return [f"TEMPLATE {QUOTES}{template}{QUOTES}", *system, *quoted]

@@ -14,6 +14,7 @@ from typing import Any
 
 from p2pfinetune.data.tokens import beginning
 from p2pfinetune.errors import ExportError
+from p2pfinetune.export.gguf_tokenizer import template_of
 
 Line = tuple[str, str]
 """Role and content."""
@@ -49,8 +50,6 @@ class Surroundings:
 
 def turns_of(tokenizer: Any) -> Surroundings:
     """What the tokenizer's template says around turns. ExportError says why it cannot be said so."""
-    if not tokenizer.chat_template:
-        raise ExportError("the base has no chat template")
     found = _cut(_rendered(tokenizer, MARKS))
     found = replace(found, system=_own_system(found, _rendered(tokenizer, OTHERS[0])))
     if any(found.rendered(lines) != _rendered(tokenizer, lines) for lines in OTHERS):
@@ -66,7 +65,7 @@ def _cut(whole: str) -> Surroundings:
         if not found:
             raise ExportError("the base's chat template leaves turns out, or changes what they say")
         between.append(before)
-    starts = {role: between[0].replace("system", role) for role in ROLES}
+    starts = {role: between[0].replace("system", role).replace("System", role.capitalize()) for role in ROLES}
     expected = [*(starts[role] for role, _ in MARKS[1:]), ""]
     if not all(piece.endswith(start) for piece, start in zip([*between[1:], rest], expected, strict=True)):
         raise ExportError(DOES_MORE)
@@ -90,7 +89,9 @@ def _rendered(tokenizer: Any, lines: Sequence[Line]) -> str:
 
     messages = [{"role": role, "content": text} for role, text in lines]
     try:
-        whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        whole: str = tokenizer.apply_chat_template(
+            messages, chat_template=template_of(tokenizer), tokenize=False, add_generation_prompt=True
+        )
     except (TemplateError, ValueError, TypeError, KeyError) as error:
         raise ExportError(f"the base's chat template refuses a conversation: {error}") from error
     first = tokenizer.decode(beginning(tokenizer)) if beginning(tokenizer) else ""

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
+from transformers import AutoTokenizer
 
+from p2pfinetune.data.chats.template import SIMPLE
 from p2pfinetune.errors import ExportError
+from p2pfinetune.export.gguf_tokenizer import MARKS_OF_TRAINING
 from p2pfinetune.export.modelfile import go_template
 from p2pfinetune.export.stored import Exportable
 from p2pfinetune.export.turns import Surroundings, turns_of
@@ -51,11 +55,12 @@ def asked(tokenizer: Any, template: str | None) -> Any:
         (CHATML, ("<|im_start|>user\n", "<|im_end|>\n"), ""),
         (WITH_A_SYSTEM_OF_ITS_OWN, ("<|im_start|>user\n", "<|im_end|>\n"), "Be kind."),
         (LLAMA_3, ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"), ""),
+        (None, ("User: ", "\n\n"), ""),
     ],
-    ids=["ChatML", "with a system turn of its own", "Llama 3"],
+    ids=["ChatML", "with a system turn of its own", "Llama 3", "the simple one, as there is none"],
 )
 def test_a_template_that_only_surrounds_turns_is_found_out(
-    tokenizer: Any, template: str, around_user: tuple[str, str], system: str
+    tokenizer: Any, template: str | None, around_user: tuple[str, str], system: str
 ) -> None:
     found = turns_of(asked(tokenizer, template))
     talk = [("user", "Hi {{"), ("assistant", "Hello"), ("user", "Bye")]
@@ -63,18 +68,20 @@ def test_a_template_that_only_surrounds_turns_is_found_out(
     assert found.around["user"] == around_user
     assert found.system == system
     messages = [{"role": role, "content": text} for role, text in talk]
-    assert found.rendered(talk) == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    expected = tokenizer.apply_chat_template(
+        messages, chat_template=template or SIMPLE, tokenize=False, add_generation_prompt=True
+    )
+    assert found.rendered(talk) == expected
 
 
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        (None, "has no chat template"),
         (SYSTEM_INSIDE_THE_QUESTION, "leaves turns out"),
         (DATED, "does more"),
         (REFUSING, "refuses a conversation: no system turns here"),
     ],
-    ids=["none", "system inside", "counts", "refuses"],
+    ids=["system inside", "counts", "refuses"],
 )
 def test_a_template_that_does_more_is_told_with_the_reason(tokenizer: Any, template: str | None, said: str) -> None:
     with pytest.raises(ExportError, match=said):
@@ -102,7 +109,7 @@ def test_a_modelfile_names_what_was_written_beside_it(trained: Callable[[str], E
             files = write_export(llama, tmp_path / form, form, modelfile=True)
             texts[form] = next(file for file in files if file.name == "Modelfile").read_text()
         llama.base.tokenizer.chat_template = None
-        write_export(llama, tmp_path / "bare", "gguf-lora", modelfile=True)
+        write_export(llama, tmp_path / "bare", "merged", modelfile=True)
     finally:
         llama.base.tokenizer.chat_template = before
 
@@ -111,6 +118,20 @@ def test_a_modelfile_names_what_was_written_beside_it(trained: Callable[[str], E
     assert "FROM ./base.gguf\nADAPTER ./adapter.gguf\n" in texts["gguf-lora"]
     assert "peerd export DIR --which base --format gguf" in texts["gguf-lora"]
     assert 'SYSTEM """Be kind."""\nPARAMETER stop "<|end|>"\nPARAMETER stop "<|im_end|>"\n' in texts["gguf"]
-    assert "# No TEMPLATE: the base has no chat template" in (
-        tmp_path / "bare" / "Modelfile"
-    ).read_text()  # fmt: skip
+    bare = (tmp_path / "bare" / "Modelfile").read_text()
+    assert 'PARAMETER stop "<|end|>"\nPARAMETER stop "User:"\n' in bare
+    assert AutoTokenizer.from_pretrained(tmp_path / "bare").chat_template == SIMPLE
+    assert template_in(tmp_path / "gguf" / "model.gguf") == WITH_A_SYSTEM_OF_ITS_OWN
+
+
+def template_in(file: Path) -> str:
+    found: str = GGUFReader(file).fields["tokenizer.chat_template"].contents()
+    return found
+
+
+def test_marks_of_training_are_comments_in_a_gguf() -> None:
+    told = MARKS_OF_TRAINING.sub(r"{#\1#}", SIMPLE)
+
+    assert "{#- generation #}" in told
+    assert "{#- endgeneration #}" in told
+    assert "{%- generation" not in told
