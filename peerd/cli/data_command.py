@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-from typing import Annotated
+import inspect
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
-from p2pfinetune.options import ModelOptions, StepOptions
 from peerd import config_file
+from peerd.cli import options
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import finish, say, say_bold, say_text
 from peerd.control import words
@@ -16,39 +17,9 @@ from peerd.control.answers import DataLooked, ExampleShown
 from peerd.errors import UsageError
 from peerd.machine.paths import Paths, absolute
 
-AS_STARTED = "what `peerd start` was given, if absent."
+OF_TEXT = ("data", "encoding", "model", "me", "loss", "keep_secrets")
+"""Options of `peerd start` that say what is read, and how."""
 MOST_SHOWN = 1000
-
-Data = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="PATH", help=f"A file or folder to read; {AS_STARTED}", show_default=False),
-]
-Encoding = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--encoding",
-        metavar="[PATH=]NAME",
-        help=f"What text of old files is in that is not Unicode; {AS_STARTED}",
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="NAME|PATH",
-        help=f"The base whose tokens are counted; {AS_STARTED} Its weights are not loaded.",
-        show_default=False,
-    ),
-]
-KeepSecrets = Annotated[
-    bool | None,
-    typer.Option(
-        "--keep-secrets/--no-keep-secrets",
-        help=f"Have lines that look like passwords, tokens or private keys; {AS_STARTED}",
-        show_default=False,
-    ),
-]
 Show = Annotated[
     int,
     typer.Option(
@@ -62,41 +33,43 @@ Show = Annotated[
 ]
 
 
-def data(
-    data: Data = None,
-    show: Show = 0,
-    model: Model = None,
-    encoding: Encoding = None,
-    keep_secrets: KeepSecrets = None,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what becomes of every file of the data: documents, tokens, splits, copies, or why it is left out."""
-    from peerd.cli import findings, options
+def data(*, show: Show = 0, home: Home = None, as_json: AsJson = False, **typed: Any) -> None:
+    """Show what becomes of every file of the data: documents, tokens, splits, copies, or why it is left out.
+
+    Needs no daemon, loads no weights and writes nothing. What is not typed is what `peerd start` was given.
+    """
+    from peerd.cli import findings
     from peerd.cli.check import encodings_checked
     from peerd.cli.waiting import shown_progress
 
     paths = Paths.of(home)
-    remembered = config_file.read(paths.config)
-    given = [text for text in data or [] if text] or list(remembered.get("data", []))
-    if not given:
+    config = config_file.merged(config_file.read(paths.config), options.given(typed), paths.config)
+    if not config.data:
         raise UsageError("there is nothing to read: name a file or folder", "for example: peerd data --data ~/notes")
-    said = options.given({"encoding": encoding}).get("encoding", remembered.get("encoding", {}))
-    asked = findings.Looking(
-        data=[absolute(text) for text in given],
-        encodings={PurePath(path): name for path, name in encodings_checked(said).items()},
-        model=model or str(remembered.get("model", ModelOptions().model)),
-        context=int(remembered.get("context", StepOptions().context)),
-        examples=show,
-        keep_secrets=bool(remembered.get("keep_secrets") if keep_secrets is None else keep_secrets),
+    config = msgspec.structs.replace(
+        config,
+        data=tuple(str(absolute(text)) for text in config.data),
+        encoding=encodings_checked(config.encoding),
     )
     with shown_progress() as tell:
-        found = findings.look(asked, paths, tell)
+        found = findings.look(config, paths, show, tell)
     finish("data", found, as_json, lambda: tell_people(found))
+
+
+data.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer reads it
+    [
+        *(p for p in options.parameters() if p.name in OF_TEXT),
+        *(p for p in inspect.signature(data, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY),
+    ]
+)
+data.__annotations__ = {p.name: p.annotation for p in inspect.signature(data).parameters.values()}
 
 
 def tell_people(found: DataLooked) -> None:
     """The examples, a line a file, then the sum."""
+    if any(not part.is_learnt for example in found.examples for part in example.parts):
+        say(words.HOW_MARKED)
+        say()
     for example in found.examples:
         show_example(example)
     for file in found.files:
@@ -110,5 +83,5 @@ def tell_people(found: DataLooked) -> None:
 def show_example(example: ExampleShown) -> None:
     """One document, control tokens as they are spelled."""
     say_bold(words.heading(example))
-    say_text(example.text)
+    say_text([(part.text, part.is_learnt) for part in example.parts])
     say()

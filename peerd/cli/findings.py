@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfinetune.data import dealt as record
@@ -22,10 +21,11 @@ from p2pfinetune.data.report import FileRead
 from p2pfinetune.data.telling import Tell
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
-from peerd.control.answers import DataLooked, ExampleShown, FileFate
+from peerd.config import Config
+from peerd.control.answers import DataLooked, ExamplePart, ExampleShown, FileFate
 from peerd.machine.paths import Paths
 from peerd.wire.keys import PeerKey
-from peerd.worker.texts import text_now
+from peerd.worker.texts import encodings, text_now
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,39 +36,32 @@ NOWHERE = "no split"
 NAMED = 10  # files that each file is said to resemble
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looking:
-    """What to look at, and how."""
-
-    data: Sequence[Path]
-    encodings: Mapping[PurePath, str]
-    model: str
-    context: int
-    examples: int
-    keep_secrets: bool
-
-
-def look(asked: Looking, paths: Paths, tell: Tell) -> DataLooked:
+def look(config: Config, paths: Paths, examples: int, tell: Tell) -> DataLooked:
     """What became of every file. Raises TextError, ModelError, or PeerdError if the home's key cannot be used."""
     documents, report = read_documents(
-        asked.data, encodings=asked.encodings, keep_secrets=asked.keep_secrets, tell=tell
+        [Path(path) for path in config.data],
+        encodings=encodings(config),
+        me=config.me,
+        keep_secrets=config.keep_secrets,
+        tell=tell,
     )
     salt, rows = recorded(paths)
     from p2pfinetune.data.foresight import foreseen  # transformers, which the help does without
     from p2pfinetune.model.base import load_tokenizer
 
-    tokenizer = load_tokenizer(asked.model)
-    found = foreseen(documents, report, tokenizer, Dealer(salt, rows=dict(rows)), context=asked.context, tell=tell)
+    tokenizer, dealer = load_tokenizer(config.model), Dealer(salt, rows=dict(rows))
+    found = foreseen(documents, report, tokenizer, dealer, context=config.context, loss=config.loss, tell=tell)
     links = _Links(found)
     return DataLooked(
-        data=[str(path) for path in asked.data],
-        model=asked.model,
+        data=list(config.data),
+        model=config.model,
         text=text_now(found.report),
+        loss=config.loss,
         tokens={str(split): count for split, count in found.tokens_by_split().items()},
         new=sum(document not in rows for document in found.documents),
         has_home=bool(salt),
         lacking=found.lacking,
-        examples=_examples(found, tokenizer, asked.examples),
+        examples=_examples(found, tokenizer, examples),
         files=[_fate(entry, rows, found, links) for entry in found.report.entries],
     )
 
@@ -132,19 +125,23 @@ def _some(files: Iterable[Sequence[str]], but: str) -> list[str]:
 
 
 def _examples(found: Foresight, tokenizer: PreTrainedTokenizerBase, count: int) -> list[ExampleShown]:
-    """The first documents that are trained on: they stand in the order of their digests, so that is a fair draw."""
-    from p2pfinetune.data.tokens import encode
+    """The first documents of train, then of the others: they stand in the order of their digests, so a fair draw."""
+    from p2pfinetune.data.chats.marking import ChatRefusal, token_documents
+    from p2pfinetune.data.tokens import passages
 
-    chosen = [found.documents[one] for one in found.placed()["train"][:count]]
-    ids = encode([document.text for document in chosen], tokenizer)
+    placed = [(one, split) for split, documents in found.placed().items() for one in documents if found.tokens[one]]
+    chosen, splits = [found.documents[one] for one, _ in placed[:count]], [split for _, split in placed[:count]]
+    shown = zip(chosen, token_documents(chosen, tokenizer, found.report.loss), strict=True)
     return [
         ExampleShown(
             source=document.source,
-            split="train",
-            tokens=len(tokens),
-            text=str(tokenizer.decode(tokens.tolist(), clean_up_tokenization_spaces=False)),
+            split=split,
+            tokens=len(made.ids),
+            learnt=made.size,
+            parts=[ExamplePart(text=text, is_learnt=is_learnt) for text, is_learnt in passages(made, tokenizer)],
         )
-        for document, tokens in zip(chosen, ids, strict=True)
+        for (document, made), split in zip(shown, splits, strict=True)
+        if not isinstance(made, ChatRefusal)
     ]
 
 
@@ -153,6 +150,7 @@ def _fate(entry: FileRead, rows: Mapping[Digest, Dealt], found: Foresight, links
         path=entry.path,
         reason=entry.reason,
         documents=entry.documents,
+        conversations=entry.conversations,
         characters=entry.characters,
         tokens=sum(found.tokens[one] for one in entry.ids),
         repeated=entry.repeated,

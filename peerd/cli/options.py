@@ -25,6 +25,7 @@ FIRST = (
     "encoding",
     "me",
     "loss",
+    "keep_secrets",
     "model",
     "trust",
     "reference",

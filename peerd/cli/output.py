@@ -22,6 +22,7 @@ from peerd.errors import PeerdError
 
 INTERRUPTED = 130  # as shells report Ctrl-C
 INDENT = "  "
+DIM = ("\u27ea", "\u27eb")  # double angle brackets, which stand in hardly any text
 GAP = 2  # columns of a terminal between those of a table
 _COMMAND = re.compile(rf"\bpeerd ({'|'.join(OF_A_HOME)})\b(?! --(?:home|help)\b|:)")
 
@@ -79,9 +80,24 @@ def say(text: str = "") -> None:
     sys.stdout.write(_clean_lines(text) + "\n")
 
 
-def say_text(text: str) -> None:
-    """A text with every character that it has; those that could move a cursor or hide are spelled out."""
-    sys.stdout.write("".join(c if c in "\n\t" or printable(c) else ascii(c)[1:-1] for c in text) + "\n")
+def say_text(parts: Sequence[tuple[str, bool]]) -> None:
+    """A text with every character that it has; those that could move a cursor or hide are spelled out.
+
+    Parts that are not bright are dim at a terminal, and between marks elsewhere.
+    """
+    spelled = [(_spelled(text), is_bright) for text, is_bright in parts]
+    if is_rich():
+        from rich.console import Console
+        from rich.text import Text
+
+        whole = Text.assemble(*((text, "" if is_bright else "dim") for text, is_bright in spelled))
+        Console(highlight=False).print(whole, soft_wrap=True)
+    else:
+        sys.stdout.write("".join(text if bright else f"{DIM[0]}{text}{DIM[1]}" for text, bright in spelled) + "\n")
+
+
+def _spelled(text: str) -> str:
+    return "".join(c if c in "\n\t" or printable(c) else ascii(c)[1:-1] for c in text)
 
 
 def say_bold(text: str) -> None:

@@ -276,8 +276,9 @@ class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     reason: Annotated[str, Meta(description="Why nothing of it is used; empty where something is.")]
     documents: Annotated[int, Meta(description="That no earlier file gave.")]
+    conversations: Annotated[int, Meta(description="How many of these documents are conversations.")]
     characters: Annotated[int, Meta(description="Of these documents.")]
-    tokens: Annotated[int, Meta(description="Likewise.")]
+    tokens: Annotated[int, Meta(description="Of these documents; of conversations those that are learnt.")]
     repeated: Annotated[int, Meta(description="Documents equal to an earlier one.")]
     bad_rows: Annotated[int, Meta(description="Rows of JSON that are none, or neither conversations nor text.")]
     encoding: Annotated[str, Meta(description="Empty where it was not opened.")]
@@ -299,13 +300,24 @@ class FileFate(msgspec.Struct, frozen=True, kw_only=True):
     new: Annotated[int, Meta(description="Documents that no daemon of this home has read yet.")]
 
 
+class ExamplePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands together in a document and is learnt, or read and not learnt."""
+
+    text: str
+    is_learnt: bool
+
+
 class ExampleShown(msgspec.Struct, frozen=True, kw_only=True):
     """A document as the model sees it, made of its token ids again."""
 
     source: str
     split: str
     tokens: int
-    text: Annotated[str, Meta(description="With the control tokens that the tokenizer puts around it, spelled out.")]
+    learnt: Annotated[int, Meta(description="Of these tokens, what the loss is taken on.")]
+    parts: Annotated[
+        list[ExamplePart],
+        Meta(description="In their order, with control tokens spelled out as the tokenizer has them."),
+    ]
 
 
 class DataLooked(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,7 +326,8 @@ class DataLooked(msgspec.Struct, frozen=True, kw_only=True):
     data: list[str]
     model: Annotated[str, Meta(description="The base whose tokens are counted.")]
     text: Annotated[TextNow, Meta(description="All files together.")]
-    tokens: Annotated[dict[str, int], Meta(description="By split.")]
+    loss: Annotated[str, Meta(description="answers | all: what is learnt of conversations.")]
+    tokens: Annotated[dict[str, int], Meta(description="By split; of conversations those that are learnt.")]
     new: Annotated[int, Meta(description="Documents that no daemon of this home has read yet.")]
     has_home: Annotated[
         bool,

@@ -13,6 +13,7 @@ from peerd.control.peer_names import title
 from peerd.control.render import printable, share, some
 from peerd.status import NeighbourNow, Status, TextNow
 
+HOW_MARKED = "What is read and not learnt is dim at a terminal, and between \u27ea and \u27eb elsewhere."
 NAMED = 3  # files that another one is said to be like
 WORTH_SAYING = 0.001  # perplexities nearer than this share of one another are called equal
 WHOLE_PERCENTS = 0.1  # from here on nobody needs a decimal
@@ -90,7 +91,9 @@ def fate(file: FileFate) -> str:
         return f"left out  {printable(file.path)}: {why}"
     guessed = " (guessed)" if file.guesses else ""
     parts = [
-        f"{some(file.documents, 'document')}, {some(file.tokens, 'token')}, {file.encoding}{guessed}",
+        f"{some(file.documents, 'document')}, {some(file.tokens, 'token')}"
+        + (f", {file.encoding}{guessed}" if file.encoding else ""),
+        _talks(file.conversations, file.documents),
         f"{some(file.replaced, 'character')} unreadable" if file.replaced else "",
         f"{some(file.near_copies, 'document')} near copies of others" if file.near_copies else "",
         f"{some(file.repeated, 'document')} read before" if file.repeated else "",
@@ -113,6 +116,9 @@ def dealing(found: DataLooked) -> list[str]:
     """How the text is divided, and how sure that is."""
     tokens = ", ".join(f"{split} {count:,}" for split, count in found.tokens.items())
     said = [f"Tokens by {printable(found.model)}: {tokens}."]
+    if found.text.conversations:
+        learnt = "loss on answers" if found.loss == "answers" else "loss on all that is said"
+        said.insert(0, f"{some(found.text.conversations, 'conversation')}, {learnt}.")
     if not found.has_home:
         said.append("The splits are as large as this, but which documents are held out is decided by the first start.")
     elif found.new:
@@ -121,9 +127,20 @@ def dealing(found: DataLooked) -> list[str]:
     return [*said, f"Not enough to start: {printable(found.lacking)}."] if found.lacking else said
 
 
+def _talks(conversations: int, documents: int) -> str:
+    return (
+        ""
+        if not conversations
+        else "conversations"
+        if conversations == documents
+        else f"{conversations:,} conversations"
+    )
+
+
 def heading(example: ExampleShown) -> str:
     """Over a document that is shown."""
-    return f"--- {printable(example.source)}: {example.split}, {some(example.tokens, 'token')}"
+    learnt = "" if example.learnt == example.tokens else f", {example.learnt:,} of them learnt"
+    return f"--- {printable(example.source)}: {example.split}, {some(example.tokens, 'token')}{learnt}"
 
 
 def text_not_used(now: TextNow) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from p2pfinetune.data.tokens import TokenDocument, passages
 from p2pfinetune.errors import TooLittleText
 from p2pfinetune.model.base import load_tokenizer
 from p2pfinetune.names import Digest
+from p2pfinetune.simulation.config import PeerText, SimulationConfig
+from p2pfinetune.simulation.own_text import population_from_folders
 from tests.support.texts import sentences
 
 RULES = " ".join(sentences("stone", 99, files=3, lines=8))
@@ -157,3 +160,16 @@ def test_too_little_text_is_told_in_tokens_of_answers(tokenizer, tmp_path):
         made(tmp_path / "data", tokenizer, tmp_path / "cache")
     with pytest.raises(TooLittleText, match="tokens in 4 documents"):
         made(tmp_path / "data", tokenizer, tmp_path / "cache", loss="all")
+
+
+def test_a_simulation_takes_the_same_option(tokenizer, tmp_path):
+    write(tmp_path / "data" / "chats.jsonl", rows(60))
+    base = SimpleNamespace(tokenizer=tokenizer, tokenizer_digest=Digest("0" * 64))
+    peers = (PeerText(name="a", data=(str(tmp_path / "data"),)),)
+    counted, whole = (
+        population_from_folders(SimulationConfig(peers=peers, loss=loss), base).texts["a"].train  # type: ignore[arg-type]
+        for loss in ("answers", "all")
+    )
+
+    assert counted.counted_tokens < len(counted.tokens) / 2
+    assert whole.counted_tokens == len(whole.tokens) - whole.documents

@@ -227,3 +227,21 @@ def test_a_reading_that_lasts_says_how_far_it_is_on_standard_error_alone(capsys:
 
     assert told.out == ""
     assert told.err.split("\n") == ["reading files: 1,000 of 31,200", "reading files: 3,000 of 31,200", ""]
+
+
+def test_of_a_conversation_what_is_not_learnt_is_marked(tmp_path: Path, capsys: Any) -> None:
+    turns = [{"role": "user", "content": "What is a fen?"}, {"role": "assistant", "content": "A wet meadow."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    words = ("--data", tmp_path, "--home", tmp_path / "none", "--show", "5")
+    out = looked(capsys, *words)
+    told = msgspec.convert(json.loads(looked(capsys, *words, "--json"))["data"], DataLooked)
+
+    assert out.startswith("What is read and not learnt is dim at a terminal, and between ⟪ and ⟫ elsewhere.\n\n---")
+    assert "⟪User: What is a fen?\n\nAssistant:⟫ A wet meadow.<|endoftext|>\n" in out
+    assert "1 conversation, loss on answers." in out
+    assert [(part.text, part.is_learnt) for part in told.examples[0].parts] == [
+        ("User: What is a fen?\n\nAssistant:", False),
+        (" A wet meadow.<|endoftext|>", True),
+    ]
+    assert (told.files[0].conversations, told.files[0].tokens) == (1, told.examples[0].learnt)
+    assert "1 conversation, loss on all that is said." in looked(capsys, *words, "--loss", "all")
