@@ -6,12 +6,15 @@ CONTENTS = """\
 python -m benchmarks.languages --data DIR --seeds 3   trust schemes on French, German and Italian sentences
 python -m benchmarks.rereading                        what one new line in a growing file costs
 python -m benchmarks.batched_training                 peers trained in one pass against a loop over plain peft models
+python -m benchmarks.speed                            our trainer against a bare loop of peft and AdamW
+python -m benchmarks.live_speed                       the same of a worker in a live daemon with three neighbours
 python -m benchmarks.precision                        training steps in bf16 against fp32, on this processor
 python -m benchmarks.rows --data DIR                  rows of validation trust, exact and at first order
 python -m benchmarks.validation_row                   what scoring the candidate adapters of a peer costs
 python -m benchmarks.row_sampling --data DIR          how much text a validation row needs for the same final perplexity
 python -m benchmarks.attacks --data DIR               what attackers do to honest peers, by scheme and defence
 python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
+python -m benchmarks.mixed_bases                      what peers with bases in fp32, bf16, 8 and 4 bits gain
 python -m benchmarks.sharing --out RUNS               what keeping A or B to oneself, and weak devices, cost and save
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m benchmarks.memory --shapes SHAPE ...        peak memory of each stage of a round, models of random weights

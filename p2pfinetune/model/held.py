@@ -25,7 +25,9 @@ from transformers.pytorch_utils import Conv1D
 from p2pfinetune.model.targets import OF_A_STATE
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
-MADE_AT_ONCE = 1 << 24  # numbers of a weight, 64 MB in fp32: an output layer of 150,000 entries is made in parts
+LARGE = 1 << 24  # numbers of a weight, 64 MB in fp32: an output layer of 150,000 entries is made in parts
+PART = 1 << 19  # numbers, 2 MB in fp32, which stay in a processor's cache
+FEW = 16  # rows, as when a text is gone on with: making the weight is then most of the work, and parts make it quick
 
 
 class HeldLinear(nn.Linear):
@@ -130,14 +132,17 @@ def weight_of(layer: Any, dtype: torch.dtype) -> Tensor:
     return (weight.T if isinstance(layer, Conv1D) else weight).to(dtype)
 
 
-def parts_of(layer: Any, dtype: torch.dtype, entries: int = 0) -> Iterator[tuple[slice, Tensor]]:
-    """So many outputs of the weight at a time; by itself, a whole that is there and large parts of what is made."""
+def parts_of(layer: Any, dtype: torch.dtype, entries: int = 0, rows: int = FEW) -> Iterator[tuple[slice, Tensor]]:
+    """So many outputs of the weight at a time; by itself, a whole, or parts of what is made, if large or for few rows.
+
+    A product by parts may differ from the whole in its last bit.
+    """
     if hasattr(layer, "made"):
         yield slice(0, layer.out_features), weight_of(layer, dtype)
         return
     outputs = layer.nf if isinstance(layer, Conv1D) else layer.out_features
-    made = outputs if layer.weight.dtype == dtype else max(1, MADE_AT_ONCE * outputs // layer.weight.numel())
-    step = entries or made
+    is_whole = layer.weight.dtype == dtype or (rows > FEW and layer.weight.numel() <= LARGE)
+    step = entries or (outputs if is_whole else max(1, PART * outputs // layer.weight.numel()))
     for place in range(0, outputs, step):
         here = slice(place, min(place + step, outputs))
         yield here, (layer.weight[:, here].T if isinstance(layer, Conv1D) else layer.weight[here]).to(dtype)
@@ -159,7 +164,8 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: Any, bias: Tensor | None) -> Tensor:
         """In parts of the outputs if the weight is large."""
         ctx.layer = layer
-        found = [linear(x, w_oi, None if bias is None else bias[here]) for here, w_oi in parts_of(layer, x.dtype)]
+        parts = parts_of(layer, x.dtype, rows=x.numel() // x.shape[-1])
+        found = [linear(x, weight_oi, None if bias is None else bias[here]) for here, weight_oi in parts]
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
 
     @staticmethod
@@ -169,7 +175,7 @@ class _Product(torch.autograd.Function):
             return (None, None, None)
         (dy,) = gradients
         dx: Tensor | None = None
-        for here, weight_oi in parts_of(ctx.layer, dy.dtype):
+        for here, weight_oi in parts_of(ctx.layer, dy.dtype, rows=dy.numel() // dy.shape[-1]):
             part = dy[..., here].matmul(weight_oi)
             dx = part if dx is None else dx.add_(part)
         return (dx, None, None)

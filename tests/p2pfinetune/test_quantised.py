@@ -109,6 +109,13 @@ def test_it_is_in_the_network_of_those_who_hold_it_whole(
     assert coded.parameters == tiny_base.parameters
 
 
+def test_nothing_of_the_file_stays_mapped(tiny_folder: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny_folder("llama")), device="cpu", quantize="4bit")
+
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in base.model.parameters())
+    assert base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight
+
+
 def test_layers_too_narrow_for_groups_stay_as_they_are(tiny_folder: Callable[[str], Path]) -> None:
     base = load_base(str(tiny_folder("llama")), device="cpu")
     odd = torch.nn.Linear(32, 9)
