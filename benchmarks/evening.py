@@ -120,8 +120,8 @@ class Evening:
         found = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603  # ourselves
         return dict(json.loads(found.stdout).get("data") or {}) if found.stdout else {}
 
-    def answers_over_openai(self, home: Path) -> None:
-        """What an editor or a chat window would show."""
+    def answers_over_openai(self, home: Path) -> list[str]:
+        """What an editor or a chat window would show; the answers of the personal model."""
         from openai import OpenAI
 
         print("$ peerd serve --port 0", flush=True)
@@ -129,6 +129,7 @@ class Evening:
         key = Path(opened["key_file"]).read_text(encoding="utf-8").strip()
         client = OpenAI(base_url=f"{opened['url']}/v1", api_key=key)
         print("models over the OpenAI API:", ", ".join(model.id for model in client.models.list()))
+        answers = []
         for question in QUESTIONS:
             for model in ("base", "personal"):
                 said = client.chat.completions.create(
@@ -140,6 +141,32 @@ class Evening:
                 )
                 answer = "".join(chunk.choices[0].delta.content or "" for chunk in said if chunk.choices)
                 print(f"{model:>9}: {question} -> {answer.strip()!r}", flush=True)
+            answers.append(answer)
+        return answers
+
+    def answers_in_llama_cpp(self, home: Path, expected: list[str]) -> None:
+        """The adapter as a GGUF, in llama.cpp on the base as a GGUF: the same answers, word for word."""
+        try:
+            import xllamacpp as llama
+        except ImportError:
+            print("xllamacpp IS NOT INSTALLED, so nothing was tried in llama.cpp: pip install xllamacpp")
+            return
+        made = {}
+        for kind, which in (("gguf", "base"), ("gguf-lora", "personal")):
+            folder = self.folder / kind
+            words = ["export", str(folder), "--format", kind, "--which", which, "--home", str(home)]
+            print(typed(words))
+            made[kind] = next(folder.glob("*.gguf"))
+        parameters = llama.CommonParams()
+        parameters.model.path, parameters.n_ctx, parameters.warmup = str(made["gguf"]), 512, False
+        parameters.lora_adapters = [llama.CommonAdapterLoraInfo(str(made["gguf-lora"]), 1.0)]
+        server = llama.Server(parameters)
+        for question, answer in zip(QUESTIONS, expected, strict=True):
+            asked = {"messages": [{"role": "user", "content": question}], "temperature": 0.0, "max_tokens": 48}
+            found = server.handle_chat_completions(asked)
+            said = (json.loads(found) if isinstance(found, (str, bytes)) else found)["choices"][0]["message"]["content"]
+            same = "the same" if said == answer else "ANOTHER ANSWER"
+            print(f"llama.cpp: {question} -> {said.strip()!r}  ({same})", flush=True)
 
     def stop(self) -> None:
         for process in self.processes:
@@ -171,7 +198,8 @@ def main() -> int:
             print(typed(["eval", str(asked), "--home", str(home)]))
         first = next(iter(evening.homes.values()))
         print(typed(["eval", "--on", "heldout", "--home", str(first)]))
-        evening.answers_over_openai(first)
+        said = evening.answers_over_openai(first)
+        evening.answers_in_llama_cpp(first, said)
     finally:
         evening.stop()
     return 0
