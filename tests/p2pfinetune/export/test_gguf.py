@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from gguf import MODEL_ARCH_NAMES, GGUFReader
@@ -14,11 +16,14 @@ from safetensors.torch import load_file
 from p2pfinetune.errors import ExportError
 from p2pfinetune.export.gguf_families import FAMILIES, Names, family_of, gathered, interleaved
 from p2pfinetune.export.gguf_keys import frequencies, write_keys
+from p2pfinetune.export.gguf_source import source_keys
 from p2pfinetune.export.gguf_tokenizer import LLAMA_3, QWEN_2, cuts_of
 from p2pfinetune.export.stored import Exportable
 from p2pfinetune.export.writing import write_export
 from p2pfinetune.model.base import Base
+from p2pfinetune.model.from_gguf import RECORD, Converted
 from tests.p2pfinetune.export.conftest import learnt
+from tests.support.models import tiny_tokenizer
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 BARE_BYTES = {**BYTES, "use_regex": False}
@@ -210,6 +215,29 @@ def test_a_tokenizer_of_other_rules_is_refused_with_them(change: dict[str, Any],
         cuts_of({"model": {"type": "BPE"}, "pre_tokenizer": BYTES, "normalizer": None, **change})
 
     assert "gguf-lora" in told.value.hint
+
+
+def test_a_base_made_of_a_gguf_is_written_with_the_keys_of_that_file(tiny_base: Base, tmp_path: Path) -> None:
+    trained, _ = learnt(tiny_base)
+    (source,) = write_export(trained, tmp_path / "source", "gguf")
+    about = Converted(
+        gguf=str(source), sha256="", title="", architecture="llama", licence="", numbers="F32", parameters=0, sizes={}
+    )
+    (tmp_path / RECORD).write_bytes(msgspec.json.encode(about))
+    for file in tiny_base.folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    base = replace(tiny_base, folder=tmp_path)
+    (again,) = write_export(Exportable(base, trained.adapter, trained.spec), tmp_path / "again", "gguf")
+    told = {name: value for name, value in keys_of(source).items() if name.startswith(("tokenizer.", "llama."))}
+
+    assert {key.name for key in source_keys(base, "llama")} == set(told)
+    assert {name: keys_of(again)[name] for name in told} == told
+    assert source_keys(base, "qwen2") == []
+    assert source_keys(replace(base, tokenizer=tiny_tokenizer(["other words"], 290)), "llama") == []
+    source.write_bytes(b"GGUF of something else by now")
+    assert source_keys(base, "llama") == []
+    source.unlink()
+    assert source_keys(base, "llama") == []
 
 
 def test_every_family_of_ours_is_one_of_llama_cpps() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from p2pfinetune.export.gguf_families import FAMILIES
@@ -201,6 +202,8 @@ def test_a_tokenizer_cuts_words_in_llama_cpp_as_it_did_in_training(
     write_model(without(trained), tmp_path, untold)
     text = "It's 12,345.67 at  three   o'clock\n\n\tdéjà vu — 你好 🙂 don't WE'LL x=y+1;"
     expected = trained.base.tokenizer(text)["input_ids"]
+    fields = GGUFReader(tmp_path / "model.gguf").fields
+    assert fields["tokenizer.ggml.pre"].contents() == "smollm"  # of the GGUF file that the base was made of
 
     with running(tmp_path / "model.gguf") as server:
         by_ids, by_text = (
