@@ -11,7 +11,8 @@ from typing import Any
 
 from p2pfinetune.data.formats.parts import FormatError
 
-MAX_MARKUP_BYTES = 32 << 20  # a tree takes ten times that
+MAX_MARKUP_BYTES = 32 << 20
+MAX_MARKS = 1_000_000  # each begins or ends an element; their tree takes half a gigabyte
 TOO_DEEP = "Excessive depth"  # so libxml2 says
 
 
@@ -55,3 +56,5 @@ def local(element: Any) -> str:
 def _bounded(data: bytes) -> None:
     if len(data) > MAX_MARKUP_BYTES:
         raise FormatError(f"markup larger than {MAX_MARKUP_BYTES >> 20} MiB")
+    if data.count(b"<") > MAX_MARKS:
+        raise FormatError("markup with too many elements")

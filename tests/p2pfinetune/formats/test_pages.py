@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from p2pfinetune.data.formats import markup
 from p2pfinetune.data.formats.page import declared_encoding, page
 
 PAGE = """<!DOCTYPE html>
@@ -72,6 +73,14 @@ def test_a_page_without_a_word_is_empty(seen, data):
 
 def test_a_page_nested_deeper_than_is_read_is_refused_and_not_cut_in_silence(seen):
     assert seen("a.html", b"<p>before</p>" + b"<div>" * 400 + b"ice").reason == "markup nested too deep"
+
+
+def test_a_page_with_more_than_is_read_is_refused_before_it_is_parsed(seen, monkeypatch):
+    monkeypatch.setattr(markup, "MAX_MARKS", 100)
+    assert seen("a.html", b"<p>x" * 101).reason == "markup with too many elements"
+
+    monkeypatch.setattr(markup, "MAX_MARKUP_BYTES", 1 << 20)
+    assert seen("b.html", b"x" * (1 << 21)).reason == "markup larger than 1 MiB"
 
 
 LONG = 60_000
