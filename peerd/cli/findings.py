@@ -21,6 +21,7 @@ from p2pfinetune.data.report import FileRead
 from p2pfinetune.data.telling import Tell
 from p2pfinetune.errors import TextError
 from p2pfinetune.names import Digest
+from peerd.cli.output import complain
 from peerd.config import Config
 from peerd.control.answers import DataLooked, ExamplePart, ExampleShown, FileFate
 from peerd.machine.paths import Paths
@@ -49,7 +50,7 @@ def look(config: Config, paths: Paths, examples: int, tell: Tell) -> DataLooked:
     from p2pfinetune.data.foresight import foreseen  # transformers, which the help does without
     from p2pfinetune.model.base import load_tokenizer
 
-    tokenizer, dealer = load_tokenizer(config.model), Dealer(salt, rows=dict(rows))
+    tokenizer, dealer = load_tokenizer(config.model, complain), Dealer(salt, rows=dict(rows))
     found = foreseen(documents, report, tokenizer, dealer, context=config.context, loss=config.loss, tell=tell)
     links = _Links(found)
     return DataLooked(
