@@ -3,7 +3,7 @@
 The worker's own loop (`peerd.worker.child`), its jobs and its turns, with one thread of torch, in one process. Times
 are processor seconds of this process, those of the clock by which turns are taken too: on a machine that does nothing
 else they are the seconds of a clock, and what else a busy one does is no part of them. A question comes at a random
-moment of the training; the next one some steps after its answer, or at once (`--share`).
+moment of the training; the next one some steps after its answer, or at once (`--at-once`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from peerd.worker.rota import Rota
 
 QUESTION = (ChatLine("user", "What does the worker do when the daemon is gone, and what is lost then?"),)
 WARM_STEPS = 3  # that nothing is said of
+PLAIN_STEPS = 8  # before the first question, to compare with
 TEXT = Path(__file__).parents[1] / "docs"
 
 
@@ -93,7 +94,7 @@ def measure(talk: Talk, questions: int, tokens: int, seed: int, *, at_once: bool
     found, dice = Figures(), random.Random(seed)
     talk.send(TrainSteps(id=1, round=Round(1), steps=1_000_000))
     asked = first = last_step = 0.0
-    due, pieces, number, step = WARM_STEPS + 1, 0, 0, 0
+    due, pieces, number, step = WARM_STEPS + PLAIN_STEPS, 0, 0, 0
     for at, answer in talk.heard():
         if isinstance(answer, JobProgress):
             fresh = answer.done - step  # notes of quick steps are left out
