@@ -70,9 +70,12 @@ def measured(cell: dict[str, Any], limit_mib: int, peaks: list[Peak]) -> str:
     """Adds the peaks of a cell as they are known, and returns why it ended if it did not end well."""
     command = interpreter.command("-m", "benchmarks.memory", "--child", json.dumps(cell | {"limit": limit_mib}))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(  # noqa: S603  # ourselves
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:  # noqa: S603  # ourselves
+        return _followed(process, peaks)
+
+
+def _followed(process: subprocess.Popen[str], peaks: list[Peak]) -> str:
     sampled, over = Sampled(), threading.Event()
 
     def sample() -> None:
@@ -80,8 +83,8 @@ def measured(cell: dict[str, Any], limit_mib: int, peaks: list[Peak]) -> str:
             time.sleep(SAMPLE_SECONDS)
 
     said: list[str] = []
-    errors = threading.Thread(target=lambda: said.extend(process.stderr or []), daemon=True)
-    for thread in (threading.Thread(target=sample, daemon=True), errors):
+    threads = [threading.Thread(target=work) for work in (sample, lambda: said.extend(process.stderr or []))]
+    for thread in threads:
         thread.start()
     try:
         for line in process.stdout or ():
@@ -90,7 +93,8 @@ def measured(cell: dict[str, Any], limit_mib: int, peaks: list[Peak]) -> str:
     finally:
         over.set()
         process.kill()
-    errors.join()
+        for thread in threads:
+            thread.join()
     return "" if code == 0 else f"exit {code}: {''.join(said)[-600:]}"
 
 

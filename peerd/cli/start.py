@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 180.0  # loading torch and a small model on a busy machine takes half a minute; a big one takes longer
 LOOK_SECONDS = 0.1
+NO_MEMORY = "out of memory"  # how the worker's last error begins then
 DEATHS = 2  # of a worker that has not been ready yet, after which nobody should wait for it
 LAST_LINES = 12
 MAX_SAID = 64 * 1024  # bytes at the end of a log in which the last words stand
@@ -186,8 +187,15 @@ def _now(paths: Paths) -> Status | None:
 
 
 def _require_life(now: Status | None) -> None:
-    """Raises NotHealthy if the worker has died again and again before it was ready: it will not be soon."""
-    if now is not None and now.state == "starting" and now.worker.restarts >= DEATHS:
+    """Raises NotHealthy if the worker has died again and again before it was ready: it will not be soon.
+
+    One that runs out of memory is started again in a lighter way, until there is advice for a person.
+    """
+    if now is None or now.state != "starting" or now.worker.restarts < DEATHS:
+        return
+    if now.worker.memory.advice:
+        raise NotHealthy(now.worker.memory.advice, "the log says more: peerd paths   to end it: peerd stop")
+    if not now.worker.last_error.startswith(NO_MEMORY):
         raise NotHealthy(
             f"the daemon runs, but its worker died {now.worker.restarts} times while it was starting "
             f"({now.worker.last_error}); it is started again and again",

@@ -260,8 +260,10 @@ class Worker:
         return reason
 
     def _note_opening(self, progress: JobProgress) -> None:
-        if progress.planned is not None:
-            self._shortage = self._shortage.after_planning(progress.planned)
+        if (planned := progress.planned) is not None:
+            done = f"; {planned.memory.measures}" if planned.memory.measures else ""
+            _log.info("memory: %s%s", planned.memory.said, done)
+            self._shortage = self._shortage.after_planning(planned)
         else:
             self._reading = how_far(progress)
 

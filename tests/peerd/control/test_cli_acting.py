@@ -22,7 +22,7 @@ from peerd.control import answers
 from peerd.errors import NotHealthy, PeerdError, StoreError, TransportError, UsageError
 from peerd.machine import lock
 from peerd.machine.paths import Paths
-from peerd.status import BannedNow
+from peerd.status import BannedNow, MemoryNow
 
 EVE = "12D3KooWEveEveEveEveEveEveEveEveEveEveEveEveEveEve33"
 
@@ -616,6 +616,24 @@ def test_nobody_waits_in_the_background_for_a_worker_that_dies_again_and_again(
         _until_ready(process, daemon.paths, as_json=False, begun=0)
     with pytest.raises(NotHealthy):
         _still_starting(daemon.paths, as_json=False)
+
+
+def test_a_worker_that_runs_out_of_memory_while_it_starts_is_waited_for_until_nothing_lighter_is_left(
+    daemon: Any, view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = msgspec.structs.replace(view.status(), state="starting")
+    dying = msgspec.structs.replace(now.worker, restarts=3, last_error="out of memory", memory=MemoryNow())
+    helpless = msgspec.structs.replace(dying, memory=MemoryNow(advice="Next: peerd start --context 64"))
+    states = [msgspec.structs.replace(now, worker=worker) for worker in (dying, dying, helpless)]
+    looks = iter(states)
+    monkeypatch.setattr(view, "status", lambda: next(looks))
+    monkeypatch.setattr(view, "paths", lambda: {"home": str(daemon.paths.home)})
+    process = SimpleNamespace(poll=lambda: None, returncode=None)
+
+    with pytest.raises(NotHealthy, match="Next: peerd start --context 64"):
+        _until_ready(process, daemon.paths, as_json=False, begun=0)
+
+    assert next(looks, None) is None
 
 
 def test_a_daemon_of_another_home_that_answers_on_the_socket_is_not_taken_for_the_one_that_starts(
