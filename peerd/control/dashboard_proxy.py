@@ -206,6 +206,7 @@ async def _chunks(given: httpx.Response, streams: set[httpx.Response]) -> AsyncI
     try:
         async for chunk in given.aiter_bytes():
             yield chunk
+            await asyncio.sleep(0)  # what lies here already would be sent in one go to a browser that has just gone
     except (httpx.HTTPError, httpx.StreamError):
         return  # the daemon ended, or we do; the page sees its stream end and asks again
     finally:
