@@ -7,8 +7,10 @@ what the job took since the last such point earns them time, so that over any wh
     job ......step ......| turn turn turn |......step ......| turn turn turn |......step
                1 - share        share
 
-Who has had no turn yet goes first, and has it whatever was earned: so it waits for one step at most. Then each in
-turn, so that a short answer does not wait for a long one. With nothing else to do, turns follow upon one another.
+Who has had no turn yet goes first, and has it whatever was earned: so it waits for one step at most. So many of these
+are given in one interruption as there can be answers under way; who floods the worker with questions that end at once
+(too long, or taken back) would keep the job from ever going on. Then each in turn, so that a short answer does not wait
+for a long one. With nothing else to do, turns follow upon one another.
 
 Pure but for the clock that is given; which process does a turn, and where its pieces go, is `child`'s affair.
 """
@@ -22,6 +24,7 @@ from collections.abc import Callable, Iterator
 from peerd.worker.messages import Respond, Responded, Spoken
 
 USUAL_SHARE = 0.8
+UNEARNED = 4  # first turns in one interruption: answers that are under way at once (`process.RESPONSES_AT_ONCE`)
 
 
 class Running:
@@ -41,6 +44,7 @@ class Rota:
         self._line: deque[Running] = deque()
         self._earned = 0.0  # seconds for turns; less than nothing if the last turn took longer than that
         self._worked_since = self._turn_since = clock()
+        self._unearned = 0  # first turns since the job was interrupted
 
     def __len__(self) -> int:
         return len(self._line)
@@ -59,7 +63,9 @@ class Rota:
     def take(self) -> Running:
         """Who is to have the turn that begins now; `put_back` if it has not ended with it."""
         self._turn_since = self._clock()
-        return self._line.popleft()
+        running = self._line.popleft()
+        self._unearned += running.passes is None
+        return running
 
     def put_back(self, running: Running) -> None:
         self._line.append(running)
@@ -76,10 +82,13 @@ class Rota:
 
     def work_pauses(self) -> None:
         """What it took is worth some turns; to those that are there."""
+        self._unearned = 0
         rest = 1.0 - self.share
         worked = self._clock() - self._worked_since
         self._earned += worked * self.share / rest if rest > 0 else math.inf
 
     def is_time(self) -> bool:
         """Whether somebody is to have a turn before the work goes on."""
-        return bool(self._line) and (self._earned > 0 or self._line[0].passes is None)
+        if not self._line:
+            return False
+        return self._earned > 0 or (self._line[0].passes is None and self._unearned < UNEARNED)

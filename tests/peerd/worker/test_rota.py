@@ -8,7 +8,8 @@ import pytest
 
 from p2pfinetune.speech import Sampling
 from peerd.worker.messages import Respond
-from peerd.worker.rota import Rota
+from peerd.worker.process import RESPONSES_AT_ONCE
+from peerd.worker.rota import UNEARNED, Rota
 
 
 class Clock:
@@ -98,3 +99,19 @@ def test_who_left_has_no_more_turns_and_leaves_no_time_to_who_comes_later() -> N
     assert play.step(100.0) == 0
     play.turns.add(asked(2))
     assert play.step(2.0) == 2
+
+
+def test_a_flood_of_questions_that_end_at_once_leaves_time_for_the_work() -> None:
+    clock = Clock()
+    turns, count = Rota(clock, 0.5), 0
+    clock.now += 1.0
+    turns.work_pauses()
+    turns.add(asked(0))
+    while turns.is_time() and count < 1000:
+        turns.take()
+        clock.now += 1.0
+        turns.turn_over()
+        count += 1
+        turns.add(asked(count))
+
+    assert count == UNEARNED == RESPONSES_AT_ONCE
