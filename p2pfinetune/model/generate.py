@@ -26,6 +26,7 @@ from p2pfinetune.model.compute import measuring_precision, without_dropout
 from p2pfinetune.model.unfolding import Unfolding
 from p2pfinetune.speech import Chance, Choice, Ended, Piece, Sampling
 
+LEAST_TEMPERATURE = 1e-6  # below, logits divided by it may be beyond fp32; and no other token has a chance
 PASS_TOKENS = 256  # of a prompt that are read in one pass, so that nobody waits for all of a long one
 
 
@@ -129,7 +130,7 @@ class _Passes:
 
 
 def _choose(logits_v: Tensor, temperature: float, top_p: float, dice: torch.Generator) -> int:
-    if temperature == 0.0:
+    if temperature < LEAST_TEMPERATURE:
         return int(logits_v.argmax())
     likely_v, order_v = (logits_v / temperature).softmax(dim=0).sort(descending=True)
     # a token stays while those before it hold less than top_p together, so the first always stays

@@ -43,6 +43,11 @@ def test_a_tiny_top_p_is_greedy(tiny_base: Base) -> None:
     assert goes_on(tiny_base, temperature=1.0, top_p=1e-9) == goes_on(tiny_base)
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 1e-38, 1e-45, 1e-320])
+def test_a_tiny_temperature_is_greedy(tiny_base: Base, temperature: float) -> None:
+    assert goes_on(tiny_base, temperature=temperature) == goes_on(tiny_base)
+
+
 def test_a_prompt_longer_than_the_context_leaves_room_for_the_answer(tiny_base: Base) -> None:
     assert goes_on(tiny_base, "the dog does not mind " * 50, temperature=1.0)
 
