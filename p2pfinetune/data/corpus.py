@@ -252,11 +252,16 @@ def read_loose(
     me: str = "",
     keep_secrets: bool = False,
     loss: Loss = "answers",
+    spool: Path | None = None,
+    tell: Tell = silent,
 ) -> LooseText:
-    """All documents of files and folders, by id. Raises TextError."""
-    documents, report = read_documents(paths, encodings=encodings, me=me, keep_secrets=keep_secrets)
+    """All documents of files and folders, by id. Raises TextError. `spool` and `tell` as of `read_documents`."""
+    documents, report = read_documents(
+        paths, encodings=encodings, me=me, keep_secrets=keep_secrets, spool=spool, tell=tell
+    )
     documents.sort(key=lambda document: document.id)
-    made = [_or_nothing(one, tokenizer) for one in token_documents(documents, tokenizer, loss)]
+    found = each(token_documents(documents, tokenizer, loss), tell, ENCODING, len(documents))
+    made = [_or_nothing(one, tokenizer) for one in found]
     refused = sum(not len(one.ids) for one, document in zip(made, documents, strict=True) if document.turns)
     report = replace(report, loss=loss, refused=refused)
     return LooseText(TokenSplit.of(made), tuple(document.id for document in documents), report)

@@ -1,14 +1,14 @@
 """Measures a peer's models on a text that somebody names, or on the own test split, piece by piece.
 
 A text may be long, and somebody may want an answer of the model meanwhile: so the windows are cut into pieces of some
-thousand tokens, every model is measured on a piece before the next one, and between two pieces quick jobs are done.
+thousand tokens, every model is measured on a piece before the next one, and between two pieces quick jobs are done; so
+they are between the files that are read first. Each is a sign of life: a large folder is no hang.
 Nothing here trains, and no weight is touched.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,13 @@ from peerd.worker.texts import encodings, text_now
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import LooseText, TokenSplit
     from p2pfinetune.data.dealer import Dealer
+    from p2pfinetune.data.telling import Tell
     from p2pfinetune.model.base import Base
     from p2pfinetune.round.learner import Learner
     from p2pfinetune.scoring.evaluate import Evaluation
 
 PIECE = 2048  # tokens of one model between two looks for quick jobs
-OWN = "your held-out test split"
+MEASURING = "evaluating"
 
 
 def evaluated(
@@ -35,14 +36,15 @@ def evaluated(
     base: Base,
     dealer: Dealer,
     config: Config,
-    on_piece: Callable[[int, int], None],
+    cache: Path,
+    tell: Tell,
 ) -> TextEvaluated:
-    """The models side by side; `on_piece` gets pieces done and to be done. TextError, TooLittleText name the text."""
+    """The models side by side; `tell` hears how far it is. TextError, TooLittleText name the text."""
     from p2pfinetune.data.report import ReadReport
     from p2pfinetune.round.side_by_side import side_by_side
     from p2pfinetune.scoring.evaluate import divided, joined
 
-    text = _read(job, base, config) if job.files else None
+    text = _read(job, base, config, cache, tell) if job.files else None
     split: TokenSplit = text.split if text is not None else learner.split("test")
     measure = learner.measure(split, job.max_tokens)
     if not measure.tokens:
@@ -54,7 +56,7 @@ def evaluated(
     pieces = divided(measure, -(-measure.tokens // PIECE))
     found: dict[Which, list[Evaluation]] = {which: [] for which in models}
     for done, piece in enumerate(pieces):
-        on_piece(done, len(pieces))
+        tell(MEASURING, done, len(pieces))
         for which, one in learner.evaluate_on(piece, models).items():
             found[which].append(one)
     whole = {which: joined(measure, parts) for which, parts in found.items()}
@@ -72,7 +74,7 @@ def evaluated(
     )
 
 
-def _read(job: EvaluateText, base: Base, config: Config) -> LooseText:
+def _read(job: EvaluateText, base: Base, config: Config, cache: Path, tell: Tell) -> LooseText:
     from p2pfinetune.data.corpus import read_loose
 
     return read_loose(
@@ -82,6 +84,8 @@ def _read(job: EvaluateText, base: Base, config: Config) -> LooseText:
         me=config.me,
         keep_secrets=config.keep_secrets,
         loss=config.loss,
+        spool=cache / "tokens",
+        tell=tell,
     )
 
 

@@ -87,7 +87,7 @@ WHILE_MEASURING: Final = (AdmitUpdate,)
 """Jobs that leave the model alone, while one adapter after the other is measured in it."""
 
 WHILE_EVALUATING: Final = (AdmitUpdate, Export, Generate)
-"""Jobs that are done between two pieces of a text that is measured."""
+"""Jobs that are done between two files of a text that is read to be measured, and between two pieces of it."""
 
 DISK_PAUSE_SECONDS: Final = 1.0  # before the next attempt to write, doubled with each
 LONGEST_DISK_PAUSE_SECONDS: Final = 30.0
@@ -394,13 +394,8 @@ class Jobs:
         )
 
     def _evaluate_text(self, job: EvaluateText) -> TextEvaluated:
-        held = self._held()
-
-        def on_piece(done: int, total: int) -> None:
-            self._progress(JobProgress(id=job.id, activity="evaluating", done=done, total=total))
-            self._between(WHILE_EVALUATING)
-
-        return evaluated(job, held.learner, held.base, held.dealer, held.config, on_piece)
+        held, tell = self._held(), partial(self._reading, job.id, WHILE_EVALUATING)
+        return evaluated(job, held.learner, held.base, held.dealer, held.config, held.cache, tell)
 
     def _reread(self, job: Reread) -> ReadAgain:
         held = self._held()

@@ -249,6 +249,22 @@ def test_text_is_measured_in_pieces_between_which_quick_jobs_are_done_and_nothin
     assert found.models["base"].loss == pytest.approx(whole.base)
 
 
+def test_reading_a_text_that_is_to_be_measured_is_told_and_can_be_ended_in_the_middle(tmp_path, tiny_model):
+    def leave(bench, kinds):
+        assert kinds == WHILE_EVALUATING
+        if bench.notes[-1].activity == "counting tokens":
+            raise KeyboardInterrupt
+
+    bench = Bench(tmp_path / "b", tiny_model)
+    bench.open()
+    bench.notes.clear()
+    bench.interrupt = leave
+    with pytest.raises(KeyboardInterrupt):
+        bench.do(messages.EvaluateText, files=[str(bench.folder / "text")], max_tokens=0)
+
+    assert "reading files: 12 of 24" in [how_far(note) for note in bench.notes]
+
+
 def test_documents_of_my_own_text_are_known_by_their_split_when_they_are_measured(bench):
     bench.open()
     found = bench.do(messages.EvaluateText, files=[str(bench.folder / "text")], max_tokens=0)
