@@ -76,7 +76,8 @@ def remove(model: ModelHere) -> int:
     if model.source == "hub":
         from huggingface_hub import scan_cache_dir
 
-        repositories = [each for each in scan_cache_dir(hub_cache()).repos if each.repo_id == model.name]
+        named = (each for each in scan_cache_dir(hub_cache()).repos if each.repo_id == model.name)
+        repositories = [each for each in named if each.repo_type == "model"]  # a data set may have the same name
         plan = scan_cache_dir(hub_cache()).delete_revisions(
             *(r.commit_hash for each in repositories for r in each.revisions)
         )

@@ -210,6 +210,17 @@ def test_what_is_not_in_a_cache_or_is_of_this_home_is_not_removed(answering: Fak
     assert hub.snapshot_here("acme/tiny") is None
 
 
+def test_a_data_set_of_the_hub_with_the_name_of_a_model_is_not_removed_with_it(answering: FakeHub, say: Say) -> None:
+    assert say("models", "get", "acme/tiny")[0] == 0
+    model = hub.hub_cache() / "models--acme--tiny"
+    data = model.with_name("datasets--acme--tiny")
+    shutil.copytree(model, data, symlinks=True)
+    say("models", "remove", "acme/tiny")
+
+    assert not model.exists()
+    assert len(list(data.glob("snapshots/*/*"))) > 2
+
+
 def test_speed_is_measured_once_and_remembered_and_nano_says_what_it_is(
     answering: FakeHub, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
