@@ -24,7 +24,8 @@ at a time. A pass holds at most `MemoryPlan.positions`, however long a step is: 
 
 Constants that no formula gives (libraries, copies of an adapter) were measured by `benchmarks/memory.py`, Linux,
 torch 2.13 for CPUs. A twentieth is added for what they miss. Sums are meant to lie between the measured peak and a
-tenth above it (docs/performance.md has both); what a model does that its configuration does not tell is not counted.
+tenth above it, and of models so small that libraries are most of it up to a half above (docs/performance.md has both,
+and where that did not hold); what a model does that its configuration does not tell is not counted.
 
 All sizes are in bytes unless they are said to be numbers.
 """
