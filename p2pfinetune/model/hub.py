@@ -40,7 +40,10 @@ ETAG: Final = re.compile(r"[0-9a-f]{8,64}")
 SHA256_DIGITS: Final = 64
 LOOK_SECONDS: Final = 0.2
 DOWNLOADING: Final = "downloading, megabytes"
-SPELLING: Final = "check the spelling and the connection, or give the path of a model folder; `nano` needs no download"
+SPELLING: Final = (
+    "check the spelling and the connection, or give --model the path of a folder or a .gguf file; "
+    "`nano` needs no download"
+)
 
 
 class HubOffer(msgspec.Struct, frozen=True, kw_only=True):

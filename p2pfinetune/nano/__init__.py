@@ -7,7 +7,7 @@ from typing import Final
 
 WHAT_IT_IS: Final = (
     "nano, the embedded model, is one to measure with, not to talk to: it has three million parameters; "
-    "for one to talk to: peerd models"
+    "for one to talk to: peerd models get Qwen/Qwen2.5-0.5B-Instruct"
 )
 """Said wherever somebody could take it for more."""
 

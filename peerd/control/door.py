@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import socket
 import stat
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from peerd.control.places import MAX_CONNECTIONS
-from peerd.errors import AlreadyRunning, PeerdError, StoreError
+from peerd.errors import AlreadyRunning, PeerdError, StoreError, UsageError
 from peerd.machine.faults import around
 from peerd.machine.paths import make_private
 from peerd.machine.unfit import lacks
@@ -39,7 +40,10 @@ _log = logging.getLogger("peerd.door")
 
 
 class Door:
-    """`may`: whether the home is still ours; `moved` is told where the socket is now, when that is somewhere else."""
+    """`may`: whether the home is still ours; `moved` is told where the socket is now, when that is somewhere else.
+
+    `prepare` makes the folder of a socket fit: ours alone, unless a person named the place.
+    """
 
     def __init__(
         self,
@@ -49,16 +53,17 @@ class Door:
         may: Callable[[], bool] = lambda: True,
         moved: Callable[[Path], None] = lambda _: None,
         look_seconds: float = LOOK_SECONDS,
+        prepare: Callable[[Path], None] = make_private,
     ) -> None:
         self._path, self._places = path, [path, *([spare] if spare is not None and spare != path else [])]
-        self._may, self._moved, self._look_seconds = may, moved, look_seconds
+        self._may, self._moved, self._look_seconds, self._prepare = may, moved, look_seconds, prepare
         self._mine: tuple[int, int] | None = None
         self.was_open = False
         """Whether it was ours once."""
 
     def open(self) -> socket.socket:
         """The first time. Raises AlreadyRunning if something answers there, StoreError if it cannot be bound."""
-        listener = bind(self._path)
+        listener = bind(self._path, self._prepare)
         self._mine, self.was_open = _which(self._path), True
         return listener
 
@@ -94,7 +99,7 @@ class Door:
         troubles = []
         for place in self._places:
             try:
-                listener = bind(place)
+                listener = bind(place, self._prepare)
             except PeerdError as error:
                 troubles.append(error)
                 continue
@@ -106,9 +111,18 @@ class Door:
         raise troubles[0]
 
 
-def bind(path: Path) -> socket.socket:
+def as_it_is(folder: Path) -> None:
+    """Leave a folder that a person named: their home, /tmp, a project's. The socket's own mode keeps others out.
+
+    Raises UsageError if there is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} for the socket", f"make it: mkdir -p {shlex.quote(str(folder))}")
+
+
+def bind(path: Path, prepare: Callable[[Path], None] = make_private) -> socket.socket:
     """A listening socket of mode 0600 in a folder of mode 0700; a dead one is dialled first, then removed."""
-    make_private(path.parent)
+    prepare(path.parent)
     _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(PRIVATE_UMASK)

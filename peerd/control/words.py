@@ -97,7 +97,7 @@ def fate(file: FileFate) -> str:
         f"{some(file.replaced, 'character')} unreadable" if file.replaced else "",
         f"{some(file.near_copies, 'document')} near copies of others" if file.near_copies else "",
         f"{some(file.repeated, 'document')} read before" if file.repeated else "",
-        f"{some(file.bad_rows, 'row')} without text" if file.bad_rows else "",
+        f"{some(file.bad_rows, 'row')} not understood" if file.bad_rows else "",
         left_out,
         f"equal to some of {_named(file.equal_to)}" if file.equal_to else "",
         f"like {_named(file.near_to)}" if file.near_to else "",
@@ -120,7 +120,7 @@ def dealing(found: DataLooked) -> list[str]:
         learnt = "loss on answers" if found.loss == "answers" else "loss on all that is said"
         said.insert(0, f"{some(found.text.conversations, 'conversation')}, {learnt}.")
     if not found.has_home:
-        said.append("The splits are as large as this, but which documents are held out is decided by the first start.")
+        said.append("The splits are about so large; which documents are held out is decided by the first start.")
     elif found.new:
         new = some(found.new, "document")
         said.append(f"{new} not read by the daemon yet: the next reading would deal them so.")
@@ -152,8 +152,10 @@ def text_not_used(now: TextNow) -> list[str]:
         said.append("What they may be in: peerd data. To name it: peerd start --encoding PATH=NAME.")
     if now.left_out:
         said.append(f"Characters left out of files: {refusals(now.left_out)}.")
-    if now.repeated or now.bad_rows:
-        said.append(f"{some(now.repeated, 'document')} read before, {some(now.bad_rows, 'row')} without text.")
+    if now.repeated:
+        said.append(f"{some(now.repeated, 'document')} left out: read before.")
+    if now.bad_rows:
+        said.append(f"{some(now.bad_rows, 'row')} left out: no JSON, or neither a conversation nor text.")
     if now.refused:
         said.append(
             f"{some(now.refused, 'conversation')} left out: the model's chat template has no place for them; "

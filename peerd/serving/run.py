@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from peerd.control import serve as http
+from peerd.control.door import Door, as_it_is
 from peerd.control.places import Place
 from peerd.errors import UsageError
 from peerd.machine.boundary import described
@@ -77,7 +78,7 @@ async def serve(
     try:
         if socket is not None:
             app = application(daemon, None, is_loopback=False)
-            await http.serve(app, socket, stop, ready=lambda: opened(0))
+            await http.serve(app, Door(socket, prepare=as_it_is), stop, ready=lambda: opened(0))
             return
         try:
             listener = http.loopback(port)

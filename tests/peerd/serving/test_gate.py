@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from peerd.errors import StoreError
+from peerd.control.door import as_it_is
+from peerd.errors import StoreError, UsageError
 from peerd.serving.gate import maker_of
 from peerd.serving.key import load_or_create
 from tests.support.view import FakeView
@@ -73,8 +74,11 @@ def test_pages_are_told_nothing_of_cors_and_without_a_key_they_are_refused(serve
     assert statuses == [200, 403]
 
 
-def test_at_a_socket_the_user_is_known_and_no_key_is_asked_for(fresh: Any, start: Any, daemon_of: Any) -> None:
+def test_at_a_socket_the_user_is_known_no_key_is_asked_for_and_its_folder_keeps_its_rights(
+    fresh: Any, start: Any, daemon_of: Any, tmp_path: Path
+) -> None:
     at, view = fresh.home.parent / "serve.sock", FakeView()
+    fresh.home.parent.chmod(0o755)
     with daemon_of(fresh, view), start(fresh, view, at=at):
         mode = stat.S_IMODE(at.stat().st_mode)
         connection = http.client.HTTPConnection("localhost")
@@ -85,7 +89,10 @@ def test_at_a_socket_the_user_is_known_and_no_key_is_asked_for(fresh: Any, start
         connection.close()
 
     assert (mode, status) == (0o600, 200)
+    assert stat.S_IMODE(fresh.home.parent.stat().st_mode) == 0o755
     assert not at.exists()
+    with pytest.raises(UsageError, match="there is no folder"):
+        as_it_is(tmp_path / "none")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the table is Linux's")
