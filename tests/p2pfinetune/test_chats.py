@@ -1,6 +1,7 @@
 """Conversations as people have them: for every shape of file, exactly what the model sees, answers in ⟦ ⟧."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfinetune.data.chats.marking import ChatRefusal, token_documents
+from p2pfinetune.data.chats.messages import whatsapp
 from p2pfinetune.data.chats.shapes import LISTS, PAIRS
 from p2pfinetune.data.documents import read_documents
 from p2pfinetune.data.encodings import FileText
@@ -230,6 +232,17 @@ def test_in_a_group_the_others_are_told_apart(seen):
     text = "".join(f"28/11/2026, 21:3{i} - {line}\n" for i, line in enumerate(["Anna: Who?", "Carl: Not me", "Ben: I"]))
 
     assert seen("group.txt", text, me="Ben") == ["User: Anna: Who?\nCarl: Not me\n\nAssistant:⟦ I<|endoftext|>⟧"]
+
+
+def test_a_message_as_long_as_a_file_keeps_the_reader_no_longer_busy_than_its_length():
+    heads = "".join(f"[{day:02d}.03.24, 10:00:00] Anna: hello\n" for day in range(1, 29))
+    begun = time.process_time()
+
+    found = whatsapp(heads + "x\n" * 400_000)
+
+    assert time.process_time() - begun < 3.0
+    assert found is not None
+    assert (len(found), found[-1].text.count("\n")) == (28, 400_001)
 
 
 def test_a_log_and_a_diary_are_no_export_of_a_messenger(seen):

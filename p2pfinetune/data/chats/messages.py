@@ -61,19 +61,25 @@ def _messages(text: str) -> Iterator[Message]:
     dates = [match for line in lines if (match := HEAD.search(line)) is not None]
     is_day_first = not any(_numbers(match["day"])[1] > MONTHS for match in dates)
     found: Message | None = None
+    rest: list[str] = []  # lines behind its first; joined once, since a message may be a whole file
     for line in lines:
         match = HEAD.search(line)
         if match is None:
-            found = found and found._replace(text=f"{found.text}\n{line}")
+            rest.append(line)
             continue
-        if found is not None and found.text.strip():
-            yield found
+        yield from _whole(found, rest)
+        rest.clear()
         at = _time(match, is_day_first=is_day_first)
         said = line[match.end() :]
         is_said = match["name"] is not None and at is not None and not LEFT_OUT.fullmatch(said.strip())
         found = Message(at, str(match["name"]).strip(), said) if is_said and at is not None else None
-    if found is not None and found.text.strip():
-        yield found
+    yield from _whole(found, rest)
+
+
+def _whole(begun: Message | None, rest: Sequence[str]) -> Iterator[Message]:
+    """With the lines behind its first; none if nothing is said in it."""
+    if begun is not None and (text := "\n".join([begun.text, *rest])).strip():
+        yield begun._replace(text=text)
 
 
 def _numbers(date: str) -> list[int]:
