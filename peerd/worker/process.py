@@ -5,6 +5,7 @@ waits is told by a WorkerError and nobody waits for ever.
 
 Jobs are numbered, and an answer goes to the caller of its number, so several callers may wait at once and one of them
 may leave; the process works on one job at a time, the oldest (`working_on`), and does some quick ones in between.
+Answers to people are made beside it: what a process dies of or hangs at is laid to the job.
 Invariants: a number is in `_waiting` exactly while its caller waits; once `_over` is set no job is sent and every
 answer is settled. PENDING_JOBS bounds what is on the way, and the child's queue holds twice as many, so writing to the
 pipe never blocks for long.
@@ -101,8 +102,9 @@ class Life:
 
     @property
     def working_on(self) -> AnyJob | Respond | None:
-        """The oldest job without an answer."""
-        return next((waiting.job for waiting in self._waiting.values()), None)
+        """The oldest job without an answer; a person's question, which has its turns beside jobs, if there is none."""
+        jobs = [waiting.job for waiting in self._waiting.values()]
+        return next((job for job in jobs if not isinstance(job, Respond)), jobs[0] if jobs else None)
 
     async def run(self) -> str:
         """Hand out answers until the process has ended; returns why it did, in words."""

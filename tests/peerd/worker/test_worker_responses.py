@@ -11,6 +11,7 @@ from p2pfinetune.names import Round
 from p2pfinetune.speech import Begun, Piece, Sampling
 from peerd.errors import WorkerError
 from peerd.worker.messages import Generate, JobFailed, Reread, Respond, Spoken, TrainSteps
+from peerd.worker.process import Life, Waiting
 
 
 def respond(prompt: str = "a", most: int = 5) -> Respond:
@@ -96,5 +97,17 @@ def test_whoever_waits_is_told_when_the_worker_dies(fake_worker: Any) -> None:
             spoken: list[Spoken] = []
             await running.worker.respond(respond(), spoken.append)
             assert text(spoken) == "0 1 2 3 4"
+
+    asyncio.run(scenario())
+
+
+def test_a_death_while_a_person_waits_for_an_answer_is_laid_to_the_job_beside_it() -> None:
+    async def scenario() -> None:
+        process: Any = None
+        life = Life(process)
+        life._waiting = {1: Waiting(respond()), 2: Waiting(TrainSteps(id=2, round=Round(1), steps=4))}
+        assert isinstance(life.working_on, TrainSteps)  # or a lighter way would never be taken while somebody chats
+        del life._waiting[2]
+        assert isinstance(life.working_on, Respond)
 
     asyncio.run(scenario())
