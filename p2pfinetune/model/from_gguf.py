@@ -34,7 +34,7 @@ import msgspec
 import psutil
 
 from p2pfinetune.errors import UNREADABLE, ModelError
-from p2pfinetune.model.gguf_header import GgufHeader, read_header
+from p2pfinetune.model.gguf_header import MAX_LAYERS, GgufHeader, read_header
 from p2pfinetune.model.models_cache import made, models_cache
 from p2pfinetune.system import interpreter
 from p2pfinetune.system.durable import sync_file, sync_folder, write_whole
@@ -110,6 +110,11 @@ def must_hold_a_model(file: Path) -> GgufHeader:
         raise ModelError(f"{file} holds no model: it names no architecture, or has no tensors", "give another file")
     if "tokenizer.ggml.tokens" not in header.facts:
         raise ModelError(f"{file} has no tokenizer, so it is no language model", "give another file")
+    layers = header.facts.get(f"{header.architecture}.block_count", 0)
+    if isinstance(layers, int) and layers > (most := min(MAX_LAYERS, len(header.tensors))):
+        raise ModelError(  # libraries make a list as long as is claimed, before they look at a tensor
+            f"{file} claims {layers:,} layers, and has room for {most}", "fetch the file again"
+        )
     return header
 
 

@@ -118,6 +118,7 @@ def test_a_conversion_that_has_no_room_is_refused_before_it_begins(
         ({"llama__block_count": 1 << 31}, "2,147,483,648 layers"),
         ({"llama__feed_forward_length": 1 << 28}, "its facts describe"),
         ({"llama__block_count": 2}, "its facts describe"),
+        ({"llama__block_count": (1 << 32) - 1}, "claims 4,294,967,295 layers, and has room for"),
         ({"llama__attention__head_count": 0}, "its facts describe no model"),
         ({"split__count": 3}, "one part of several"),
         ({"tokenizer__ggml__tokens": None}, "no tokenizer"),
