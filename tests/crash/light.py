@@ -68,7 +68,7 @@ class Order(msgspec.Struct, kw_only=True):
 class NearLife:
     """`peerd.worker.process.Life` with the worker in the same process."""
 
-    pid, working_on, signs = 0, None, 0
+    pid, working_on, signs, died_doing = 0, None, 0, None
 
     jobs = FakeLearning
 

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from p2pfinetune.data.tokens import control_tokens, encode, plain_ids
-from p2pfinetune.model.generate import _prompt
+from p2pfinetune.model.generate import prompt_ids
 
 CONTROL = ["<|endoftext|>", "</s>", "<s>", "<|im_start|>", "<think>", "[INST]"]
 NOTE = "In GPT-2 <|endoftext|> ends a text, in Llama </s>; chats have <|im_start|>user and <think>\n[INST] hm <s>"
@@ -95,4 +95,4 @@ def test_a_prompt_is_text_as_well():
     tokenizer = byte_level()
     base = SimpleNamespace(tokenizer=tokenizer, max_context=None)
 
-    assert _prompt(base, NOTE, 10) == plain_ids([NOTE], tokenizer)[0]
+    assert prompt_ids(base, NOTE) == plain_ids([NOTE], tokenizer)[0]

@@ -332,7 +332,7 @@ def test_too_little_text_says_what_was_left_out_and_why(tokenizer, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "scan.pdf").write_bytes(b"%PDF-1.7 " + b"x" * 500)
 
-    with pytest.raises(TooLittleText, match=r"1 path skipped \(not text\): .*scan\.pdf"):
+    with pytest.raises(TooLittleText, match=r"1 path skipped \(cannot be read as PDF .*\): .*scan\.pdf"):
         made(tmp_path / "notes", tokenizer, tmp_path)
 
 

@@ -30,6 +30,8 @@ OPTIONS = LearnerOptions(
     trust="smoothed-validation",
     trust_options={"temperature": 0.01},
     tolerance=0.5,
+    max_share=1.0,
+    second_look=False,  # the row as the scheme gives it
 )
 
 

@@ -113,7 +113,7 @@ def test_an_export_names_its_base_and_no_path_of_this_machine_and_brings_the_tok
 def test_a_base_is_named_as_others_know_it(tmp_path: Path, asked: str, told: str) -> None:
     if asked.startswith("{"):
         Path(asked.format(tmp_path)).mkdir(parents=True)
-    base = SimpleNamespace(name=asked.format(tmp_path), tensors_digest="0123456789abcdef" * 4)
+    base = SimpleNamespace(name=asked.format(tmp_path), tensors_digest="0123456789abcdef" * 4, title="")
 
     assert public_name(base) == told  # type: ignore[arg-type]
 
