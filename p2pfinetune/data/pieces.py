@@ -216,10 +216,12 @@ class _Pieces:
         return value
 
     def _is_secret(self, key: str, value: Any) -> bool:
-        """Whether a name says so of a value that stands apart from it."""
-        if self.choices.keep_secrets or not isinstance(value, str) or not any(secrets(f'"{key}": "{value}"')):
+        """Whether a name says so of a value that stands apart from it, be it a number; or is one itself."""
+        is_single = isinstance(value, str | int | float) and not isinstance(value, bool)
+        said = f'"{key}": "{value}"' if is_single else key
+        if self.choices.keep_secrets or not any(secrets(said)):
             return False
-        self.left_out[SECRET] += len(value)
+        self.left_out[SECRET] += len(str(value)) if is_single else len(key)
         return True
 
     def take_parts(self, opened: formats.FileTexts, path: Path) -> None:

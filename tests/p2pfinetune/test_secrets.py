@@ -184,7 +184,9 @@ def test_no_secret_survives_in_any_document_of_any_format_but_for_those_who_say_
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in SECRETS))
     (tmp_path / "book.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
     (tmp_path / "mail.eml").write_text(f"From: anna@example.org\nSubject: it\n\n{whole}")
-    called = {"function": {"name": "log_in", "arguments": json.dumps({"user": "anna", "password": "t00lpassw"})}}
+    token = "ghp_Zk3nQ8v2Lw9xT4bR7cY1mH6dF0pJ5sGaBcDe"
+    with_secrets = {"user": "anna", "password": "t00lpassw", "pin": 471193, "scopes": {token: {"all": 1}}}
+    called = {"function": {"name": "log_in", "arguments": json.dumps(with_secrets)}}
     chats = [
         [
             {"role": "user", "content": f"Is it this?\n{text}"},
@@ -201,7 +203,9 @@ def test_no_secret_survives_in_any_document_of_any_format_but_for_those_who_say_
     documents, report = read_documents([tmp_path])
     kept, _ = read_documents([tmp_path], keep_secrets=True)
     whole = "".join(f"{document.text}{document.turns}" for document in documents)
-    survived = {secret for secret in [*(secret for _, secret in SECRETS), "t00lpassw"] if secret in whole}
+    survived = {
+        secret for secret in [*(secret for _, secret in SECRETS), "t00lpassw", "471193", token] if secret in whole
+    }
 
     assert survived == set()
     assert {entry.path.rpartition("/")[2]: entry.reason for entry in report.entries if entry.reason} == {
