@@ -32,6 +32,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "usage": 400,
     "too-long": 400,
     "already-running": 409,
+    "not-running": 503,
     "not-healthy": 503,
     "busy": 503,
 }

@@ -25,6 +25,7 @@ from peerd.control.answers import Problem
 from peerd.control.event_stream import (
     BEAT_SECONDS,
     SLOW_SECONDS,
+    Gone,
     Over,
     StreamEnd,
     close,
@@ -34,7 +35,7 @@ from peerd.control.event_stream import (
     until_stopped,
 )
 from peerd.control.responses import problem_of, refused
-from peerd.errors import PeerdError
+from peerd.errors import NotRunning, PeerdError
 
 Told = Begun | Piece | Ended | PeerdError | LearningError
 Respond = Callable[[Callable[[Begun | Piece], None]], Awaitable[Ended]]
@@ -62,14 +63,23 @@ class SpokenStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Whichever task ends first ends the answer."""
         told: asyncio.Queue[Told] = asyncio.Queue()
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(until_gone(receive), name="listener gone")
                 tasks.create_task(until_stopped(self._stop), name="daemon stops")
                 tasks.create_task(self._ask(told), name="answer of a model")
-                tasks.create_task(self._send_all(scope, receive, send, told), name="listener")
+                tasks.create_task(self._send_all(scope, receive, noted, told), name="listener")
         except* StreamEnd as ended:
-            if not ended.subgroup(_Refused):
+            if not begun and not ended.subgroup(Gone):
+                await refused(NotRunning("the daemon stops", "start it again: peerd start"))(scope, receive, send)
+            elif not ended.subgroup(_Refused):
                 await close(ended, scope, send, self._slow_seconds)
 
     async def _ask(self, told: asyncio.Queue[Told]) -> None:

@@ -135,6 +135,28 @@ def test_who_does_not_read_is_cut_and_the_worker_is_free() -> None:
     assert (listener.aborted, story) == (True, ["cancelled"])
 
 
+def test_a_daemon_that_stops_before_an_answer_has_begun_says_so() -> None:
+    async def scenario() -> list[Any]:
+        stop, sent = asyncio.Event(), list[Any]()
+
+        async def respond(_: Any) -> Ended:
+            stop.set()
+            await asyncio.sleep(1000)
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        stream = SpokenStream(respond, stop=stop)
+        never: Any = asyncio.Event()
+        await stream({"type": "http", "state": {}}, never.wait, send)
+        return sent
+
+    start, body = asyncio.run(scenario())
+    assert (start["type"], start["status"]) == ("http.response.start", 503)
+    assert b"the daemon stops" in body["body"]
+
+
 def test_a_sign_of_life_is_given_while_nothing_is_said() -> None:
     async def scenario() -> list[bytes]:
         listener, go_on = Listening(), asyncio.Event()
