@@ -37,6 +37,7 @@ CARD_BYTES: Final = 1 << 16  # of a model card, in which its licence is stated a
 LICENCE: Final = re.compile(r"^license:[ \t]*[\"']?([^\s\"'#][^\"'#\n]*)", re.MULTILINE)
 CAUSAL: Final = re.compile(r"CausalLM|LMHeadModel|ConditionalGeneration")
 SPEEDS: Final = "speeds.json"
+LISTED: Final = "those that are: peerd models"
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -63,14 +64,15 @@ def find(name: str, mine: str = "") -> ModelHere:
     for model in models_here(mine):
         if model.name == name or (own is not None and model.path == own.path):
             return model
-    raise ModelError(
-        f"{name} is not on this machine", f"get it: peerd models get {name}" if "/" in name else "see: peerd models"
-    )
+    if own is not None:
+        return own
+    of_the_hub = "/" in name and name[0] not in "/.~"
+    raise ModelError(f"{name} is not on this machine", f"get it: peerd models get {name}" if of_the_hub else LISTED)
 
 
 def remove(model: ModelHere) -> int:
     """Delete what a cache holds of it; bytes that are free then. ModelError for what is in no cache of ours."""
-    if model.source == "gguf":
+    if model.source == "gguf" and Path(model.path).is_dir():
         shutil.rmtree(model.path)
         return model.disk_bytes
     if model.source == "hub":
@@ -83,7 +85,9 @@ def remove(model: ModelHere) -> int:
         )
         plan.execute()
         return int(plan.expected_freed_size)
-    raise ModelError(f"{model.name} is in no cache: it is yours, or part of peerd", "delete its folder yourself")
+    if model.name == NANO:
+        raise ModelError("nano is a part of peerd and is not removed", "to use another: peerd start --model NAME")
+    raise ModelError(f"{model.name} is in no cache, but in a folder of yours", f"delete it yourself: {model.path}")
 
 
 def speeds() -> dict[str, Speed]:

@@ -160,7 +160,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     ] = []
     invitation_notes: Annotated[
         list[str],
-        Meta(description="What FILE and FOLDER in them stand for, from where they work, or why there is none."),
+        Meta(
+            description="What FILE, FOLDER, MODEL.gguf in them stand for, from where they work, or why there is none."
+        ),
     ] = []
     joining: Annotated[str, Meta(description="The options among them that have to be the same.")] = ""
 

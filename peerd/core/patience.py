@@ -51,7 +51,7 @@ def exhausted(node: Node, round_: Round) -> str:
     """Why there is no training any more whatever happens; empty if there is."""
     settings = node.settings
     if settings.rounds and round_ > settings.rounds:
-        return f"all {settings.rounds} rounds are done"
+        return "the one round is done" if settings.rounds == 1 else f"all {settings.rounds} rounds are done"
     if settings.total_steps and node.steps >= settings.total_steps:
         return f"all {settings.total_steps} steps are done"
     return ""

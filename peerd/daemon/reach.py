@@ -20,10 +20,10 @@ MOST_SHOWN = 3  # addresses in a sentence
 def joining(config: Config) -> str:
     """The options that make another daemon one of the same network, as they are typed behind `peerd start`.
 
-    FILE and FOLDER stand for copies of this machine's own; see `placeholders`.
+    FILE, FOLDER and MODEL.gguf stand for copies of this machine's own; see `placeholders`.
     """
     usual = Config()
-    words = ["--model", "FOLDER" if config.model.startswith("/") else shlex.quote(printable(config.model))]
+    words = ["--model", _stands_for(config.model) or shlex.quote(printable(config.model))]
     if config.group != usual.group:
         words += ["--group", shlex.quote(printable(config.group))]
     if config.group_key:
@@ -38,13 +38,20 @@ def joining(config: Config) -> str:
 
 
 def placeholders(config: Config) -> list[str]:
-    """What FILE and FOLDER stand for, in sentences."""
+    """What FILE, FOLDER and MODEL.gguf stand for, in sentences."""
     found = []
     if config.group_key:
         found.append(f"FILE is a copy of {printable(config.group_key)}, handed over where nobody else sees it.")
-    if config.model.startswith("/"):
-        found.append(f"FOLDER holds the same model as {printable(config.model)}.")
+    if stands_for := _stands_for(config.model):
+        found.append(f"{stands_for} holds the same model as {printable(config.model)}.")
     return found
+
+
+def _stands_for(model: str) -> str:
+    """What is typed in place of a path of this machine; empty if the model has a name that is the same everywhere."""
+    if not model.startswith("/"):
+        return ""
+    return "MODEL.gguf" if model.endswith(".gguf") else "FOLDER"
 
 
 def unannounced(registered: Sequence[Address], addresses: Sequence[str]) -> str:

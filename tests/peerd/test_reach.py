@@ -33,6 +33,7 @@ def test_an_invitation_names_everything_that_has_to_be_the_same_and_no_path_of_t
     assert key.startswith("FILE is a copy of /far/ada/group.key")
     assert model == "FOLDER holds the same model as /far/ada/gpt."
     assert joining(Config()) == "--model nano"
+    assert joining(Config(model="/far/ada/gpt.gguf")) == "--model MODEL.gguf"
 
 
 def test_only_addresses_that_others_can_use_are_offered():

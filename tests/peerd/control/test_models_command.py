@@ -203,7 +203,12 @@ def test_what_is_not_in_a_cache_or_is_of_this_home_is_not_removed(answering: Fak
     (tmp_path / "home/config.toml").write_text('model = "acme/tiny"\n')
 
     assert "the model of this home" in say("models", "remove", "acme/tiny")[2]
-    assert "in no cache" in say("models", "remove", "nano")[2]
+    assert "a part of peerd" in say("models", "remove", "nano")[2]
+    own = tmp_path / "own"
+    shutil.copytree(hub.snapshot_here("acme/tiny") or "", own)
+    assert "in no cache, but in a folder of yours" in say("models", "remove", str(own))[2]
+    assert own.is_dir()
+    assert "those that are: peerd models" in say("models", "measure", str(tmp_path / "none"))[2]
     assert models_in(say("models", "--json")[1])["acme/tiny"].is_mine
     (tmp_path / "home/config.toml").write_text("")
     assert "are free again" in say("models", "remove", "acme/tiny")[1]
