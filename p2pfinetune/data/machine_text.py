@@ -48,6 +48,7 @@ LOCK_FILES = frozenset(
     | {"uv.lock", "pdm.lock", "pipfile.lock", "composer.lock", "gemfile.lock", "go.sum", "flake.lock", "mix.lock"}
     | {"pubspec.lock", "podfile.lock", "package.resolved", "packages.lock.json", "gradle.lockfile", "deno.lock"}
 )
+MINIFIED = (".min.js", ".min.mjs", ".min.css")  # by name: a short one has no line that shows it
 
 KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]{3,50})-----((?:(?!-----BEGIN ).)*?)-----END \1-----", re.DOTALL)
 KEY_HEADER = re.compile(r"^[A-Za-z0-9-]+: .*$", re.MULTILINE)
@@ -97,6 +98,8 @@ def whole_file(text: str, name: str) -> str:
     """Why a whole file of that name is no person's text; empty if it may be one's."""
     if name.lower() in LOCK_FILES:
         return "lock file"
+    if name.lower().endswith(MINIFIED):
+        return "minified code"
     return "generated file" if GENERATED.search(text[:BEGINNING]) else ""
 
 
