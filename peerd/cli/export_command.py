@@ -115,8 +115,8 @@ def _size_so_far(where: Path) -> int:
 
 
 def _exported(data: answers.ExportedFolder) -> None:
-    kind = "" if data.format in {"peft", "gguf-lora"} else ", folded into its base,"
-    say_bold(f"{MODELS.get(data.which, data.which).capitalize()}{kind} is in {data.folder}")
+    kind = "" if data.format in {"peft", "gguf-lora"} or data.which == "base" else ", folded into its base,"
+    say_bold(f"{MODELS.get(data.which, f'the {data.which} model').capitalize()}{kind} is in {data.folder}")
     for file in data.files:
         say(f"  {file}")
     if data.bytes:

@@ -668,7 +668,7 @@ def test_a_model_is_exported_in_the_form_asked_for_with_how_to_run_it(
     unknown, _, odd = say("export", tmp_path / "x", "--which", "mine", "--home", daemon.paths.home)
 
     assert (code, refused, unknown) == (0, 2, 2)
-    assert out.splitlines()[0].startswith("Own, folded into its base, is in ")
+    assert out.splitlines()[0].startswith("The own model, folded into its base, is in ")
     assert f"Run it with: llama-cli -m {tmp_path}/m/model.gguf" in out
     assert "format is one of peft, merged, gguf-lora, gguf" in told
     assert "which is one of base, own, personal" in odd
