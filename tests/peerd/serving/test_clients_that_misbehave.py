@@ -23,11 +23,13 @@ def connected(served: Any, path: str, document: Any) -> socket.socket:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_who_leaves_ends_the_answer_in_the_worker(served: Any, path: str, stream: bool) -> None:
-    line = connected(served, path, {**FOREVER, "stream": stream})
-    if stream:
-        assert b"forever" in line.recv(4096) + line.recv(4096)
-    assert served.until(lambda: len(served.view.responses) == 1)
-    line.close()
+    with connected(served, path, {**FOREVER, "stream": stream}) as line:
+        heard = b""
+        while stream and b"forever" not in heard:
+            more = line.recv(4096)
+            assert more, "the answer ended"
+            heard += more
+        assert served.until(lambda: len(served.view.responses) == 1)
 
     assert served.until(lambda: len(served.view.cancelled) == 1)
 
