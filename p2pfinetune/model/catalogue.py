@@ -8,6 +8,7 @@ measured, by somebody's wish or by a daemon that trained it, and kept in one sma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -78,9 +79,10 @@ def remove(model: ModelHere) -> int:
     if model.source == "hub":
         from huggingface_hub import scan_cache_dir
 
-        named = (each for each in scan_cache_dir(hub_cache()).repos if each.repo_id == model.name)
-        repositories = [each for each in named if each.repo_type == "model"]  # a data set may have the same name
-        plan = scan_cache_dir(hub_cache()).delete_revisions(
+        found = scan_cache_dir(hub_cache())
+        named = (each for each in found.repos if each.repo_id == model.name)
+        repositories = frozenset(each for each in named if each.repo_type == "model")  # a data set may be called so
+        plan = dataclasses.replace(found, repos=repositories).delete_revisions(  # and have a revision called the same
             *(r.commit_hash for each in repositories for r in each.revisions)
         )
         plan.execute()
