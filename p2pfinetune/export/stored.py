@@ -7,7 +7,6 @@ in. A header that is not what the format says is refused, since a merged file ta
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from torch import Tensor
 from p2pfinetune.errors import ExportError, ModelError
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.base import Base
-from p2pfinetune.model.fingerprints import MAX_HEADER_BYTES, weight_files
+from p2pfinetune.model.fingerprints import headers, weight_files
 from p2pfinetune.model.targets import is_transposed, kind_of
 from p2pfinetune.options import AdapterSpec
 
@@ -152,29 +151,20 @@ def _names(model: Any, path: str) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> StoredFile:
+    found = sorted(headers(path), key=lambda header: (header.begin, header.size))
+    if any(before.begin + before.size != after.begin for before, after in pairwise(found)):
+        raise _damaged(path, "its tensors do not lie one behind another")
     try:
         with path.open("rb") as file:
-            size = file.read(8)
-            length = int.from_bytes(size, "little")
-            if length > min(MAX_HEADER_BYTES, path.stat().st_size):
-                raise ValueError("its header does not fit in it")  # noqa: TRY301  # every kind of damage reads alike
-            head = file.read(length)
-            told = json.loads(head)
-        told.pop("__metadata__", None)
-        entries = [
-            StoredEntry(n, str(t["dtype"]), tuple(t["shape"]), *map(int, t["data_offsets"])) for n, t in told.items()
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            head = file.read(found[0].begin if found else path.stat().st_size)
+    except OSError as error:
         raise _damaged(path, str(error)) from error
-    ordered = sorted(entries, key=lambda entry: (entry.begin, entry.end))
-    if any(before.end != after.begin for before, after in pairwise(ordered)):
-        raise _damaged(path, "its tensors do not lie one behind another")
-    return StoredFile(path, size + head, tuple(ordered))
-
-
-def _entry(name: str, facts: Any) -> StoredEntry:
-    begin, end = facts["data_offsets"]
-    return StoredEntry(name, str(facts["dtype"]), tuple(facts["shape"]), int(begin), int(end))
+    begins = [header.begin - len(head) for header in found]
+    entries = (
+        StoredEntry(header.name, str(header.dtype), header.shape, begin, begin + header.size)
+        for header, begin in zip(found, begins, strict=True)
+    )
+    return StoredFile(path, head, tuple(entries))
 
 
 def _damaged(path: Path, why: str) -> ModelError:
