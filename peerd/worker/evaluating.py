@@ -52,7 +52,7 @@ def evaluated(
         raise TooLittleText(
             f"there is nothing to measure{': ' + left_out if left_out else ''}", "name a file with more text"
         )
-    models = _models(learner)
+    models = models_of(learner)
     pieces = divided(measure, -(-measure.tokens // PIECE))
     found: dict[Which, list[Evaluation]] = {which: [] for which in models}
     for done, piece in enumerate(pieces):
@@ -89,8 +89,8 @@ def _read(job: EvaluateText, base: Base, config: Config, cache: Path, tell: Tell
     )
 
 
-def _models(learner: Learner) -> tuple[Which, ...]:
-    """Those that exist here; of the twin also its best by guard loss."""
+def models_of(learner: Learner) -> tuple[Which, ...]:
+    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
     return ("base", "own", "personal", "served", *(("local", "local_best") if learner.has_twin else ()))
 
 

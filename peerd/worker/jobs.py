@@ -35,7 +35,7 @@ from p2pfinetune.speech import Ended
 from peerd.config import Config
 from peerd.errors import UsageError, WorkerError
 from peerd.machine.faults import around
-from peerd.worker.evaluating import evaluated
+from peerd.worker.evaluating import evaluated, models_of
 from peerd.worker.fits import must_hold_libraries
 from peerd.worker.messages import (
     Admitted,
@@ -381,7 +381,7 @@ class Jobs:
 
     def _evaluate_test(self, job: EvaluateTest) -> TestEvaluated:
         held = self._held()
-        found = {which: held.learner.evaluate("test", which) for which in _models(held.learner)}
+        found = {which: held.learner.evaluate("test", which) for which in models_of(held.learner)}
         return TestEvaluated(
             id=job.id,
             base=found["base"].loss,
@@ -444,8 +444,3 @@ def restore(learner: Learner, job: Open) -> bool:
 def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
     """Declared category shares, for the oracle scheme in the demo."""
     return {PeerId(peer): share for peer, share in config.shares.items()}
-
-
-def _models(learner: Learner) -> tuple[Which, ...]:
-    """The models that exist here; of the twin also its best by guard loss, since claims are made against the better."""
-    return ("base", "own", "personal", "served", *(("local", "local_best") if learner.has_twin else ()))
