@@ -66,7 +66,7 @@ def base_named(name: str) -> Base:
 def text(vocabulary: int) -> TokenSplit:
     """Random tokens: only their number matters here."""
     dice = np.random.default_rng(0)
-    return TokenSplit.of([dice.integers(1, vocabulary, 1000).astype(np.uint16) for _ in range(8)])
+    return TokenSplit.of([dice.integers(1, vocabulary, 1000).astype(np.uint32) for _ in range(8)])
 
 
 def measured(base: Base, shape: tuple[int, int], repetitions: int, clock: Callable[[], float]) -> Timing:

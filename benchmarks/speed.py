@@ -21,12 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from benchmarks.precision import text
 from benchmarks.random_models import random_model
-from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, attach
 from p2pfinetune.model.base import folder_of, load_base
 from p2pfinetune.options import AdapterSpec, TrainingOptions
@@ -97,12 +96,6 @@ class BareLoop:
             layer = self._model.base_model.model.get_submodule(path)
             layer.lora_A["default"].weight.copy_(a)
             layer.lora_B["default"].weight.copy_(b)
-
-
-def text(vocabulary: int) -> TokenSplit:
-    """Random tokens: only their number matters here."""
-    dice = np.random.default_rng(0)
-    return TokenSplit.of([dice.integers(1, vocabulary, 1000).astype(np.uint32) for _ in range(8)])
 
 
 def measured(folder: Path, name: str, shape: tuple[int, int], repetitions: int, clock: Callable[[], float]) -> Timing:
