@@ -50,20 +50,11 @@ class _WordReading:
         self.is_item = self.was_item = False
 
     def walk(self, root: Any) -> None:
-        from lxml import etree
-
-        walker = etree.iterwalk(root, events=("start", "end"))
-        skipped = None
-        for event, element in walker:
-            name = markup.local(element)
-            if event == "end":
-                if element is not skipped:
-                    self._end(name)
-            elif name in UNSEEN or _is_furniture(element, name):
-                skipped = element
-                walker.skip_subtree()
-            else:
+        for event, element, name in markup.walked(root, _is_left_out):
+            if event == "start":
                 self._start(element, name)
+            elif event == "end":
+                self._end(name)
 
     def _start(self, element: Any, name: str) -> None:
         if name == "p" and not self.cells:
@@ -102,6 +93,10 @@ class _WordReading:
             self.cells -= 1
         elif name == "tbl" and not self.cells:
             self.lines.line_break(2)
+
+
+def _is_left_out(element: Any, name: str) -> bool:
+    return name in UNSEEN or _is_furniture(element, name)
 
 
 def _is_furniture(element: Any, name: str) -> bool:

@@ -7,6 +7,7 @@ cut in silence, a page nested too deep, is refused as well.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from p2pfinetune.data.formats.parts import FormatError
@@ -51,6 +52,26 @@ def local(element: Any) -> str:
     """The name of an element without its name space, in small letters; empty for what is no element."""
     tag = element.tag
     return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
+
+
+def walked(root: Any, is_left_out: Callable[[Any, str], bool]) -> Iterator[tuple[str, Any, str]]:
+    """`start` and `end` of each element in its order, with its name; of one that is left out `skipped` alone.
+
+    That comes where its end would: what follows it is its parent's text (`tail`), and is there all the same.
+    """
+    from lxml import etree
+
+    walker = etree.iterwalk(root, events=("start", "end"))
+    skipped = None
+    for event, element in walker:
+        name = local(element)
+        if event == "end":
+            yield ("skipped" if element is skipped else "end"), element, name
+        elif is_left_out(element, name):
+            skipped = element
+            walker.skip_subtree()
+        else:
+            yield "start", element, name
 
 
 def _bounded(data: bytes) -> None:

@@ -52,24 +52,16 @@ class _OdtReading:
         self.cells = self.items = 0
 
     def walk(self, root: Any) -> None:
-        from lxml import etree
-
         self.lines.line_break(2)
-        walker = etree.iterwalk(root, events=("start", "end"))
-        skipped = None
-        for event, element in walker:
-            name = markup.local(element)
-            if event == "start" and name in UNSEEN:
-                skipped = element
-                walker.skip_subtree()
-            elif event == "start":
+        for event, element, name in markup.walked(root, lambda _, name: name in UNSEEN):
+            if event == "start":
                 self._start(element, name)
                 self._words(element.text, name)
-            else:
-                if element is not skipped:
-                    self._end(name)
-                if element is not root:
-                    self._words(element.tail, markup.local(element.getparent()))
+                continue
+            if event == "end":
+                self._end(name)
+            if element is not root:
+                self._words(element.tail, markup.local(element.getparent()))
 
     def _words(self, text: str | None, inside: str) -> None:
         if text and inside in {"p", "h", "span", "a", "meta-field", "ruby-base", "s", "tab", "line-break", "bookmark"}:

@@ -84,24 +84,22 @@ class _PageReading:
     """Whether verbatim text begins here: the line end after `<pre>` is none of it."""
 
     def walk(self, root: Any) -> None:
-        from lxml import etree
-
-        walker = etree.iterwalk(root, events=("start", "end"))
-        skipped = None
-        for event, element in walker:
-            name = markup.local(element)
-            if event == "end":
-                if element is not skipped:
-                    self._end(name)
-                if element is not root:
-                    self._write(element.tail)
-            elif (reason := self._reason(element, name)) is not None and element is not root:
-                self._skip(element, reason)
-                skipped = element
-                walker.skip_subtree()
-            else:
+        for event, element, name in markup.walked(root, lambda element, name: self._is_left_out(element, name, root)):
+            if event == "start":
                 self._start(name)
                 self._write(element.text)
+                continue
+            if event == "end":
+                self._end(name)
+            if element is not root:
+                self._write(element.tail)
+
+    def _is_left_out(self, element: Any, name: str, root: Any) -> bool:
+        reason = self._reason(element, name)
+        if reason is None or element is root:
+            return False
+        self._skip(element, reason)
+        return True
 
     def _reason(self, element: Any, name: str) -> str | None:
         """Why an element is left out; empty if nobody would miss it, None if it is read."""
