@@ -30,13 +30,19 @@ def rests_on(found: SplitFigures) -> str:
 
 def sentence(found: SplitFigures) -> str:
     """What the guard split says of the personal model, in one sentence; empty if nothing was measured."""
+    said = clause(found)
+    return f"{said}." if said else ""
+
+
+def clause(found: SplitFigures) -> str:
+    """The same, for a sentence that goes on."""
     others = ((found.against_base, "the base model's"), (found.against_twin, "that of the twin that trains alone"))
     told = [compared(difference, other) for difference, other in others if difference is not None]
     if not told:
         return ""
     return (
         f"On your own held-out text ({rests_on(found)}) the personal model's perplexity, with its 95 % interval: "
-        f"{'; '.join(told)}."
+        f"{'; '.join(told)}"
     )
 
 

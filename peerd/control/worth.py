@@ -61,9 +61,10 @@ def worth_now(records: Sequence[RoundRecord], me: PeerId, *, has_twin: bool) -> 
         merges=sum(took_from_others(record, me) for record in last),
         why=why,
     )
-    told = [figures.sentence(guard).removesuffix("."), _alone(found, has_twin), _in_words(found)]
-    sentence = "; ".join(part for part in told if part)
-    return replace(found, sentence=f"{sentence}." if told[0] else "")
+    if not (measured := figures.clause(guard)):
+        return found
+    told = (measured, _alone(found, has_twin), _in_words(found))
+    return replace(found, sentence=f"{'; '.join(part for part in told if part)}.")
 
 
 def _brought(records: Sequence[RoundRecord], me: PeerId) -> LossMargin | None:
