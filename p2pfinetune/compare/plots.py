@@ -173,7 +173,10 @@ def draw_peer_curves(figure: Any, run: Run) -> None:
 
 
 def draw_bars(figure: Any, summary: Summary) -> None:
-    """Test perplexity of every scheme, the bar one standard deviation over seeds; dashed the level of local."""
+    """Test perplexity of every scheme, the bar one standard deviation over seeds; dashed the level of local.
+
+    In brackets that of the worst tenth of peers.
+    """
     axes = figure.add_subplot()
     schemes = summary.schemes
     at = range(len(schemes))
@@ -189,15 +192,16 @@ def draw_bars(figure: Any, summary: Summary) -> None:
     near = min(value - spread for value, spread in zip(values, spreads, strict=True))
     start = max(0.0, near - 0.5 * (far - near)) if far - near < 0.5 * far else 0.0
     room = far - start or 1.0
-    for i, value in enumerate(values):
-        axes.text(1.02, i, f"{value:.2f}", va="center", transform=axes.get_yaxis_transform())
+    for i, scheme in enumerate(schemes):
+        figures = f"{scheme.perplexity_mean:.2f} ({scheme.worst_tenth_perplexity:.1f})"
+        axes.text(1.02, i, figures, va="center", transform=axes.get_yaxis_transform())
     if (alone := next((s.perplexity_mean for s in schemes if s.name == LOCAL), None)) is not None:
         axes.axvline(alone, color="#000000", linestyle="--", linewidth=0.9, zorder=0)
     axes.set_xlim(start, far + 0.06 * room)
     axes.set_yticks(at, [scheme.name for scheme in schemes])
     axes.set_ylim(len(schemes) - 0.5, -0.5)
     note = "" if start == 0 else f" (axis starts at {start:.1f})"
-    axes.set_xlabel(f"test perplexity{note}")
+    axes.set_xlabel(f"test perplexity{note}; right: mean (worst tenth)")
     axes.set_title(title(summary))
 
 

@@ -4,9 +4,13 @@ Pure functions of values. Everything is on the test split, of the checkpoint wit
 "last". Comparisons are paired: the same peer with the same seed, so with the same text and the same order of batches.
 
 A mean over peers hides who pays: personalisation is for each of them, so the share of peers that are better off, the
-share that are worse off (with a Wilson interval, for a share of few), and the tail are told beside it. "Gap closed" is
-how much of what the theoretical weights gain a scheme gains; a ratio of two noisy numbers, so it is told only if the
-denominator is clear of noise. Spreads are over seeds, which draw text, splits and batches anew.
+share that are worse off (with a Wilson interval, for a share of few), and the tail are told beside it: the mean over
+the tenth of all (peer, seed) pairs, at least one, that came off worst. HiLoRA (arXiv 2603.02785) reports the tenth of
+clients with the worst figure itself; that is `worst_tenth_perplexity`. It picks those whose text is hard, whatever
+the scheme, so `worst_tenth_change` picks by what a peer has of collaboration: its perplexity relative to training
+alone. "Gap closed" is how much of what the theoretical weights gain a scheme gains; a ratio of two noisy numbers, so
+it is told only if the denominator is clear of noise. Spreads are over seeds, which draw text, splits and batches
+anew.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from msgspec import Meta
 
 from p2pfinetune.compare.folders import Run, RunResult, SplitLosses, Sweep
 from p2pfinetune.names import PeerId
+from p2pfinetune.scoring.difference import worst_tenth
 from p2pfinetune.scoring.perplexity import as_change, has_diverged, perplexity
 
 LOCAL, ORACLE = "local", "theoretical"
@@ -61,6 +66,10 @@ class SchemeSummary(msgspec.Struct, frozen=True, kw_only=True):
     last_perplexity_mean: Annotated[
         float | None, Meta(description="Of the last adapter instead of the one with the best guard loss.")
     ]
+    worst_tenth_perplexity: Annotated[
+        float,
+        Meta(description="Of the tenth of (peer, seed), at least one, with the highest: exp of their mean test loss."),
+    ]
     nats_mean: Annotated[float, Meta(description="Test loss, nats a token.")]
     nats_std: float | None
     gain_nats_mean: Annotated[
@@ -79,6 +88,13 @@ class SchemeSummary(msgspec.Struct, frozen=True, kw_only=True):
     worse_than_local: Annotated[float | None, Meta(description="Likewise above.")]
     worse_than_local_interval: Annotated[
         tuple[float, float] | None, Meta(description="Wilson's 95 % interval, as if all (peer, seed) were independent.")
+    ]
+    worst_tenth_change: Annotated[
+        float | None,
+        Meta(
+            description="Change of perplexity against local (-0.08: 8 % lower), paired, of the tenth of (peer, seed), "
+            "at least one, with the least of it: exp of their mean difference in test loss, less 1."
+        ),
     ]
     pairs: Annotated[int, Meta(description="How many (peer, seed) those shares are of.")]
     bytes: Annotated[float, Meta(description="All peers' traffic, mean over seeds.")]
@@ -227,6 +243,7 @@ def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> Sc
         perplexity_mean=fmean(perplexities.values()),
         perplexity_std=_std(list(perplexities.values())),
         last_perplexity_mean=_mean([perplexity(loss) for loss in last if loss is not None]),
+        worst_tenth_perplexity=perplexity(worst_tenth([loss for run in runs.values() for loss in _best(run).values()])),
         nats_mean=fmean(nats.values()),
         nats_std=_std(list(nats.values())),
         gain_nats_mean=_mean(gains),
@@ -237,6 +254,7 @@ def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> Sc
         better_than_local=better / len(pairs) if pairs else None,
         worse_than_local=worse / len(pairs) if pairs else None,
         worse_than_local_interval=wilson(worse, len(pairs)) if pairs else None,
+        worst_tenth_change=as_change(worst_tenth([scheme - alone for alone, scheme in pairs])) if pairs else None,
         pairs=len(pairs),
         bytes=fmean(_done(run).bytes for run in runs.values()),
         seconds=fmean(_done(run).seconds for run in runs.values()),

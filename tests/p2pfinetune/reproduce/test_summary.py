@@ -104,6 +104,29 @@ def test_peers_are_paired_with_themselves_and_not_with_the_mean(write_run: Write
     assert found.worse_than_local_interval == pytest.approx(wilson(1, 4))
 
 
+def test_the_worst_tenth_is_of_all_peers_and_seeds_and_by_what_collaboration_brought_them(
+    write_run: Write, sweep_folder: Path
+) -> None:
+    """Of eight pairs one: fr-2 of seed 0 has the hardest text, de-1 of seed 1 has the least of collaboration."""
+    for seed, change in ((0, [-0.2, -0.2, -0.2, -0.4]), (1, [0.1, -0.2, -0.2, -0.2])):
+        alone = [3.0, 3.0, 3.0, 4.5]
+        write_run(sweep_folder / f"seed-{seed}" / "local", alone)
+        write_run(sweep_folder / f"seed-{seed}" / "validation", [a + b for a, b in zip(alone, change, strict=True)])
+
+    found = summarise(read_sweep(sweep_folder))
+
+    assert of(found, "validation").worst_tenth_perplexity == pytest.approx(math.exp(4.3))
+    assert of(found, "validation").worst_tenth_change == pytest.approx(math.expm1(0.1))
+    assert of(found, "local").worst_tenth_change == 0.0
+
+
+def test_of_eleven_pairs_the_worst_tenth_is_two(write_run: Write, sweep_folder: Path) -> None:
+    peers = [f"de-{i}" for i in range(11)]
+    write_run(sweep_folder / "seed-0" / "local", [3.0 + 0.1 * i for i in range(11)], peers=peers)
+
+    assert of(summarise(read_sweep(sweep_folder)), "local").worst_tenth_perplexity == pytest.approx(math.exp(3.95))
+
+
 def test_wilsons_interval_agrees_with_published_values() -> None:
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(1, 10) == pytest.approx((0.0179, 0.4042), abs=1e-4)
@@ -144,6 +167,7 @@ def test_without_anything_trained_alone_there_is_no_comparison(write_run: Write,
     found = of(summarise(read_sweep(sweep_folder)), "validation")
 
     assert (found.gain_nats_mean, found.better_than_local, found.worse_than_local_interval) == (None, None, None)
+    assert found.worst_tenth_change is None
 
 
 def test_in_ditto_the_twin_is_what_counts_and_it_is_nobodys_local(write_run: Write, sweep_folder: Path) -> None:

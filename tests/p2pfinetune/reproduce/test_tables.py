@@ -34,7 +34,8 @@ def test_the_lowest_perplexity_and_no_other_is_bold(summary: Summary) -> None:
 
     assert best(summary) == "validation"
     assert [line.split(" | ")[0] for line in bold] == ["| validation"]
-    assert "**21.33 ± 0.21**" in bold[0]
+    assert "**21.33 ± 0.21** | 21.54 |" in bold[0]
+    assert "| -22.1 % |" in bold[0], "what collaboration brings to the worst tenth"
 
 
 def test_every_row_of_the_table_has_all_columns(summary: Summary) -> None:
@@ -71,6 +72,7 @@ def test_the_json_holds_what_scripts_were_promised(summary: Summary) -> None:
     assert {"setting", "mix", "model", "seeds", "tokens_per_peer", "schemes", "missing"} == found.keys()
     promised = {"name", "perplexity_mean", "perplexity_std", "last_perplexity_mean", "gain_nats_mean", "gain_nats_std"}
     promised |= {"gap_closed", "gap_closed_std", "better_than_local", "worse_than_local", "bytes", "seconds"}
+    promised |= {"worst_tenth_perplexity", "worst_tenth_change"}
     assert promised | {"worse_than_local_interval"} <= found["schemes"][0].keys()
 
 
