@@ -2,6 +2,8 @@
 
 Baselines and the paper's schemes run without the guard, as the paper has them: a guard would hide how bad a merge was.
 "default" is what the daemon does unless told otherwise, and the "-guarded" ones show what the guard adds by itself.
+Those of `NEIGHBOURS` are the methods that are read beside the paper, each with what its own paper varies and with the
+same guard as `default` if it merges personal models; docs/which-option.md says what each is.
 Ditto (Li et al. 2021, arXiv 2012.04221) trains a second model pulled towards the merged one; the "faithful" ones are
 the paper's forms with an A of its own at every client, as its code draws it.
 """
@@ -20,6 +22,7 @@ from p2pfinetune.simulation.topology import Topology
 
 Change = Mapping[str, Any]
 
+PARTS = ("adapter", "training")  # of a config: what is not named of them in a change stays
 DITTO_PULL = 0.1  # lambda of Ditto (Li et al., 2021); a round number, not tuned
 TOP_K = 3  # of the paper's code, the own adapter counted
 
@@ -31,7 +34,7 @@ def _unguarded(trust: str, /, **options: Any) -> dict[str, Any]:
 
 def _faithful(trust: str, /, **options: Any) -> dict[str, Any]:
     """The paper's own form, each client with an A of its own as in its code."""
-    return {**_unguarded(trust, **options), "shared_start": False}
+    return {**_unguarded(trust, **options), "adapter": {"shared_start": False}}
 
 
 _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
@@ -72,12 +75,16 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
     }
 )
 
+NEIGHBOURS: tuple[str, ...] = ()
+"""Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
+
 PAPER = ("local", "fedavg", "theoretical", "weight-similarity", "validation", "prediction-similarity")
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "paper": PAPER,
         "main": (*PAPER, "first-order", "mixture", "default"),
         "faithful": tuple(name for name in SCHEMES if name.endswith("-faithful")),
+        "neighbours": NEIGHBOURS,
         "baselines": ("fedavg-then-local-50", "fedavg-then-local-75", "fedavg-then-local-90", "ditto"),
         "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
         "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),
@@ -99,8 +106,9 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def applied(config: SimulationConfig, scheme: str) -> SimulationConfig:
-    """The config of one scheme."""
-    change = dict(SCHEMES[scheme])
-    if "shared_start" in change:
-        change["adapter"] = msgspec.structs.replace(config.adapter, shared_start=change.pop("shared_start"))
+    """The config of one scheme. What a change says of a part, such as `adapter`, are the fields that change in it."""
+    change = {
+        name: msgspec.structs.replace(getattr(config, name), **value) if name in PARTS else value
+        for name, value in SCHEMES[scheme].items()
+    }
     return msgspec.structs.replace(config, **change)

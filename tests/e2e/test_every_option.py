@@ -1,0 +1,67 @@
+"""Every option of learning, as a person chooses it: real daemons over real libp2p, some rounds, a restart.
+
+A row a way to learn. What is the same for all is asked of all: peers of the row's network hear one another, somebody
+merges, and a daemon that was stopped goes on after its last round with what it had. What only one of them does is the
+row's own check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Home, Town
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROUNDS = 3  # the first is a warm-up
+
+
+def nothing_more(homes: Sequence[Home]) -> None:
+    """What is asked of all is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network: what all its peers choose, and what each chooses beside that; as many peers as there are of those."""
+
+    name: str
+    all: Mapping[str, Any] = field(default_factory=dict)
+    each: Sequence[Mapping[str, Any]] = ({}, {})
+    check: Callable[[Sequence[Home]], None] = nothing_more
+    """Of the daemons, while they run, after their rounds and the restart of the first."""
+
+
+ROWS = (
+    Row("default"),
+    Row("fedsa", {"sharing": "a"}),
+    Row("ffa", {"sharing": "b"}),
+    Row("core-svd", {"merge": "core-svd"}),
+    Row("first-order", {"trust": "first-order"}),
+    Row("three-ranks", {"rank": 8}, ({"own_rank": 2}, {"own_rank": 4}, {})),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_daemons_with_this_option_learn_from_one_another_and_survive_a_restart(row: Row, town: Town) -> None:
+    homes: list[Home] = []
+    try:
+        for place, own in enumerate(row.each):
+            known = {"peer": tuple(homes[0].ready().addresses)} if homes else {}
+            name = f"{row.name}-{place}"
+            homes.append(town.home(name, "water", seed=place, group=row.name, **row.all, **own, **known).start())
+        for home in homes:
+            home.until(lambda status: status.round > ROUNDS and any(n.trust > 0 for n in status.neighbours))
+        first = homes[0]
+        done = len(first.rounds())
+        assert first.stop() == 0
+        first.start()
+        first.until(lambda status: status.round > done + 1)
+        assert [r.round for r in first.rounds()] == [*range(1, len(first.rounds()) + 1)]
+        row.check(homes)
+    finally:
+        for home in homes:
+            home.end()
