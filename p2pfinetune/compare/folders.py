@@ -81,6 +81,8 @@ class PeerResult(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: int
     loss: SplitLosses
+    documents: dict[str, tuple[tuple[float, int], ...]] = {}
+    """Of `best` and `local_best`: nats and tokens of each document of the test split; of older runs nothing."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     bytes: int
+    peak_bytes: int | None = None
+    """Of the process that ran all peers; null if the system does not say, or of an older run."""
     peers: dict[PeerId, PeerResult]
 
 
@@ -162,7 +166,9 @@ def _result_of_twin(result: RunResult) -> RunResult:
     def turned(found: PeerResult) -> PeerResult:
         loss = found.loss
         return PeerResult(
-            tokens=found.tokens, loss=SplitLosses(base=loss.base, personal=loss.local, best=loss.local_best)
+            tokens=found.tokens,
+            loss=SplitLosses(base=loss.base, personal=loss.local, best=loss.local_best),
+            documents={"best": found.documents["local_best"]} if "local_best" in found.documents else {},
         )
 
     return msgspec.structs.replace(result, peers={peer: turned(found) for peer, found in result.peers.items()})

@@ -16,7 +16,7 @@ anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Annotated
@@ -24,6 +24,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from p2pfinetune.compare.beside_local import DocumentLosses, clearly
 from p2pfinetune.compare.folders import Run, RunResult, SplitLosses, Sweep
 from p2pfinetune.names import PeerId
 from p2pfinetune.scoring.difference import worst_tenth
@@ -97,8 +98,16 @@ class SchemeSummary(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     pairs: Annotated[int, Meta(description="How many (peer, seed) those shares are of.")]
+    clearly_better: Annotated[
+        float | None,
+        Meta(description="Share of (peer, seed) below local by more than the 95 % interval over their documents."),
+    ]
+    clearly_worse: Annotated[float | None, Meta(description="Likewise above.")]
     bytes: Annotated[float, Meta(description="All peers' traffic, mean over seeds.")]
     seconds: Annotated[float, Meta(description="Of wall time, mean over seeds.")]
+    peak_bytes: Annotated[
+        float | None, Meta(description="Of the process that ran all peers, mean over seeds; null if that is not known.")
+    ]
     own_category_trust: Annotated[
         float | None,
         Meta(
@@ -133,6 +142,8 @@ class _Baselines:
 
     local: Mapping[int, Mapping[PeerId, float]]
     oracle: Mapping[int, float]
+    documents: Mapping[int, Mapping[PeerId, DocumentLosses]]
+    """Of local."""
 
 
 def summarise(sweep: Sweep, expected: Iterable[tuple[int, str]] = ()) -> Summary:
@@ -142,6 +153,7 @@ def summarise(sweep: Sweep, expected: Iterable[tuple[int, str]] = ()) -> Summary
     baselines = _Baselines(
         local={seed: alone for seed in _seeds(complete) if (alone := _alone(complete, seed)) is not None},
         oracle={seed: _nats(run) for (seed, scheme), run in complete.items() if scheme == ORACLE},
+        documents={seed: _of_best(run) for (seed, scheme), run in complete.items() if scheme == LOCAL},
     )
     schemes = [
         _summary_of(name, {seed: run for (seed, scheme), run in complete.items() if scheme == name}, baselines)
@@ -234,6 +246,10 @@ def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> Sc
     closed, absent = gap_closed(_exp(local_nats), perplexities, _exp(baselines.oracle))
     pairs = [(local[s][p], _best(runs[s])[p]) for s in compared for p in local[s].keys() & _best(runs[s]).keys()]
     better, worse = better_and_worse(pairs)
+    clear, unclear, of = clearly(
+        (documents, alone) for s in compared for documents, alone in _documents(runs[s], baselines.documents.get(s, {}))
+    )
+    peaks = [found for run in runs.values() if (found := _done(run).peak_bytes) is not None]
     trust = [pair for pair in map(own_category_trust, runs.values()) if pair[0] is not None]
     merges = [line for run in runs.values() for line in run.lines if line.is_merge]
     last = [_last(run) for run in runs.values()]
@@ -256,8 +272,11 @@ def _summary_of(name: str, runs: Mapping[int, Run], baselines: _Baselines) -> Sc
         worse_than_local_interval=wilson(worse, len(pairs)) if pairs else None,
         worst_tenth_change=as_change(worst_tenth([scheme - alone for alone, scheme in pairs])) if pairs else None,
         pairs=len(pairs),
+        clearly_better=clear / of if of else None,
+        clearly_worse=unclear / of if of else None,
         bytes=fmean(_done(run).bytes for run in runs.values()),
         seconds=fmean(_done(run).seconds for run in runs.values()),
+        peak_bytes=_mean(peaks),
         own_category_trust=_mean([own for own, _ in trust if own is not None]),
         own_category_by_chance=_mean([chance for _, chance in trust if chance is not None]),
         merges=len(merges),
@@ -274,6 +293,16 @@ def _alone(complete: Mapping[tuple[int, str], Run], seed: int) -> dict[PeerId, f
         if other == seed and all(loss is not None for loss in twins.values()):
             return {peer: loss for peer, loss in twins.items() if loss is not None}
     return None
+
+
+def _of_best(run: Run) -> dict[PeerId, DocumentLosses]:
+    """Of the documents of those peers whose runs say them."""
+    return {peer: found.documents["best"] for peer, found in _done(run).peers.items() if "best" in found.documents}
+
+
+def _documents(run: Run, local: Mapping[PeerId, DocumentLosses]) -> Iterator[tuple[DocumentLosses, DocumentLosses]]:
+    found = _of_best(run)
+    yield from ((found[peer], local[peer]) for peer in found.keys() & local.keys())
 
 
 def _done(run: Run) -> RunResult:

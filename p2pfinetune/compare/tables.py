@@ -26,11 +26,13 @@ HEADINGS = (
     "gap closed",
     "better than local",
     "worse than local [95 %]",
+    "clearly better / worse",
     "worst tenth against local",
     "own category",
     "refused",
     "MB",
     "s",
+    "MB of memory",
 )
 NAME_COLUMNS = 1  # stand to the left; figures to the right
 
@@ -145,11 +147,15 @@ def _cells(scheme: SchemeSummary, summary: Summary) -> list[str]:
         _closed(scheme),
         _share(scheme.better_than_local),
         worse,
+        NOTHING
+        if scheme.clearly_better is None or scheme.clearly_worse is None
+        else f"{_share(scheme.clearly_better)} / {_share(scheme.clearly_worse)}",
         NOTHING if scheme.worst_tenth_change is None else f"{100 * scheme.worst_tenth_change:+.1f} %",
         _own_category(scheme),
         f"{scheme.merges_refused} of {scheme.merges}" if scheme.merges else NOTHING,
         f"{scheme.bytes / 1e6:.1f}",
         f"{scheme.seconds:,.0f}",
+        NOTHING if scheme.peak_bytes is None else f"{scheme.peak_bytes / 1e6:,.0f}",
     ]
 
 

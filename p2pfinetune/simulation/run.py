@@ -34,6 +34,7 @@ from p2pfinetune.simulation.record import CONFIG, Position, RunFolder
 from p2pfinetune.simulation.shard import Tested
 from p2pfinetune.simulation.timetable import Visit, Wave, timetable
 from p2pfinetune.simulation.topology import neighbours
+from p2pfinetune.system import peak_memory
 from p2pfinetune.training.step_times import step_times
 from p2pfinetune.training.trainers import chosen_kind
 
@@ -167,6 +168,7 @@ class _Simulation:
 
     def go(self, on_progress: Callable[[SimulationProgress], None] | None) -> None:
         """From the last checkpoint to the result."""
+        peak_memory.forget()
         position = self._record.resume(self._restore)
         self._bytes = position.total_bytes
         began, saved = time.monotonic() - position.seconds, time.monotonic()
@@ -184,7 +186,10 @@ class _Simulation:
                 saved = time.monotonic()
         tested = self._engine.test([peer for peer in self._population.peers if not is_attacker(peer)])
         peers = {peer: _entry(found) for peer, found in tested.items()}
-        self._record.finish({"seconds": round(time.monotonic() - began, 3), "bytes": self._bytes, "peers": peers})
+        seconds = round(time.monotonic() - began, 3)
+        self._record.finish(
+            {"seconds": seconds, "bytes": self._bytes, "peak_bytes": peak_memory.reached(), "peers": peers}
+        )
 
     def _restore(self, folder: Path) -> None:
         self._held = self._engine.restore(folder)
@@ -209,6 +214,11 @@ class _Simulation:
 
 def _entry(found: Tested) -> dict[str, Any]:
     entry: dict[str, Any] = {"tokens": found.tokens, "loss": dict(found.loss)}
+    entry["documents"] = {
+        which: [[round(nats, 4), tokens] for nats, tokens in documents]
+        for which, documents in found.documents.items()
+        if all(math.isfinite(nats) for nats, _ in documents)
+    }
     if (seen := found.against_alone) is not None and math.isfinite(seen.standard_error + seen.nats):
         low, high = seen.interval
         entry["against_alone"] = {"nats": seen.nats, "low": low, "high": high, "texts": seen.texts}

@@ -51,6 +51,11 @@ NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 PROBED: tuple[Which, ...] = ("base", "personal", "best")
 REPORTED: tuple[Which, ...] = (*PROBED, "served")
 OF_THE_TWIN: tuple[Which, ...] = ("local", "local_best")
+PAIRED: tuple[Which, ...] = ("best", "local_best")
+
+
+DocumentLoss = tuple[float, int]
+"""Nats of all its tokens that were measured, and how many those are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Tested:
     loss: Mapping[str, float | None]
     against_alone: Difference | None
     """Served less alone, which is the better of the twin at its end and at its best; none without a twin."""
+    documents: Mapping[str, tuple[DocumentLoss, ...]]
+    """Of the best adapter, and of the twin's: for each document of the test split in order, so that runs are paired."""
     target: Mapping[str, float]
     """Likewise of a backdoor's target behind its trigger; of no model where nothing is planted."""
 
@@ -207,7 +214,8 @@ class Shard:
         }
         alone = min((found[which] for which in OF_THE_TWIN if which in found), key=lambda f: f.loss, default=None)
         against = None if alone is None else difference(found["served"], alone)
-        return Tested(found["personal"].tokens, losses, against, self._probed(learner))
+        documents = {str(which): by_document(found[which]) for which in PAIRED if which in found}
+        return Tested(found["personal"].tokens, losses, against, documents, self._probed(learner))
 
     def _probed(self, learner: Learner) -> dict[str, float]:
         if self._population.backdoor is None:
@@ -245,3 +253,12 @@ class Shard:
                 learner.restore_best(folder / f"{number}.best.safetensors", float(best[peer]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder} cannot be gone on from: {error}", "start anew with --fresh") from error
+
+
+def by_document(found: Evaluation) -> tuple[DocumentLoss, ...]:
+    """Losses of windows put together by the document that they are of, in the order of the split."""
+    documents, place = np.unique(found.per_window_document, return_inverse=True)
+    nats, tokens = np.zeros(len(documents)), np.zeros(len(documents), dtype=np.int64)
+    np.add.at(nats, place, found.per_window * found.per_window_tokens)
+    np.add.at(tokens, place, found.per_window_tokens)
+    return tuple(zip(nats.tolist(), tokens.tolist(), strict=True))

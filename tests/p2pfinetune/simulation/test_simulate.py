@@ -89,6 +89,17 @@ def test_the_local_scheme_is_the_twin_of_any_other(config: Make, tmp_path: Path)
         assert against["low"] <= against["nats"] <= against["high"]
 
 
+def test_each_document_of_the_test_split_has_its_loss_so_that_runs_can_be_paired(config: Make, tmp_path: Path) -> None:
+    found = result(simulate(config(twin=True), tmp_path / "run"))
+
+    assert found["peak_bytes"] is None or found["peak_bytes"] > 1 << 20
+    for peer in found["peers"].values():
+        for which in ("best", "local_best"):
+            nats, tokens = (sum(column) for column in zip(*peer["documents"][which], strict=True))
+            assert tokens == peer["tokens"]
+            assert nats / tokens == pytest.approx(peer["loss"][which], abs=1e-4)
+
+
 def test_ditto_ends_between_the_twin_and_the_average(config: Make, tmp_path: Path) -> None:
     ditto = result(
         simulate(
