@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from p2pfinetune.simulation.config import SimulationConfig
 
 DATA_VARIABLE = "PEERD_DATA"
-GROUPS = "paper, main, faithful, neighbours, baselines, variants, topologies, all"
+GROUPS = "paper, main, faithful, neighbours, baselines, variants, sharing, ranks, topologies, all"
 
 
 class SettingName(StrEnum):

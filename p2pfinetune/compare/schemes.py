@@ -25,6 +25,7 @@ Change = Mapping[str, Any]
 PARTS = ("adapter", "training")  # of a config: what is not named of them in a change stays
 DITTO_PULL = 0.1  # lambda of Ditto (Li et al., 2021); a round number, not tuned
 TOP_K = 3  # of the paper's code, the own adapter counted
+STACKED = 0.9  # of the energy of the stacked factors
 
 
 def _unguarded(trust: str, /, **options: Any) -> dict[str, Any]:
@@ -36,6 +37,13 @@ def _faithful(trust: str, /, **options: Any) -> dict[str, Any]:
     """The paper's own form, each client with an A of its own as in its code."""
     return {**_unguarded(trust, **options), "adapter": {"shared_start": False}}
 
+
+def _adapter(change: Change, /, **options: Any) -> dict[str, Any]:
+    """The same with another adapter; what the config says of it stays otherwise."""
+    return {**change, "adapter": options}
+
+
+OWN_RANKS = (2, 4, 8)  # dealt to the peers in turn: three strengths of device in one network
 
 _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
 
@@ -72,10 +80,20 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "fedavg-star": {**_unguarded("uniform"), "topology": _STAR},
         "validation-star": {**_unguarded("validation"), "topology": _STAR},
         "mixture-star": {**_unguarded("mixture"), "topology": _STAR},
+        # which factors are shared, and how they are merged, all by the same weights
+        "fedsa": _adapter(_unguarded("uniform"), sharing="a"),  # arXiv 2410.01463
+        "ffa": _adapter(_unguarded("uniform"), sharing="b"),  # arXiv 2403.12313
+        "core-svd": {**_unguarded("uniform"), "merge": "core-svd"},  # FLoRIST, arXiv 2506.09199
+        "stack": {**_unguarded("uniform"), "merge": "core-svd", "merge_options": {"energy": STACKED}},  # FLoRA, cut
+        # three strengths of device
+        "own-rank-alone": {**_adapter(_unguarded("local"), own_ranks=OWN_RANKS), "merge_until": 0.0},
+        "own-rank": _adapter(_unguarded("uniform"), own_ranks=OWN_RANKS),
+        "hetlora": _adapter(_unguarded("product-norm"), own_ranks=OWN_RANKS),  # arXiv 2401.06432
+        "flexlora": {**_adapter(_unguarded("uniform"), own_ranks=OWN_RANKS), "merge": "core-svd"},  # arXiv 2402.11505
     }
 )
 
-NEIGHBOURS: tuple[str, ...] = ()
+NEIGHBOURS: tuple[str, ...] = ("fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora")
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
 
 PAPER = ("local", "fedavg", "theoretical", "weight-similarity", "validation", "prediction-similarity")
@@ -87,6 +105,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "neighbours": NEIGHBOURS,
         "baselines": ("fedavg-then-local-50", "fedavg-then-local-75", "fedavg-then-local-90", "ditto"),
         "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
+        "sharing": ("fedavg", "fedsa", "ffa", "core-svd", "stack"),
+        "ranks": ("own-rank-alone", "own-rank", "hetlora", "flexlora"),
         "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),
         "all": tuple(SCHEMES),
     }

@@ -40,10 +40,14 @@ class MergeRule(ABC):
     by_layer: ClassVar[bool] = False
     """Whether every layer is merged by itself, so that each may have a row of its own."""
 
+    any_rank: ClassVar[bool] = False
+    """Whether it takes neighbours of more components than the own adapter has, and chooses among all of them itself."""
+
     @abstractmethod
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """The adapter that `row` asks for. `adapters` holds every peer of the row, me included; `own` is mine.
 
-        All have the schema of `own`, and all weights are positive (`round.collaborate.merged_by` sees to both). Pure:
-        no adapter is changed, and the same arguments give the same bits.
+        All have the schema of `own`, or, for a rule of `any_rank`, the network's rank; all weights are positive
+        (`round.collaborate.merged_by` sees to it). Pure: no adapter is changed, and the same arguments give the same
+        bits.
         """

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
-from p2pfinetune.model.adapter import Adapter
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, padded
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round import guard
@@ -142,6 +142,13 @@ class Outcome:
         """By more than the standard error of the difference, paired by window."""
         one, two = self.on_guard, other.on_guard
         return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
+
+
+def as_heard_by(rule: MergeRule, adapted: AdaptedModel, own: Adapter) -> tuple[Adapter, Adapter]:
+    """The start, and my adapter, of the rank that neighbours are heard of: the network's, if the rule takes any."""
+    if rule.any_rank and own.schema != adapted.start.schema:
+        return adapted.start, padded(own, adapted.start)
+    return adapted.initial, own
 
 
 def rule_for(name: str, options: Mapping[str, Any], spec: AdapterSpec) -> MergeRule:

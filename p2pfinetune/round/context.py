@@ -71,7 +71,10 @@ class SplitContext:
 
     def moved(self, adapter: Adapter) -> FactorSet:
         """How far what is shared of it has come from the seeded adapter."""
-        return moved(adapter, self.adapted.initial, self.adapted.spec)
+        whole = (
+            self.adapted.start
+        )  # that is heard of neighbours, and what is compared with it, if a rule takes any rank
+        return moved(adapter, whole if adapter.schema == whole.schema else self.adapted.initial, self.adapted.spec)
 
     def evaluation(self, adapter: Adapter) -> Evaluation:
         """Of this very object, measured at most once."""

@@ -64,7 +64,7 @@ from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits, other_sharings
 from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, ExportFormat, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
-from p2pfinetune.round.collaborate import Outcome, collaborate, merged_by, rule_for, scheme_for
+from p2pfinetune.round.collaborate import Outcome, as_heard_by, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
 from p2pfinetune.round.judging import RETURNED, Judge, Look
@@ -218,10 +218,11 @@ class Learner:
         """Score, merge, guard; go on from the outcome. `on_progress` gets adapters measured and to be measured."""
         progress = RoundProgress(on_progress, 1 + len(updates) + GUARD_RUNS)
         self._own = own = self._trainer.adapter  # while training rests, what the last round ended with
-        neighbours = {peer: u.adapter(self._adapted.initial, own) for peer, u in updates.items() if peer != self.me}
+        start, as_heard = as_heard_by(self._rule, self._adapted, own)
+        neighbours = {peer: u.adapter(start, as_heard) for peer, u in updates.items() if peer != self.me}
         del updates  # unless the caller holds on to them, they are gone before the model is run
         context = self._context(shares, progress)
-        heard = collaborate(self.me, own, neighbours, self._scheme, context, allowed)
+        heard = collaborate(self.me, as_heard, neighbours, self._scheme, context, allowed)
         if neighbours:
             self._last_row, self._kept = heard.row.weights, heard.kept
         on_guard = self._evaluate("guard", own)
@@ -229,7 +230,7 @@ class Learner:
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
         is_best = self.options.guarded and self._note_best(own, on_guard.loss)
         judge = self._judge(own, neighbours, on_guard)
-        row, outcome = judge.judged(heard.row, self._second_look(own, neighbours, context))
+        row, outcome = judge.judged(heard.row, self._second_look(as_heard, neighbours, context))
         self._owed = judge.owed
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best

@@ -13,6 +13,7 @@ text (`TrustContext`, docs/adr/0007), so nobody can lie about a loss or a predic
     layer_similarity         strategy 1      the first question, layer by layer       no forward pass
     smoothed_validation      strategy 2      the second, averaged over rounds         n + 1 runs over the split
     mixture                  -               which row gives the best merge?          a backward pass a step
+    product_norm             -               how much does it do?                     no forward pass
     uniform, local, oracle   baselines       nothing                                  nothing
 
 The paper's forms stand behind `faithful`; the defaults differ from them for a measured reason each, told beside the

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from p2pfinetune.merge import RULES, MergeRule, product_error
+from p2pfinetune.merge.core_svd import CoreSvd
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 
@@ -206,6 +207,43 @@ def test_the_factors_of_core_svd_stay_of_the_size_of_the_own(weights: list[float
     for path, a, _ in merged.pairs():
         assert torch.linalg.cond(a.double()) <= 10.1
         assert a.norm() <= 1.01 * own.tensors[f"{path}.lora_A"].norm()
+
+
+def of_rank(whole: Adapter, rank: int) -> Adapter:
+    return Adapter({n: t[:rank] if n.endswith("lora_A") else t[:, :rank] for n, t in whole.tensors.items()})
+
+
+@given(ranks=st.lists(st.integers(1, RANK), min_size=2, max_size=4), seed=st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_core_svd_is_flexlora_a_stack_of_unequal_ranks_cut_at_each_peers_own(ranks: list[int], seed: int) -> None:
+    row = row_of([1.0 + i for i in range(len(ranks))])
+    adapters = {p: of_rank(adapter(seed + i), rank) for i, (p, rank) in enumerate(zip(row.weights, ranks, strict=True))}
+
+    for peer, rank in zip(adapters, ranks, strict=True):
+        merged = RULES.make("core-svd").merge(row, adapters, adapters[peer])
+
+        for path, product in products(merged).items():
+            stacked_a = torch.cat([w * adapters[p].tensors[f"{path}.lora_A"].double() for p, w in row.weights.items()])
+            stacked_b = torch.cat([adapters[p].tensors[f"{path}.lora_B"].double() for p in row.weights], dim=1)
+            u, s, vt = torch.linalg.svd(stacked_b @ stacked_a, full_matrices=False)
+            torch.testing.assert_close(product, (u[:, :rank] * s[:rank]) @ vt[:rank], atol=1e-4, rtol=1e-4)
+        assert merged.schema == adapters[peer].schema
+
+
+def test_core_svd_by_energy_keeps_the_fewest_components_that_hold_it_and_begins_anew_with_the_rest() -> None:
+    adapters = {p: adapter(i) for i, p in enumerate(peers(2))}
+    row, own = row_of([1, 1]), adapters[PeerId("peer0")]
+
+    for path, product in products(RULES.make("core-svd", {"energy": 0.5}).merge(row, adapters, own)).items():
+        u, s, vt = torch.linalg.svd(product_sum(row, adapters, path), full_matrices=False)
+        fewest = next(k for k in range(1, len(s) + 1) if s[:k].square().sum() >= 0.5 * s.square().sum())
+        assert fewest < RANK
+        torch.testing.assert_close(product, (u[:, :fewest] * s[:fewest]) @ vt[:fewest], atol=1e-4, rtol=1e-4)
+    merged = RULES.make("core-svd", {"energy": 0.5}).merge(row, adapters, own)
+    assert all(torch.linalg.matrix_rank(a.double()) == RANK for _, a, _ in merged.pairs())
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ValueError, match="energy is a part"):
+            CoreSvd(energy=wrong)
 
 
 def test_core_svd_of_a_used_and_an_unused_direction_keeps_every_row_of_a_alive() -> None:

@@ -23,6 +23,7 @@ MEASURED = (
     "layer-similarity",
     "mixture",
     "prediction-similarity",
+    "product-norm",
     "smoothed-validation",
     "validation",
     "weight-similarity",

@@ -132,6 +132,34 @@ def test_peers_of_different_rank_learn_from_each_other(tiny_base: Base, tmp_path
     assert again.personal().equals(narrow.personal())
 
 
+def test_a_rule_of_any_rank_hears_all_components_of_a_stronger_neighbour_and_cuts_at_the_own_rank(
+    tiny_base: Base,
+) -> None:
+    narrow, wide = learner_of(tiny_base, 0, own_rank=2), learner_of(tiny_base, 1)
+    flexible = LearnerOptions(
+        spec=narrow.options.spec, training=narrow.options.training, trust="uniform", merge="core-svd", tolerance=5.0,
+        credit=5.0,
+    )  # fmt: skip
+    narrow = Learner(tiny_base, corpus(0), flexible, me=narrow.me, group="test")
+    for learner in (narrow, wide):
+        learner.train(3)
+    told_by_wide = narrow.admit(wide.encode("fp32"), "fp32")
+    assert isinstance(told_by_wide, LoraUpdate)
+
+    done = narrow.collaborate({wide.me: told_by_wide})
+
+    assert done.accepted
+    for path, a, b in narrow.personal().pairs():
+        products = [tensors[f"{path}.lora_B"] @ tensors[f"{path}.lora_A"] for tensors in factors(narrow, wide)]
+        weights = [done.row.weights[learner.me] for learner in (narrow, wide)]
+        u, s, vt = torch.linalg.svd(sum(w * p.double() for w, p in zip(weights, products, strict=True)))
+        torch.testing.assert_close((b @ a).double(), (u[:, :2] * s[:2]) @ vt[:2], atol=1e-5, rtol=1e-3)
+
+
+def factors(*learners: Learner) -> list[Any]:
+    return [learner.own().tensors for learner in learners]
+
+
 def test_a_rank_above_the_network_s_is_an_error() -> None:
     with pytest.raises(OptionError, match="above the network's"):
         AdapterSpec(rank=4, own_rank=5)
