@@ -57,6 +57,7 @@ def main() -> int:
 def json_documents() -> str:
     """Every command's `data`."""
     from p2pfinetune.cli.answers import Simulated
+    from p2pfinetune.compare.overview import Overview
     from p2pfinetune.compare.summary import Summary
     from peerd.cli.commands import COMMANDS
     from peerd.control.verbs import DATA
@@ -64,7 +65,7 @@ def json_documents() -> str:
 
     printed = {**DATA, "demo": DemoResult}
     kinds: dict[str, Any] = {f"peerd {command.name}": printed[command.name] for command in COMMANDS}
-    kinds |= {"p2pfinetune simulate": Simulated, "p2pfinetune reproduce": Summary}
+    kinds |= {"p2pfinetune simulate": Simulated, "p2pfinetune reproduce": Summary, "p2pfinetune compare": Overview}
     lines: list[str] = []
     for command, kind in kinds.items():
         lines += [f"### `{command} --json`", ""]

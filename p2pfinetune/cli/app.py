@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pfinetune.cli.compare import reproduce
+from p2pfinetune.cli.compare import compare
+from p2pfinetune.cli.reproduce import reproduce
 from p2pfinetune.cli.simulate import simulate
 from p2pfinetune.errors import OptionError
 
@@ -17,6 +18,7 @@ _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ 
 COMMANDS: tuple[tuple[str, Any, str], ...] = (
     ("simulate", simulate, "p2pfinetune simulate ring.toml --seed 3 --out runs/ring-3"),
     ("reproduce", reproduce, "p2pfinetune reproduce languages --mix specific --model nano --seeds 3 --out results"),
+    ("compare", compare, "p2pfinetune compare --settings languages,code-wiki --models nano --out comparison"),
 )
 """Name, function, example."""
 

@@ -1,296 +1,123 @@
-"""`p2pfinetune reproduce`: the paper's comparison of schemes on one of its settings."""
+"""`p2pfinetune compare`: every option beside every other, on the paper's settings and several base models."""
 
 from __future__ import annotations
 
-import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from p2pfinetune.cli import answers
-from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, MaxShare, RayAddress
-from p2pfinetune.cli.output import complain, finish
-from p2pfinetune.cli.progress import Step, Tell, progress
+from p2pfinetune.cli.common_options import AsJson, Engine, EngineName, Fresh, RayAddress
+from p2pfinetune.cli.output import finish
+from p2pfinetune.cli.reproduce import GROUPS, MixName, SettingName
+from p2pfinetune.cli.sweeping import DATA_VARIABLE, data_folder, given, names_of, run_plans, summaries
 from p2pfinetune.errors import OptionError
-from p2pfinetune.options import DATA_FOLDER, SMALL_SCALE, AdapterOptions, ModelOptions, RunOptions, StepOptions
+from p2pfinetune.options import DATA_FOLDER, NANO, SMALL_SCALE, RunOptions, StepOptions
 from p2pfinetune.options.sections import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from p2pfinetune.compare.overview import Overview
+    from p2pfinetune.compare.plan import Plan
 
-    from p2pfinetune.compare.plan import Plan, Task
-    from p2pfinetune.compare.summary import Summary
-    from p2pfinetune.simulation.config import SimulationConfig
-
-DATA_VARIABLE = "PEERD_DATA"
-GROUPS = "paper, main, faithful, neighbours, baselines, variants, sharing, ranks, topologies, all"
+SETTINGS = ",".join(SettingName)
 
 
-class SettingName(StrEnum):
-    """The paper's three."""
-
-    AG_NEWS = "ag-news"
-    LANGUAGES = "languages"
-    CODE_WIKI = "code-wiki"
-
-
-class MixName(StrEnum):
-    """How text is dealt."""
-
-    SPECIFIC = "specific"
-    MIXED = "mixed"
-
-
-class AblationName(StrEnum):
-    """What is varied."""
-
-    RANK = "rank"
-    DATA = "data"
-    LR = "lr"
-    INTERVAL = "interval"
-
-
-class PrecisionName(StrEnum):
-    """As in `p2pfinetune.model.precision`; no `auto`, since every simulation of a comparison would choose anew."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
-def reproduce(
-    setting: Annotated[SettingName, typer.Argument(help="One of the paper's settings.", show_default=False)],
+def compare(
     *,
+    settings: Annotated[
+        str, typer.Option("--settings", metavar="A,B,C", help=f"Of the paper's settings: {SETTINGS}.")
+    ] = SETTINGS,
     mix: Annotated[MixName, typer.Option("--mix", help="One kind of text a peer, or two.")] = MixName.SPECIFIC,
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME|PATH", **typed(ModelOptions, "model"))
-    ] = ModelOptions().model,
+    models: Annotated[
+        str,
+        typer.Option("--models", metavar="A,B", help="Base models, each as --model of `reproduce` takes it."),
+    ] = NANO,
+    schemes: Annotated[
+        str, typer.Option("--schemes", metavar="A,B,C", help=f"Schemes or groups: {GROUPS}.")
+    ] = "main,neighbours",
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help=f"Raw text. \\[default: ${DATA_VARIABLE}, or else {DATA_FOLDER}]"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="How many.")] = 3,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, max=2**62, help="The others follow it.")] = 0,
-    scale: Annotated[
-        float | None,
-        typer.Option("--scale", help="Of the paper's text a peer. \\[default: 1/70 for small models, or else 1]"),
-    ] = None,
-    schemes: Annotated[str, typer.Option("--schemes", metavar="A,B,C", help=f"Schemes or groups: {GROUPS}.")] = "main",
-    faithful: Annotated[
-        bool, typer.Option("--faithful", help="Add the paper's own form of each scheme, with an A drawn by each peer.")
-    ] = False,
-    ablate: Annotated[AblationName | None, typer.Option("--ablate", help="Vary one thing.")] = None,
+    peers_each: Annotated[
+        int, typer.Option("--peers-each", min=0, max=1000, help="Only the first of each category; 0: all.")
+    ] = 0,
     rounds: Annotated[int | None, typer.Option("--rounds", **typed(RunOptions, "rounds"))] = None,
     steps: Annotated[int | None, typer.Option("--steps", **typed(RunOptions, "steps"))] = None,
     warmup_rounds: Annotated[int | None, typer.Option("--warmup-rounds", **typed(RunOptions, "warmup_rounds"))] = None,
     lr: Annotated[float | None, typer.Option("--lr", **typed(StepOptions, "lr"))] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", **typed(StepOptions, "batch_size"))] = None,
-    context: Annotated[int | None, typer.Option("--context", **typed(StepOptions, "context"))] = None,
-    rank: Annotated[int | None, typer.Option("--rank", **typed(AdapterOptions, "rank"))] = None,
-    alpha: Annotated[int | None, typer.Option("--alpha", **typed(AdapterOptions, "alpha"))] = None,
-    max_share: MaxShare = None,
-    device: Annotated[str | None, typer.Option("--device", **typed(ModelOptions, "device"))] = None,
-    precision: Annotated[
-        PrecisionName, typer.Option("--precision", help="In which numbers peers train; one for the whole comparison.")
-    ] = PrecisionName.FP32,
     engine: Engine = EngineName.LOCAL,
     ray_address: RayAddress = "",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Simulations at a time; 0: one a core.")] = 0,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("reproduction"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("comparison"),
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare trust schemes on one of the paper's settings: a table with spread, and plots.
+    """Compare options of learning on several settings and base models: one table over all, one for each, and plots.
 
-    Options of training that are not given are those of docs/reproduction: small for models of a few million
-    parameters, the paper's for others. The same command goes on where it was interrupted.
+    All schemes of a setting and seed have the same text, the same steps and the same order of batches. On a laptop the
+    whole takes hours: interrupt it at any time, and the same command goes on.
     """
-    text = {"name": str(setting), "mix": str(mix), "data": str(data or _data_folder())}
-    top: dict[str, Any] = {"rounds": rounds, "steps": steps, "warmup_rounds": warmup_rounds}
-    top |= {"max_share": max_share, "device": device, "precision": str(precision)}
-    training = {"lr": lr, "batch_size": batch_size, "context": context}
-    config = _config(text, scale, model, _given(top), _given(training), _given({"rank": rank, "alpha": alpha}))
-    plan = _plan(config, range(first_seed, first_seed + seeds), schemes, faithful, ablate)
-    _run(plan, out, engine, ray_address, workers, fresh)
-    summaries = _summaries(plan, out)
-    root = _root(plan, out)
-    if plan.ablation is None:
-        (summary,) = summaries.values()
-        finish("reproduce", summary, as_json, lambda: f"{_markdown(summary)}\nTables and plots are in {root}")
-        return
-    finish("reproduce", _ablated(plan, summaries), as_json, lambda: _ablation_markdown(plan, summaries, root))
+    top = given({"rounds": rounds, "steps": steps, "warmup_rounds": warmup_rounds})
+    training = given({"lr": lr, "batch_size": batch_size})
+    chosen = range(first_seed, first_seed + seeds)
+    plans = [
+        _plan(_text(setting, mix, data, peers_each), model, chosen, schemes, top, training)
+        for model in _some(names_of(models), "--models")
+        for setting in _some(names_of(settings), "--settings")
+    ]
+    run_plans(plans, out, engine, ray_address, workers, fresh)
+    found = _overview(plans, out)
+    finish("compare", found, as_json, lambda: _told(found, out))
 
 
-def _data_folder() -> Path:
-    return Path(os.environ.get(DATA_VARIABLE) or DATA_FOLDER)
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _config(
-    text: dict[str, Any],
-    scale: float | None,
-    model: str,
-    top: dict[str, Any],
-    training: dict[str, Any],
-    adapter: dict[str, Any],
-) -> SimulationConfig:
-    """The settings of small models or the paper's, with what was typed instead. OptionError if out of range."""
-    from p2pfinetune.compare.plan import is_small, paper, small
-    from p2pfinetune.simulation.config import AdapterChoice, SettingText, SimulationConfig, TrainingChoice
-
-    chosen = scale if scale is not None else SMALL_SCALE if is_small(model) else 1.0
-    try:
-        setting = msgspec.convert({**text, "scale": chosen}, SettingText)
-        start = (small if is_small(model) else paper)(setting, model)
-        parts = {
-            "training": msgspec.convert({**msgspec.structs.asdict(start.training), **training}, TrainingChoice),
-            "adapter": msgspec.convert({**msgspec.structs.asdict(start.adapter), **adapter}, AdapterChoice),
-        }
-        return msgspec.convert({**msgspec.structs.asdict(start), **top, **parts}, SimulationConfig)
-    except msgspec.ValidationError as error:
-        raise OptionError(str(error), "see: p2pfinetune reproduce --help") from error
-
-
-def _plan(config: SimulationConfig, seeds: range, schemes: str, faithful: bool, ablate: AblationName | None) -> Plan:
-    from p2pfinetune.compare.plan import Plan, ablation_of
-    from p2pfinetune.compare.schemes import SCHEMES, chosen
-
-    names = chosen(tuple(name.strip() for name in schemes.split(",") if name.strip()))
+def _some(names: tuple[str, ...], option: str) -> tuple[str, ...]:
     if not names:
-        raise OptionError("no scheme is given", f"--schemes takes names of schemes and groups: {GROUPS}")
-    if faithful:
-        names = tuple(dict.fromkeys((*names, *(f"{name}-faithful" for name in names if f"{name}-faithful" in SCHEMES))))
-    ablation = ablation_of(str(ablate)) if ablate else None
-    return Plan(config=config, seeds=tuple(seeds), schemes=names, ablation=ablation)
+        raise OptionError(f"{option} names nothing", "see: p2pfinetune compare --help")
+    return names
 
 
-def _run(plan: Plan, out: Path, engine: EngineName, ray_address: str, workers: int, fresh: bool) -> None:
-    from p2pfinetune.compare.plan import tasks
-    from p2pfinetune.compare.sweep import is_complete, sweep
+def _text(setting: str, mix: MixName, data: Path | None, peers_each: int) -> dict[str, Any]:
+    from p2pfinetune.paper.settings import first_of_each
 
-    if ray_address and engine is not EngineName.RAY:
-        raise OptionError("--ray-address is of the engine ray", "add: --engine ray")
-    found = tasks(plan)
-    if not fresh:
-        _check_folders(found, out)
-    if fresh or not all(is_complete(out / task.folder) for task in found):
-        _tell_tokens(plan)
-    with progress(len(found)) as tell:
-        if engine is EngineName.RAY:
-            _run_on_ray(found, out, ray_address, fresh, tell)
-            return
-        sweep(
-            found,
-            out,
-            workers=workers,
-            fresh=fresh,
-            tell=lambda told: tell(Step(_name(told.task), told.visits, told.total, told.guard_loss)),
-        )
+    if setting not in {*SettingName}:
+        raise OptionError(f"there is no setting {setting!r}", f"choose from {SETTINGS}")
+    peers = first_of_each(SettingName(setting).value, mix.value, peers_each)
+    return {"name": setting, "mix": str(mix), "data": str(data or data_folder()), "scale": SMALL_SCALE, "peers": peers}
 
 
-def _run_on_ray(found: Sequence[Task], out: Path, address: str, fresh: bool, tell: Tell) -> None:
-    from p2pfinetune.simulation.ray_engine import ray_cluster
-    from p2pfinetune.simulation.record import RunFolder
+def _plan(
+    text: dict[str, Any], model: str, seeds: range, schemes: str, top: dict[str, Any], training: dict[str, Any]
+) -> Plan:
+    """The settings of `compare.plan.alike` with what was typed instead. OptionError if out of range."""
+    from p2pfinetune.compare.plan import Plan, alike
+    from p2pfinetune.compare.schemes import chosen
+    from p2pfinetune.simulation.config import SettingText, SimulationConfig, TrainingChoice
 
-    jobs = [(task.config, out / task.folder) for task in found]
-    for config, folder in jobs if fresh else ():
-        RunFolder(folder, config, fresh=True)
-    with ray_cluster(address) as cluster:
-        cluster.sweep(jobs, lambda number: tell(Step(_name(found[number]), 1, 1)))
-
-
-def _name(task: Task) -> str:
-    return " ".join((task.folder.parts[-3], f"seed {task.seed}", task.scheme))
-
-
-def _check_folders(found: Sequence[Task], out: Path) -> None:
-    """A folder of other options is not what was asked for, however complete."""
-    from p2pfinetune.simulation.config import load_config
-    from p2pfinetune.simulation.record import CONFIG
-
-    for task in found:
-        path = out / task.folder / CONFIG
-        if path.exists() and load_config(path) != task.config:
-            raise OptionError(
-                f"{out / task.folder} holds a run with other options",
-                "choose another --out, or overwrite it with --fresh",
-            )
+    names = chosen(_some(names_of(schemes), "--schemes"))
+    try:
+        start = alike(msgspec.convert(text, SettingText), model)
+        parts = {"training": msgspec.convert({**msgspec.structs.asdict(start.training), **training}, TrainingChoice)}
+        config = msgspec.convert({**msgspec.structs.asdict(start), **top, **parts}, SimulationConfig)
+    except msgspec.ValidationError as error:
+        raise OptionError(str(error), "see: p2pfinetune compare --help") from error
+    return Plan(config=config, seeds=tuple(seeds), schemes=names)
 
 
-def _tell_tokens(plan: Plan) -> None:
-    """Who holds how much, before anything trains; of the first seed, since the others differ in which text it is."""
-    from p2pfinetune.compare.plan import variants
-    from p2pfinetune.paper.populations import tokens_per_peer
-    from p2pfinetune.simulation.run import population_of
+def _overview(plans: list[Plan], out: Path) -> Overview:
+    from p2pfinetune.compare.overview import overview, write_overview
+    from p2pfinetune.compare.overview_plot import plot_overview
 
-    said = set()
-    for name, variant in variants(plan):
-        config = msgspec.structs.replace(variant.config, seed=plan.seeds[0])
-        if config.text_digest() not in said:
-            said.add(config.text_digest())
-            complain(f"Tokens of each peer{f' ({name})' if name and plan.ablation == 'data' else ''}:")
-            complain(tokens_per_peer(population_of(config)) + "\n")
+    found = overview([summary for plan in plans for summary in summaries(plan, out).values()])
+    written = [*write_overview(found, out), *plot_overview(found, out)]
+    return msgspec.structs.replace(found, files=[str(path) for path in written])
 
 
-def _root(plan: Plan, out: Path) -> Path:
-    from p2pfinetune.compare.plan import folder_of
+def _told(found: Overview, out: Path) -> str:
+    from p2pfinetune.compare.overview import overview_markdown
 
-    return out / folder_of(plan)
-
-
-def _summaries(plan: Plan, out: Path) -> dict[str, Summary]:
-    """By variant; tables, plots and trust matrices are written on the way."""
-    from p2pfinetune.compare.folders import read_sweep
-    from p2pfinetune.compare.plan import tasks
-    from p2pfinetune.compare.plots import plot_sweep
-    from p2pfinetune.compare.summary import summarise
-    from p2pfinetune.compare.tables import write_tables
-    from p2pfinetune.compare.trust_matrices import write_trust_matrices
-
-    complain("drawing")
-    root = _root(plan, out)
-    expected: dict[Path, list[tuple[int, str]]] = {}
-    for task in tasks(plan):
-        expected.setdefault(out / task.folder.parent.parent, []).append((task.seed, task.scheme))
-        write_trust_matrices(out / task.folder)
-    found = {}
-    for folder, runs in expected.items():
-        summary = summarise(read_sweep(folder), runs)
-        write_tables(summary, folder)
-        plot_sweep(folder)
-        found[folder.name.removeprefix(root.name).removeprefix("-")] = summary
-    return found
-
-
-def _markdown(summary: Summary) -> str:
-    from p2pfinetune.compare.tables import markdown
-
-    return markdown(summary)
-
-
-def _ablated(plan: Plan, summaries: dict[str, Summary]) -> answers.Ablated:
-    from p2pfinetune.compare.plan import short_name
-
-    setting = plan.config.setting
-    assert setting is not None
-    return answers.Ablated(
-        setting=setting.name,
-        mix=setting.mix,
-        model=short_name(plan.config.model),
-        ablation=str(plan.ablation),
-        variants=[answers.Variant(name=name, summary=summary) for name, summary in summaries.items()],
-    )
-
-
-def _ablation_markdown(plan: Plan, summaries: dict[str, Summary], root: Path) -> str:
-    from p2pfinetune.compare.tables import ablation_markdown
-
-    text = ablation_markdown(str(plan.ablation), summaries)
-    path = root.with_name(f"{root.name}-{plan.ablation}.md")
-    path.write_text(text, encoding="utf-8")
-    return f"{text}\nThis table is {path}; those of each value are beside it in {root.name}-{plan.ablation}-*"
+    return f"{overview_markdown(found)}\nTables and plots are in {out}"

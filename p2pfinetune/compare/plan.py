@@ -23,6 +23,7 @@ from p2pfinetune.simulation.config import AdapterChoice, SettingText, Simulation
 
 Ablation = Literal["rank", "data", "lr", "interval"]
 TOTAL_STEPS = 100
+LARGE_LR = 1e-3
 
 ABLATIONS: dict[Ablation, tuple[float, ...]] = {
     "rank": (2, 4, 8, 16),
@@ -78,6 +79,18 @@ def paper(setting: SettingText, model: str) -> SimulationConfig:
         steps=25,
         warmup_rounds=3,
     )
+
+
+def alike(setting: SettingText, model: str) -> SimulationConfig:
+    """Equal steps on equal data for models of any size, so that their tables can be read beside one another.
+
+    A model of many million parameters is not trained at the rate of a small one, and every step of it is dear: it gets
+    a third of the rate, which is that of the paper's own settings, and fewer steps by the caller's choice.
+    """
+    start = small(setting, model)
+    if is_small(model):
+        return start
+    return msgspec.structs.replace(start, training=msgspec.structs.replace(start.training, lr=LARGE_LR))
 
 
 def is_small(model: str) -> bool:

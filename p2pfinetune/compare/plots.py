@@ -41,13 +41,13 @@ def plot_run(folder: Path, formats: Sequence[str] = ("png",)) -> tuple[Path, ...
     """`plots/curves.*` and, where peers merged, `plots/trust.*`, with `trust.npz` beside; returns the pictures."""
     run = read_run(folder)
     write_trust_matrices(folder)
-    with _style() as plt:
+    with styled() as plt:
         figure = plt.figure(figsize=(COLUMN, 3.2 + 0.16 * ((len(run.peers) + 2) // 3)), layout="constrained")
         draw_peer_curves(figure, run)
-        written = [*_save(figure, folder / "plots", "curves", formats, plt)]
+        written = [*save_figure(figure, folder / "plots", "curves", formats, plt)]
         if any(line.is_merge for line in run.lines):
             matrices = trust_matrices(run)
-            written += _save(_trust_figure(plt, run, matrices, ""), folder / "plots", "trust", formats, plt)
+            written += save_figure(_trust_figure(plt, run, matrices, ""), folder / "plots", "trust", formats, plt)
     return tuple(written)
 
 
@@ -56,21 +56,21 @@ def plot_sweep(folder: Path, formats: Sequence[str] = ("png",)) -> tuple[Path, .
     sweep = read_sweep(folder)
     summary = summarise(sweep)
     written: list[Path] = []
-    with _style() as plt:
+    with styled() as plt:
         rows = (len({scheme for _, scheme in sweep.runs}) + 1) // 2
         figure = plt.figure(figsize=(COLUMN, 2.7 + 0.16 * rows), layout="constrained")
         draw_scheme_curves(figure, sweep, title(summary))
-        written += _save(figure, folder / "plots", "curves", formats, plt)
+        written += save_figure(figure, folder / "plots", "curves", formats, plt)
         if summary.schemes:
             figure = plt.figure(figsize=(COLUMN, 1.0 + 0.24 * len(summary.schemes)), layout="constrained")
             draw_bars(figure, summary)
-            written += _save(figure, folder / "plots", "bars", formats, plt)
+            written += save_figure(figure, folder / "plots", "bars", formats, plt)
         for scheme, runs in _by_scheme(sweep).items():
             first = next(iter(runs.values()))
             if any(line.is_merge for run in runs.values() for line in run.lines):
                 matrices = mean_matrices([trust_matrices(run) for run in runs.values() if run.peers == first.peers])
                 drawn = _trust_figure(plt, first, matrices, scheme)
-                written += _save(drawn, folder / "plots", f"trust-{scheme}", formats, plt)
+                written += save_figure(drawn, folder / "plots", f"trust-{scheme}", formats, plt)
     return tuple(written)
 
 
@@ -320,7 +320,7 @@ def _by_scheme(sweep: Sweep) -> Mapping[str, dict[int, Run]]:
     return found
 
 
-class _style(AbstractContextManager[Any]):  # noqa: N801  # read as a verb
+class styled(AbstractContextManager[Any]):  # noqa: N801  # read as a verb
     """Matplotlib without a display and with our letters, put back afterwards."""
 
     def __enter__(self) -> Any:
@@ -340,7 +340,8 @@ class _style(AbstractContextManager[Any]):  # noqa: N801  # read as a verb
         self._context.__exit__(*raised)
 
 
-def _save(figure: Any, folder: Path, name: str, formats: Sequence[str], plt: Any) -> list[Path]:
+def save_figure(figure: Any, folder: Path, name: str, formats: Sequence[str], plt: Any) -> list[Path]:
+    """As `folder/name.*`; closes it."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     for path in paths:

@@ -75,6 +75,12 @@ def layout(setting: Setting, mix: Mix) -> Layout:
     )
 
 
+def first_of_each(setting: Setting, mix: Mix, count: int) -> tuple[PeerId, ...]:
+    """The first peers of each main category, in the order of the layout; all of them for 0."""
+    peers = layout(setting, mix).peers()
+    return tuple(peer for peer in peers if int(peer.rpartition("-")[2]) <= count) if count else ()
+
+
 def split_tokens(scale: float, test_tokens: int = 0) -> dict[Split, int]:
     """What each peer holds; `scale` 1 is the paper's size. `test_tokens`, if given, that of test splits."""
     if not (math.isfinite(scale) and scale > 0.0):

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from p2pfinetune.cli import answers, main
-from p2pfinetune.cli.compare import GROUPS
 from p2pfinetune.cli.entry import again
 from p2pfinetune.cli.progress import LINE_SECONDS, Lines, Step
+from p2pfinetune.cli.reproduce import GROUPS
+from p2pfinetune.compare.overview import Overview
 from p2pfinetune.compare.plan import Task
 from p2pfinetune.compare.summary import Summary
 from p2pfinetune.errors import ClusterError
@@ -87,7 +88,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pfinetune.paper.populations.tokens_per_peer", lambda _: "x-1 100")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"], ["reproduce", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["simulate", "--help"], ["reproduce", "--help"], ["compare", "--help"], ["--version"]]
+)
 def test_help_never_loads_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom p2pfinetune.cli import main\n"
@@ -169,6 +172,10 @@ def test_a_folder_of_another_config_is_left_alone(
         (["reproduce", "languages", "--max-share", "0"], "max_share"),
         (["reproduce", "languages", "--data", "nowhere"], "no data folder nowhere"),
         (["reproduce", "languages", "--ray-address", "auto"], "--engine ray"),
+        (["compare", "--settings", "languages,poems"], "no setting 'poems'"),
+        (["compare", "--schemes", "validtion"], "there is no scheme"),
+        (["compare", "--models", ","], "--models names nothing"),
+        (["compare", "--lr", "-1"], "lr"),
         (["simulatte"], "simulatte"),
     ],
 )
@@ -296,3 +303,21 @@ def test_lines_tell_of_every_end_and_now_and_then_of_what_goes_on() -> None:
         "a   50%  guard perplexity 2.72",
         "b  done (1 of 2)",
     ]
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_comparison_is_one_table_over_all_settings_and_models_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", "--settings", "languages,code-wiki", "--schemes", "local,theoretical", "--json"]
+
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+
+    found = msgspec.convert(json.loads(capsys.readouterr().out)["data"], Overview)
+    assert [one.name for one in found.overall] == ["theoretical", "local"], "what brings most stands in front"
+    assert [(s.setting, s.mix, s.model) for s in found.summaries] == [
+        ("languages", "specific", "nano"),
+        ("code-wiki", "specific", "nano"),
+    ]
+    assert {Path(file).name for file in found.files} == {"comparison.md", "comparison.json", "comparison.png"}
+    assert all(Path(file).stat().st_size > 0 for file in found.files)
