@@ -7,8 +7,10 @@ file of a simulation and the value that the library gets. An option that only on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
@@ -197,6 +199,54 @@ class CollaborationOptions(Section):
     ] = 8192
 
 
+class GateOptions(Section):
+    """Whether an adapter can be taken to pieces by newcomers. No peer needs to know it: docs/how-to/assemble.md."""
+
+    gate_steps: Annotated[
+        NotNegative,
+        Meta(
+            description="Steps a round that train the gates by which newcomers find pieces of the adapter. 0: none are "
+            "trained or given away."
+        ),
+    ] = 0
+    gate_lr: Annotated[float, Meta(gt=0, le=MANY, description="Learning rate of the gates.")] = 2e-5
+
+
+class AssemblyOptions(Section):
+    """How a newcomer chooses pieces; see `round.pieces`. Faithful to Per-Pcs (arXiv 2406.10471) unless told."""
+
+    top_k: Annotated[Positive, Meta(description="Pieces a layer.")] = 1
+    temperature: Annotated[float, Meta(gt=0, le=MANY, description="Of the softmax over their scores.")] = 1.0
+    documents: Annotated[Positive, Meta(description="Of the own train split, the last so many.")] = 50
+    tokens: Annotated[Positive, Meta(description="Most tokens of these.")] = 4096
+    mix: Annotated[
+        Literal["factors", "products"], Meta(description="What is summed: A and B by themselves, or the products BA.")
+    ] = "factors"
+    choose: Annotated[
+        Literal["scores", "loss"], Meta(description="By gates, or by the loss on the trust split, layer by layer.")
+    ] = "scores"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def assembly_options(given: Mapping[str, Any]) -> AssemblyOptions:
+    """OptionError that names the option and what there is."""
+    try:
+        return msgspec.convert(dict(given), AssemblyOptions)
+    except msgspec.ValidationError as error:
+        known = ", ".join(AssemblyOptions.__struct_fields__)
+        raise OptionError(f"assembling pieces: {error}", f"its options are: {known}") from error
+
+
+class NewcomerOptions(Section):
+    """What the first model of a newcomer is made of."""
+
+    assemble_options: Annotated[dict[str, Any], Meta(description="How pieces are chosen.")] = field(
+        default_factory=dict
+    )
+
+
 class RunOptions(Section):
     """How long a simulation is, and when its peers merge; after the paper, but for a shorter run."""
 
@@ -286,7 +336,7 @@ class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions):
         check(self)
 
 
-class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions):
+class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions, GateOptions, NewcomerOptions):
     """Everything about learning that a user can choose, as the library takes it."""
 
     spec: AdapterSpec = AdapterSpec()

@@ -64,6 +64,14 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default=None, name="against_local")  # as rows of older versions have it
 
 
+class AssemblyFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the first adapter, made of neighbours' pieces before any training."""
+
+    peers: Annotated[int, Meta(description="Whose pieces there were to choose from.")]
+    layers: Annotated[int, Meta(description="For which pieces were chosen.")]
+    seconds: Annotated[float, Meta(description="Asking the neighbours included.")] = 0.0
+
+
 class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Mean cross-entropy in nats a token by model and split, and what that rests on; null if it was not measured."""
 
@@ -82,6 +90,9 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="What `loss_trust` rests on; null where an older version recorded the round."),
     ] = None
     on_guard: Annotated[SplitFigures | None, Meta(description="What the guard's losses rest on; likewise.")] = None
+    assembly: Annotated[
+        AssemblyFigures | None, Meta(description="Of round 0, where a newcomer assembles; else null.")
+    ] = None
 
 
 COUNTS = frozenset({"readings"})

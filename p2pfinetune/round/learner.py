@@ -48,14 +48,7 @@ from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
 from p2pfinetune.export.stored import Exportable
 from p2pfinetune.export.writing import Progress, untold, write_export
-from p2pfinetune.model.adapter import (
-    AdaptedModel,
-    Adapter,
-    attach,
-    first_network_digest,
-    network_digest,
-    write,
-)
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, first_network_digest, network_digest, write
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.generate import continuation
 from p2pfinetune.model.memory import MemoryPlan
@@ -68,6 +61,7 @@ from p2pfinetune.round.collaborate import Outcome, as_heard_by, collaborate, mer
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
 from p2pfinetune.round.judging import RETURNED, Judge, Look
+from p2pfinetune.round.newcomer import Pieces
 from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
@@ -77,6 +71,7 @@ from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
+from p2pfinetune.training.gates import Gates
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
@@ -126,12 +121,12 @@ class Learner:
         if (batched := self._trainer.batched) is not None:
             batched.share(self._stack)
         self._trainer.set_adapter(start or initial)
+        self.pieces = Pieces(self._adapted, corpus.train, self.training, options)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
         self._own = self._personal = self._best = start or initial
         self._served: Served | None = "personal"
         self._last_row: Mapping[PeerId, float] = {}
-        self._kept = NOTHING
-        """What the trust scheme remembers."""
+        self._kept = NOTHING  # what the trust scheme remembers
         self.forgotten = ""
         """Of what was restored, what another scheme remembered and this one cannot know; a sentence for people."""
         self._owed = math.inf
@@ -254,6 +249,17 @@ class Learner:
             refused={peer: refusal.reason for peer, refusal in heard.refused.items()}, copies=heard.copies,
         )  # fmt: skip
 
+    def assemble(self, updates: Mapping[PeerId, LoraUpdate], gates: Mapping[PeerId, Gates]) -> Collaboration:
+        """A first adapter of the pieces of those who gave both; gone on from if it measures better. See `newcomer`."""
+        self._own = own = self._trainer.adapter
+        first = self.pieces.first(
+            self.me, own, updates, gates, context=self._context({}, RoundProgress(None, 0)),
+            measure=partial(self._evaluate, "guard"), on_base=self._base_on("guard"),
+        )  # fmt: skip
+        self._go_on_from(first.outcome)
+        self._note_best(first.outcome.personal, first.outcome.loss)
+        return first.told(self.best_guard, self._serve(first.outcome.loss))
+
     def evaluate(self, split: Split, which: Which) -> Evaluation:
         """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
         return self._evaluate(split, self.adapter(which))
@@ -261,11 +267,9 @@ class Learner:
     def measure(self, split: TokenSplit, max_tokens: int = 0) -> Measure:
         """Windows of any text, as the own splits are measured; of a longer one a fixed choice of `max_tokens`."""
         return measure_of(
-            split,
-            context=self.training.context,
+            split, context=self.training.context, max_tokens=max_tokens,
             vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
-            max_tokens=max_tokens,
-        )
+        )  # fmt: skip
 
     def evaluate_on(self, measure: Measure, models: Sequence[Which]) -> dict[Which, Evaluation]:
         """Losses of these models. Equal adapters are measured once. OptionError for a twin's if there is none."""
@@ -319,6 +323,7 @@ class Learner:
         self._served = None
         for trainer in self.trainers.values():
             trainer.reread(corpus.train)
+        self.pieces.reread(corpus.train)
         self.best_guard = self._evaluate("guard", self._best).loss
         self._remeasure_twin()
 
@@ -330,7 +335,7 @@ class Learner:
             kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
             plan=self._plan,
             has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
-            best_local=self._twin.best_loss,
+            best_local=self._twin.best_loss, gates=self.pieces.state,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
 
@@ -347,13 +352,14 @@ class Learner:
         self._trainer.load_state(memory.adapters[DEFAULT_ADAPTER].state)
         self._twin = Twin(self._trainer, is_wanted=self._twin.is_wanted)
         self._twin.is_alone = memory.is_alone
+        self.pieces.resume(memory.gates)
         if TWIN_ADAPTER in memory.adapters:
             self._twin.resume(self._corpus.train, memory.adapters[TWIN_ADAPTER].state)
             self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
         self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed
         self._kept, self.forgotten = memory.kept_for(self.options.trust)
-        self._pull_twin()
+        self._twin.pull(self._personal, self.options.twin_pull)
         if fingerprint != self._measured_on:
             self._served = None
             self._remeasure_twin()
@@ -450,13 +456,9 @@ class Learner:
             self._twin.part(self._corpus.train, self._best, self.best_guard)
         self._personal = outcome.personal
         self._trainer.set_adapter(outcome.personal)
-        self._pull_twin()
+        self._twin.pull(self._personal, self.options.twin_pull)
         if not outcome.moments_fit:
             self._trainer.forget()
-
-    def _pull_twin(self) -> None:
-        if self._twin.trainer is not None and self.options.twin_pull:
-            self._twin.trainer.pull_towards(self._personal, self.options.twin_pull)
 
     def _note_best(self, adapter: Adapter, loss: float) -> bool:
         if not loss < self.best_guard:

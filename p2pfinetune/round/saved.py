@@ -10,6 +10,7 @@ is run when it is read. Names of tensors within a group are those of the adapter
       twin, twin.exp_avg ...  the same of the twin, once it has parted
       own, personal           adapters after the last training and the last round; equal tensors are written once
       twin_best               the twin's best by guard loss, once it has parted
+      gates, gates.exp_avg... where gates are trained: vectors (in,) by `<module path>.gate`, and their moments
       values: network         digest of the network; another one's file is refused
               fingerprint     of text, context and guard limit: whether losses below can be compared with today's
               trainer, twin   {steps, moment_steps, kind if not adamw, spec: what of it is not the network's}
@@ -18,6 +19,7 @@ is run when it is read. Names of tensors within a group are those of the adapter
               owed            own guard loss at the guard's last credit, nats a token; absent: no credit is out
               precision       fp32 or bf16, in which all of it was trained last
               plan            {positions, checkpointing, quantize}: how it fitted; absent: with nothing done about it
+              gates           {steps, moment_steps}
               has_twin, is_alone, best_local, served    of the twin and of what a person is given
 
     kind "best"
@@ -51,12 +53,14 @@ from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, Pee
 from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
+from p2pfinetune.training.gates import MOMENTS, Gates, GateState
 from p2pfinetune.training.trainer import TrainerState
 from p2pfinetune.trust import NOTHING, SchemeState
 
 LEARNER, BEST = "learner", "best"
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
-NO_NAMES = frozenset({"own", "personal", "twin_best"})  # groups of the file that are no trainings
+GATES = "gates"
+NO_NAMES = frozenset({"own", "personal", "twin_best", GATES})  # groups of the file that are no trainings
 GROUP_OF = {group: name for name, group in GROUPS.items()}
 
 ANOTHER_NETWORK = (
@@ -107,6 +111,8 @@ class LearnerState:
     """In which all of it was trained last."""
     plan: MemoryPlan = MILDEST
     """In which passes, and whether computing again, on a base held how."""
+    gates: GateState | None = None
+    """None: none are trained."""
 
     def kept_for(self, scheme: str) -> tuple[SchemeState, str]:
         """What this scheme remembers, and, if another one did, why that is nothing."""
@@ -131,6 +137,9 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
     network_spec = _of_network(memory.adapters[DEFAULT_ADAPTER].spec)
     for name, held in memory.adapters.items():
         _put(GROUPS.get(name, name), held, network_spec, values, groups)
+    if memory.gates is not None:
+        groups |= {GATES: memory.gates.gates.tensors, **{f"{GATES}.{k}": t for k, t in memory.gates.moments.items()}}
+        values[GATES] = {"steps": memory.gates.steps, "moment_steps": memory.gates.moment_steps}
     if TWIN_ADAPTER in memory.adapters:
         groups["twin_best"] = memory.twin_best.tensors
         values["best_local"] = memory.best_local
@@ -170,7 +179,7 @@ def load_state(
             last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
             kept=_kept(values.get("trust", {})), kept_by=str(values.get("trust", {}).get("scheme", "")),
             owed=float(values.get("owed", math.inf)),
-            precision=_precision(values) or "fp32", plan=_plan(values) or MILDEST,
+            precision=_precision(values) or "fp32", plan=_plan(values) or MILDEST, gates=_gates(values, groups),
         )  # fmt: skip
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OptionError, *UNREADABLE) as error:
@@ -229,6 +238,14 @@ def _kept(saved: Mapping[str, Any]) -> SchemeState:
     return SchemeState(
         {str(name): {str(key): float(number) for key, number in table.items()} for name, table in tables}
     )
+
+
+def _gates(values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> GateState | None:
+    if GATES not in groups:
+        return None
+    moments = {kind: groups[f"{GATES}.{kind}"] for kind in MOMENTS if f"{GATES}.{kind}" in groups}
+    counts = values[GATES]
+    return GateState(Gates(groups[GATES]), int(counts["steps"]), moments, int(counts["moment_steps"]))
 
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:

@@ -46,6 +46,11 @@ class Twin:
         self.trainer = self._own.twin(split)
         self.trainer.load_state(state)
 
+    def pull(self, adapter: Adapter, strength: float) -> None:
+        """Draw it to others' weights from now on, as Ditto does; of strength 0, not at all."""
+        if self.trainer is not None and strength:
+            self.trainer.pull_towards(adapter, strength)
+
     def note(self, loss: float) -> None:
         """Its guard loss now."""
         if self.trainer is not None and loss < self.best_loss:
