@@ -35,9 +35,13 @@ ExportFormat = Literal["peft", "merged", "gguf-lora", "gguf"]
 """As what an adapter is written for other programs; `p2pfinetune.export` says what each is."""
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
-Sharing = Literal["both", "a", "b"]
-"""Which factors of an adapter peers share; `p2pfinetune.model.adapter` says what each means."""
+Sharing = Literal["both", "a", "b", "generalist", "individual", "two-level"]
+"""Which factors of an adapter peers share; `p2pfinetune.model.adapter` and `.parts` say what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
+Mixing = Literal["token", "layer", "sum"]
+"""By what several adapters of one layer are weighed; `p2pfinetune.model.parts` says what each means."""
+ROUTER = ".router"
+"""How the name of what weighs them ends."""
 
 DEFAULT_ADAPTER, TWIN_ADAPTER = "default", "twin"
 """Names of the adapters that a peer holds: the one that its network is about, and that of training alone."""
@@ -93,6 +97,15 @@ def _distribution(weights: Mapping[PeerId, float]) -> Mapping[PeerId, float]:
     if abs(total - 1.0) > ROW_TOLERANCE:
         raise ValueError(f"trust weights sum to one, got {total}")
     return MappingProxyType(dict(weights))
+
+
+def expert_of(name: str) -> int | None:
+    """Which of a layer's adapters a factor belongs to, 0 being the one that a plain layer has; None: the router."""
+    if name.endswith(ROUTER):
+        return None
+    owner = name.rpartition(".")[0].rpartition(".")[2]
+    number = owner.removeprefix("expert")
+    return int(number) if owner != number and number.isdecimal() else 0
 
 
 @dataclass(frozen=True, slots=True)

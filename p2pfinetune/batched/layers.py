@@ -14,35 +14,26 @@ For y = x W^T + s x' A^T B^T with upstream gradient dy, and u = x' A^T; x' is x,
 
 A weight that is held in other numbers than those of the pass is made anew in the backward pass and not kept for it.
 
+A layer with several adapters for each peer is in `mixtures`.
+
 Shapes: k peers, m rows of each, i inputs, o outputs, r rank. B is kept as its transpose: products with a narrow matrix
 are several times quicker along its rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from p2pfinetune.batched.mixtures import Factors, MixedFactors, mixed
 from p2pfinetune.model.held import weight_of
 
 FOLD_ROWS = (
     8  # times the rank: with more rows, adding B A to the weight is less work than running A and B by themselves
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Factors:
-    """Of one layer: views into the buffers of a stack."""
-
-    a_kri: Tensor
-    b_kro: Tensor
-    a_gradient_kri: Tensor | None
-    """Where the backward pass adds; of a factor without it, no gradient is computed."""
-    b_gradient_kro: Tensor | None
 
 
 class StackedLinear(nn.Module):
@@ -52,7 +43,7 @@ class StackedLinear(nn.Module):
         super().__init__()
         self._base = base
         self._scale, self._dropout, self._tape = scale, dropout, tape
-        self.factors: Factors | None = None
+        self.factors: Factors | MixedFactors | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """What the base gives and x A^T B^T; the base's alone while there are no factors."""
@@ -65,6 +56,9 @@ class StackedLinear(nn.Module):
         bias = None if self._base.bias is None else self._base.bias.to(x.dtype)
         if self.factors is None:
             return linear(x, weight_of(self._base, x.dtype), bias)
+        if isinstance(self.factors, MixedFactors):
+            kept = self._kept(x) if self._dropout and self.training and torch.is_grad_enabled() else None
+            return mixed(x, self._base, bias, self.factors, self._scale, kept, self._tape)
         if torch.is_grad_enabled():
             kept = self._kept(x) if self._dropout and self.training else None
             inputs = (x, self._base, bias, self.factors, self._scale, kept, self._tape)

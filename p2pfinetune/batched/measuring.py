@@ -24,6 +24,7 @@ from p2pfinetune.batched.packing import Pack, packed, packs_of, returned
 from p2pfinetune.batched.stack import AdapterStack, Schema, rows_of
 from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.model.compute import measuring_precision
+from p2pfinetune.names import ROUTER, expert_of
 from p2pfinetune.scoring.evaluate import PADDING, Batch, Evaluation, Measure, evaluation_of
 
 POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together; as many as `evaluate` runs at once
@@ -118,7 +119,9 @@ class _RowsOfParts:
 
 
 def _widest(own: Schema, adapters: Sequence[Adapter]) -> Schema:
-    """The schema of the largest rank among them."""
+    """The schema of the largest rank among them; several adapters in a layer have the ranks of this device for all."""
+    if any(name.endswith(ROUTER) or expert_of(name) for name in own):
+        return own
     rank = max(a.shape[0] for adapter in adapters for _, a, _ in adapter.pairs())
     return {name: (rank, shape[1]) if name.endswith(".lora_A") else (shape[0], rank) for name, shape in own.items()}
 

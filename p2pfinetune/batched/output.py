@@ -39,10 +39,10 @@ PROBE = 30.0  # far beyond what tanh or a clamp would leave as it is
 class Output:
     """From what the model returns as logits, hidden states or logits indeed, to losses."""
 
-    def __init__(self, model: Any) -> None:
-        """Takes the output layer out of this model where it is the last thing that happens."""
+    def __init__(self, model: Any, *, stays: bool = False) -> None:
+        """Takes the output layer out of this model where it is the last thing that happens, unless it `stays`."""
         head = model.get_output_embeddings()
-        self._head = head if isinstance(head, nn.Linear) and _is_last(model, head) else None
+        self._head = head if not stays and isinstance(head, nn.Linear) and _is_last(model, head) else None
         if self._head is not None:
             model.set_output_embeddings(_Through())
 

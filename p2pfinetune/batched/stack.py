@@ -20,11 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pfinetune.batched.layers import Factors, StackedLinear
+from p2pfinetune.batched.layers import StackedLinear
+from p2pfinetune.batched.mixtures import Factors, MixedFactors, balance
 from p2pfinetune.batched.output import Output
 from p2pfinetune.batched.packing import can_pack
 from p2pfinetune.batched.recompute import recompute
 from p2pfinetune.model.adapter import AdaptedModel, tree_of
+from p2pfinetune.model.parts import lies_as_it_is, part
+from p2pfinetune.names import ROUTER, Mixing
 
 Schema = Mapping[str, tuple[int, ...]]
 
@@ -32,12 +35,13 @@ Schema = Mapping[str, tuple[int, ...]]
 class AdapterStack:
     """Of one base and kind of adapter; how many peers it holds may change from use to use."""
 
-    def __init__(self, adapted: AdaptedModel) -> None:
+    def __init__(self, adapted: AdaptedModel, *, speaks: bool = False) -> None:
+        """`speaks`: the model gives logits, as whoever generates text expects of it."""
         self.adapted = adapted
         self.device = next(iter(adapted.parameters.values())).device
         self._tape = torch.zeros((), requires_grad=True, device=self.device)
         self.model, self._layers = _tree(adapted, self._tape)
-        self.output = Output(self.model)
+        self.output = Output(self.model, stays=speaks)
         self.kind = kind_of(adapted)
         self.is_noisy = draws_noise(adapted.model)
         """Whether training draws random numbers, for dropout."""
@@ -63,8 +67,12 @@ class AdapterStack:
         values = views(schema, values_kp)
         gradients = views(_first(schema, gradients_kp.shape[1]), gradients_kp) if gradients_kp is not None else {}
         for path, layer in self._layers.items():
-            a, b = f"{path}.lora_A", f"{path}.lora_B"
-            layer.factors = Factors(values[a], values[b], gradients.get(a), gradients.get(b))
+            layer.factors = _of_layer(path, self.adapted.spec.mixes, values, gradients)
+
+    def balance(self) -> Tensor | None:
+        """(k,): of the last pass with gradients, the mean over layers that route; None if none does. See `mixtures`."""
+        seen = [logits for layer in self._layers.values() for logits in _seen(layer)]
+        return torch.stack([balance(logits_kme) for logits_kme in seen]).mean(dim=0) if seen else None
 
     def release(self) -> None:
         """Hold no adapter: the base alone."""
@@ -100,7 +108,8 @@ def kind_of(adapted: AdaptedModel) -> Hashable:
     return (
         frozen,
         tuple(adapted.schema.items()),
-        tuple(adapted.trained),
+        tuple(adapted.trained_schema),
+        adapted.spec.mixes,
         scale,
         dropout,
         adapted.precision,
@@ -109,10 +118,13 @@ def kind_of(adapted: AdaptedModel) -> Hashable:
 
 
 def views(schema: Schema, rows_kp: Tensor) -> dict[str, Tensor]:
-    """Each tensor of the adapters in the memory of the rows: A as (k, rank, in) and B as (k, rank, out)."""
+    """Each tensor of the adapters in the memory of the rows: A as (k, rank, in) and B as (k, rank, out).
+
+    A router lies as it is, (k, experts, in or 1).
+    """
     parts = rows_kp.split([shape[0] * shape[1] for shape in schema.values()], dim=1)
     return {
-        name: part.unflatten(1, shape if name.endswith("A") else shape[::-1])
+        name: part.unflatten(1, shape if lies_as_it_is(name) else shape[::-1])
         for (name, shape), part in zip(schema.items(), parts, strict=True)
     }
 
@@ -133,7 +145,7 @@ def rows_of(schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
     rows_kp = torch.empty(len(adapters), sum(shape[0] * shape[1] for shape in schema.values()))
     for name, tensor in views(schema, rows_kp).items():
         held = torch.stack([tensors[name] for tensors in adapters])
-        tensor.copy_(held if name.endswith("A") else held.mT)
+        tensor.copy_(held if lies_as_it_is(name) else held.mT)
     return rows_kp
 
 
@@ -141,7 +153,7 @@ def apart(schema: Schema, rows_kp: Tensor) -> list[dict[str, Tensor]]:
     """The other way round, as a copy on the CPU; a tensor's copies of all adapters lie in one piece of memory."""
     found = views(schema, rows_kp.detach().cpu())
     own = {
-        name: t.clone(memory_format=torch.contiguous_format) if name.endswith("A") else t.mT.contiguous()
+        name: t.clone(memory_format=torch.contiguous_format) if lies_as_it_is(name) else t.mT.contiguous()
         for name, t in found.items()
     }
     split = {name: tensor.unbind() for name, tensor in own.items()}
@@ -150,13 +162,13 @@ def apart(schema: Schema, rows_kp: Tensor) -> list[dict[str, Tensor]]:
 
 def row_of(schema: Schema, tensors: Mapping[str, Tensor]) -> Tensor:
     """The tensors of one adapter as a new row."""
-    return torch.cat([(tensors[name] if name.endswith("A") else tensors[name].mT).reshape(-1) for name in schema])
+    return torch.cat([(tensors[name] if lies_as_it_is(name) else tensors[name].mT).reshape(-1) for name in schema])
 
 
 def tensors_of(schema: Schema, row_p: Tensor) -> dict[str, Tensor]:
     """The other way round; in the memory of the row."""
     found = views(schema, row_p.unsqueeze(0))
-    return {name: tensor[0] if name.endswith("A") else tensor[0].mT for name, tensor in found.items()}
+    return {name: tensor[0] if lies_as_it_is(name) else tensor[0].mT for name, tensor in found.items()}
 
 
 def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLinear]]:
@@ -170,6 +182,24 @@ def _tree(adapted: AdaptedModel, tape: Tensor) -> tuple[Any, dict[str, StackedLi
         setattr(model.get_submodule(parent), name, layer)
         layers[path] = layer
     return model.eval(), layers
+
+
+def _of_layer(
+    path: str, mixing: Mixing, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
+) -> Factors | MixedFactors:
+    """Its one adapter, or all of them, by their names."""
+    experts: list[Factors] = []
+    while (a := f"{part(path, len(experts))}.lora_A") in values:
+        b = f"{part(path, len(experts))}.lora_B"
+        experts.append(Factors(values[a], values[b], gradients.get(a), gradients.get(b)))
+    if len(experts) == 1:
+        return experts[0]
+    router = f"{path}{ROUTER}"
+    return MixedFactors(tuple(experts), mixing, values.get(router), gradients.get(router))
+
+
+def _seen(layer: StackedLinear) -> list[Tensor]:
+    return layer.factors.seen if isinstance(layer.factors, MixedFactors) else []
 
 
 def draws_noise(model: nn.Module) -> bool:

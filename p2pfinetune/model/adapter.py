@@ -15,6 +15,8 @@ ever change:
     a         A, B      A        FedSA-LoRA (Guo et al. 2025, arXiv 2410.01463)         of A alone; B is a peer's own
     b         B         B        FFA-LoRA (Sun et al. 2024, arXiv 2403.12313)       exact: A is the seeded start for all
 
+The other values of it are about layers with several adapters, of which some stay here: `parts` says how.
+
 `b` freezes A. With an A of its own at every peer, one peer's B would be read in another's coordinates, and what
 measured it (FedSB) found it worse than either. A frozen factor has no gradient and no moments.
 
@@ -46,9 +48,10 @@ import torch
 from torch import Tensor, nn
 
 from p2pfinetune.model.fingerprints import bare_tokenizer_digest, canonical_json
+from p2pfinetune.model.parts import mixed_paths, own_start, shared_names, uniform
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.model.targets import check_injected, find_targets, is_transposed
-from p2pfinetune.names import Digest
+from p2pfinetune.names import ROUTER, Digest
 from p2pfinetune.options import AdapterSpec
 
 if TYPE_CHECKING:
@@ -66,7 +69,10 @@ PEFT_NAME = "default"  # of the one adapter that a model carries
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorSet:
-    """Factors by name: `<module path>.lora_A` (rank, in) and `.lora_B` (out, rank). All of an adapter, or a part."""
+    """Factors by name: `<module path>.lora_A` (rank, in) and `.lora_B` (out, rank). All of an adapter, or a part.
+
+    A layer that has several adapters also has those of `parts`, and a `.router` (experts, in or 1) that weighs them.
+    """
 
     tensors: Mapping[str, Tensor]
 
@@ -75,7 +81,7 @@ class FactorSet:
         for name, tensor in ordered.items():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.ndim != 2:
                 raise ValueError(f"{name} is not a matrix of fp32 on the CPU: {tensor.dtype}, {tensor.device}")
-            if not name.endswith((".lora_A", ".lora_B")):
+            if not name.endswith((".lora_A", ".lora_B", ROUTER)):
                 raise ValueError(f"{name} is neither a lora_A nor a lora_B")
         object.__setattr__(self, "tensors", MappingProxyType(ordered))
 
@@ -95,7 +101,7 @@ class FactorSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter(FactorSet):
-    """Both factors of every target."""
+    """Both factors of every target; of one that has several adapters, of each of them."""
 
     def __post_init__(self) -> None:
         FactorSet.__post_init__(self)
@@ -104,8 +110,8 @@ class Adapter(FactorSet):
                 raise ValueError(f"the factors of {path} differ in rank: {a.shape[0]} and {b.shape[1]}")
 
     def pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(module path, A, B) of each target, sorted."""
-        paths = {name.removesuffix(".lora_A").removesuffix(".lora_B") for name in self.tensors}
+        """(module path, A, B) of each target, sorted; of further adapters of a layer, their own names (`parts`)."""
+        paths = {name.rpartition(".")[0] for name in self.tensors if not name.endswith(ROUTER)}
         for path in sorted(paths):
             try:
                 yield path, self.tensors[f"{path}.lora_A"], self.tensors[f"{path}.lora_B"]
@@ -170,30 +176,35 @@ class AdaptedModel:
         """What an update of this network must hold, no more and no less."""
         return {name: shape for name, shape in self.start.schema.items() if self.spec.shares(name)}
 
+    @property
+    def trained_schema(self) -> Mapping[str, tuple[int, ...]]:
+        """What ever changes by training, on any level."""
+        return {name: shape for name, shape in self.schema.items() if self.spec.trains(name)}
+
     def of_network_rank(self, adapter: Adapter) -> Adapter:
         """The same adapter for tools and peers that know the network's rank and alpha alone."""
         return padded(adapter, self.start)
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
-        """The live factors that ever change: what an optimizer gets."""
+        """The live factors that ever change; of several adapters in a layer, the first is the live one."""
         return {name: parameter for name, parameter in self.parameters.items() if self.spec.trains(name)}
 
 
 def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) -> Adapter:
     """The network's seeded start, equal on every machine. `shapes` gives (in, out) of each target.
 
-    A is uniform in ±1/sqrt(in), which is kaiming_uniform with a = sqrt(5), the choice of LoRA and peft. Only exact
-    operations and one rounding follow the generator, so that no compiler or processor changes a bit.
+    A is uniform in ±1/sqrt(in), which is kaiming_uniform with a = sqrt(5), the choice of LoRA and peft.
     """
     generator = torch.Generator(device="cpu").manual_seed(spec.init_seed)
     tensors: dict[str, Tensor] = {}
-    for name in sorted(f"{path}.lora_A" for path in shapes):
-        in_features, out_features = shapes[name.removesuffix(".lora_A")]
-        unit = torch.rand((spec.rank, in_features), generator=generator, dtype=torch.float32)
-        bound = torch.tensor(in_features, dtype=torch.float64).rsqrt().to(torch.float32)
-        tensors[name] = (2.0 * unit - 1.0) * bound
-        tensors[f"{name.removesuffix('.lora_A')}.lora_B"] = torch.zeros((out_features, spec.rank))
+    further = {f"{name}.lora_A" for name in shared_names(mixed_paths([*shapes], spec), spec)}
+    for names in ({f"{path}.lora_A" for path in shapes}, further):
+        for name in sorted(names):
+            owner = name.removesuffix(".lora_A")
+            in_features, out_features = shapes[owner if owner in shapes else owner.rpartition(".")[0]]
+            tensors[name] = uniform((spec.rank, in_features), in_features, generator)
+            tensors[f"{owner}.lora_B"] = torch.zeros((out_features, spec.rank))
     return Adapter(tensors)
 
 
@@ -205,8 +216,12 @@ def cut(adapter: Adapter, rank: int) -> Adapter:
 
 
 def padded(adapter: Adapter, start: Adapter) -> Adapter:
-    """With the rank of the start, whose other components it has never left: the product BA is the same."""
-    return Adapter({name: _grown(tensor, start.tensors[name]) for name, tensor in adapter.tensors.items()})
+    """With the rank of the start, whose other components it has never left: the product BA is the same.
+
+    What the start does not have, since it never leaves this device, stays as it is.
+    """
+    known = start.tensors
+    return Adapter({n: _grown(tensor, known[n]) if n in known else tensor for n, tensor in adapter.tensors.items()})
 
 
 def _grown(tensor: Tensor, start: Tensor) -> Tensor:
@@ -238,12 +253,14 @@ def attach(base: Base, spec: AdapterSpec) -> AdaptedModel:
         shapes[path] = (a.shape[1], b.shape[0])
     start = initial_adapter(shapes, spec)
     initial = start if spec.held_rank == spec.rank else cut(start, spec.held_rank)
+    if spec.experts > 1:
+        initial = Adapter({**initial.tensors, **own_start(shapes, spec)})
     live = MappingProxyType(dict(sorted(parameters.items())))
     adapted = AdaptedModel(
         model, spec, targets, start, initial, live, is_transposed=transposed, precision=base.precision,
         checkpointing=base.checkpointing, positions=base.positions,
     )  # fmt: skip
-    write(adapted, initial)
+    _copy(initial, live)
     for name, parameter in live.items():
         parameter.requires_grad_(spec.trains(name))
     model.eval()
@@ -283,11 +300,18 @@ def read(adapted: AdaptedModel) -> Adapter:
 
 
 def write(adapted: AdaptedModel, adapter: Adapter) -> None:
-    """Copy an adapter into the live factors, in place: optimizers keep their hold on them."""
-    if adapter.schema != adapted.schema:
+    """Copy an adapter into the live factors, in place: optimizers keep their hold on them.
+
+    ValueError if it does not fit: several adapters in a layer run on a stack alone (`batched.stack`).
+    """
+    if adapter.schema != adapted.schema or adapter.schema.keys() != adapted.parameters.keys():
         raise ValueError("the adapter does not fit this model")
+    _copy(adapter, adapted.parameters)
+
+
+def _copy(adapter: Adapter, live: Mapping[str, nn.Parameter]) -> None:
     with torch.no_grad():
-        for name, parameter in adapted.parameters.items():
+        for name, parameter in live.items():
             parameter.copy_(adapter.tensors[name])
 
 

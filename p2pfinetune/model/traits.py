@@ -27,7 +27,8 @@ def other_sharings(spec: AdapterSpec, targets: Sequence[str]) -> tuple[Digest, .
 
 
 def _adapter(spec: AdapterSpec, targets: Sequence[str], sharing: Sharing) -> Digest:
-    return _digest([sorted(targets), spec.rank, spec.alpha, sharing])
+    several = [spec.generalists] if spec.generalists > 1 else []
+    return _digest([sorted(targets), spec.rank, spec.alpha, sharing, *several])
 
 
 def _digest(meaning: object) -> Digest:

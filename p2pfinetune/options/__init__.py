@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.names import Loss, Sharing
+from p2pfinetune.names import Loss, Mixing, Sharing, expert_of
 from p2pfinetune.options.sections import Section, check
 
 # The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
@@ -28,6 +28,7 @@ INT64 = 2**63 - 1
 Seed = Annotated[int, Meta(ge=-INT64, le=INT64)]
 """What SQLite, TOML, MessagePack and torch's generators all hold."""
 MAX_RANK = 1024
+MAX_SPECIALISTS = 15
 NANO = "nano"
 """The embedded base model: `p2pfinetune.nano`."""
 DATA_FOLDER = "../shared/data"  # raw text of the paper's settings; see docs/reproduction/settings.md
@@ -78,8 +79,9 @@ class AdapterOptions(Section):
     sharing: Annotated[
         Sharing,
         Meta(
-            description="Which factors leave this device: both, a (B is kept here, as in FedSA-LoRA), or b (A stays "
-            "at the start, as in FFA-LoRA); part of the network's identity."
+            description="What leaves this device: both factors, a (B is kept here, as in FedSA-LoRA), b (A stays at "
+            "the start, as in FFA-LoRA); or one of several adapters in a layer: generalist (CoMiGS), individual "
+            "(FedALT), two-level (PF2LoRA). Part of the network's identity."
         ),
     ] = "both"
 
@@ -87,6 +89,10 @@ class AdapterOptions(Section):
 class DetailOptions(Section):
     """More of the adapter; the daemon leaves it at its default."""
 
+    generalists: Annotated[
+        int,
+        Meta(ge=1, le=4, description="With sharing generalist: shared adapters in a layer; part of the network."),
+    ] = 1
     dropout: Annotated[
         float, Meta(ge=0.0, lt=1.0, description="Of the adapter's inputs, while it trains. No peer needs to know it.")
     ] = 0.0
@@ -103,6 +109,30 @@ class HeldOptions(Section):
             description="What this device holds and trains of the rank, if it is a weak one. 0: all of it.",
         ),
     ] = 0
+    specialists: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_SPECIALISTS,
+            description="With sharing generalist: adapters in each MLP layer that stay on this device, beside the "
+            "shared one. A router weighs them for each token.",
+        ),
+    ] = 0
+    specialist_rank: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_RANK,
+            description="Rank of what stays on this device; 0: the rank, or with sharing two-level a half of it.",
+        ),
+    ] = 0
+    mixing: Annotated[
+        Mixing,
+        Meta(
+            description="By what several adapters of a layer are weighed: a router for each token, a learned weight "
+            "for each layer, or just their sum. Sharing two-level always takes the sum."
+        ),
+    ] = "token"
 
 
 class ConversationOptions(Section):
@@ -129,6 +159,24 @@ class DecayOptions(Section):
         Amount, Meta(description="How much of a weight each step takes away, in learning rates.")
     ] = 1e-3
     clip: Annotated[Amount, Meta(description="Largest norm of a gradient; 0 leaves gradients as they are.")] = 1.0
+
+
+class LevelOptions(Section):
+    """How often routers are trained, on text that the adapters do not train on; after CoMiGS (arXiv 2409.13931)."""
+
+    router_every: Annotated[
+        Positive, Meta(description="With sharing generalist: steps of the adapters between two turns of the routers.")
+    ] = 30
+    router_steps: Annotated[
+        NotNegative, Meta(description="With sharing generalist: steps of the routers in a turn; 0: they stay.")
+    ] = 10
+    router_balance: Annotated[
+        Amount,
+        Meta(
+            description="With sharing generalist: how strongly the adapters are trained to be used alike, the shared "
+            "one as much as all others together."
+        ),
+    ] = 0.01
 
 
 class HorizonOptions(Section):
@@ -298,7 +346,7 @@ class StudyOptions(Section):
 
 
 class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
-    """What kind of adapter, as the library takes it. All but `dropout` and `own_rank` is part of the network."""
+    """What kind of adapter, as the library takes it. `dropout` and `HeldOptions` are no part of the network."""
 
     init_seed: Annotated[Seed, Meta(description="Of the start that all peers have in common.")] = 0
 
@@ -309,6 +357,11 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
                 f"the own rank {self.own_rank} is above the network's, {self.rank}",
                 "what a device holds is at most what its network speaks of",
             )
+        if (self.specialists or self.generalists > 1) and self.sharing != "generalist":
+            raise OptionError(
+                f"specialists go with sharing generalist, and this is {self.sharing}",
+                "take --sharing generalist, or no --specialists",
+            )
 
     @property
     def held_rank(self) -> int:
@@ -316,20 +369,52 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
         return self.own_rank or self.rank
 
     @property
+    def experts(self) -> int:
+        """Adapters in a layer that has several; 1: there is none such."""
+        if self.sharing == "generalist":
+            return self.generalists + self.specialists
+        return 2 if self.sharing in ("individual", "two-level") else 1
+
+    @property
+    def mixes(self) -> Mixing:
+        """By what they are weighed."""
+        return "sum" if self.sharing == "two-level" else self.mixing
+
+    def rank_of(self, expert: int) -> int:
+        """Of one of them in this device's memory."""
+        if self.shared(expert) or self.sharing == "individual":  # the rest of the world is made of others' adapters
+            return self.held_rank
+        return self.specialist_rank or (max(1, self.held_rank // 2) if self.sharing == "two-level" else self.held_rank)
+
+    @property
     def scale(self) -> float:
         """What the product of the factors is multiplied with, on every device of the network."""
         return self.alpha / self.rank
 
+    def shared(self, expert: int) -> bool:
+        """Whether that adapter of a layer leaves the device."""
+        return expert < self.generalists
+
     def shares(self, name: str) -> bool:
         """Whether that factor leaves the device, and takes part in merges."""
-        return self.sharing == "both" or name.endswith(".lora_A" if self.sharing == "a" else ".lora_B")
+        if self.sharing in ("a", "b"):
+            return name.endswith(".lora_A" if self.sharing == "a" else ".lora_B")
+        return (expert := expert_of(name)) is not None and self.shared(expert)
 
     def trains(self, name: str) -> bool:
-        """Whether that factor ever changes."""
-        return self.sharing != "b" or name.endswith(".lora_B")
+        """Whether that factor ever changes by training."""
+        if self.sharing == "b":
+            return name.endswith(".lora_B")
+        return self.sharing != "individual" or expert_of(name) != 1
+
+    def is_second(self, name: str) -> bool:
+        """Whether it is trained at the second level, in turn with all others; see `training.levels`."""
+        if self.sharing == "two-level":
+            return expert_of(name) == 1
+        return self.sharing == "generalist" and expert_of(name) is None
 
 
-class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions):
+class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions, LevelOptions):
     """How to train, as the library takes it."""
 
     def __post_init__(self) -> None:

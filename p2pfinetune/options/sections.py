@@ -67,6 +67,11 @@ def of(kind: type[AnySection], source: Any, **others: Any) -> AnySection:
     return kind(**{name: getattr(source, name) for name in shared}, **others)
 
 
+def defaults(kind: type[Section]) -> dict[str, Any]:
+    """What its fields are if nothing is said."""
+    return msgspec.structs.asdict(kind())
+
+
 def check(section: Section) -> None:
     """Raises OptionError that names the field and what it may be."""
     helps = described(type(section))

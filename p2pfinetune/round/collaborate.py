@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, padded
+from p2pfinetune.model.parts import named_as, of_expert
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round import guard
@@ -96,8 +98,39 @@ def merged_by(
     heard = {peer: weight for peer, weight in row.weights.items() if weight > 0.0}
     if heard.keys() == {me}:
         return own
+    if spec.sharing == "individual":
+        return rest_of_world(row, me, own, neighbours, rule)
     adapters = {**neighbours, me: own}
-    return with_own_kept(_merge(row, adapters, own, rule), own, spec)
+    if spec.experts > 1:  # a rule sees what is shared, as if it were all
+        adapters = {peer: shared_part(adapter, spec) for peer, adapter in adapters.items()}
+    return with_own_kept(_merge(row, adapters, adapters[me], rule), own, spec)
+
+
+def shared_part(adapter: Adapter, spec: AdapterSpec) -> Adapter:
+    """What leaves the device, of an adapter that has more than that in some layers."""
+    return Adapter({name: tensor for name, tensor in adapter.tensors.items() if spec.shares(name)})
+
+
+def rest_of_world(
+    row: TrustRow, me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], rule: MergeRule
+) -> Adapter:
+    """FedALT's merge: the others' own adapters become the one beside mine, which stays as it is.
+
+    By the row without me: of a uniform one that is their mean, as in FedALT. A rule that asks for an adapter of mine
+    gets the rest of the world as it was. What weighs the two against each other is trained, and not the row's to say.
+    """
+    others = row.changed(partial(_without_me, me=me))
+    adapters = {peer: Adapter(of_expert(adapter.tensors, 0)) for peer, adapter in neighbours.items()}
+    rest = _merge(others, adapters, Adapter(of_expert(own.tensors, 1)), rule)
+    found = {named_as(name, 1): tensor for name, tensor in rest.tensors.items()}
+    return Adapter({**own.tensors, **found})
+
+
+def _without_me(weights: Mapping[PeerId, float], me: PeerId) -> Mapping[PeerId, float]:
+    """The others' alone; if nobody else weighs anything in a layer, all others alike."""
+    others = {peer: weight for peer, weight in weights.items() if peer != me}
+    total = math.fsum(others.values())
+    return {peer: weight / total if total > 0.0 else 1.0 / len(others) for peer, weight in others.items()}
 
 
 def _merge(row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter, rule: MergeRule) -> Adapter:
@@ -163,14 +196,20 @@ def rule_for(name: str, options: Mapping[str, Any], spec: AdapterSpec) -> MergeR
     return rule
 
 
-def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule) -> TrustScheme:
+def scheme_for(name: str, options: Mapping[str, Any], rule: MergeRule, spec: AdapterSpec = ALL_SHARED) -> TrustScheme:
     """A merge of products is judged by similarity of products: what the two see of an adapter should be the same.
 
-    OptionError for a scheme that gives each layer a row, with a rule that cannot merge by it.
+    OptionError for a scheme that gives each layer a row, with a rule that cannot merge by it, and for one that looks at
+    products where a layer has several of them.
     """
     chosen = dict(options)
     if rule.on_products and "of" in SCHEMES.options(name):
         chosen.setdefault("of", "products")
+    if spec.experts > 1 and chosen.get("of") == "products":
+        raise OptionError(
+            f"{name} of products asks for one product in a layer, and with sharing {spec.sharing} some have several",
+            "leave out --trust-option of=products",
+        )
     scheme = SCHEMES.make(name, chosen)
     must_go_together(scheme, rule)
     return scheme

@@ -41,6 +41,7 @@ from types import MappingProxyType
 import msgspec
 
 from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
@@ -48,7 +49,7 @@ from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
 from p2pfinetune.export.stored import Exportable
 from p2pfinetune.export.writing import Progress, untold, write_export
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, first_network_digest, network_digest, write
+from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, first_network_digest, network_digest
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.generate import continuation
 from p2pfinetune.model.memory import MemoryPlan
@@ -72,6 +73,7 @@ from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.gates import Gates
+from p2pfinetune.training.levels import trainer_for
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
@@ -104,10 +106,10 @@ class Learner:
         self._base, self._corpus, self._reference = base, corpus, reference
         self._rule = rule_for(options.merge, options.merge_options, options.spec)
         self._mixed = partial(merged_by, me=me, rule=self._rule, spec=options.spec)
-        self._scheme = scheme_for(options.trust, options.trust_options, self._rule)
+        self._scheme = scheme_for(options.trust, options.trust_options, self._rule, options.spec)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
-        self._speaker = Speaker(base, options.spec)
+        self._speaker, self._voice = Speaker(base, options.spec), Voice(self._adapted)
         initial = self._adapted.initial
         self._group = group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
@@ -117,9 +119,8 @@ class Learner:
         self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
         self.training = msgspec.structs.replace(options.training, context=context)
-        self._trainer = chosen_kind(options).trainer(self._adapted, corpus.train, self.training)
-        if (batched := self._trainer.batched) is not None:
-            batched.share(self._stack)
+        kind = chosen_kind(options)
+        self._trainer = trainer_for(kind, self._adapted, lambda: self._corpus, self.training, self._stack)
         self._trainer.set_adapter(start or initial)
         self.pieces = Pieces(self._adapted, corpus.train, self.training, options)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
@@ -148,7 +149,7 @@ class Learner:
     @property
     def adapter_parameters(self) -> int:
         """Trainable numbers."""
-        return sum(parameter.numel() for parameter in self._adapted.trained.values())
+        return sum(math.prod(shape) for shape in self._adapted.trained_schema.values())
 
     @property
     def has_twin(self) -> bool:
@@ -287,9 +288,8 @@ class Learner:
         self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
     ) -> str:
         """How one of the models goes on after the prompt."""
-        write(self._adapted, self.adapter(which))
         return continuation(
-            self._base, self._adapted.model, prompt,
+            self._base, self._voice.holding(self.adapter(which)), prompt,
             max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.memory import MILDEST, MemoryPlan
 from p2pfinetune.model.precision import PRECISIONS, Precision
 from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, PeerId, Served
-from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec
+from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, HeldOptions, sections
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.gates import MOMENTS, Gates, GateState
@@ -58,6 +58,7 @@ from p2pfinetune.training.trainer import TrainerState
 from p2pfinetune.trust import NOTHING, SchemeState
 
 LEARNER, BEST = "learner", "best"
+HELD_ALIKE = ("specialists", "specialist_rank", "mixing")  # what decides which tensors an adapter has, beside the rank
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
 GATES = "gates"
 NO_NAMES = frozenset({"own", "personal", "twin_best", GATES})  # groups of the file that are no trainings
@@ -267,7 +268,7 @@ def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly
 
 def _of_network(spec: AdapterSpec) -> AdapterSpec:
     """Without what is a device's own affair."""
-    return msgspec.structs.replace(spec, own_rank=0)
+    return msgspec.structs.replace(spec, **sections.defaults(HeldOptions))
 
 
 def _must_be_held_alike(path: Path, named: Mapping[str, HeldAdapter], spec: AdapterSpec) -> None:
@@ -277,6 +278,14 @@ def _must_be_held_alike(path: Path, named: Mapping[str, HeldAdapter], spec: Adap
                 f"{path} holds the adapter {name!r} of own rank {held.spec.held_rank}, and here it is {spec.held_rank}",
                 f"start with --own-rank {held.spec.own_rank}, or begin anew in a new --home",
             )
+        for option in HELD_ALIKE:
+            was, now = getattr(held.spec, option), getattr(spec, option)
+            if was != now:
+                switch = option.replace("_", "-")
+                raise CheckpointError(
+                    f"{path} holds the adapter {name!r} with {switch} {was}, and here it is {now}",
+                    f"start with --{switch} {was}, or begin anew in a new --home",
+                )
 
 
 def _is_held(key: str, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> bool:

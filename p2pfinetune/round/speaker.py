@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
+from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.data.chats.marking import prompt_ids as chat_ids
 from p2pfinetune.data.chats.template import ChatTemplate
 from p2pfinetune.errors import OptionError, PromptTooLong
-from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
+from p2pfinetune.model.adapter import Adapter, attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.generate import check, prompt_ids, said
 from p2pfinetune.options import AdapterSpec
@@ -38,7 +39,7 @@ class Speaker:
 
     def __init__(self, base: Base, spec: AdapterSpec) -> None:
         self._base, self._spec = base, spec
-        self._adapted: AdaptedModel | None = None
+        self._model: Any = None
         self._held: Adapter | None = None
 
     @cached_property
@@ -74,7 +75,7 @@ class Speaker:
 
     def _spoken(self, adapter: Adapter, ids: list[int], left_out: int, sampling: Sampling) -> Iterator[Said | None]:
         yield Begun(prompt_tokens=len(ids), left_out=left_out)
-        passes = said(self._base, self._with(adapter).model, ids, sampling)
+        passes = said(self._base, self._with(adapter), ids, sampling)
         while True:
             self._with(adapter)
             try:
@@ -83,13 +84,14 @@ class Speaker:
                 return
             yield spoken
 
-    def _with(self, adapter: Adapter) -> AdaptedModel:
-        if self._adapted is None:
-            self._adapted = attach(self._base, self._spec)
+    @cached_property
+    def _tree(self) -> Voice:
+        return Voice(attach(self._base, self._spec))
+
+    def _with(self, adapter: Adapter) -> Any:
         if self._held is not adapter:
-            write(self._adapted, adapter)
-            self._held = adapter
-        return self._adapted
+            self._model, self._held = self._tree.holding(adapter), adapter
+        return self._model
 
     def _room(self, sampling: Sampling) -> int:
         """For the prompt: what the answer leaves, and half of the context always."""

@@ -85,8 +85,8 @@ def with_own_kept(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
     """What is not shared stays as it was, to the bit; the same object if all is shared."""
     if spec.sharing == "both":
         return merged
-    mine = own.tensors
-    return Adapter({name: t if spec.shares(name) else mine[name] for name, t in merged.tensors.items()})
+    new = merged.tensors
+    return Adapter({name: new[name] if spec.shares(name) else mine for name, mine in own.tensors.items()})
 
 
 def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) -> LoraUpdate | Refusal:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from p2pfinetune.batched.stack import AdapterStack
+from p2pfinetune.batched.stack import AdapterStack, Schema
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter
@@ -47,7 +47,11 @@ class GradientTrainer:
         options: TrainingOptions,
         rule: StepRule,
         stack: AdapterStack | None = None,
+        trained: Schema | None = None,
     ) -> None:
+        """`trained`: of what ever trains, what this one trains; all of it if nothing is said."""
+        self.trained: Schema = adapted.trained_schema if trained is None else trained
+        """Names and shapes of the factors that it changes."""
         self._adapted, self._options, self._rule = adapted, options, rule
         self._blocks = Blocks(split, options.context, options.seed)
         self._adapter = adapted.initial
@@ -107,7 +111,7 @@ class GradientTrainer:
 
     def twin(self, split: TokenSplit) -> GradientTrainer:
         """Another one with the same options, at the seeded start."""
-        return GradientTrainer(self._adapted, split, self._options, self._rule, self._stack)
+        return GradientTrainer(self._adapted, split, self._options, self._rule, self._stack, self.trained)
 
     def pull_towards(self, adapter: Adapter | None, strength: float = 0.0) -> None:
         """Add strength x (weights - adapter) to every gradient, as Ditto does; None ends it. Not part of the state."""
@@ -170,8 +174,7 @@ class GradientTrainer:
         self._gathered = state.counts.get(GATHERED, 0)
         self._tensors = {
             kind: {
-                name: state.tensors[kind][name].clone() if copy else state.tensors[kind][name]
-                for name in self._adapted.trained
+                name: state.tensors[kind][name].clone() if copy else state.tensors[kind][name] for name in self.trained
             }
             for kind in (self._rule.kept if self._gathered else ())
         }
@@ -181,8 +184,8 @@ class GradientTrainer:
         if state.adapter.schema != self._adapter.schema:
             raise CheckpointError("the saved weights are of another model or rank")
         for kept in self._rule.kept if state.counts.get(GATHERED, 0) else ():
-            for name, parameter in self._adapted.trained.items():
+            for name, shape in self.trained.items():
                 found = state.tensors.get(kept, {}).get(name)
-                if found is None or found.shape != parameter.shape:
+                if found is None or found.shape != shape:
                     what = "are missing" if found is None else "have another shape"
                     raise CheckpointError(f"the saved moments of {name} {what}: {kept}")

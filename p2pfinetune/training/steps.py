@@ -48,9 +48,8 @@ class Steps:
     def __init__(self, trainers: Sequence[GradientTrainer], stack: AdapterStack) -> None:
         self._trainers, self._stack = trainers, stack
         self._rule = trainers[0].rule
-        schema, trained = stack.adapted.schema, stack.adapted.trained
-        self._trained = {name: schema[name] for name in trained}
-        self._schema = {**self._trained, **schema}
+        self._trained = dict(trainers[0].trained)
+        self._schema = {**self._trained, **stack.adapted.schema}
         self._values_kp = self._rows(self._schema, [trainer.adapter.tensors for trainer in trainers])
         self._trained_kt = self._values_kp[:, : sum(shape[0] * shape[1] for shape in self._trained.values())]
         self._gradients_kt = torch.zeros_like(self._trained_kt, memory_format=torch.contiguous_format)
@@ -128,8 +127,15 @@ class Steps:
             losses_n = self._stack.output.losses(returned_nd, targets_n)
         losses_kn = torch.zeros_like(counted_kn, dtype=losses_n.dtype).masked_scatter(counted_kn, losses_n)
         means_k = losses_kn.sum(dim=1) / tokens_k
-        means_k.sum().backward()
+        (means_k + self._balance(counted_kn.shape[1])).sum().backward()
         return means_k.detach()
+
+    def _balance(self, positions: int) -> Tensor | float:
+        """What the use of several adapters in a layer adds to the loss: of each part as much as it has of the step."""
+        options = self._trainers[0].options
+        found = self._stack.balance() if options.router_balance else None
+        whole = options.batch_size * options.accumulation * self._trainers[0].context
+        return 0.0 if found is None else options.router_balance * positions / whole * found
 
     def _rows(self, schema: Schema, adapters: Sequence[Mapping[str, Tensor]]) -> Tensor:
         return rows_of(schema, adapters).to(self._stack.device)

@@ -57,7 +57,8 @@ def groups_of(trainers: Sequence[Trainer]) -> list[list[int]]:
         key: Hashable = place
         if (one := trainer.batched) is not None:
             options = one.options
-            key = known[id(one.adapted)], one.rule, one.context, options.batch_size, options.accumulation
+            batch = options.batch_size, options.accumulation, options.router_balance
+            key = known[id(one.adapted)], one.rule, one.context, tuple(one.trained), *batch
         groups.setdefault(key, []).append(place)
     return list(groups.values())
 

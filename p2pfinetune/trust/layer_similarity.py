@@ -58,7 +58,8 @@ class LayerSimilarity(TrustScheme):
             found = cosine(inner(layer, me, peer), own_square, inner(layer, peer, peer))
             return excluding(found / self.temperature)
 
-        squares = {layer: inner(layer, me, me) for layer, _, _ in adapters[me].pairs()}
+        shared = {name.rpartition(".")[0] for name in moved[me].tensors}
+        squares = {layer: inner(layer, me, me) for layer, _, _ in adapters[me].pairs() if layer in shared}
         layers = {layer: {peer: score(layer, square, peer) for peer in adapters} for layer, square in squares.items()}
         odd = {peer for scores in layers.values() for peer in scores if scores[peer] == -math.inf and peer != me}
         return Judgement(layers={layer: scores | dict.fromkeys(odd, -math.inf) for layer, scores in layers.items()})

@@ -53,7 +53,8 @@ METAVARS = {
     "listen": "MULTIADDR",
     "announce": "MULTIADDR",
     "twin": "auto|on|off",
-    "sharing": "both|a|b",
+    "sharing": "both|a|b|generalist|individual|two-level",
+    "mixing": "token|layer|sum",
     "loss": "answers|all",
     "me": "NAME",
 }

@@ -38,10 +38,10 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
         ),
     ),
     "sharing": (
-        "has the same model and shares other factors of the adapter",
+        "has the same model and shares other parts of the adapter",
         (
             "Both need the same --sharing, and whoever changes begins in a new home: "
-            "peerd start --home ANOTHER-FOLDER --data FOLDER --sharing both|a|b; peerd id prints the "
+            "peerd start --home ANOTHER-FOLDER --data FOLDER --sharing NAME; peerd id prints the "
             "whole line for others"
         ),
     ),

@@ -66,7 +66,7 @@ def test_in_what_a_peer_that_cannot_be_joined_differs_is_said_with_the_next_comm
         ),
         (("model",), "has another base model", "--model NAME"),
         (("adapter",), "adapts it otherwise", "--rank, --alpha, --sharing and --targets"),
-        (("sharing",), "shares other factors of the adapter", "--sharing both|a|b"),
+        (("sharing",), "shares other parts of the adapter", "--sharing NAME"),
         (("version",), "another version of the protocol", "peerd --version"),
         (("no-key",), "has no group key, while this peer has one", "given with --group-key FILE"),
         (
