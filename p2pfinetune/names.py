@@ -38,6 +38,8 @@ EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 Sharing = Literal["both", "a", "b", "generalist", "individual", "two-level"]
 """Which factors of an adapter peers share; `p2pfinetune.model.adapter` and `.parts` say what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
+SEVERAL: tuple[Sharing, ...] = ("generalist", "individual", "two-level")
+"""Those with which some layers have several adapters."""
 Mixing = Literal["token", "layer", "sum"]
 """By what several adapters of one layer are weighed; `p2pfinetune.model.parts` says what each means."""
 ROUTER = ".router"

@@ -43,6 +43,16 @@ def _adapter(change: Change, /, **options: Any) -> dict[str, Any]:
     return {**change, "adapter": options}
 
 
+def _experts(change: Change, /, specialists: int = 0, generalists: int = 1) -> dict[str, Any]:
+    """Generalists and specialists, with routers in the authors' ratio of steps; their turns are 30 and 10."""
+    return {
+        **_adapter(change, sharing="generalist", own_specialists=(specialists,), generalists=generalists),
+        "training": {"router_every": 6, "router_steps": 2},
+    }
+
+
+TRUSTED: Change = {"guarded": True, "public_reference": False}
+"""The daemon's own trust and guard."""
 OWN_RANKS = (2, 4, 8)  # dealt to the peers in turn: three strengths of device in one network
 
 _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
@@ -57,7 +67,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "prediction-similarity": _unguarded("prediction-similarity"),
         "first-order": _unguarded("first-order"),
         "mixture": _unguarded("mixture"),
-        "default": {"guarded": True, "public_reference": False},  # whatever the daemon does unless told otherwise
+        "default": TRUSTED,  # whatever the daemon does unless told otherwise
         "validation-guarded": {"trust": "validation", "guarded": True},
         "fedavg-guarded": {"trust": "uniform", "guarded": True},
         "local-faithful": {**_faithful("local"), "merge_until": 0.0},
@@ -90,10 +100,22 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "own-rank": _adapter(_unguarded("uniform"), own_ranks=OWN_RANKS),
         "hetlora": _adapter(_unguarded("product-norm"), own_ranks=OWN_RANKS),  # arXiv 2401.06432
         "flexlora": {**_adapter(_unguarded("uniform"), own_ranks=OWN_RANKS), "merge": "core-svd"},  # arXiv 2402.11505
+        # several adapters in a layer
+        "comigs-1g1s": _experts(_unguarded("uniform"), specialists=1),  # CoMiGS, arXiv 2409.13931
+        "comigs-2s": {**_experts(_unguarded("local"), specialists=1), "merge_until": 0.0},  # both stay at home
+        "comigs-2g": _experts(_unguarded("uniform"), generalists=2),  # both are shared
+        "comigs-trusted": _experts(TRUSTED, specialists=1),
+        "fedalt": _adapter(_unguarded("uniform"), sharing="individual"),  # repo jmbian/FedALT
+        "fedalt-trusted": _adapter(TRUSTED, sharing="individual"),
+        "pf2lora": _adapter(_unguarded("uniform"), sharing="two-level"),  # arXiv 2503.03920
+        "pf2lora-trusted": _adapter(TRUSTED, sharing="two-level"),
     }
 )
 
-NEIGHBOURS: tuple[str, ...] = ("fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora")
+NEIGHBOURS: tuple[str, ...] = (
+    "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
+    "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
+)  # fmt: skip
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
 
 PAPER = ("local", "fedavg", "theoretical", "weight-similarity", "validation", "prediction-similarity")
@@ -107,6 +129,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
         "sharing": ("fedavg", "fedsa", "ffa", "core-svd", "stack"),
         "ranks": ("own-rank-alone", "own-rank", "hetlora", "flexlora"),
+        "experts": tuple(name for name in SCHEMES if name.startswith(("comigs", "fedalt", "pf2lora"))),
         "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),
         "all": tuple(SCHEMES),
     }

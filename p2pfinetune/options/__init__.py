@@ -118,6 +118,11 @@ class HeldOptions(Section):
             "shared one. A router weighs them for each token.",
         ),
     ] = 0
+
+
+class SeveralOptions(Section):
+    """Layers with several adapters, as a device holds them; no peer needs to know it."""
+
     specialist_rank: Annotated[
         int,
         Meta(
@@ -345,8 +350,8 @@ class StudyOptions(Section):
     ] = 0.0
 
 
-class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions):
-    """What kind of adapter, as the library takes it. `dropout` and `HeldOptions` are no part of the network."""
+class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions, SeveralOptions):
+    """What kind of adapter, as the library takes it; of the network but for `dropout` and what a device holds."""
 
     init_seed: Annotated[Seed, Meta(description="Of the start that all peers have in common.")] = 0
 

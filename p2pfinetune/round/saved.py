@@ -50,7 +50,7 @@ from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.memory import MILDEST, MemoryPlan
 from p2pfinetune.model.precision import PRECISIONS, Precision
 from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, PeerId, Served
-from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, HeldOptions, sections
+from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, HeldOptions, SeveralOptions, sections
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.gates import MOMENTS, Gates, GateState
@@ -268,7 +268,7 @@ def _must_be_of(path: Path, values: Mapping[str, Any], network: Digest, formerly
 
 def _of_network(spec: AdapterSpec) -> AdapterSpec:
     """Without what is a device's own affair."""
-    return msgspec.structs.replace(spec, **sections.defaults(HeldOptions))
+    return msgspec.structs.replace(spec, **sections.defaults(HeldOptions), **sections.defaults(SeveralOptions))
 
 
 def _must_be_held_alike(path: Path, named: Mapping[str, HeldAdapter], spec: AdapterSpec) -> None:

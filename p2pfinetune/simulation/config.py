@@ -16,10 +16,11 @@ from msgspec import Meta
 
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.precision import Choice
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import SEVERAL, PeerId
 from p2pfinetune.options import (
     DATA_FOLDER,
     INT64,
+    MAX_SPECIALISTS,
     SMALL_SCALE,
     AdapterOptions,
     AdapterSpec,
@@ -28,10 +29,12 @@ from p2pfinetune.options import (
     DecayOptions,
     DetailOptions,
     LearnerOptions,
+    LevelOptions,
     ModelOptions,
     NotNegative,
     Positive,
     RunOptions,
+    SeveralOptions,
     StepOptions,
     StudyOptions,
     TrainerOptions,
@@ -96,11 +99,15 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise OptionError("private publishing needs both a clip and a noise", "give both, or neither")
 
 
-class AdapterChoice(AdapterOptions, DetailOptions):
+class AdapterChoice(AdapterOptions, DetailOptions, SeveralOptions):
     """The adapter."""
 
     own_ranks: Annotated[
         tuple[Positive, ...], Meta(description="What peers hold of the rank, dealt to them in turn; empty: all of it.")
+    ] = ()
+    own_specialists: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=MAX_SPECIALISTS)], ...],
+        Meta(description="With sharing generalist: adapters that stay at their peers, dealt in turn; empty: none."),
     ] = ()
     shared_start: Annotated[bool, Meta(description="False: every peer draws its own A, as the paper's code does.")] = (
         True
@@ -109,11 +116,15 @@ class AdapterChoice(AdapterOptions, DetailOptions):
     def __post_init__(self) -> None:
         if any(own > self.rank for own in self.own_ranks):
             raise OptionError(f"an own rank is above the network's, {self.rank}", "raise the rank")
+        if self.own_specialists and self.sharing != "generalist":
+            raise OptionError(f"specialists go with sharing generalist, and this is {self.sharing}", "leave them out")
+        if self.sharing in SEVERAL and not self.shared_start:
+            raise OptionError(f"with sharing {self.sharing}, what is shared has one start for all", "share it")
         if self.sharing == "b" and not self.shared_start:
             raise OptionError("with sharing b, A stays where it starts: it has to be one start for all", "share it")
 
 
-class TrainingChoice(StepOptions, DecayOptions):
+class TrainingChoice(StepOptions, DecayOptions, LevelOptions):
     """Own training; shorter sequences than the daemon's, so that many peers fit on one machine."""
 
     context: Annotated[Positive, Meta(description="Tokens a sequence.")] = 64
@@ -174,8 +185,10 @@ class SimulationConfig(
 
     def spec(self, place: int = 0) -> AdapterSpec:
         """The adapter of the peer at that place of the population."""
-        dealt = self.adapter.own_ranks
-        return sections.of(AdapterSpec, self.adapter, own_rank=dealt[place % len(dealt)] if dealt else 0)
+        own_rank, specialists = (
+            _dealt(dealt, place) for dealt in (self.adapter.own_ranks, self.adapter.own_specialists)
+        )
+        return sections.of(AdapterSpec, self.adapter, own_rank=own_rank, specialists=specialists)
 
     def learner_options(self, peer: PeerId, place: int = 0) -> LearnerOptions:
         """Options of one peer, which differ in the seed of its training and in its own rank."""
@@ -187,6 +200,10 @@ class SimulationConfig(
         """Equal for configs whose populations are equal."""
         meaning = msgspec.json.encode((self.model, self.setting, self.peers, self.seed), order="deterministic")
         return hashlib.sha256(meaning).hexdigest()[:32]
+
+
+def _dealt(dealt: tuple[int, ...], place: int) -> int:
+    return dealt[place % len(dealt)] if dealt else 0
 
 
 def load_config(path: Path) -> SimulationConfig:

@@ -25,6 +25,7 @@ from p2pfinetune.names import Mixing, PeerId, TrustRow, expert_of
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate
+from p2pfinetune.simulation.config import AdapterChoice, PeerText, SimulationConfig
 from p2pfinetune.speech import Piece, Sampling
 from tests.p2pfinetune.test_learner import corpus
 
@@ -289,6 +290,18 @@ def test_specialists_of_another_sharing_and_a_generalist_without_mlp_layers_are_
         AdapterSpec(specialists=1)
     with pytest.raises(OptionError, match="the targets hold none"):
         attach(tiny_base, structs.replace(GENERALIST, targets=("q_proj",)))
+
+
+def test_a_simulation_deals_numbers_of_specialists_in_turn() -> None:
+    choice = AdapterChoice(rank=2, sharing="generalist", own_specialists=(0, 1, 2))
+    peers = tuple(PeerText(name=name, data=(name,)) for name in "abcd")
+    config = SimulationConfig(peers=peers, adapter=choice)
+
+    assert [config.spec(place).experts for place in range(4)] == [1, 2, 3, 1]
+    with pytest.raises(OptionError, match="specialists go with sharing generalist"):
+        AdapterChoice(own_specialists=(1,))
+    with pytest.raises(OptionError, match="one start for all"):
+        AdapterChoice(sharing="individual", shared_start=False)
 
 
 @pytest.mark.parametrize(
