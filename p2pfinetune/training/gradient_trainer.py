@@ -140,6 +140,13 @@ class GradientTrainer:
         """Go on with other text."""
         self._blocks = Blocks(split, self._options.context, self._options.seed)
 
+    def mark(self) -> None:
+        """Nothing: what a step did was of as many numbers as the weights are."""
+
+    def steps_since(self, adapter: Adapter) -> None:
+        """Its steps cannot be told by fewer numbers."""
+        del adapter
+
     def step(self) -> StepReport:
         """One optimizer step."""
         return self.run(1)[0]

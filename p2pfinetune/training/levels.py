@@ -51,8 +51,8 @@ def trainer_for(
     second = {name: shape for name, shape in adapted.trained_schema.items() if spec.is_second(name)}
     if not second:
         found = kind.trainer(adapted, text.train, options)
-        if stack is not None and found.batched is not None:
-            found.batched.share(stack)
+        if stack is not None:
+            found.share(stack)
         return found
     if not isinstance(kind, StepRule):
         raise OptionError(
@@ -100,6 +100,11 @@ class TwoLevels:
         """The live model."""
         return self._first.adapted
 
+    def share(self, stack: AdapterStack) -> None:
+        """Both run on it."""
+        self._first.share(stack)
+        self._second.share(stack)
+
     def twin(self, split: TokenSplit) -> TwoLevels:
         """Another one with the same options, at the seeded start."""
         other = self._other().trust if self._other is not None else split
@@ -122,6 +127,13 @@ class TwoLevels:
         """Go on with other text."""
         self._first.reread(split)
         self._second.reread(self._other().trust if self._other is not None else split)
+
+    def mark(self) -> None:
+        """Nothing: its steps are of gradients."""
+
+    def steps_since(self, adapter: Adapter) -> None:
+        """Its steps cannot be told by fewer numbers."""
+        del adapter
 
     def run(self, steps: int, on_step: Callable[[StepReport], None] | None = None) -> list[StepReport]:
         """Some steps of the first level, with the turns of the second that fall between and behind them."""

@@ -24,6 +24,8 @@ from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.options import DEFAULT_TRAINER
 
 if TYPE_CHECKING:
+    from p2pfinetune.batched.stack import AdapterStack
+    from p2pfinetune.mezo.steps import StepList
     from p2pfinetune.training.gradient_trainer import GradientTrainer
 
 
@@ -103,6 +105,10 @@ class Trainer(Protocol):
         """Itself, if several of its kind can share their passes (`training.together`); None: it runs by itself."""
         ...
 
+    def share(self, stack: AdapterStack) -> None:
+        """Run on a stack that others use, too; it must be of the same base and kind of adapter."""
+        ...
+
     def twin(self, split: TokenSplit) -> Trainer:
         """Another one with the same options, at the seeded start."""
         ...
@@ -121,6 +127,14 @@ class Trainer(Protocol):
 
     def reread(self, split: TokenSplit) -> None:
         """Go on with other text."""
+        ...
+
+    def mark(self) -> None:
+        """Note the steps from here on, if this kind can tell them as numbers."""
+        ...
+
+    def steps_since(self, adapter: Adapter) -> StepList | None:
+        """What led from the mark to here, if it was set at this very adapter; None if it cannot be told as steps."""
         ...
 
     def run(self, steps: int, on_step: Callable[[StepReport], None] | None = None) -> list[StepReport]:
