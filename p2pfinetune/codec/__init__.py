@@ -14,9 +14,18 @@ digest; `decode` never raises because of what is in the bytes, but gives a count
 entry is stated by `error_bound`, and tested.
 """
 
-from p2pfinetune.codec._base import Codec, Schema
+from functools import cache
+
+from p2pfinetune.codec._base import Codec, DifferenceCodec, Schema
 from p2pfinetune.registry import Registry
 
 CODECS: Registry[Codec] = Registry("p2pfinetune.codec", Codec, "codec")  # type: ignore[type-abstract]
 
-__all__ = ["CODECS", "Codec", "Schema"]
+
+@cache
+def difference_codecs() -> frozenset[str]:
+    """Names of those whose blobs may be differences to a base."""
+    return frozenset(name for name in CODECS.names() if issubclass(CODECS.find(name), DifferenceCodec))
+
+
+__all__ = ["CODECS", "Codec", "DifferenceCodec", "Schema", "difference_codecs"]

@@ -43,3 +43,27 @@ class Codec(ABC):
     @abstractmethod
     def error_bound(self, tensor: Tensor) -> Tensor:
         """Largest absolute error of each entry after encode and decode; same shape as `tensor`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceCodec(Codec):
+    """A codec whose blobs may be differences to an earlier blob of the same peer and codec, its *base*.
+
+    `encode` and `decode` are of *key frames*: blobs that say all by themselves. Only those are bases, so that who has
+    two blobs has everything. What is written is always the difference to what receivers hold: the base as it was
+    *decoded*. Whatever an earlier blob left out or rounded is in the next difference, so that no error is carried
+    on and nothing has to be kept beside the key frame.
+
+    `max_bytes` holds for key frames and for differences.
+    """
+
+    key_every: int = 16
+    """Publications from one key frame to the next: who comes late, or has lost a base, waits no longer than that."""
+
+    @abstractmethod
+    def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> bytes | None:
+        """The tensors as a difference to a decoded key frame; None: a key frame is the better choice."""
+
+    @abstractmethod
+    def decode_difference(self, blob: bytes, schema: Schema, base: Mapping[str, Tensor]) -> dict[str, Tensor] | Refusal:
+        """The other half: as `decode`. `base` has the schema's names and shapes, and is finite."""

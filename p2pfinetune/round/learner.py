@@ -69,7 +69,17 @@ from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_s
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.speaker import Speaker
 from p2pfinetune.round.twin import Twin, chosen
-from p2pfinetune.round.update import Hide, LoraUpdate, default_max_norm, encode_update, inspect
+from p2pfinetune.round.update import (
+    Hide,
+    KeyFrame,
+    LoraUpdate,
+    Written,
+    default_max_norm,
+    encode_update,
+    inspect,
+    told,
+    written,
+)
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.gates import Gates
@@ -196,12 +206,17 @@ class Learner:
         )
 
     def encode(self, codec: str, hide: Hide | None = None) -> bytes:
-        """The adapter that the next collaboration calls own, as peers fetch it."""
+        """The adapter that the next collaboration calls own, as peers fetch it: all of it, as a key frame."""
         return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide, self.options.spec)
 
-    def admit(self, blob: bytes, codec: str) -> LoraUpdate | Refusal:
-        """A peer's blob as an update, after every check."""
-        return inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm)
+    def write(self, codec: str, key: KeyFrame | None, hide: Hide | None = None) -> Written:
+        """The same, or how it differs from a key frame of this codec, if the codec can and that is worth it."""
+        delta = told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec)
+        return written(delta, CODECS.make(codec), self._adapted.shared_schema, key)
+
+    def admit(self, blob: bytes, codec: str, base: bytes | None = None) -> LoraUpdate | Refusal:
+        """A peer's blob as an update, after every check. `base`: the key frame to which it is a difference."""
+        return inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm, base=base)
 
     def collaborate(
         self,

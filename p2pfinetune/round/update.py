@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from p2pfinetune.codec import CODECS, Codec, Schema
+from p2pfinetune.codec import CODECS, Codec, DifferenceCodec, Schema
 from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.names import Refusal
 from p2pfinetune.options import AdapterSpec
 
-REASONS = ("codec", "oversize", "malformed", "schema", "shape", "dtype", "not-finite", "norm")
+REASONS = ("codec", "base", "oversize", "malformed", "schema", "shape", "dtype", "not-finite", "norm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +58,38 @@ def moved(adapter: Adapter, initial: Adapter, spec: AdapterSpec = ALL_SHARED) ->
 def encode_update(
     own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED
 ) -> bytes:
-    """The bytes that others fetch; the same adapter always gives the same bytes, unless `hide` draws noise."""
+    """The bytes of a key frame; the same adapter always gives the same bytes, unless `hide` draws noise."""
     return codec.encode(told(own, initial, hide, spec).tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An update as bytes."""
+
+    blob: bytes
+    is_difference: bool = False
+    """To the key frame that it was written from; else it is a key frame itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A blob that was published, to which the next one may be a difference."""
+
+    blob: bytes
+    publications: int
+    """Since it, itself included."""
+
+
+def written(delta: FactorSet, codec: Codec, schema: Schema, key: KeyFrame | None = None) -> Written:
+    """The bytes that others fetch; the same delta and key frame always give the same bytes.
+
+    A key frame that cannot be read here (an earlier version's) is like none: the next one is written.
+    """
+    if key is not None and isinstance(codec, DifferenceCodec) and key.publications < codec.key_every:
+        base = _decoded_base(codec, key.blob, schema)
+        if not isinstance(base, Refusal) and (blob := codec.encode_difference(delta.tensors, base)) is not None:
+            return Written(blob, is_difference=True)
+    return Written(codec.encode(delta.tensors))
 
 
 def told(own: Adapter, initial: Adapter, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED) -> FactorSet:
@@ -89,17 +119,20 @@ def with_own_kept(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
     return Adapter({name: new[name] if spec.shares(name) else mine for name, mine in own.tensors.items()})
 
 
-def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) -> LoraUpdate | Refusal:
+def inspect(
+    blob: bytes, codec_name: str, schema: Schema, *, max_norm: float, base: bytes | None = None
+) -> LoraUpdate | Refusal:
     """Size, decode, schema, shape, dtype, finite, norm, in that order. `max_norm` bounds the delta's Frobenius norm.
 
-    Never raises because of what is in `blob` or `codec_name`: both come from a stranger.
+    `base`: the key frame that the blob is a difference to. It passes the same checks first, but for the norm.
+    Never raises because of what is in `blob`, `base` or `codec_name`: all come from a stranger.
     """
     if codec_name not in CODECS.names():
         return Refusal("codec", f"{codec_name[:40]!r} is not known here")
     codec = CODECS.make(codec_name)
     if len(blob) > codec.max_bytes(schema):
         return Refusal("oversize", f"{len(blob)} bytes, at most {codec.max_bytes(schema)}")
-    tensors = codec.decode(blob, schema)
+    tensors = codec.decode(blob, schema) if base is None else _of_difference(codec, blob, schema, base)
     if isinstance(tensors, Refusal):
         return tensors
     if refusal := _check_kind(tensors, schema) or _check_finite(tensors):
@@ -109,6 +142,21 @@ def inspect(blob: bytes, codec_name: str, schema: Schema, *, max_norm: float) ->
     if not norm <= max_norm:
         return Refusal("norm", f"{norm:.3g}, at most {max_norm:.3g}")
     return LoraUpdate(delta)
+
+
+def _of_difference(codec: Codec, blob: bytes, schema: Schema, base: bytes) -> dict[str, Tensor] | Refusal:
+    if not isinstance(codec, DifferenceCodec):
+        return Refusal("base", "a difference, of a codec that knows none")
+    known = _decoded_base(codec, base, schema)
+    return known if isinstance(known, Refusal) else codec.decode_difference(blob, schema, known)
+
+
+def _decoded_base(codec: Codec, base: bytes, schema: Schema) -> dict[str, Tensor] | Refusal:
+    if len(base) > codec.max_bytes(schema):
+        return Refusal("base", f"oversize: {len(base)} bytes, at most {codec.max_bytes(schema)}")
+    tensors = codec.decode(base, schema)
+    refusal = tensors if isinstance(tensors, Refusal) else _check_kind(tensors, schema) or _check_finite(tensors)
+    return tensors if not isinstance(refusal, Refusal) else Refusal("base", f"{refusal.reason}: {refusal.detail}")
 
 
 def _check_kind(tensors: dict[str, Tensor], schema: Schema) -> Refusal | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Round
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.hostile.attacks import corrupted
-from p2pfinetune.simulation.shard import Shard, Tested
+from p2pfinetune.simulation.shard import Published, Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 
 FIRST = "first"  # a folder: what each peer published first, which attackers may play back
@@ -32,6 +32,21 @@ FIRST = "first"  # a folder: what each peer published first, which attackers may
 Key = tuple[PeerId, Round]
 Held = Mapping[Key, Any]
 """Published updates by peer and round, in whatever form the engine keeps them."""
+
+
+class Size(NamedTuple):
+    """What fetching an update costs."""
+
+    blob: int
+    """Bytes."""
+    base: int = 0
+    """Bytes of the key frame that it is a difference to, for those who have not got it."""
+    since_key: int = 0
+    """How many publications ago that was published."""
+
+    @classmethod
+    def of(cls, said: Published) -> Size:
+        return cls(len(said.blob), len(said.base or b""), said.since_key)
 
 
 class Engine(Protocol):
@@ -45,8 +60,8 @@ class Engine(Protocol):
         """Their updates, as handles that `merge` takes."""
         ...
 
-    def size_of(self, handle: Any) -> int:
-        """Bytes of one update."""
+    def size_of(self, handle: Any) -> Size:
+        """Of one update."""
         ...
 
     def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
@@ -92,9 +107,9 @@ class LocalEngine:
             lies = self._shard.trained_on(lies, steps, self._published)
         return said | {peer: self._shard.encode(lie) for peer, lie in lies.items()}
 
-    def size_of(self, handle: Any) -> int:
-        """Bytes of one update."""
-        return len(handle)
+    def size_of(self, handle: Any) -> Size:
+        """As it is."""
+        return Size.of(handle)
 
     def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
         """One after the other."""
@@ -111,7 +126,8 @@ class LocalEngine:
         if self._published:
             (folder / FIRST).mkdir()
             now = Round(self._published)
-            save_held(folder / FIRST, {(peer, now): delta.numpy().tobytes() for peer, delta in self._first.items()})
+            first = {(peer, now): Published(delta.numpy().tobytes()) for peer, delta in self._first.items()}
+            save_held(folder / FIRST, first)
 
     def restore(self, folder: Path) -> dict[Key, Any]:
         """The other half of `save`."""
@@ -119,7 +135,7 @@ class LocalEngine:
         if (folder / FIRST).is_dir():
             for (peer, published), delta in load_held(folder / FIRST).items():
                 self._published = published
-                self._first[peer] = torch.frombuffer(bytearray(delta), dtype=torch.float32)
+                self._first[peer] = torch.frombuffer(bytearray(delta.blob), dtype=torch.float32)
         return load_held(folder)
 
 
@@ -128,19 +144,23 @@ def heard_by(visit: Visit, held: Held) -> dict[PeerId, Any]:
     return {peer: held[peer, number] for peer, number in visit.hears.items()}
 
 
-def save_held(folder: Path, held: Mapping[Key, bytes]) -> None:
-    """One file an update, and an index of whose they are."""
+def save_held(folder: Path, held: Mapping[Key, Published]) -> None:
+    """One file an update, one more of its base if it has one, and an index of whose they are."""
     index = []
-    for number, ((peer, round_number), blob) in enumerate(sorted(held.items())):
-        (folder / f"update-{number}").write_bytes(blob)
-        index.append([peer, round_number])
+    for number, (key, said) in enumerate(sorted(held.items(), key=lambda item: item[0])):
+        (folder / f"update-{number}").write_bytes(said.blob)
+        if said.base is not None:
+            (folder / f"base-{number}").write_bytes(said.base)
+        index.append([*key, said.since_key])
     (folder / "updates.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def load_held(folder: Path) -> dict[Key, bytes]:
+def load_held(folder: Path) -> dict[Key, Published]:
     """The other half of `save_held`."""
     index = json.loads((folder / "updates.json").read_text(encoding="utf-8"))
-    return {
-        (PeerId(str(peer)), Round(int(number))): (folder / f"update-{place}").read_bytes()
-        for place, (peer, number) in enumerate(index)
-    }
+    held: dict[Key, Published] = {}
+    for place, (peer, number, since_key) in enumerate(index):
+        base = (folder / f"base-{place}").read_bytes() if since_key else None
+        said = Published((folder / f"update-{place}").read_bytes(), base, int(since_key))
+        held[PeerId(str(peer)), Round(int(number))] = said
+    return held

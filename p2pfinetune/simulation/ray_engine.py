@@ -31,10 +31,10 @@ from p2pfinetune.errors import CheckpointError, ClusterError, LearningError, Opt
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.simulation.config import SimulationConfig
-from p2pfinetune.simulation.engine import Held, Key, heard_by, load_held, save_held
+from p2pfinetune.simulation.engine import Held, Key, Size, heard_by, load_held, save_held
 from p2pfinetune.simulation.record import RESULT, RunFolder
 from p2pfinetune.simulation.run import base_for, population_of, simulate
-from p2pfinetune.simulation.shard import Shard, Tested
+from p2pfinetune.simulation.shard import Published, Shard, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 from p2pfinetune.system import interpreter
 from p2pfinetune.system.durable import write_whole
@@ -209,7 +209,7 @@ class PublishedBlob:
     """An update in Ray's object store."""
 
     ref: Any
-    size_bytes: int
+    size: Size
 
 
 class RayEngine:
@@ -259,9 +259,9 @@ class RayEngine:
         sizes = _get(self._ray, [size for _, size in pairs])
         return {peer: PublishedBlob(ref, size) for peer, (ref, _), size in zip(peers, pairs, sizes, strict=True)}
 
-    def size_of(self, handle: Any) -> int:
-        """Bytes of one update."""
-        return int(handle.size_bytes)
+    def size_of(self, handle: Any) -> Size:
+        """As its shard told."""
+        return Size(*handle.size)
 
     def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
         """Shards at the same time, the peers of each one after the other."""
@@ -296,7 +296,7 @@ class RayEngine:
             )
         files = dict(zip(self._shards, map(_read_files, parts), strict=True))
         self._all(lambda shard, mine: shard.restore.remote(files[mine]))
-        return {key: PublishedBlob(self._ray.put(blob), len(blob)) for key, blob in load_held(folder).items()}
+        return {key: PublishedBlob(self._ray.put(said), Size.of(said)) for key, said in load_held(folder).items()}
 
     def _all(self, ask: Callable[[Any, tuple[PeerId, ...]], Any]) -> list[Any]:
         """The answers of all shards, who work on them at the same time."""
@@ -337,12 +337,12 @@ class _ShardThere:
         if peers:
             self._shard.train(peers)
 
-    def publish(self, peer: PeerId) -> tuple[bytes, int]:
-        blob = self._shard.publish(peer)
-        return blob, len(blob)
+    def publish(self, peer: PeerId) -> tuple[Published, Size]:
+        said = self._shard.publish(peer)
+        return said, Size.of(said)
 
-    def merge(self, visit: Visit, speakers: Sequence[PeerId], *blobs: bytes) -> dict[str, Any]:
-        return self._shard.merge(visit, dict(zip(speakers, blobs, strict=True)))
+    def merge(self, visit: Visit, speakers: Sequence[PeerId], *heard: Published) -> dict[str, Any]:
+        return self._shard.merge(visit, dict(zip(speakers, heard, strict=True)))
 
     def test(self, peer: PeerId) -> Tested:
         return self._shard.test(peer)

@@ -26,9 +26,9 @@ from p2pfinetune.model.base import Base, choose_device, load_base
 from p2pfinetune.model.memory import Quantize
 from p2pfinetune.model.precision import Precision, quicker, settled
 from p2pfinetune.model.processor import missing
-from p2pfinetune.names import PeerId
+from p2pfinetune.names import PeerId, Round
 from p2pfinetune.simulation.config import SimulationConfig, load_config
-from p2pfinetune.simulation.engine import Engine, Key, LocalEngine
+from p2pfinetune.simulation.engine import Engine, Key, LocalEngine, Size
 from p2pfinetune.simulation.hostile.attacks import is_attacker, surrounded, with_attackers
 from p2pfinetune.simulation.record import CONFIG, Position, RunFolder
 from p2pfinetune.simulation.shard import Tested
@@ -205,8 +205,12 @@ class _Simulation:
         lines = self._engine.merge(working, self._held)
         for visit, line in zip(working, lines, strict=True):
             key = (visit.peer, visit.round)
-            line["bytes_in"] = sum(sizes[fetched] for fetched in self._traffic.fetched[key])
-            line["bytes_out"] = sizes.get(key, 0) * self._traffic.listeners.get(key, 0)
+            line["bytes_in"] = sum(
+                self._traffic.cost(said, sizes[said], had) for said, had in self._traffic.fetched[key]
+            )
+            line["bytes_out"] = sum(
+                self._traffic.cost(key, sizes[key], had) for had in self._traffic.listeners.get(key, ())
+            )
             self._bytes += line["bytes_in"]
         self._held = {key: handle for key, handle in self._held.items() if self._traffic.last_use[key] > number}
         return lines
@@ -234,20 +238,41 @@ class _Traffic:
     """Who fetches what and when: known before anything runs."""
 
     def __init__(self, waves: tuple[Wave, ...]) -> None:
-        self.fetched: dict[Key, list[Key]] = {}
-        """What a peer fetches in one of its rounds: updates that it hears and has not got yet."""
-        self.listeners: dict[Key, int] = {}
-        """How many fetch an update, now or later."""
+        self.fetched: dict[Key, list[tuple[Key, Round]]] = {}
+        """What a peer fetches in one of its rounds: updates that it hears and has not got yet.
+
+        With each, of which round the one was that it fetched before of the same peer; 0 if there was none.
+        """
+        self.listeners: dict[Key, list[Round]] = {}
+        """Of those who fetch an update, now or later: the round of what each fetched before of the same peer."""
+        self.published: dict[PeerId, list[Round]] = {}
+        """The rounds of which a peer publishes, since somebody listens."""
         self.last_use: dict[Key, int] = {}
         """The number of the last wave, counted from 1, in which an update is heard."""
         got: dict[PeerId, set[Key]] = {}
+        last: dict[tuple[PeerId, PeerId], Round] = {}
         for number, wave in enumerate(waves, start=1):
             for visit in wave:
                 mine = got.setdefault(visit.peer, set())
                 heard = list(visit.hears.items())
                 fresh = [key for key in heard if key not in mine]
                 mine.update(fresh)
-                self.fetched[visit.peer, visit.round] = fresh
-                for key in fresh:
-                    self.listeners[key] = self.listeners.get(key, 0) + 1
+                had = [last.get((visit.peer, peer), Round(0)) for peer, _ in fresh]
+                self.fetched[visit.peer, visit.round] = list(zip(fresh, had, strict=True))
+                for key, before in self.fetched[visit.peer, visit.round]:
+                    self.listeners.setdefault(key, []).append(before)
+                    last[visit.peer, key[0]] = key[1]
                 self.last_use |= dict.fromkeys(heard, number)
+        for peer, round_ in sorted(self.listeners):
+            self.published.setdefault(peer, []).append(round_)
+
+    def cost(self, said: Key, size: Size, had: Round) -> int:
+        """Bytes that fetching an update takes whoever fetched that of round `had` before: its base, too, if it is new.
+
+        All from a key frame to the next are differences to it; so whoever has one of them has their base.
+        """
+        if not size.since_key:
+            return size.blob
+        peer, round_ = said
+        key = self.published[peer][self.published[peer].index(round_) - size.since_key]
+        return size.blob + (size.base if had < key else 0)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from p2pfinetune.batched.measuring import evaluate_together
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.codec import CODECS
+from p2pfinetune.codec import CODECS, difference_codecs
 from p2pfinetune.data.population import Population
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import FactorSet, attach, cut, factors_of, initial_adapter
@@ -34,7 +34,7 @@ from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.privacy import privatised
 from p2pfinetune.round.result import TrainReport
-from p2pfinetune.round.update import LoraUpdate, told
+from p2pfinetune.round.update import KeyFrame, LoraUpdate, told
 from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
@@ -70,6 +70,17 @@ class Tested:
     """Of the best adapter, and of the twin's: for each document of the test split in order, so that runs are paired."""
     target: Mapping[str, float]
     """Likewise of a backdoor's target behind its trigger; of no model where nothing is planted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An update as its neighbours fetch it."""
+
+    blob: bytes
+    base: bytes | None = None
+    """The key frame that it is a difference to: fetched by those who have not got it."""
+    since_key: int = 0
+    """How many publications ago that was published; 0: it is a key frame itself."""
 
 
 class Shard:
@@ -111,6 +122,8 @@ class Shard:
                 start=start,
             )
         self._reports: dict[PeerId, TrainReport] = {}
+        self._keys: dict[PeerId, KeyFrame] = {}
+        """The last key frame of each peer, of a codec that writes differences."""
 
     @property
     def peers(self) -> tuple[PeerId, ...]:
@@ -129,9 +142,16 @@ class Shard:
         for learner, trainer in zip(learners, own, strict=True):
             self._reports[learner.me] = learner.trained(reports[trainer])
 
-    def publish(self, peer: PeerId) -> bytes:
+    def publish(self, peer: PeerId) -> Published:
         """What its neighbours fetch."""
-        return self._learners[peer].encode(self._config.codec, lambda delta: self._hidden(peer, delta))
+        key = self._keys.get(peer)
+        said = self._learners[peer].write(self._config.codec, key, lambda delta: self._hidden(peer, delta))
+        if key is not None and said.is_difference:
+            self._keys[peer] = KeyFrame(key.blob, key.publications + 1)
+            return Published(said.blob, key.blob, key.publications)
+        if self._config.codec in difference_codecs():
+            self._keys[peer] = KeyFrame(said.blob, publications=1)
+        return Published(said.blob)
 
     def delta(self, peer: PeerId) -> Tensor:
         """How far it has come from the seeded start, as it publishes that, as one vector."""
@@ -168,17 +188,17 @@ class Shard:
             for peer, trainer in zip(deltas, trainers, strict=True)
         }
 
-    def encode(self, delta_p: Tensor) -> bytes:
+    def encode(self, delta_p: Tensor) -> Published:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
         blob = CODECS.make(self._config.codec).encode(self._update(delta_p.nan_to_num()).tensors)
-        return blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER
+        return Published(blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER)
 
-    def merge(self, visit: Visit, blobs: Mapping[PeerId, bytes]) -> dict[str, Any]:
+    def merge(self, visit: Visit, heard: Mapping[PeerId, Published]) -> dict[str, Any]:
         """End a peer's round with what it heard; the line of `metrics.jsonl` but for bytes."""
         learner = self._learners[visit.peer]
         updates: dict[PeerId, LoraUpdate] = {}
-        for peer, blob in blobs.items():
-            admitted = learner.admit(blob, self._config.codec)
+        for peer, said in heard.items():
+            admitted = learner.admit(said.blob, self._config.codec, said.base)
             if not isinstance(admitted, Refusal):
                 updates[peer] = admitted
         done = learner.collaborate(updates, shares=self._population.shares)
@@ -241,16 +261,22 @@ class Shard:
         for number, (_, learner) in enumerate(sorted(self._learners.items())):
             learner.save(folder / f"{number}.safetensors")
             learner.save_best(folder / f"{number}.best.safetensors")
+            if (key := self._keys.get(learner.me)) is not None:
+                (folder / f"{number}.key").write_bytes(key.blob)
         best = {peer: learner.best_guard for peer, learner in self._learners.items()}
-        (folder / "shard.json").write_text(json.dumps({"best_guard": best}), encoding="utf-8")
+        since = {peer: key.publications for peer, key in self._keys.items()}
+        (folder / "shard.json").write_text(json.dumps({"best_guard": best, "since_key": since}), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
         """Go on where `save` was called. CheckpointError if it does not fit."""
         try:
-            best = json.loads((folder / "shard.json").read_text(encoding="utf-8"))["best_guard"]
+            kept = json.loads((folder / "shard.json").read_text(encoding="utf-8"))
+            best, since = kept["best_guard"], kept.get("since_key", {})
             for number, (peer, learner) in enumerate(sorted(self._learners.items())):
                 learner.restore(folder / f"{number}.safetensors")
                 learner.restore_best(folder / f"{number}.best.safetensors", float(best[peer]))
+                if peer in since:
+                    self._keys[peer] = KeyFrame((folder / f"{number}.key").read_bytes(), int(since[peer]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder} cannot be gone on from: {error}", "start anew with --fresh") from error
 

@@ -42,7 +42,10 @@ class Repeat(Effect, frozen=True, kw_only=True):
 
 
 class Fetch(Effect, frozen=True, kw_only=True):
-    """Bring the blob `peer` announced, from the first of `holders` that gives it. Answer: BlobFetched, FetchFailed."""
+    """Bring the blob `peer` announced, from the first of `holders` that gives it. Answer: BlobFetched, FetchFailed.
+
+    Either the update itself, or first the base that it is a difference to.
+    """
 
     peer: PeerId
     digest: Digest
@@ -57,6 +60,8 @@ class Admit(Effect, frozen=True, kw_only=True):
     peer: PeerId
     digest: Digest
     codec: str
+    base: Digest | None = None
+    """What the blob is a difference to; on the shelf like the blob."""
     order: tuple[int, int] = (0, 0)
     """(epoch, sequence) of its announcement, for `Store.save_seen`: older ones are refused after a restart too."""
 
@@ -67,8 +72,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     peer: PeerId
     digest: Digest
     codec: str
+    base: Digest | None = None
     round: Round
     age_seconds: float
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What has to be on disk for it to be decoded."""
+        return (self.digest,) if self.base is None else (self.digest, self.base)
 
 
 class Collaborate(Effect, frozen=True, kw_only=True):

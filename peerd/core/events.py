@@ -35,6 +35,8 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     device: str
     max_blob_bytes: Mapping[str, int]
     """Codec name to the largest valid blob; an announcement of more, or of another codec, is refused unfetched."""
+    difference_codecs: frozenset[str] = frozenset()
+    """Names of those whose blobs may be differences to a base."""
     round: Round
     trained: bool
     best_guard: float | None

@@ -8,8 +8,11 @@ blob is named by its digest, so it may come from anybody that holds it: the orig
 A transfer (`neighbours.Transfer`, at most one for each peer):
 
               start: wanted, in quota, a place free
-    (none) -------------------------------------------> fetching
-      ^                                                  |    |
+    (none) -------- its base first, if it is a difference to one that is not held ------+
+      |                                                                                  v
+      +--------------------------------------------> fetching  <--- the base is here -- fetching-base
+      ^                                                  |    |                          |
+      | <------------------------------------------------|----|---- FetchFailed ---------+
       |   FetchFailed, or no answer until `gives_up_at`  |    | BlobFetched: it hashes to its digest
       +--------------------------------------------------+    v
       |                                                    fetched --- worker is there ---> inspecting
@@ -18,6 +21,12 @@ A transfer (`neighbours.Transfer`, at most one for each peer):
       +--------------------------------------------------------------------------------------+    |
       |   UpdateAdmitted: `Neighbour.admitted`, and what was admitted before is garbage           |
       +-------------------------------------------------------------------------------------------+
+
+An update may be a difference to another blob, its base, which is a whole update: a key frame of its peer. A base has
+no base of its own, so that nothing is ever fetched but two blobs, each within the same bound and both charged to the
+quota of the peer. Most often the base is what was admitted before, or the base of that (`Neighbour.holds`): one base a
+neighbour is kept, as long as the update that needs it. A base that cannot be had is counted once (`no-base`), and
+differences to it are not tried again: the peer's next key frame comes soon.
 
 What failed is tried again after a doubling pause, `MAX_FETCH_TRIES` times for one announcement; a newer announcement
 begins anew. Blame follows proof: wrong bytes are held against who gave them, a wrong size against who announced it, and
@@ -56,6 +65,9 @@ from peerd.core.state import Moved, Node, discard, has_worker, is_banned, put, r
 from peerd.pacing import Backoff
 from peerd.wire.messages import Announcement
 
+NO_BASE = "no-base"
+"""What an update is refused for that is a difference to a blob which nobody has."""
+
 
 def start(node: Node) -> Moved:
     """Begin what fetches are wanted and possible now. Good standing first, the reliable, who waits longest."""
@@ -69,24 +81,38 @@ def start(node: Node) -> Moved:
     for known in wanting:
         said = known.latest
         holders = _holders(node, known)
-        rest = charged(node, known, said.size) if said is not None else None
+        rest = charged(node, known, _size(known, said)) if said is not None else None
         is_newcomer = _is_newcomer(node, known)
         if said is None or rest is None or not holders or free <= 0 or (is_newcomer and free_for_newcomers <= 0):
             continue
-        timeout = timeout_seconds(node, said.size)
         transfer = Transfer(
             announcement=said,
             heard_at=known.heard_at,
-            gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS,
+            gives_up_at=node.at,
+            holders=holders,
             asks_origin=known.peer in holders,
+            stage="fetching" if known.holds(said.base) else "fetching-base",
         )
-        node = put(node, replace(known, transfer=transfer, quota=rest))
-        effects.append(
-            Fetch(peer=known.peer, digest=said.blob, size=said.size, holders=holders, timeout_seconds=timeout)
-        )
+        node, fetch = _asked(put(node, replace(known, transfer=transfer, quota=rest)), known.peer, transfer)
+        effects.append(fetch)
         free -= 1
         free_for_newcomers -= is_newcomer
     return node, effects
+
+
+def _size(known: Neighbour, said: Announcement) -> int:
+    """Bytes to be fetched for an update."""
+    return said.size if known.holds(said.base) else said.size + said.base_size
+
+
+def _asked(node: Node, peer: PeerId, transfer: Transfer) -> tuple[Node, Fetch]:
+    """The fetch of what the transfer stands at, and a deadline for it."""
+    said = transfer.announcement
+    digest, size = said.key_frame if transfer.stage == "fetching-base" else (said.blob, said.size)
+    timeout = timeout_seconds(node, size)
+    transfer = replace(transfer, gives_up_at=node.at + timeout + FETCH_GRACE_SECONDS)
+    node = put(node, replace(node.neighbours[peer], transfer=transfer))
+    return node, Fetch(peer=peer, digest=digest, size=size, holders=transfer.holders, timeout_seconds=timeout)
 
 
 def running(node: Node) -> int:
@@ -95,7 +121,7 @@ def running(node: Node) -> int:
 
 
 def _fetching(node: Node) -> list[Neighbour]:
-    return [n for n in node.neighbours.values() if n.transfer is not None and n.transfer.stage == "fetching"]
+    return [n for n in node.neighbours.values() if n.transfer is not None and n.transfer.is_fetching]
 
 
 def _is_newcomer(node: Node, known: Neighbour) -> bool:
@@ -105,6 +131,8 @@ def _is_newcomer(node: Node, known: Neighbour) -> bool:
 def wants(node: Node, known: Neighbour) -> bool:
     """Whether the newest announcement of a peer is to be fetched now."""
     if known.latest is None or known.transfer is not None or known.fetch_failures >= MAX_FETCH_TRIES:
+        return False
+    if known.lacks_base and not known.holds(known.lost_base):
         return False
     if known.admitted is not None and known.admitted.order >= known.latest.order:
         return False
@@ -136,11 +164,14 @@ def _holders(node: Node, known: Neighbour) -> tuple[PeerId, ...]:
 
 
 def fetched(node: Node, event: BlobFetched) -> Moved:
-    """The blob is here: let the worker look at it, as soon as there is one."""
+    """The blob is here: let the worker look at it, as soon as there is one. Of a base, fetch what needs it."""
     node, blamed = _blamed(node, event)
-    known = _waiting(node, event.peer, event.digest, "fetching")
+    known = _waiting(node, event.peer, event.digest, "fetching-base", "fetching")
     if known is None or known.transfer is None:
         return discard(node, [event.digest]), blamed
+    if known.transfer.stage == "fetching-base":
+        node, fetch = _asked(node, known.peer, replace(known.transfer, stage="fetching"))
+        return node, [*blamed, fetch]
     node = put(node, replace(known, transfer=replace(known.transfer, stage="fetched")))
     node, effects = inspect(node) if has_worker(node) else (node, [])
     return node, blamed + effects
@@ -155,18 +186,37 @@ def inspect(node: Node) -> Moved:
             continue
         node = put(node, replace(known, transfer=replace(transfer, stage="inspecting")))
         said = transfer.announcement
-        effects.append(Admit(peer=known.peer, digest=said.blob, codec=said.codec, order=said.order))
+        effects.append(Admit(peer=known.peer, digest=said.blob, codec=said.codec, base=said.base, order=said.order))
     return node, effects
 
 
 def failed(node: Node, event: FetchFailed) -> Moved:
     """Try again later, a few times. Late answers, of a transfer that was given up, change nothing but the blame."""
     node, blamed = _blamed(node, event)
-    known = _waiting(node, event.peer, event.digest, "fetching", "inspecting")  # our disk may lose what was fetched
+    # our disk may lose what was fetched
+    known = _waiting(node, event.peer, event.digest, "fetching-base", "fetching", "inspecting")
     if known is None:
         return node, blamed
     lied = any(holder == known.peer for holder, _ in event.wrong)
-    return put(node, _later(node, replace(known, strikes=known.strikes + lied))), blamed
+    if known.transfer is not None and known.transfer.stage == "inspecting" and known.admitted is not None:
+        node = discard(node, known.admitted.blobs)  # it may be the base that the disk lost: that is fetched again, too
+        known = replace(known, admitted=None if known.transfer.announcement.base else known.admitted)
+    node, counted = _put_off(node, replace(known, strikes=known.strikes + lied))
+    return node, blamed + counted
+
+
+def _put_off(node: Node, known: Neighbour) -> Moved:
+    """The transfer is given up for now. What was fetched of it by halves goes; a base that cannot be had is counted."""
+    transfer = known.transfer
+    node = put(node, after := _later(node, known))
+    if transfer is None or transfer.announcement.base is None:
+        return node, []
+    if transfer.stage != "fetching-base":
+        return discard(node, transfer.announcement.blobs), []
+    if after.fetch_failures < MAX_FETCH_TRIES:
+        return node, []
+    node = put(node, replace(after, lost_base=transfer.announcement.base))
+    return refuse(node, known.peer, NO_BASE)
 
 
 def _blamed(node: Node, event: BlobFetched | FetchFailed) -> Moved:
@@ -188,11 +238,12 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
     if known is None or known.transfer is None:
         return discard(node, [event.digest]), []
     old, said = known.admitted, known.transfer.announcement
-    if known.latest is not None and (known.latest.blob, known.latest.codec) == (said.blob, said.codec):
+    if known.latest is not None and (known.latest.blobs, known.latest.codec) == (said.blobs, said.codec):
         said = known.latest  # announced again meanwhile under a newer number
     update = Update(
         digest=said.blob,
         codec=said.codec,
+        base=said.base,
         round=said.round,
         order=said.order,
         heard_at=known.transfer.heard_at,
@@ -201,18 +252,19 @@ def admitted(node: Node, event: UpdateAdmitted) -> Moved:
     )
     known = replace(known, admitted=update, transfer=None, strikes=0, missed=0, fetch_not_before=node.at)
     node = put(node, known)
-    if old is not None and old.digest != update.digest:
-        node = discard(node, [old.digest])
+    if old is not None:
+        node = discard(node, [digest for digest in old.blobs if digest not in update.blobs])
     return _remembered(within_disk(node), known)
 
 
 def refused(node: Node, event: UpdateRefused) -> Moved:
     """The update is no good: nobody asks for this one again, and the next one waits the longer."""
     known = _waiting(node, event.peer, event.digest, "inspecting")
-    if known is None:
+    if known is None or known.transfer is None:
         return discard(node, [event.digest]), []
+    gone = known.transfer.announcement.blobs
     known = _later(node, replace(known, strikes=known.strikes + 1))
-    node = discard(put(node, _without(known, event.digest)), [event.digest])
+    node = discard(put(node, _without(known, event.digest)), gone)
     return refuse(node, event.peer, event.reason)
 
 
@@ -220,8 +272,8 @@ def set_aside(node: Node, peer: PeerId, reason: str) -> Moved:
     """The update that my last merge had from a peer was odd beside the others: it is used no more."""
     known = node.neighbours.get(peer)
     if known is not None and known.admitted is not None and not known.is_fresh:
-        digest = known.admitted.digest
-        node = discard(put(node, _without(replace(known, admitted=None), digest)), [digest])
+        gone = known.admitted
+        node = discard(put(node, _without(replace(known, admitted=None), gone.digest)), gone.blobs)
     return refuse(node, peer, reason)
 
 
@@ -235,20 +287,22 @@ def worker_lost(node: Node) -> Node:
     """Nobody will answer for what was being inspected; since it may be what killed the worker, it has to wait."""
     for known in node.neighbours.values():
         if known.transfer is not None and known.transfer.stage == "inspecting":
-            node = put(node, _later(node, known))
+            node, _ = _put_off(node, known)
     return node
 
 
-def expire(node: Node) -> Node:
+def expire(node: Node) -> Moved:
     """Take fetches without an answer for failed, and drop admitted updates that are too old to be used."""
+    effects: list[AnyEffect] = []
     oldest = node.at - node.settings.staleness_seconds
     for known in node.neighbours.values():
         transfer, update = known.transfer, known.admitted
-        if transfer is not None and transfer.stage == "fetching" and node.at > transfer.gives_up_at:
-            node = put(node, _later(node, known))
+        if transfer is not None and transfer.is_fetching and node.at > transfer.gives_up_at:
+            node, counted = _put_off(node, known)
+            effects += counted
         if update is not None and update.heard_at < oldest:
-            node = discard(put(node, replace(node.neighbours[known.peer], admitted=None)), [update.digest])
-    return node
+            node = discard(put(node, replace(node.neighbours[known.peer], admitted=None)), update.blobs)
+    return node, effects
 
 
 def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbour | None:
@@ -256,13 +310,13 @@ def _waiting(node: Node, peer: PeerId, digest: Digest, *stages: str) -> Neighbou
     known = node.neighbours.get(peer)
     if known is None or known.transfer is None:
         return None
-    fits = known.transfer.announcement.blob == digest and known.transfer.stage in stages
+    fits = known.transfer.awaits == digest and known.transfer.stage in stages
     return known if fits else None
 
 
 def _later(node: Node, known: Neighbour) -> Neighbour:
     """Without its transfer, to be tried after a pause, which strikes make longer."""
-    if known.transfer is not None and known.transfer.stage == "fetching" and not known.transfer.asks_origin:
+    if known.transfer is not None and known.transfer.is_fetching and not known.transfer.asks_origin:
         return replace(known, transfer=None, others_not_before=node.at + OTHERS_PAUSE_SECONDS)
     tries = known.fetch_failures + known.strikes
     spread = roll(node.lots, "fetch", known.peer, tries)

@@ -4,7 +4,7 @@ The checks go from cheap to dear and from "whose fault is it" to "how much": wha
 out before a check that costs its peer anything.
 
     signature (the shell) -> banned? -> known? -> the same again? -> network -> replay -> clock
-        -> rate of its peer -> equivocation -> codec -> size -> quota -> taken: `Neighbour.latest`
+        -> rate of its peer -> equivocation -> codec -> base -> size -> quota -> taken: `Neighbour.latest`
 
 *The rule that refuses a replay* is one comparison: `said.order < known.seen`. The order is (epoch, sequence); the epoch
 rises with each run of a home and the sequence with each announcement (ADR 0017). `Neighbour.seen`, the newest order
@@ -116,9 +116,11 @@ def _why_not(node: Node, known: Neighbour, event: AnnouncementHeard) -> str:
     largest = node.max_blob_bytes.get(said.codec)
     if largest is None:
         return "unknown-codec"
-    if said.size > largest:
+    if said.base is not None and said.codec not in node.difference_codecs:
+        return "base"
+    if max(said.size, said.base_size) > largest:
         return "oversize"
-    return "quota" if charged(node, known, said.size) is None else ""
+    return "quota" if charged(node, known, said.size + said.base_size) is None else ""
 
 
 def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node:
@@ -133,7 +135,7 @@ def _clock_noted(node: Node, known: Neighbour, event: AnnouncementHeard) -> Node
 
 def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
     admitted, used = known.admitted, known.used
-    if admitted is not None and (admitted.digest, admitted.codec) == (said.blob, said.codec):
+    if admitted is not None and (admitted.digest, admitted.codec, admitted.base) == (said.blob, said.codec, said.base):
         used = used if known.is_fresh else said.order  # what a merge has had is nothing new under a new number
         admitted = replace(admitted, round=said.round, order=said.order, heard_at=node.at)  # nothing to fetch
     return replace(
@@ -147,6 +149,7 @@ def _taken(node: Node, known: Neighbour, said: Announcement) -> Neighbour:
         admitted=admitted,
         used=used,
         missed=known.missed + (known.fetch_failures > 0),
+        lost_base=known.lost_base if said.base == known.lost_base else None,
         fetch_failures=0,
     )
 

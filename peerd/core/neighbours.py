@@ -36,6 +36,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: Digest
     """Of its blob, which stays on disk as long as this value is anybody's `admitted`."""
+    base: Digest | None = None
+    """Of the blob that it is a difference to, which stays as long."""
     codec: str
     """The name of the codec that decodes it."""
     round: Round
@@ -49,6 +51,11 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: float
     """When the worker found it sound."""
 
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What has to be on disk for it to be decoded."""
+        return (self.digest,) if self.base is None else (self.digest, self.base)
+
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """An announced update on its way in. `fetches` has the state diagram."""
@@ -58,11 +65,23 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: float
     """When that was first heard."""
     gives_up_at: float
-    """After this time a fetch without an answer counts as failed; it binds only the stage `fetching`."""
+    """After this time a fetch without an answer counts as failed; it binds only the stages that fetch."""
+    holders: tuple[PeerId, ...] = ()
+    """Who is asked; the same for the base and for the update."""
     asks_origin: bool = True
     """Whether who announced it is among those asked: else a failure says nothing about it."""
-    stage: Literal["fetching", "fetched", "inspecting"] = "fetching"
+    stage: Literal["fetching-base", "fetching", "fetched", "inspecting"] = "fetching"
     """`fetched` waits for a worker; `inspecting` needs one, so no transfer is in it while the node is Starting."""
+
+    @property
+    def is_fetching(self) -> bool:
+        """Whether the network is at work for it."""
+        return self.stage in ("fetching-base", "fetching")
+
+    @property
+    def awaits(self) -> Digest | None:
+        """The blob of which the next answer is to speak."""
+        return self.announcement.base if self.stage == "fetching-base" else self.announcement.blob
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +133,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Announcements in a row of which a newer one came before the blob could be had."""
     fetch_failures: int = 0
     """Failed fetches of `latest`; at MAX_FETCH_TRIES it is given up until a newer one comes."""
+    lost_base: Digest | None = None
+    """A base that could not be had: no difference to it is fetched, and its peer's next key frame waited for."""
     fetch_not_before: float = 0.0
     """The end of the pause after a failed fetch."""
     others_not_before: float = 0.0
@@ -137,7 +158,21 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_given_up(self) -> bool:
         """Nobody waits for what it announced."""
-        return self.fetch_failures >= MAX_FETCH_TRIES or self.strikes >= MAX_STRIKES or self.missed >= MAX_MISSED
+        return (
+            self.fetch_failures >= MAX_FETCH_TRIES
+            or self.strikes >= MAX_STRIKES
+            or self.missed >= MAX_MISSED
+            or self.lacks_base
+        )
+
+    @property
+    def lacks_base(self) -> bool:
+        """Whether its newest update is a difference to what cannot be had."""
+        return self.latest is not None and self.latest.base is not None and self.latest.base == self.lost_base
+
+    def holds(self, base: Digest | None) -> bool:
+        """Whether a base is on disk because of this peer: as its admitted update, or as the base of that."""
+        return base is None or (self.admitted is not None and base in self.admitted.blobs)
 
     @property
     def unreliability(self) -> int:

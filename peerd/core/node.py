@@ -174,7 +174,8 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
         case BanLifted():
             return lifted(node, event.peer)
         case Ticked():
-            return chosen_anew(dials.expire(fetches.expire(dials.reconciled(node, event)))), []
+            node, effects = fetches.expire(dials.reconciled(node, event))
+            return chosen_anew(dials.expire(node)), effects
         case StopAsked():
             return replace(node, phase=Stopping(reason=event.reason)), [Stop(reason=event.reason)]
         case _:

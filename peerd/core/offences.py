@@ -39,6 +39,7 @@ WEIGHTS: Mapping[str, float] = {
     "quota": 0.05,  # quick rounds of a large adapter; what is beyond is not fetched, which is enough
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
     "unknown-codec": 0.1,  # a newer version, which says it again every half minute
+    "no-base": 0.0,  # it may have gone offline, or keep its key frames for too short a time
     "inspection-failed": 0.0,  # our worker's trouble
 }
 USUAL_WEIGHT = (

@@ -85,6 +85,7 @@ def _candidate(node: Node, peer: PeerId, update: Update) -> Candidate:
         peer=peer,
         digest=update.digest,
         codec=update.codec,
+        base=update.base,
         round=update.round,
         age_seconds=max(0.0, node.at - update.heard_at),
     )

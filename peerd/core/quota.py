@@ -28,7 +28,7 @@ def charged(node: Node, known: Neighbour, size: int) -> Bucket | None:
 
 
 def held_at_most(node: Node) -> int:
-    """Admitted updates on disk: each is no larger than the largest blob of this network."""
+    """Admitted updates on disk: each, and what it is a difference to, is no larger than the largest blob here."""
     return HELD_NEIGHBOURHOODS * node.settings.max_neighbours
 
 
@@ -39,7 +39,7 @@ def within_disk(node: Node) -> Node:
     if excess <= 0:
         return node
     wanted = {candidate.peer for candidate in candidates(node)} | {known.peer for known in partial_view(node)}
-    spare = [(update.heard_at, peer, update.digest) for peer, update in held if peer not in wanted]
-    for _, peer, digest in sorted(spare)[:excess]:
-        node = discard(put(node, replace(node.neighbours[peer], admitted=None)), [digest])
+    spare = [(update.heard_at, peer, update.blobs) for peer, update in held if peer not in wanted]
+    for _, peer, blobs in sorted(spare)[:excess]:
+        node = discard(put(node, replace(node.neighbours[peer], admitted=None)), blobs)
     return node

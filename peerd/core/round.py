@@ -54,6 +54,7 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
         node,
         network=event.network,
         max_blob_bytes=event.max_blob_bytes,
+        difference_codecs=event.difference_codecs,
         resumed=event.round if node.network is None else node.resumed,
         steps=max(node.steps, event.steps),
         best=event.best_guard if node.network is None else node.best,
@@ -108,10 +109,9 @@ def _publish(node: Node, round_: Round) -> Moved:
 
 def published(node: Node, event: Published) -> Moved:
     """The own update is out: see what the neighbours have."""
-    before = node.own.blob if node.own is not None else None
-    if before != event.announcement.blob:
-        node = discard(node, [node.own_before] if node.own_before is not None else [])
-        node = replace(node, own_before=before)
+    before = node.own.blobs if node.own is not None else ()
+    if before != event.announcement.blobs:
+        node = replace(discard(node, node.own_before), own_before=before)
     node = replace(node, own=event.announcement, repeated_at=node.at, repeat_at=node.at + REPEAT_SECONDS, withheld="")
     if not isinstance(node.phase, Publishing) or node.phase.round != event.announcement.round:
         return node, []
@@ -187,7 +187,7 @@ def _merge(node: Node, round_: Round, *, rests: bool = False, warming_up: bool =
     if not chosen and not node.alone_is_said and not any(known.connected for known in neighbours.values()):
         notes.append(Note(level="info", message="training alone: no peer found yet"))
         node = replace(node, alone_is_said=True)
-    phase = Merging(round=round_, digests=tuple(candidate.digest for candidate in chosen), rests=rests)
+    phase = Merging(round=round_, digests=tuple(d for one in chosen for d in one.blobs), rests=rests)
     node = replace(node, phase=phase, neighbours=neighbours)
     return node, [*notes, Collaborate(round=round_, candidates=chosen)]
 

@@ -74,6 +74,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Known once the worker has started for the first time. `latest` of every neighbour is of this network."""
     max_blob_bytes: Mapping[str, int] = {}
     """Bytes of the largest valid blob by codec: nothing larger, and of no other codec, is ever fetched."""
+    difference_codecs: frozenset[str] = frozenset()
+    """Codecs whose blobs may have a base, which the same bound holds for; of no other is a base fetched."""
     round: Round = Round(0)
     """The round I am in, or the last one; counted from 1. Training is always of this round."""
     round_began_at: float = 0.0
@@ -109,9 +111,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     double: Double | None = None
     """The last that was heard of one; it may have fallen silent (`doubles.running`)."""
     own: Announcement | None = None
-    """My last announcement, of the run before until this one has published. Its blob stays on disk."""
-    own_before: Digest | None = None
-    """The blob of the one before: somebody may still be fetching it."""
+    """My last announcement, of the run before until this one has published. Its blob stays on disk, and its base."""
+    own_before: tuple[Digest, ...] = ()
+    """The blobs of the one before: somebody may still be fetching them."""
     speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)
     """Own updates that others would still take from me."""
     withheld: str = ""
@@ -216,10 +218,13 @@ def _shut_out(node: Node, peer: PeerId) -> Node:
     if known is None:
         return node
     node = put(node, replace(known, latest=None, admitted=None, transfer=None))
-    gone = [known.admitted.digest] if known.admitted is not None else []
-    if known.transfer is not None:
-        gone.append(known.transfer.announcement.blob)
-    return discard(node, gone)
+    return discard(node, _held_of(known))
+
+
+def _held_of(known: Neighbour) -> tuple[Digest, ...]:
+    """Blobs that are here, or on their way, because of this peer."""
+    on_its_way = known.transfer.announcement.blobs if known.transfer is not None else ()
+    return (*on_its_way, *(known.admitted.blobs if known.admitted is not None else ()))
 
 
 def welcome(node: Node, peer: PeerId, *, connected: bool) -> tuple[Node, Neighbour | None]:
@@ -252,7 +257,7 @@ def expel(node: Node, known: Neighbour) -> Node:
     if known.seen > (-1, -1):
         seen = dict([*node.seen.items(), (known.peer, known.seen)][-MAX_SEEN:])
     node = replace(node, neighbours=neighbours, seen=seen)
-    return discard(node, [known.admitted.digest] if known.admitted is not None else [])
+    return discard(node, _held_of(known))
 
 
 def discard(node: Node, digests: Iterable[Digest]) -> Node:
@@ -262,12 +267,10 @@ def discard(node: Node, digests: Iterable[Digest]) -> Node:
 
 def needed(node: Node) -> set[Digest]:
     """Blobs that must stay: my own, those on their way in, those usable, and those in a merge that runs."""
-    digests = {known.admitted.digest for known in node.neighbours.values() if known.admitted is not None}
-    digests |= {known.transfer.announcement.blob for known in node.neighbours.values() if known.transfer is not None}
+    digests = {digest for known in node.neighbours.values() for digest in _held_of(known)}
+    digests.update(node.own_before)
     if node.own is not None:
-        digests.add(node.own.blob)
-    if node.own_before is not None:
-        digests.add(node.own_before)
+        digests.update(node.own.blobs)
     if isinstance(node.phase, Merging):
         digests.update(node.phase.digests)
     return digests

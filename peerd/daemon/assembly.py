@@ -311,7 +311,7 @@ class Daemon:
         try:
             clear(self._paths)
             own = own_announcement(self._journal.envelope)
-            self._journal.sweep(own.blob if own is not None else None)
+            self._journal.sweep(own.blobs if own is not None else ())
         except (OSError, StoreError) as error:
             _log.warning("what the run before left cannot be tidied: %s", error)
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -250,10 +250,13 @@ class Journal:
         needed = self.checkpoint_blobs()
         await self._may(self._blobs.delete, [digest for digest in digests if digest not in needed])
 
-    def sweep(self, own: Digest | None) -> None:
-        """At the start: delete what no restart needs; `own` is the blob of the last announcement."""
-        wanted = self.checkpoint_blobs() | ({own} if own is not None else set())
-        self._blobs.sweep(wanted, resumable_seconds=RESUME_SECONDS)
+    def sweep(self, own: Iterable[Digest]) -> None:
+        """At the start: delete what no restart needs; `own` are the blobs of the last announcement."""
+        self._blobs.sweep(self.checkpoint_blobs() | set(own), resumable_seconds=RESUME_SECONDS)
+
+    def publications_since(self, blob: Digest) -> int | None:
+        """How many updates were published since this one, it included; None if it is too long ago to be known."""
+        return next((count for count, said in enumerate(reversed(self.publications), 1) if said.blob == blob), None)
 
     @contextmanager
     def _keeping(self, *files: Path | None) -> Iterator[None]:

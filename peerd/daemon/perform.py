@@ -24,10 +24,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import msgspec
 
+from p2pfinetune.codec import difference_codecs
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.round.figures import RoundFigures, told
 from peerd.config import Config
@@ -110,6 +111,16 @@ class Latest(msgspec.Struct, kw_only=True):
     bytes_in: int = 0
     """Up to the last record."""
     bytes_out: int = 0
+
+
+class KeyFrameFile(NamedTuple):
+    """The last key frame of this peer, on its shelf."""
+
+    digest: Digest
+    size: int
+    path: Path
+    publications: int
+    """Since it, itself included."""
 
 
 class Performer:
@@ -224,8 +235,12 @@ class Performer:
     async def _publish(self, effect: Publish) -> Published | PublishFailed | PublishWithheld | None:
         config = self._config
         private = private_of(config, self._journal.spending)
+        key = await self._key_frame()
+        path, since = (str(key.path), key.publications) if key is not None else (None, 0)
         try:
-            answer = await self._worker.call(Encode(id=0, codec=config.codec, private=private))
+            answer = await self._worker.call(
+                Encode(id=0, codec=config.codec, private=private, key=path, since_key=since)
+            )
         except WorkerError:
             return None
         if isinstance(answer, Withheld):
@@ -236,7 +251,7 @@ class Performer:
             return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
         try:
             async with self._numbering:
-                announcement = await self._announcement(effect, answer)
+                announcement = await self._announcement(effect, answer, key)
                 envelope = sealed(self._key, announcement)
                 publication = self._publication(announcement, answer)
                 await self._journal.announcement_saved(envelope, publication, config.private_delta)
@@ -245,10 +260,31 @@ class Performer:
         await self._speak(envelope)
         return Published(at=self._clock(), announcement=announcement)
 
-    async def _announcement(self, effect: Publish, encoded: Encoded) -> Announcement:
+    async def _key_frame(self) -> KeyFrameFile | None:
+        """What the next update may be a difference to; None if there is none, or if it is of something else now.
+
+        All of it is known from the last announcement and the book of publications, so a restart changes nothing.
+        """
+        own = own_announcement(self._journal.envelope)
+        if own is None or (own.network, own.codec) != (self.network_digest, self._config.codec):
+            return None
+        if own.codec not in difference_codecs():
+            return None
+        digest, size = own.key_frame
+        publications = self._journal.publications_since(digest)
+        if publications is None:
+            return None
+        try:
+            return KeyFrameFile(digest, size, await self._journal.blob(digest), publications)
+        except StoreError as error:  # the next update is one
+            _log.warning("the last key frame is not there: %s", error)
+            return None
+
+    async def _announcement(self, effect: Publish, encoded: Encoded, key: KeyFrameFile | None) -> Announcement:
         assert self.network_digest is not None
         with around("handover.update"):
             blob = await self._journal.adopt(Path(encoded.path))
+        base = key if encoded.is_difference else None
         epoch, sequence = await self._journal.next_order()
         return Announcement(
             network=self.network_digest,
@@ -259,6 +295,8 @@ class Performer:
             codec=self._config.codec,
             size=encoded.size,
             blob=blob,
+            base=base.digest if base is not None else None,
+            base_size=base.size if base is not None else 0,
             time=self._now(),
             name=self._config.name,
             addresses=fitting(self._network.addresses),
@@ -322,7 +360,8 @@ class Performer:
         peer, digest = effect.peer, effect.digest
         try:
             path = await self._journal.blob(digest)
-            answer = await self._worker.call(AdmitUpdate(id=0, path=str(path), codec=effect.codec))
+            base = await self._base(effect.base)
+            answer = await self._worker.call(AdmitUpdate(id=0, path=str(path), codec=effect.codec, base=base))
         except StoreError:  # our disk lost it; that is no fault of the peer's
             return FetchFailed(at=self._clock(), peer=peer, digest=digest, reason="absent")
         except WorkerError:
@@ -334,6 +373,9 @@ class Performer:
         detail = answer.detail if isinstance(answer, NotAdmitted) else why(answer)
         _log.info("update refused", extra={"peer": peer, "reason": reason, "detail": detail})
         return UpdateRefused(at=self._clock(), peer=peer, digest=digest, reason=reason)
+
+    async def _base(self, digest: Digest | None) -> str | None:
+        return str(await self._journal.blob(digest)) if digest is not None else None
 
     async def _collaborate(self, effect: Collaborate) -> Collaborated | CollaborationFailed | None:
         try:
@@ -368,11 +410,11 @@ class Performer:
         files: list[UpdateFile] = []
         for candidate in effect.candidates:
             try:
-                path = await self._journal.blob(candidate.digest)
+                path, base = await self._journal.blob(candidate.digest), await self._base(candidate.base)
             except StoreError as error:
                 _log.warning("an update is left out of the merge: %s", error, extra={"peer": candidate.peer})
             else:
-                files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec))
+                files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec, base=base))
         return files
 
     def _record(self, effect: Collaborate, merged: Merged, figures: RoundFigures) -> StoredRound:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from p2pfinetune.codec import difference_codecs
 from p2pfinetune.names import PeerId, Round
 from p2pfinetune.options import sections
 from p2pfinetune.round.figures import RoundFigures
@@ -134,6 +135,7 @@ def worker_started(opened: Opened, journal: Journal, settings: Settings, at: flo
         network=opened.network,
         device=opened.device,
         max_blob_bytes=opened.max_blob_bytes,
+        difference_codecs=difference_codecs(),
         round=kept.round if kept is not None else Round(1),
         trained=kept is not None and kept.trained and opened.restored,
         best_guard=opened.best_guard,

@@ -68,6 +68,8 @@ def _faults(node: Node, known: Neighbour) -> Iterator[str]:
         yield "a taken announcement could be replayed"
     if known.admitted is not None and known.latest is not None and known.admitted.order > known.latest.order:
         yield "an update is newer than any announcement"
+    if known.latest is not None and known.latest.base is not None and known.latest.codec not in node.difference_codecs:
+        yield "a difference was taken of a codec that knows none"
     if known.connected and known.dialling_since is not None:
         yield "dialled though connected"
     if known.transfer is not None and known.transfer.stage == "inspecting" and isinstance(node.phase, Starting):
@@ -103,12 +105,26 @@ def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
                 yield "a fetch from nobody, from myself, or twice from one"
             case Dial(peer=peer, addresses=addresses) if not addresses or peer == node.me:
                 yield "a dial to nowhere or to myself"
-            case Forget(digests=digests) if needed(node).intersection(digests):
-                yield "a blob that is needed is deleted"
             case Collaborate(candidates=candidates):
                 yield from _merge_faults(node, Counter(candidate.peer for candidate in candidates))
             case _:
                 pass
+        yield from _blob_faults(node, effect)
+
+
+def _blob_faults(node: Node, effect: AnyEffect) -> Iterator[str]:
+    """Of updates and of the bases that they are differences to."""
+    match effect:
+        case Fetch(size=size) if size > max(node.max_blob_bytes.values(), default=0):
+            yield "more is fetched than any update or base can have"
+        case Admit(digest=digest, base=base) if not {digest, base or digest} <= needed(node):
+            yield "what is inspected may be deleted meanwhile"
+        case Collaborate(candidates=candidates) if not needed(node).issuperset(d for c in candidates for d in c.blobs):
+            yield "what is merged may be deleted meanwhile"
+        case Forget(digests=digests) if needed(node).intersection(digests):
+            yield "a blob that is needed is deleted"
+        case _:
+            pass
 
 
 def _merge_faults(node: Node, peers: Counter[str]) -> Iterator[str]:

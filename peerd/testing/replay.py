@@ -33,7 +33,7 @@ from peerd.core.events import AnyEvent
 from peerd.core.node import Node, step
 from peerd.testing.invariants import broken
 
-VERSION = 1
+VERSION = 2  # 2: updates may be differences to a base
 MAX_RECORD_BYTES = 64 * 2**20  # of a file that somebody sends; the ring that makes one keeps far less
 REASONS = frozenset({"reason", "withheld"})  # fields that hold what a failure was called
 _PATH = re.compile(r"(?<![\w/])['\"]?[~/].*", re.DOTALL)  # from the first path on: where it ends, nobody can tell

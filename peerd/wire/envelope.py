@@ -23,7 +23,7 @@ from peerd.wire.framing import pack, unpack, unpack_plain
 from peerd.wire.keys import PeerKey, verify
 from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, VERSION, Announcement
 
-DOMAIN = b"peerd announcement, version 2\x00"  # so that a signature made for anything else never counts here
+DOMAIN = b"peerd announcement, version 3\x00"  # so that a signature made for anything else never counts here
 
 
 class Envelope(msgspec.Struct, frozen=True):

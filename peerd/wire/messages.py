@@ -15,7 +15,7 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 
-VERSION = 2  # 2: announcements say when they were sealed
+VERSION = 3  # 2: announcements say when they were sealed; 3: and which blob theirs is a difference to
 MAX_ANNOUNCEMENT_BYTES = 4096  # signed envelope included; gossip is for announcements, payloads go over streams
 MAX_NAME = 64  # characters of a display name
 MAX_ADDRESSES = 8  # a device has some interfaces, not hundreds
@@ -45,12 +45,31 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, tag="announcement"
     size: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
     """Bytes of the blob."""
     blob: Hex
+    base: Hex | None = None
+    """The blob of a key frame that this one is a difference to; None: it is one itself. No base has a base."""
+    base_size: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
+    """Bytes of the base; zero if there is none."""
     time: Count
     """Unix seconds of the sealing, by the sender's clock. A repetition says everything again but with a new time."""
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     """Display name chosen by the sender: untrusted, for people only."""
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
     """Where the sender listens."""
+
+    def __post_init__(self) -> None:
+        """What cannot be meant is no message; on the wire it is refused like a field of a wrong kind."""
+        if (self.base is None) != (self.base_size == 0) or self.base == self.blob:
+            raise ValueError("a base is another blob, of a size")
+
+    @property
+    def key_frame(self) -> tuple[Digest, int]:
+        """Digest and bytes of the blob that says all by itself: the base, or else the blob."""
+        return (self.blob, self.size) if self.base is None else (self.base, self.base_size)
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """Everything that who decodes this update needs."""
+        return (self.blob,) if self.base is None else (self.blob, self.base)
 
     @property
     def order(self) -> tuple[int, int]:

@@ -68,6 +68,7 @@ from peerd.worker.messages import (
     TestEvaluated,
     TextEvaluated,
     TrainSteps,
+    UpdateFile,
     Withheld,
 )
 from peerd.worker.precision import loaded, measured
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.model.base import Base
     from p2pfinetune.round.learner import Learner
-    from p2pfinetune.round.update import LoraUpdate
+    from p2pfinetune.round.update import LoraUpdate, Written
 
 BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate, EvaluateText)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
@@ -254,29 +255,42 @@ class Jobs:
         )
 
     def _encode(self, job: Encode) -> Encoded | Withheld:
+        from p2pfinetune.round.update import KeyFrame
+
         held, private = self._held(), job.private
+        key = None if job.key is None else KeyFrame(Path(job.key).read_bytes(), job.since_key)
         if private is None:
-            return self._encoded(job, held.learner.encode(job.codec), epsilon=None)
+            return self._encoded(job, held.learner.write(job.codec, key), epsilon=None)
         from p2pfinetune.round.privacy import epsilon, privatised
 
         after = epsilon([*private.spent, (private.noise, 1)], private.delta)
         if private.budget and not after <= private.budget:
             return Withheld(id=job.id, epsilon=after)
-        blob = held.learner.encode(job.codec, lambda update: privatised(update, private.clip, private.noise))
-        return self._encoded(job, blob, after)
+        said = held.learner.write(job.codec, key, lambda update: privatised(update, private.clip, private.noise))
+        return self._encoded(job, said, after)
 
-    def _encoded(self, job: Encode, blob: bytes, epsilon: float | None) -> Encoded:
+    def _encoded(self, job: Encode, said: Written, epsilon: float | None) -> Encoded:
         def write(path: Path) -> None:
             with around("worker.update"):
-                path.write_bytes(blob)
+                path.write_bytes(said.blob)
 
-        return Encoded(id=job.id, path=str(self._written(job, "update", write)), size=len(blob), epsilon=epsilon)
+        return Encoded(
+            id=job.id,
+            path=str(self._written(job, "update", write)),
+            size=len(said.blob),
+            is_difference=said.is_difference,
+            epsilon=epsilon,
+        )
 
     def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
-        found = self._held().learner.admit(Path(job.path).read_bytes(), job.codec)
+        found = self._read(job)
         if isinstance(found, Refusal):
             return NotAdmitted(id=job.id, reason=found.reason, detail=found.detail)
         return Admitted(id=job.id)
+
+    def _read(self, file: AdmitUpdate | UpdateFile) -> LoraUpdate | Refusal:
+        base = Path(file.base).read_bytes() if file.base is not None else None
+        return self._held().learner.admit(Path(file.path).read_bytes(), file.codec, base)
 
     def _collaborate(self, job: CollaborateWith) -> Merged:
         held = self._held()
@@ -332,7 +346,7 @@ class Jobs:
         """The admitted updates, inspected once more: what is on disk is not what was in memory."""
         updates: dict[PeerId, LoraUpdate] = {}
         for file in job.updates:
-            found = held.learner.admit(Path(file.path).read_bytes(), file.codec)
+            found = self._read(file)
             if isinstance(found, Refusal):
                 print(f"update of {file.peer} left out: {found.reason} {found.detail}", file=sys.stderr)  # noqa: T201
             else:

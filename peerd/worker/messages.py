@@ -65,6 +65,10 @@ class Encode(Job, frozen=True, kw_only=True, tag=True):
 
     codec: str
     private: Private | None = None
+    key: str | None = None
+    """Path of the last key frame of this codec that was published; None: write one."""
+    since_key: int = 0
+    """Publications since then, that one included."""
 
 
 class AdmitUpdate(Job, frozen=True, kw_only=True, tag=True):
@@ -72,6 +76,8 @@ class AdmitUpdate(Job, frozen=True, kw_only=True, tag=True):
 
     path: str
     codec: str
+    base: str | None = None
+    """Path of what it is a difference to."""
 
 
 class UpdateFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +86,7 @@ class UpdateFile(msgspec.Struct, frozen=True, kw_only=True):
     peer: PeerId
     path: str
     codec: str
+    base: str | None = None
 
 
 class CollaborateWith(Job, frozen=True, kw_only=True, tag=True):
@@ -259,6 +266,8 @@ class Encoded(Answer, frozen=True, kw_only=True, tag=True):
 
     path: str
     size: int
+    is_difference: bool = False
+    """To the key frame that the job named."""
     epsilon: float | None = None
     """Of all noised updates, this one included; None: it has no noise."""
 

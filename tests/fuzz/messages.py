@@ -57,6 +57,7 @@ def messages() -> list[Any]:
     return [
         announcement(),
         announcement(peer=OTHER_KEY.peer_id, name="", addresses=(), size=1, round=0),
+        announcement(base=NETWORK, base_size=99_999),
         announcement(name="é" * 64, addresses=("/ip6/::1/tcp/65535",) * 8, size=2**40, sequence=2**53),
         BlobRequest(blob=BLOB),
         BlobRequest(blob=BLOB, offset=2**53),

@@ -615,3 +615,69 @@ def test_the_core_is_told_of_an_effect_that_raised_and_nobody_is_blamed_for_it(k
     assert bool(bench.worker.restarted) == (kind in {effects.Train, effects.Collaborate})
     if isinstance(event, FetchFailed):
         assert (event.peer, event.digest, event.wrong) == (BOB, ABSENT, ())
+
+
+def published_as(bench, text, *, is_difference=False, codec="delta"):
+    bench.performer._config = structs.replace(bench.performer._config, codec=codec)
+    bench.worker.answer = Encoded(id=1, path=bench.file(text), size=len(text), is_difference=is_difference)
+    return bench.perform(effects.Publish(round=Round(3))).announcement
+
+
+@pytest.fixture
+def differences(monkeypatch):
+    """A codec of differences, so that the test is of no particular one."""
+    monkeypatch.setattr("peerd.daemon.perform.difference_codecs", lambda: frozenset({"delta"}))
+
+
+@pytest.mark.usefixtures("differences")
+def test_a_key_frame_is_offered_to_the_worker_until_another_is_published_and_over_restarts(bench):
+    key = published_as(bench, "key")
+    assert (key.base, key.base_size) == (None, 0)
+
+    one = published_as(bench, "one", is_difference=True)
+    bench.restart()
+    two = published_as(bench, "second", is_difference=True)
+
+    jobs = bench.worker.jobs
+    assert (jobs[0].key, jobs[0].since_key) == (None, 0)
+    assert [(job.key, job.since_key) for job in jobs[1:]] == [(str(bench.blobs.path(key.blob)), n) for n in (1, 2)]
+    assert (one.base, one.base_size) == (two.base, two.base_size) == (key.blob, 3)
+    again = published_as(bench, "again")
+    assert (again.base, again.base_size) == (None, 0)
+    published_as(bench, "next", is_difference=True)
+    assert bench.worker.jobs[-1].key == str(bench.blobs.path(again.blob))
+
+
+@pytest.mark.usefixtures("differences")
+@pytest.mark.parametrize("lost", ["the blob", "another codec", "another network"])
+def test_a_key_frame_that_is_not_there_or_of_something_else_is_not_built_upon(bench, lost):
+    key = published_as(bench, "key")
+    if lost == "the blob":
+        bench.blobs.delete([key.blob])
+    if lost == "another network":
+        bench.performer.network_digest = Digest("b" * 64)
+
+    published_as(bench, "next", codec="bf16" if lost == "another codec" else "delta")
+
+    assert bench.worker.jobs[-1].key is None
+
+
+def test_a_difference_goes_to_the_worker_with_its_base(bench):
+    digest, base = bench.blobs.put(b"update"), bench.blobs.put(b"base")
+    bench.worker.answer = Admitted(id=1)
+
+    bench.perform(effects.Admit(peer=BOB, digest=digest, codec="delta", base=base))
+    bench.worker.answer = merged(bench)
+    candidates = [structs.replace(candidate(digest), base=base), structs.replace(candidate(digest), base=ABSENT)]
+    bench.perform(effects.Collaborate(round=Round(4), candidates=tuple(candidates)))
+
+    assert bench.worker.jobs[0].base == str(bench.blobs.path(base))
+    assert [update.base for update in bench.worker.jobs[1].updates] == [str(bench.blobs.path(base))]
+
+
+def test_a_base_that_our_own_disk_lost_is_not_held_against_the_peer(bench):
+    digest = bench.blobs.put(b"update")
+
+    event = bench.perform(effects.Admit(peer=BOB, digest=digest, codec="delta", base=ABSENT))
+
+    assert event == FetchFailed(at=7.0, peer=BOB, digest=digest, reason="absent")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from p2pfinetune.names import Refusal
 from peerd.wire.envelope import DOMAIN, open_announcement, seal
 from peerd.wire.keys import PeerKey
-from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, Announcement
+from peerd.wire.messages import MAX_ANNOUNCEMENT_BYTES, VERSION, Announcement
 
 KEY = PeerKey(bytes(range(32)))
 ANNOUNCEMENT = Announcement(
@@ -26,7 +26,7 @@ ANNOUNCEMENT = Announcement(
 )
 
 
-def sealed(payload: bytes, *, version: object = 2, signature: bytes | None = None) -> bytes:
+def sealed(payload: bytes, *, version: object = VERSION, signature: bytes | None = None) -> bytes:
     return msgpack.packb([version, payload, KEY.sign(DOMAIN + payload) if signature is None else signature])
 
 
@@ -43,9 +43,9 @@ def test_the_bytes_on_the_wire_are_these():
 
     envelope = seal(KEY, ANNOUNCEMENT)
 
-    assert len(envelope) == 365
-    assert envelope[:5].hex() == "9302c50126"
-    assert hashlib.sha256(envelope).hexdigest() == "8963cf435f5e9e001eaf4c6b5a1a3ae7a35040202c7ba41cfb5e102a35231a91"
+    assert len(envelope) == 382
+    assert envelope[:5].hex() == "9303c50137"
+    assert hashlib.sha256(envelope).hexdigest() == "299b5887f29a9871c9e4716e7444c756b7d0df1b2d95446a8f5e1f9237cd401f"
 
 
 def test_the_longest_announcement_fits():
@@ -162,3 +162,24 @@ def test_whatever_is_signed_is_an_announcement_or_refused(value):
     envelope = sealed(msgpack.packb(value))
 
     assert isinstance(open_announcement(envelope), Refusal)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"base": "c" * 64}, {"base_size": 5}, {"base": ANNOUNCEMENT.blob, "base_size": 5}, {"base": "x", "base_size": 5}],
+)
+def test_a_base_that_cannot_be_meant_is_no_message(fields) -> None:
+    payload = msgpack.packb(msgspec.to_builtins(ANNOUNCEMENT) | fields)
+
+    assert open_announcement(sealed(payload)).reason == "bad-message"
+
+
+def test_an_announcement_tells_which_blob_it_is_a_difference_to() -> None:
+    said = msgspec.structs.replace(ANNOUNCEMENT, base="c" * 64, base_size=5)
+
+    assert open_announcement(seal(KEY, said)) == said
+    assert (said.key_frame, said.blobs) == (("c" * 64, 5), (said.blob, "c" * 64))
+    assert (ANNOUNCEMENT.key_frame, ANNOUNCEMENT.blobs) == (
+        (ANNOUNCEMENT.blob, ANNOUNCEMENT.size),
+        (ANNOUNCEMENT.blob,),
+    )

@@ -75,7 +75,7 @@ def blob_protocol(network: Digest) -> str:
 
 
 def gossip_topic(network: Digest) -> str:
-    return f"peerd/{network}/announcements/2"
+    return f"peerd/{network}/announcements/3"
 
 
 @dataclass(slots=True)

@@ -213,7 +213,7 @@ def test_blobs_that_nobody_needs_are_deleted(world):
 
     held = {file.name for file in paths.blobs.iterdir()}
     kept = {checkpoint.blob, checkpoint.best_blob, before.blob, before.best_blob}
-    assert held == {"generations", *kept, node.own.blob, node.own_before}
+    assert held == {"generations", *kept, node.own.blob, *node.own_before}
     assert (checkpoint.round, before.round, len(kept)) == (7, 6, 4)
     assert list(paths.scratch.iterdir()) == []
 

@@ -284,7 +284,7 @@ def test_damaged_files_are_kept_aside_in_bounded_number(kept):
     for number in range(MAX_DAMAGED + 3):
         (kept.paths.blobs / f"{number:064d}.damaged").write_bytes(b"damage")
     journal = kept.open()
-    journal.sweep(None)
+    journal.sweep(())
     journal.close()
 
     aside = sorted(file for file in kept.paths.home.glob("state.db.bak*") if "-" not in file.name)
@@ -312,11 +312,11 @@ def whole_database(kept):
 def test_the_older_generation_is_swept_no_sooner_than_it_is_replaced(kept):
     journal = kept.open()
     before = kept.file("checkpoint before")
-    journal.sweep(None)
+    journal.sweep(())
     assert before.exists()
     asyncio.run(kept.one_round(journal, ROUNDS + 1))
     assert not before.exists()
-    journal.sweep(None)
+    journal.sweep(())
     checkpoints = Generations(kept.paths.blobs).kept.checkpoints
     journal.close()
 
