@@ -23,6 +23,6 @@ def test_weak_and_strong_peers_publish_alike_and_a_part_of_them_holds_what_it_ho
     part = Shard(chosen, replace(population, texts=texts), mine[:1], base, places)
 
     whole.train(population.peers[:2])
-    assert len({len(whole.publish(peer)) for peer in population.peers[:2]}) == 1
+    assert len({len(whole.publish(peer).blob) for peer in population.peers[:2]}) == 1
     assert [whole._learners[peer].options.spec.held_rank for peer in population.peers[:2]] == [1, 2]
     assert part._learners[mine[0]].options.spec.held_rank == 2
