@@ -58,6 +58,7 @@ from p2pfinetune.model.targets import said_of
 from p2pfinetune.model.traits import network_traits, other_sharings
 from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, ExportFormat, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
+from p2pfinetune.round import update
 from p2pfinetune.round.collaborate import Outcome, as_heard_by, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
@@ -69,17 +70,7 @@ from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_s
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.speaker import Speaker
 from p2pfinetune.round.twin import Twin, chosen
-from p2pfinetune.round.update import (
-    Hide,
-    KeyFrame,
-    LoraUpdate,
-    Written,
-    default_max_norm,
-    encode_update,
-    inspect,
-    told,
-    written,
-)
+from p2pfinetune.round.update import Hide, KeyFrame, LoraUpdate, Written
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.gates import Gates
@@ -126,7 +117,7 @@ class Learner:
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.other_sharings = other_sharings(options.spec, self._adapted.targets)
         self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
-        self._max_norm = options.max_norm or default_max_norm(self._adapted.shared_schema)
+        self._max_norm = options.max_norm or update.default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
         self.training = msgspec.structs.replace(options.training, context=context)
         kind = chosen_kind(options)
@@ -207,16 +198,16 @@ class Learner:
 
     def encode(self, codec: str, hide: Hide | None = None) -> bytes:
         """The adapter that the next collaboration calls own, as peers fetch it: all of it, as a key frame."""
-        return encode_update(self._trainer.adapter, self._adapted.initial, CODECS.make(codec), hide, self.options.spec)
+        return self.write(codec, None, hide).blob
 
     def write(self, codec: str, key: KeyFrame | None, hide: Hide | None = None) -> Written:
         """The same, or how it differs from a key frame of this codec, if the codec can and that is worth it."""
-        delta = told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec)
-        return written(delta, CODECS.make(codec), self._adapted.shared_schema, key)
+        delta = update.told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec)
+        return update.written(delta, CODECS.make(codec), self._adapted.shared_schema, key)
 
     def admit(self, blob: bytes, codec: str, base: bytes | None = None) -> LoraUpdate | Refusal:
         """A peer's blob as an update, after every check. `base`: the key frame to which it is a difference."""
-        return inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm, base=base)
+        return update.inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm, base=base)
 
     def collaborate(
         self,
@@ -386,8 +377,7 @@ class Learner:
     def restore_best(self, path: Path, loss: float) -> None:
         """The other half of `restore`; `loss` is measured again where text, context or limit have changed since."""
         self._best, fingerprint = load_best(path, self.network, self._formerly())
-        changed = fingerprint != self._measured_on
-        self.best_guard = self._evaluate("guard", self._best).loss if changed else loss
+        self.best_guard = loss if fingerprint == self._measured_on else self._evaluate("guard", self._best).loss
 
     def adapter(self, which: Which) -> Adapter:
         """One of the models' adapters. OptionError for a twin's if there is none."""
@@ -423,8 +413,8 @@ class Learner:
 
     def _formerly(self) -> Digest:
         """What this network was called by the first version."""
-        adapted = self._adapted
-        return first_network_digest(self._base, self.options.spec, adapted.targets, adapted.start, self._group)
+        live, spec = self._adapted, self.options.spec
+        return first_network_digest(self._base, spec, live.targets, live.start, self._group)
 
     def _readings(self) -> float:
         options = self.training

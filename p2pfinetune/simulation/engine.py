@@ -24,7 +24,7 @@ from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Round
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.hostile.attacks import corrupted
-from p2pfinetune.simulation.shard import Published, Shard, Tested
+from p2pfinetune.simulation.shard import Shard, SharedUpdate, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 
 FIRST = "first"  # a folder: what each peer published first, which attackers may play back
@@ -45,7 +45,7 @@ class Size(NamedTuple):
     """How many publications ago that was published."""
 
     @classmethod
-    def of(cls, said: Published) -> Size:
+    def of(cls, said: SharedUpdate) -> Size:
         return cls(len(said.blob), len(said.base or b""), said.since_key)
 
 
@@ -126,7 +126,7 @@ class LocalEngine:
         if self._published:
             (folder / FIRST).mkdir()
             now = Round(self._published)
-            first = {(peer, now): Published(delta.numpy().tobytes()) for peer, delta in self._first.items()}
+            first = {(peer, now): SharedUpdate(delta.numpy().tobytes()) for peer, delta in self._first.items()}
             save_held(folder / FIRST, first)
 
     def restore(self, folder: Path) -> dict[Key, Any]:
@@ -144,7 +144,7 @@ def heard_by(visit: Visit, held: Held) -> dict[PeerId, Any]:
     return {peer: held[peer, number] for peer, number in visit.hears.items()}
 
 
-def save_held(folder: Path, held: Mapping[Key, Published]) -> None:
+def save_held(folder: Path, held: Mapping[Key, SharedUpdate]) -> None:
     """One file an update, one more of its base if it has one, and an index of whose they are."""
     index = []
     for number, (key, said) in enumerate(sorted(held.items(), key=lambda item: item[0])):
@@ -155,12 +155,12 @@ def save_held(folder: Path, held: Mapping[Key, Published]) -> None:
     (folder / "updates.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def load_held(folder: Path) -> dict[Key, Published]:
+def load_held(folder: Path) -> dict[Key, SharedUpdate]:
     """The other half of `save_held`."""
     index = json.loads((folder / "updates.json").read_text(encoding="utf-8"))
-    held: dict[Key, Published] = {}
+    held: dict[Key, SharedUpdate] = {}
     for place, (peer, number, since_key) in enumerate(index):
         base = (folder / f"base-{place}").read_bytes() if since_key else None
-        said = Published((folder / f"update-{place}").read_bytes(), base, int(since_key))
+        said = SharedUpdate((folder / f"update-{place}").read_bytes(), base, int(since_key))
         held[PeerId(str(peer)), Round(int(number))] = said
     return held

@@ -34,7 +34,7 @@ from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.engine import Held, Key, Size, heard_by, load_held, save_held
 from p2pfinetune.simulation.record import RESULT, RunFolder
 from p2pfinetune.simulation.run import base_for, population_of, simulate
-from p2pfinetune.simulation.shard import Published, Shard, Tested
+from p2pfinetune.simulation.shard import Shard, SharedUpdate, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 from p2pfinetune.system import interpreter
 from p2pfinetune.system.durable import write_whole
@@ -337,11 +337,11 @@ class _ShardThere:
         if peers:
             self._shard.train(peers)
 
-    def publish(self, peer: PeerId) -> tuple[Published, Size]:
+    def publish(self, peer: PeerId) -> tuple[SharedUpdate, Size]:
         said = self._shard.publish(peer)
         return said, Size.of(said)
 
-    def merge(self, visit: Visit, speakers: Sequence[PeerId], *heard: Published) -> dict[str, Any]:
+    def merge(self, visit: Visit, speakers: Sequence[PeerId], *heard: SharedUpdate) -> dict[str, Any]:
         return self._shard.merge(visit, dict(zip(speakers, heard, strict=True)))
 
     def test(self, peer: PeerId) -> Tested:

@@ -73,7 +73,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class SharedUpdate:
     """An update as its neighbours fetch it."""
 
     blob: bytes
@@ -142,16 +142,16 @@ class Shard:
         for learner, trainer in zip(learners, own, strict=True):
             self._reports[learner.me] = learner.trained(reports[trainer])
 
-    def publish(self, peer: PeerId) -> Published:
+    def publish(self, peer: PeerId) -> SharedUpdate:
         """What its neighbours fetch."""
         key = self._keys.get(peer)
         said = self._learners[peer].write(self._config.codec, key, lambda delta: self._hidden(peer, delta))
         if key is not None and said.is_difference:
             self._keys[peer] = KeyFrame(key.blob, key.publications + 1)
-            return Published(said.blob, key.blob, key.publications)
+            return SharedUpdate(said.blob, key.blob, key.publications)
         if self._config.codec in difference_codecs():
             self._keys[peer] = KeyFrame(said.blob, publications=1)
-        return Published(said.blob)
+        return SharedUpdate(said.blob)
 
     def delta(self, peer: PeerId) -> Tensor:
         """How far it has come from the seeded start, as it publishes that, as one vector."""
@@ -188,12 +188,12 @@ class Shard:
             for peer, trainer in zip(deltas, trainers, strict=True)
         }
 
-    def encode(self, delta_p: Tensor) -> Published:
+    def encode(self, delta_p: Tensor) -> SharedUpdate:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
         blob = CODECS.make(self._config.codec).encode(self._update(delta_p.nan_to_num()).tensors)
-        return Published(blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER)
+        return SharedUpdate(blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER)
 
-    def merge(self, visit: Visit, heard: Mapping[PeerId, Published]) -> dict[str, Any]:
+    def merge(self, visit: Visit, heard: Mapping[PeerId, SharedUpdate]) -> dict[str, Any]:
         """End a peer's round with what it heard; the line of `metrics.jsonl` but for bytes."""
         learner = self._learners[visit.peer]
         updates: dict[PeerId, LoraUpdate] = {}

@@ -24,11 +24,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import msgspec
 
-from p2pfinetune.codec import difference_codecs
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.round.figures import RoundFigures, told
 from peerd.config import Config
@@ -67,6 +66,7 @@ from peerd.core.events import (
     UpdateRefused,
 )
 from peerd.daemon.journal import Journal
+from peerd.daemon.key_frame import KeyFrameFile, last_key_frame
 from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.privacy_in_words import epsilon_text
 from peerd.daemon.resume import own_announcement
@@ -111,16 +111,6 @@ class Latest(msgspec.Struct, kw_only=True):
     bytes_in: int = 0
     """Up to the last record."""
     bytes_out: int = 0
-
-
-class KeyFrameFile(NamedTuple):
-    """The last key frame of this peer, on its shelf."""
-
-    digest: Digest
-    size: int
-    path: Path
-    publications: int
-    """Since it, itself included."""
 
 
 class Performer:
@@ -235,7 +225,7 @@ class Performer:
     async def _publish(self, effect: Publish) -> Published | PublishFailed | PublishWithheld | None:
         config = self._config
         private = private_of(config, self._journal.spending)
-        key = await self._key_frame()
+        key = await last_key_frame(self._journal, self.network_digest, config.codec)
         path, since = (str(key.path), key.publications) if key is not None else (None, 0)
         try:
             answer = await self._worker.call(
@@ -259,26 +249,6 @@ class Performer:
             return PublishFailed(at=self._clock(), round=effect.round, reason=str(error))
         await self._speak(envelope)
         return Published(at=self._clock(), announcement=announcement)
-
-    async def _key_frame(self) -> KeyFrameFile | None:
-        """What the next update may be a difference to; None if there is none, or if it is of something else now.
-
-        All of it is known from the last announcement and the book of publications, so a restart changes nothing.
-        """
-        own = own_announcement(self._journal.envelope)
-        if own is None or (own.network, own.codec) != (self.network_digest, self._config.codec):
-            return None
-        if own.codec not in difference_codecs():
-            return None
-        digest, size = own.key_frame
-        publications = self._journal.publications_since(digest)
-        if publications is None:
-            return None
-        try:
-            return KeyFrameFile(digest, size, await self._journal.blob(digest), publications)
-        except StoreError as error:  # the next update is one
-            _log.warning("the last key frame is not there: %s", error)
-            return None
 
     async def _announcement(self, effect: Publish, encoded: Encoded, key: KeyFrameFile | None) -> Announcement:
         assert self.network_digest is not None

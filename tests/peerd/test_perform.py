@@ -626,7 +626,7 @@ def published_as(bench, text, *, is_difference=False, codec="delta"):
 @pytest.fixture
 def differences(monkeypatch):
     """A codec of differences, so that the test is of no particular one."""
-    monkeypatch.setattr("peerd.daemon.perform.difference_codecs", lambda: frozenset({"delta"}))
+    monkeypatch.setattr("peerd.daemon.key_frame.difference_codecs", lambda: frozenset({"delta"}))
 
 
 @pytest.mark.usefixtures("differences")
