@@ -35,6 +35,16 @@ Scored = tuple[NDArray[np.float64], NDArray[np.int64]]
 """Sums of losses by adapter and window, and which window of the measure each is."""
 
 
+def evaluate_distinct(
+    adapted: AdaptedModel, adapters: Sequence[Adapter], measure: Measure, device: torch.device, stack: AdapterStack
+) -> list[Evaluation]:
+    """The same for adapters of which some are the very same object: each is measured once."""
+    distinct = list({id(adapter): adapter for adapter in adapters}.values())
+    found = evaluate_together(adapted, distinct, measure, device, stack=stack)
+    by_adapter = {id(adapter): one for adapter, one in zip(distinct, found, strict=True)}
+    return [by_adapter[id(adapter)] for adapter in adapters]
+
+
 def evaluate_together(
     adapted: AdaptedModel,
     adapters: Sequence[Adapter],

@@ -40,7 +40,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from p2pfinetune.batched.measuring import evaluate_together
+from p2pfinetune.batched.measuring import evaluate_distinct, evaluate_together
 from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
@@ -281,10 +281,8 @@ class Learner:
     def evaluate_on(self, measure: Measure, models: Sequence[Which]) -> dict[Which, Evaluation]:
         """Losses of these models. Equal adapters are measured once. OptionError for a twin's if there is none."""
         adapters = {which: self.adapter(which) for which in models}
-        distinct = list({id(adapter): adapter for adapter in adapters.values()}.values())
-        found = evaluate_together(self._adapted, distinct, measure, self._base.device, stack=self._stack)
-        by_adapter = {id(adapter): one for adapter, one in zip(distinct, found, strict=True)}
-        return {which: by_adapter[id(adapter)] for which, adapter in adapters.items()}
+        found = evaluate_distinct(self._adapted, list(adapters.values()), measure, self._base.device, self._stack)
+        return dict(zip(adapters, found, strict=True))
 
     def split(self, name: Split) -> TokenSplit:
         """One of the own text's."""
