@@ -1,9 +1,9 @@
 """The gradient of a mean loss with respect to one adapter or several, without a tensor of all logits.
 
-What `trust.mixture` and `trust.first_order` ask for. It goes by windows of a measure like scoring, and through the
-stack and its chunked output layer like training, so it takes the memory of one training pass. The mean is over all
-tokens of the measure: each batch adds its sum of losses over the number of all tokens, and the parts add up in the
-buffer.
+What `trust.mixture`, `trust.first_order` and `round.pairs` ask for. It goes by windows of a measure like scoring, and
+through the stack and its chunked output layer like training, so it takes the memory of one training pass. The mean is
+over all tokens of the measure: each batch adds its sum of losses over the number of all tokens, and the parts add up in
+the buffer.
 
 Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions that count.
 """
@@ -11,6 +11,7 @@ Shapes: k adapters of a pass, p numbers of one, b windows, t tokens, n positions
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from p2pfinetune.batched.stack import AdapterStack, row_of, tensors_of
 from p2pfinetune.model.adapter import Adapter
-from p2pfinetune.model.compute import measuring_precision
+from p2pfinetune.model.compute import measuring_precision, seeded
 from p2pfinetune.scoring.evaluate import PADDING, Measure
 
 POSITIONS = {"cpu": 2048}  # of a pass, of all its adapters together
@@ -30,16 +31,33 @@ def gradient_of(stack: AdapterStack, adapter: Adapter, measure: Measure) -> Adap
     return gradients_of(stack, [adapter], measure)[0]
 
 
-def gradients_of(stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure) -> list[Adapter]:
-    """Of each by itself. Neighbours in the list that have one rank share passes, as far as these are small."""
+def gradients_of(
+    stack: AdapterStack, adapters: Sequence[Adapter], measure: Measure, *, noise: int | None = None
+) -> list[Adapter]:
+    """Of each by itself. Neighbours in the list that have one rank share passes, as far as these are small.
+
+    `noise`: with dropout on, drawn from this seed, for each adapter anew; then they share no passes.
+    """
+    if noise is not None and stack.is_noisy:
+        found = []
+        for adapter in adapters:
+            with _noisy(stack, noise):
+                found += _together(stack, [adapter], measure)
+        return found
     most = stack.positions(POSITIONS, POSITIONS_ELSEWHERE)
     at_once = max(1, most // max(batch.inputs_bt.numel() for batch in measure.batches))
-    found: list[Adapter] = []
+    found = []
     for _, alike in groupby(adapters, key=lambda adapter: adapter.schema):
         group = [*alike]
         for k in range(0, len(group), at_once):
             found += _together(stack, group[k : k + at_once], measure)
     return found
+
+
+@contextmanager
+def _noisy(stack: AdapterStack, seed: int) -> Iterator[None]:
+    with stack.with_dropout(), seeded(seed, stack.device):
+        yield
 
 
 def _parts(measure: Measure, most: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -67,6 +67,8 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "prediction-similarity": _unguarded("prediction-similarity"),
         "first-order": _unguarded("first-order"),
         "mixture": _unguarded("mixture"),
+        "cobo": _unguarded("cobo"),  # arXiv 2409.05539, weights on the simplex as in its language experiment
+        "cobo-box": _unguarded("cobo", domain="box"),  # and each from 0 to 1, as in its others
         "default": TRUSTED,  # whatever the daemon does unless told otherwise
         "validation-guarded": {"trust": "validation", "guarded": True},
         "fedavg-guarded": {"trust": "uniform", "guarded": True},
@@ -113,7 +115,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
 )
 
 NEIGHBOURS: tuple[str, ...] = (
-    "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
+    "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
     "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
 )  # fmt: skip
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""

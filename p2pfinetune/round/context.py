@@ -58,6 +58,8 @@ class SplitContext:
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     kept: SchemeState = NOTHING
     """What the scheme remembers of earlier rounds."""
+    products: Mapping[PeerId, float] = field(default_factory=dict)
+    """Agreements with neighbours that met me since the last round."""
     stack: AdapterStack | None = None
     """What several adapters are run on together; made when it is first needed."""
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)

@@ -64,11 +64,13 @@ from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
 from p2pfinetune.round.judging import RETURNED, Judge, Look
 from p2pfinetune.round.newcomer import Pieces
+from p2pfinetune.round.pairs import Middle
 from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.speaker import Speaker
+from p2pfinetune.round.spring import Spring
 from p2pfinetune.round.twin import Twin, chosen
 from p2pfinetune.round.update import Hide, KeyFrame, LoraUpdate, Written
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
@@ -111,8 +113,7 @@ class Learner:
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
         self._speaker, self._voice = Speaker(base, options.spec), Voice(self._adapted)
-        initial = self._adapted.initial
-        self._group = group
+        initial, self._group = self._adapted.initial, group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.other_sharings = other_sharings(options.spec, self._adapted.targets)
@@ -129,6 +130,8 @@ class Learner:
         self._served: Served | None = "personal"
         self._last_row: Mapping[PeerId, float] = {}
         self._kept = NOTHING  # what the trust scheme remembers
+        self._spring = Spring(self._trainer)
+        self.middle = Middle(self._scheme, self._stack, self._trainer, partial(self._measure, "trust"))
         self.forgotten = ""
         """Of what was restored, what another scheme remembered and this one cannot know; a sentence for people."""
         self._owed = math.inf
@@ -213,6 +216,7 @@ class Learner:
         self,
         updates: Mapping[PeerId, LoraUpdate],
         *,
+        products: Mapping[PeerId, float] = MappingProxyType({}),  # agreements of `middle` since the last time
         shares: Mapping[PeerId, tuple[float, ...]] = MappingProxyType({}),
         allowed: frozenset[PeerId] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -224,6 +228,7 @@ class Learner:
         neighbours = {peer: u.adapter(start, as_heard) for peer, u in updates.items() if peer != self.me}
         del updates  # unless the caller holds on to them, they are gone before the model is run
         context = self._context(shares, progress)
+        context.products = products
         heard = collaborate(self.me, as_heard, neighbours, self._scheme, context, allowed)
         if neighbours:
             self._last_row, self._kept = heard.row.weights, heard.kept
@@ -234,21 +239,18 @@ class Learner:
         judge = self._judge(own, neighbours, on_guard)
         row, outcome = judge.judged(heard.row, self._second_look(as_heard, neighbours, context))
         self._owed = judge.owed
+        outcome = self._spring.drawn(row, outcome, judge, self._scheme.spring(self._kept))
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
         twin = self._note_twin(on_guard)
         on_trust = context.evaluation(outcome.personal)
         judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
         figures = RoundFigures(
-            loss_trust=on_trust.loss,
-            guard_base=self._base_on("guard").loss,
-            guard_own=on_guard.loss,
-            guard_personal=outcome.loss,
-            guard_twin=twin.loss if twin is not None else None,
-            readings=self._readings(),
+            loss_trust=on_trust.loss, guard_base=self._base_on("guard").loss, guard_own=on_guard.loss,
+            guard_personal=outcome.loss, guard_twin=twin.loss if twin is not None else None, readings=self._readings(),
             on_trust=on_split(on_trust, self._base_on("trust")),
             on_guard=on_split(judged, self._base_on("guard"), twin, on_guard),
-        )
+        )  # fmt: skip
         progress.finish()
         return Collaboration(
             row=row, accepted=not outcome.reason, reason=outcome.reason, figures=figures,
@@ -329,7 +331,7 @@ class Learner:
             trainer.reread(corpus.train)
         self.pieces.reread(corpus.train)
         self.best_guard = self._evaluate("guard", self._best).loss
-        self._remeasure_twin()
+        self._twin.remeasure(partial(self._evaluate, "guard"))
 
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
@@ -339,7 +341,7 @@ class Learner:
             kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
             plan=self._plan,
             has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
-            best_local=self._twin.best_loss, gates=self.pieces.state,
+            best_local=self._twin.best_loss, gates=self.pieces.state, pull=self._spring.pull,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
 
@@ -363,10 +365,11 @@ class Learner:
         self._own, self._personal, self._served = memory.own, memory.personal, memory.served
         self._last_row, self._owed = memory.last_row, memory.owed
         self._kept, self.forgotten = memory.kept_for(self.options.trust)
+        self._spring.set(memory.pull if self._scheme.spring(self._kept) else None)
         self._twin.pull(self._personal, self.options.twin_pull)
         if fingerprint != self._measured_on:
             self._served = None
-            self._remeasure_twin()
+            self._twin.remeasure(partial(self._evaluate, "guard"))
 
     def save_best(self, path: Path) -> None:
         """The adapter with the best guard loss so far."""
@@ -415,8 +418,8 @@ class Learner:
         return first_network_digest(self._base, spec, live.targets, live.start, self._group)
 
     def _readings(self) -> float:
-        options = self.training
-        return self.steps * options.batch_size * options.accumulation * options.context / len(self._corpus.train.tokens)
+        options, text = self.training, self._corpus.train.tokens
+        return self.steps * options.batch_size * options.accumulation * options.context / len(text)
 
     def _measure(self, split: Split) -> Measure:
         if split not in self._measures:
@@ -437,7 +440,7 @@ class Learner:
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: RoundProgress) -> SplitContext:
         return SplitContext(
             self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
-            progress.advance, self._last_row, self._kept, self._stack,
+            progress.advance, self._last_row, self._kept, stack=self._stack,
         )  # fmt: skip
 
     def _judge(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], on_guard: Evaluation) -> Judge:
@@ -455,7 +458,7 @@ class Learner:
         return lambda row: useful_row(row, self.me, own, neighbours, self._scheme, self._mixed, context)
 
     def _go_on_from(self, outcome: Outcome) -> None:
-        if outcome.personal is not self._own or self.options.twin_pull:
+        if outcome.personal is not self._own or self.options.twin_pull or self._spring.pull is not None:
             self._twin.part(self._corpus.train, self._best, self.best_guard)
         self._personal = outcome.personal
         self._trainer.set_adapter(outcome.personal)
@@ -475,7 +478,3 @@ class Learner:
         found = own if self._twin.adapter is self._own else self._evaluate("guard", self._twin.adapter)
         self._twin.note(found.loss)
         return found
-
-    def _remeasure_twin(self) -> None:
-        if self._twin.trainer is not None:
-            self._twin.best_loss = self._evaluate("guard", self._twin.best).loss

@@ -54,14 +54,14 @@ from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, HeldOptions, Sever
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.gates import MOMENTS, Gates, GateState
-from p2pfinetune.training.trainer import TrainerState
+from p2pfinetune.training.trainer import Pull, TrainerState
 from p2pfinetune.trust import NOTHING, SchemeState
 
 LEARNER, BEST = "learner", "best"
 HELD_ALIKE = ("specialists", "specialist_rank", "mixing")  # what decides which tensors an adapter has, beside the rank
 GROUPS = {DEFAULT_ADAPTER: "trainer"}  # what the file calls it since before adapters had names; others by their own
-GATES = "gates"
-NO_NAMES = frozenset({"own", "personal", "twin_best", GATES})  # groups of the file that are no trainings
+GATES, PULL = "gates", "pull"
+NO_NAMES = frozenset({"own", "personal", "twin_best", GATES, PULL})  # groups of the file that are no trainings
 GROUP_OF = {group: name for name, group in GROUPS.items()}
 
 ANOTHER_NETWORK = (
@@ -108,6 +108,8 @@ class LearnerState:
     """The public name of the scheme that remembers it."""
     owed: float = math.inf
     """The own guard loss at the last credit of the guard, nats a token; infinite: none is out."""
+    pull: Pull | None = None
+    """What draws the own training, of a trust scheme that does not merge; of the rank that this device holds."""
     precision: Precision = "fp32"
     """In which all of it was trained last."""
     plan: MemoryPlan = MILDEST
@@ -133,6 +135,9 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
         values["served"] = memory.served
     if memory.kept.tables:
         values["trust"] = {"scheme": memory.kept_by, "tables": {k: dict(t) for k, t in memory.kept.tables.items()}}
+    if memory.pull is not None:
+        groups[PULL] = memory.pull.adapter.tensors
+        values[PULL] = memory.pull.strength
     if math.isfinite(memory.owed):
         values["owed"] = memory.owed
     network_spec = _of_network(memory.adapters[DEFAULT_ADAPTER].spec)
@@ -181,6 +186,7 @@ def load_state(
             kept=_kept(values.get("trust", {})), kept_by=str(values.get("trust", {}).get("scheme", "")),
             owed=float(values.get("owed", math.inf)),
             precision=_precision(values) or "fp32", plan=_plan(values) or MILDEST, gates=_gates(values, groups),
+            pull=_pull(values, groups, own) if PULL in values else None,
         )  # fmt: skip
         return memory, str(values["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OptionError, *UNREADABLE) as error:
@@ -247,6 +253,13 @@ def _gates(values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
     moments = {kind: groups[f"{GATES}.{kind}"] for kind in MOMENTS if f"{GATES}.{kind}" in groups}
     counts = values[GATES]
     return GateState(Gates(groups[GATES]), int(counts["steps"]), moments, int(counts["moment_steps"]))
+
+
+def _pull(values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]], own: Adapter) -> Pull:
+    target = Adapter(groups[PULL])
+    if target.schema != own.schema:
+        raise ValueError("what draws the training has another shape than what is drawn")
+    return Pull(target, float(values[PULL]))
 
 
 def _precision(values: Mapping[str, Any]) -> Precision | None:

@@ -9,10 +9,12 @@ training alone would have come to.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import Served
+from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.training.trainer import Trainer, TrainerState
 
 
@@ -55,6 +57,11 @@ class Twin:
         """Its guard loss now."""
         if self.trainer is not None and loss < self.best_loss:
             self.best, self.best_loss = self.trainer.adapter, loss
+
+    def remeasure(self, measure: Callable[[Adapter], Evaluation]) -> None:
+        """Its best, on other text than before."""
+        if self.trainer is not None:
+            self.best_loss = measure(self.best).loss
 
 
 def chosen(personal: float, best: float, twin_best: float) -> Served:

@@ -112,8 +112,10 @@ class LocalEngine:
         return Size.of(handle)
 
     def merge(self, wave: Wave, held: Held) -> list[dict[str, Any]]:
-        """One after the other."""
-        return [self._shard.merge(visit, heard_by(visit, held)) for visit in wave]
+        """One after the other, once those that meet at a middle have."""
+        heard = {visit.peer: heard_by(visit, held) for visit in wave}
+        met = self._shard.agreements(wave, heard)
+        return [self._shard.merge(visit, heard[visit.peer], met.get(visit.peer, {})) for visit in wave]
 
     def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
         """One after the other."""

@@ -38,6 +38,7 @@ from p2pfinetune.simulation.shard import Shard, SharedUpdate, Tested
 from p2pfinetune.simulation.timetable import Visit, Wave
 from p2pfinetune.system import interpreter
 from p2pfinetune.system.durable import write_whole
+from p2pfinetune.trust import SCHEMES
 
 START_SECONDS = 300.0  # for every shard to have its place and model; a busy cluster is refused and not waited for
 LONGEST_SCRATCH = 45  # characters; the paths of Ray's sockets are 61 longer, and a socket's path has at most 107
@@ -226,6 +227,11 @@ class RayEngine:
         if config.attack.attackers:
             raise OptionError(
                 "attackers see all peers at once, which no machine of a cluster does", "use the local engine"
+            )
+        if SCHEMES.make(config.trust, config.trust_options).pairing is not None:
+            raise OptionError(
+                f"the trust scheme {config.trust!r} asks neighbours for gradients, which other machines hold",
+                "use the local engine",
             )
         self._ray = ray
         count = len(processes)

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,14 +39,18 @@ from p2pfinetune.round.update import KeyFrame, LoraUpdate, told
 from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
+from p2pfinetune.simulation.hostile.attacks import flattery
 from p2pfinetune.simulation.hostile.backdoor import probes, target_loss
-from p2pfinetune.simulation.timetable import Visit
+from p2pfinetune.simulation.middles import Meeting, agreements, meets
+from p2pfinetune.simulation.timetable import Visit, Wave
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.schedule import NOMINAL_STEPS
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
 from p2pfinetune.training.trainers import chosen_kind
 
+Agreements = Mapping[PeerId, Mapping[PeerId, float]]
+"""By who asked and who was asked."""
 NOT_A_NUMBER = b"\xff" * 64  # in bf16 and in fp32
 
 PROBED: tuple[Which, ...] = ("base", "personal", "best")
@@ -193,15 +198,34 @@ class Shard:
         blob = CODECS.make(self._config.codec).encode(self._update(delta_p.nan_to_num()).tensors)
         return SharedUpdate(blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER)
 
-    def merge(self, visit: Visit, heard: Mapping[PeerId, SharedUpdate]) -> dict[str, Any]:
+    def agreements(self, wave: Wave, heard: Mapping[PeerId, Mapping[PeerId, SharedUpdate]]) -> Agreements:
+        """What came of the pairs of a wave that meet; `heard`: what each peer of it hears. Of a scheme that asks."""
+        meetings = []
+        for visit in wave:
+            pairing, here = self._learners[visit.peer].middle.pairing, heard[visit.peer]
+            if pairing is None:
+                continue
+            chance, seed = pairing.chance(1 + len(here)), self._config.seed
+            asked = {p: said for p, said in here.items() if meets(seed, visit.round, visit.peer, p, chance)}
+            mine = LoraUpdate(self._update(self.delta(visit.peer)))
+            theirs = self._admitted(visit.peer, asked)
+            meetings += [Meeting(visit.peer, p, mine, update) for p, update in sorted(theirs.items())]
+        return agreements(self._learners, meetings, flattery(self._config.attack, self.peers))
+
+    def _admitted(self, peer: PeerId, heard: Mapping[PeerId, SharedUpdate]) -> dict[PeerId, LoraUpdate]:
+        learner, codec = self._learners[peer], self._config.codec
+        found = {other: learner.admit(said.blob, codec, said.base) for other, said in heard.items()}
+        return {other: update for other, update in found.items() if not isinstance(update, Refusal)}
+
+    def merge(
+        self,
+        visit: Visit,
+        heard: Mapping[PeerId, SharedUpdate],
+        products: Mapping[PeerId, float] = MappingProxyType({}),
+    ) -> dict[str, Any]:
         """End a peer's round with what it heard; the line of `metrics.jsonl` but for bytes."""
-        learner = self._learners[visit.peer]
-        updates: dict[PeerId, LoraUpdate] = {}
-        for peer, said in heard.items():
-            admitted = learner.admit(said.blob, self._config.codec, said.base)
-            if not isinstance(admitted, Refusal):
-                updates[peer] = admitted
-        done = learner.collaborate(updates, shares=self._population.shares)
+        learner, updates = self._learners[visit.peer], self._admitted(visit.peer, heard)
+        done = learner.collaborate(updates, products=products, shares=self._population.shares)
         return {
             "round": visit.round,
             "time": visit.time,

@@ -3,7 +3,8 @@
 A scheme answers one question of one peer: how much shall each neighbour's adapter weigh in my next merge? That is row i
 of the trust matrix W of arXiv 2404.09753; here nobody ever holds the whole matrix. A scheme scores, in a unit of its
 own, and `_base` makes the scores into a row by one softmax. Everything is measured by the one who trusts, on its own
-text (`TrustContext`, docs/adr/0007), so nobody can lie about a loss or a prediction.
+text (`TrustContext`, docs/adr/0007), so nobody can lie about a loss or a prediction. The exception is `cobo`, which
+asks neighbours, and believes them as little as it can.
 
     scheme                   the paper's     asks                                     costs, for n neighbours
     weight_similarity        strategy 1      does it point where mine points?         no forward pass
@@ -14,6 +15,7 @@ text (`TrustContext`, docs/adr/0007), so nobody can lie about a loss or a predic
     smoothed_validation      strategy 2      the second, averaged over rounds         n + 1 runs over the split
     mixture                  -               which row gives the best merge?          a backward pass a step
     product_norm             -               how much does it do?                     no forward pass
+    cobo                     -               does a step half-way help us both?       a backward pass a pair
     uniform, local, oracle   baselines       nothing                                  nothing
 
 The paper's forms stand behind `faithful`; the defaults differ from them for a measured reason each, told beside the
@@ -32,7 +34,7 @@ Shapes, by suffix and in the order of the axes:
 from p2pfinetune.errors import OptionError
 from p2pfinetune.merge import RULES, MergeRule
 from p2pfinetune.registry import Registry, public_name
-from p2pfinetune.trust._base import NOTHING, Judgement, SchemeState, TrustContext, TrustScheme
+from p2pfinetune.trust._base import NOTHING, Judgement, Pairing, SchemeState, TrustContext, TrustScheme
 
 SCHEMES: Registry[TrustScheme] = Registry("p2pfinetune.trust", TrustScheme, "trust scheme")  # type: ignore[type-abstract]
 
@@ -48,4 +50,6 @@ def must_go_together(scheme: TrustScheme, rule: MergeRule) -> None:
         )
 
 
-__all__ = ["NOTHING", "SCHEMES", "Judgement", "SchemeState", "TrustContext", "TrustScheme", "must_go_together"]
+__all__ = [
+    "NOTHING", "SCHEMES", "Judgement", "Pairing", "SchemeState", "TrustContext", "TrustScheme", "must_go_together",
+]  # fmt: skip

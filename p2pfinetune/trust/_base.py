@@ -63,6 +63,23 @@ class Judgement:
     """What the context hands it in the next round."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """What a scheme asks of neighbours: the gradient of each at the middle of its adapter and mine; see `round.pairs`.
+
+    Of all schemes' questions the one that leaves the device, so neither of two peers answers it that has not chosen it.
+    """
+
+    probability: float
+    """That a pair meets in a round; 0: one in the number of peers."""
+    is_noisy: bool
+    """Whether gradients are taken with dropout on."""
+
+    def chance(self, peers: int) -> float:
+        """That a pair among so many peers, me included, meets in a round."""
+        return self.probability or 1.0 / max(1, peers)
+
+
 class TrustContext(Protocol):
     """All that a scheme may ask of the world. Everything is measured on the own trust split, dropout off."""
 
@@ -88,6 +105,11 @@ class TrustContext(Protocol):
     @property
     def kept(self) -> SchemeState:
         """What this very scheme answered to keep in the last round that heard anybody; nothing before the first."""
+        ...
+
+    @property
+    def products(self) -> Mapping[PeerId, float]:
+        """Of a scheme with a `pairing`: agreements with neighbours that met me since the last round; finite."""
         ...
 
     def loss(self, adapter: Adapter) -> float:
@@ -127,6 +149,19 @@ class TrustScheme(ABC):
 
     by_layer: ClassVar[bool] = False
     """Whether it answers with scores for each layer; then the merge rule has to merge layer by layer."""
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """What neighbours are asked for; None: nothing."""
+        return None
+
+    def agreement(self, product: float, mine: float, theirs: float) -> float:
+        """What a neighbour's gradient counts for, by its inner product with mine and the two lengths."""
+        return product
+
+    def spring(self, kept: SchemeState) -> float:
+        """How strongly the own training is drawn to the neighbours' mean by the row, in place of a merge; 0: merge."""
+        return 0.0
 
     @abstractmethod
     def scores(

@@ -34,6 +34,8 @@ VARIANTS = [(name, {}) for name in SCHEMES.names()] + [
     ("weight-similarity", {"of": "products"}),
     ("layer-similarity", {"of": "products"}),
     ("first-order", {"at": "both"}),
+    ("cobo", {"domain": "box"}),
+    ("cobo", {"pull": "spring"}),
 ]
 MEASURED_VARIANTS = [(name, options) for name, options in VARIANTS if name in MEASURED]
 LAYERS = ("deep", "shallow")
@@ -71,6 +73,7 @@ class TinyWorld:
     shares: Mapping[PeerId, tuple[float, ...]] = field(default_factory=dict)
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     kept: SchemeState = NOTHING
+    products: Mapping[PeerId, float] = field(default_factory=dict)
     initial: TinyAdapter = TinyAdapter({name: torch.zeros(shape) for name, shape in SHAPES.items()})
 
     def moved(self, adapter: TinyAdapter) -> TinyAdapter:

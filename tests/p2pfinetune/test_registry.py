@@ -10,6 +10,7 @@ from p2pfinetune.trust import SCHEMES
 
 def test_file_names_are_public_names() -> None:
     expected = {
+        "cobo",
         "first-order",
         "layer-similarity",
         "local",

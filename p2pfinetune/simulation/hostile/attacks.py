@@ -9,10 +9,12 @@ trusts, on its own text.
     crude          sign-flip, scaled, gaussian, not-finite, garbage     a norm, a check or a loss gives them away
     statistical    inner-product, little-is-enough, dissensus, mimic    against rules that look at distances
     on trust       copy, replay, sybil, shadow, collude                 against schemes that look for likeness
+                   flatter                                              against schemes that ask neighbours (`cobo`)
     of meaning     backdoor, useful-backdoor                            against the belief that what is useful is good
 
 The unit of `strength` is the kind's own (`STRENGTH`); what an attack publishes has the scale of honest updates if its
-definition says so, and is as long as it likes otherwise.
+definition says so, and is as long as it likes otherwise. Flatterers lie about a gradient, too: it is all that a peer
+of any scheme can be asked.
 
 Shapes: n honest peers of a wave, sorted by name; p entries of a delta.
 """
@@ -48,7 +50,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         Meta(
             description="sign-flip, scaled, gaussian, inner-product, little-is-enough, dissensus, mimic, copy, "
-            "garbage, backdoor, useful-backdoor, not-finite, replay, sybil, shadow or collude."
+            "garbage, backdoor, useful-backdoor, not-finite, replay, sybil, shadow, collude or flatter."
         ),
     ] = "sign-flip"
     attackers: Annotated[int, Meta(ge=0, description="How many.")] = 0
@@ -180,6 +182,11 @@ def _collude(scene: Scene) -> Tensor:
     return crowd_p + scene.strength * _nearest(scene.honest_np, first_p) * _direction(away_p)
 
 
+def _flatter(scene: Scene) -> Tensor:
+    """The opposite of what it learnt; asked for a gradient, it gives back the asker's own (`flattery`)."""
+    return -scene.own_p
+
+
 def victim_of(number: int, attackers: int, honest: int) -> int:
     """The place among the honest, sorted by name, of whom an attacker of that number stands beside: spread over all."""
     return number * honest // attackers
@@ -221,9 +228,10 @@ KINDS: Mapping[str, Callable[[Scene], Tensor]] = MappingProxyType(
         "sybil": _sybil,
         "shadow": _shadow,
         "collude": _collude,
+        "flatter": _flatter,
     }
 )
-LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor"})
+LEARNING = frozenset({"sign-flip", "scaled", "garbage", "backdoor", "flatter"})
 """Kinds that publish what they make of their own learning."""
 TRAINED = frozenset({"useful-backdoor"})
 """Kinds that train what they have made of the others'."""
@@ -243,8 +251,16 @@ STRENGTH: Mapping[str, float] = MappingProxyType(
         "sybil": 2.0,
         "shadow": 0.3,  # of the way to the nearest honest peer
         "collude": 0.15,
+        "flatter": 1000.0,  # times as long as the gradient that it gives back
     }
 )
+
+
+def flattery(attack: Attack, peers: Sequence[PeerId]) -> dict[PeerId, float]:
+    """Who of them answers with the asker's own gradient, and how many times as long."""
+    if attack.kind != "flatter":
+        return {}
+    return {peer: attack.strength or STRENGTH[attack.kind] for peer in peers if is_attacker(peer)}
 
 
 def with_attackers(population: Population, attack: Attack, seed: int) -> Population:

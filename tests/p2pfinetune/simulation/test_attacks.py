@@ -44,6 +44,7 @@ def lie(kind: str, strength: float = 0.0, published: int = 1, **options: Any) ->
     [
         ("sign-flip", 2.0, [-2.0, -2.0, -2.0]),
         ("scaled", 5.0, [5.0, 5.0, 5.0]),
+        ("flatter", 0.0, [-1.0, -1.0, -1.0]),
         ("inner-product", 0.5, [-1.0, -1.0, 0.0]),
         ("little-is-enough", 1.0, [1.0, 2.0, 0.0]),
         ("mimic", 0.0, [1.0, 2.0, 0.0]),
