@@ -17,6 +17,7 @@ def test_file_names_are_public_names() -> None:
         "mixture",
         "oracle",
         "prediction-similarity",
+        "product-norm",
         "smoothed-validation",
         "uniform",
         "validation",
