@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.errors import OptionError
+from p2pfinetune.options import TrainerOptions
 from p2pfinetune.simulation.config import SimulationConfig
 from p2pfinetune.simulation.topology import Topology
 
@@ -54,6 +55,10 @@ def _experts(change: Change, /, specialists: int = 0, generalists: int = 1) -> d
 TRUSTED: Change = {"guarded": True, "public_reference": False}
 """The daemon's own trust and guard."""
 OWN_RANKS = (2, 4, 8)  # dealt to the peers in turn: three strengths of device in one network
+
+MEZO = TrainerOptions(trainer="mezo")
+HALVES = (MEZO, TrainerOptions())
+"""Dealt to the peers in turn: every other one trains without gradients, the others by AdamW."""
 
 _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
 
@@ -111,12 +116,18 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "fedalt-trusted": _adapter(TRUSTED, sharing="individual"),
         "pf2lora": _adapter(_unguarded("uniform"), sharing="two-level"),  # arXiv 2503.03920
         "pf2lora-trusted": _adapter(TRUSTED, sharing="two-level"),
+        # training without gradients: MeZO, arXiv 2305.17333, and PocketLLM, arXiv 2407.01031
+        "mezo-alone": {**_unguarded("local"), "merge_until": 0.0, "trainers": (MEZO,)},
+        "mezo": {**TRUSTED, "trainers": (MEZO,)},
+        "mezo-and-adamw-alone": {**_unguarded("local"), "merge_until": 0.0, "trainers": HALVES},
+        "mezo-and-adamw": {**TRUSTED, "trainers": HALVES},
     }
 )
 
 NEIGHBOURS: tuple[str, ...] = (
     "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
     "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
+    "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw",
 )  # fmt: skip
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
 
@@ -132,6 +143,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sharing": ("fedavg", "fedsa", "ffa", "core-svd", "stack"),
         "ranks": ("own-rank-alone", "own-rank", "hetlora", "flexlora"),
         "experts": tuple(name for name in SCHEMES if name.startswith(("comigs", "fedalt", "pf2lora"))),
+        "trainers": ("local", "default", "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw"),
         "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),
         "all": tuple(SCHEMES),
     }

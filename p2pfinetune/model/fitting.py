@@ -163,6 +163,8 @@ def remedies(shape: Shape, setting: Setting, asked: AskedOfMemory, available: in
     tried += [(f"--max-neighbours {n}", replace(setting, neighbours=n), asked) for n in FEWER if n < setting.neighbours]
     if asked.quantize == "none":
         tried += [(f"--quantize {way}", setting, replace(asked, quantize=way)) for way in MILDEST_FIRST[1:]]
+    if setting.has_gradients:
+        tried.append(("--trainer mezo", replace(setting, has_gradients=False, moments=0), asked))
     found = [(told, least(shape, other, others)) for told, other, others in tried]
     enough: list[tuple[str, Needs | None]] = [(told, needs) for told, needs in found if needs.total <= available]
     smaller = next(

@@ -4,7 +4,7 @@
     and, at a time, the largest of
     loading     of a base in fewer bits, one layer in fp32 on its way to codes
     training    activations of one pass, what a step makes and drops (gradients, rows of weights and moments), a chunk
-                of logits
+                of logits; without gradients, a pass as of merging and some rows of weights
     merging     neighbours' adapters, activations of one pass without a gradient, reference logits
     speaking    keys and values of what was said, logits of the prompt
 
@@ -59,6 +59,7 @@ KEPT: Final = 7
 KEPT_OF_TWIN: Final = 3
 """Its weights, its best, one to be written."""
 ROWS: Final = 2  # weights and gradients, in the order in which steps are taken; moments likewise
+ROWS_OF_LOOKS: Final = 8  # without gradients: weights at either side, signs, and places in 64 bits on their way
 OF_A_NEIGHBOUR: Final = 2
 """Copies of each neighbour's: its adapter, and how far it moved, then its mixture with mine (`round.second_look`)."""
 REFERENCE_LOGITS: Final = 1 << 25  # numbers, as in `round.context`
@@ -91,6 +92,8 @@ class Setting:
     """That this device holds."""
     moments: int = 2
     """Numbers that the trainer gathers of each of the adapter's."""
+    has_gradients: bool = True
+    """False: it trains by forward passes, and keeps nothing of them."""
     neighbours: int = 16
     """Whose updates are held at once, at most."""
     has_twin: bool = False
@@ -171,6 +174,8 @@ def adapters(shape: Shape, setting: Setting) -> int:
 def training(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]:
     """Of one pass."""
     positions = positions_of(setting, plan)
+    if not setting.has_gradients:
+        return looking(shape, setting, plan)
     layer = activations(shape, setting, plan)
     kept = FP32 * shape.width * shape.layers + layer if plan.checkpointing else layer * shape.layers
     rows = (ROWS + setting.moments) * (2 if setting.has_twin else 1)
@@ -178,6 +183,17 @@ def training(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]
     return {
         "activations": int(positions * kept + _cast(shape, setting, plan)),
         "steps": FP32 * (positions * (4 * shape.inner + 6 * shape.width) + rows * shape.of_adapter(setting.rank)),
+        "logits": FP32 * CHUNK_COPIES * min(chunk, positions * shape.vocabulary),
+    }
+
+
+def looking(shape: Shape, setting: Setting, plan: MemoryPlan) -> dict[str, int]:
+    """Training without gradients: a pass as of measuring, of two rows of weights, and the step on the processor."""
+    positions = positions_of(setting, plan)
+    chunk = max(CHUNK_LOGITS.get(setting.device, CHUNK_LOGITS_ELSEWHERE), shape.vocabulary)
+    return {
+        "looks": int(FP32 * positions * (4 * shape.inner + 4 * shape.width) + _cast(shape, setting, plan)),
+        "steps": FP32 * ROWS_OF_LOOKS * shape.of_adapter(setting.rank),
         "logits": FP32 * CHUNK_COPIES * min(chunk, positions * shape.vocabulary),
     }
 

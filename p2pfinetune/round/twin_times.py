@@ -62,8 +62,7 @@ def _times(
     stack = AdapterStack(adapted)
     kind = chosen_kind(options)
     alone, *both = (kind.trainer(adapted, corpus.train, small) for _ in range(3))
-    if (batched := alone.batched) is not None:
-        batched.share(stack)
+    alone.share(stack)
 
     def seconds(act: Callable[[], object]) -> float:
         start = clock()

@@ -8,8 +8,9 @@ over the part that decides the text lets simulations of a comparison share one r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -48,6 +49,8 @@ from p2pfinetune.simulation.topology import Topology
 from p2pfinetune.training.batches import derived_seed
 
 MAX_CONFIG = 1 << 20  # bytes of a file
+
+Dealt = TypeVar("Dealt")
 
 
 class PeerText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +152,10 @@ class SimulationConfig(
     peers: Annotated[tuple[PeerText, ...], Meta(description="Peers with text of their own.")] = ()
     adapter: AdapterChoice = AdapterChoice()
     training: TrainingChoice = TrainingChoice()
+    trainers: Annotated[
+        tuple[TrainerOptions, ...],
+        Meta(description="What peers train by, with its options, dealt to them in turn; empty: all by `trainer`."),
+    ] = ()
     public_reference: Annotated[
         bool,
         Meta(
@@ -186,15 +193,20 @@ class SimulationConfig(
     def spec(self, place: int = 0) -> AdapterSpec:
         """The adapter of the peer at that place of the population."""
         own_rank, specialists = (
-            _dealt(dealt, place) for dealt in (self.adapter.own_ranks, self.adapter.own_specialists)
+            _dealt(dealt, place, 0) for dealt in (self.adapter.own_ranks, self.adapter.own_specialists)
         )
         return sections.of(AdapterSpec, self.adapter, own_rank=own_rank, specialists=specialists)
 
     def learner_options(self, peer: PeerId, place: int = 0) -> LearnerOptions:
-        """Options of one peer, which differ in the seed of its training and in its own rank."""
+        """Options of one peer, which differ in what was dealt and in the seed of its training."""
         seed = derived_seed("training", self.seed, peer)
         training = sections.of(TrainingOptions, self.training, total_steps=self.rounds * self.steps, seed=seed)
-        return sections.of(LearnerOptions, self, spec=self.spec(place), training=training)
+        by: SimulationConfig | TrainerOptions = _dealt(self.trainers, place, self)
+        trainer = sections.of(TrainerOptions, by)
+        return sections.of(
+            LearnerOptions, self, spec=self.spec(place), training=training,
+            trainer=trainer.trainer, trainer_options=trainer.trainer_options,
+        )  # fmt: skip
 
     def text_digest(self) -> str:
         """Equal for configs whose populations are equal."""
@@ -202,8 +214,8 @@ class SimulationConfig(
         return hashlib.sha256(meaning).hexdigest()[:32]
 
 
-def _dealt(dealt: tuple[int, ...], place: int) -> int:
-    return dealt[place % len(dealt)] if dealt else 0
+def _dealt(dealt: Sequence[Dealt], place: int, otherwise: Dealt) -> Dealt:
+    return dealt[place % len(dealt)] if dealt else otherwise
 
 
 def load_config(path: Path) -> SimulationConfig:

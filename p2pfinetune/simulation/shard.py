@@ -185,8 +185,9 @@ class Shard:
             begun = NOMINAL_STEPS + published * steps  # behind the warm-up
             adapted, text = self._stack_of[peer].adapted, self._population.texts[peer].train
             adapter = LoraUpdate(self._update(delta_p)).adapter(adapted.initial)
-            trainers.append(chosen_kind(self._config).trainer(adapted, text, options))
-            trainers[-1].load_state(TrainerState(adapter, begun, self._config.trainer))
+            by = self._learners[peer].options
+            trainers.append(chosen_kind(by).trainer(adapted, text, options))
+            trainers[-1].load_state(TrainerState(adapter, begun, by.trainer))
         train_together(trainers, steps, stack=next(iter(self._stacks.values())))
         return {
             peer: told(trainer.adapter, trainer.adapted.initial, None, trainer.adapted.spec).vector()

@@ -132,3 +132,15 @@ def test_a_list_of_models_can_say_what_each_would_take(tmp_path: Path):
     assert whole is not None
     assert lowest is not None
     assert 0 < lowest.total < whole.total < GIB
+
+
+def test_training_without_gradients_is_a_way_out_if_activations_are_what_does_not_fit():
+    setting = replace(SETTING, neighbours=1, context=2048)
+    without = replace(setting, has_gradients=False, moments=0)
+    room = least(QWEN, without, EXACT).total
+
+    hint = refusal(QWEN, setting, EXACT, room).hint
+
+    assert "--trainer mezo (needs " in hint
+    assert "--trainer mezo" not in refusal(QWEN, without, EXACT, room // 2).hint
+    assert needed(QWEN, without, MemoryPlan()).total < 0.6 * needed(QWEN, setting, MemoryPlan()).total

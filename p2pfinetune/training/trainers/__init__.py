@@ -4,14 +4,25 @@ Which one trains is each peer's own affair (docs/adr/0027): peers share weights,
 about.
 """
 
-from p2pfinetune.options import LearnerOptions, TrainerOptions
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 from p2pfinetune.registry import Registry
 from p2pfinetune.training.trainers._base import StepRule, TrainerKind
 
 TRAINERS: Registry[TrainerKind] = Registry("p2pfinetune.training.trainers", TrainerKind, "trainer")  # type: ignore[type-abstract]
 
 
-def chosen_kind(options: TrainerOptions | LearnerOptions) -> TrainerKind:
+class ChoosesTrainer(Protocol):
+    """Options with the two that say what trains."""
+
+    @property
+    def trainer(self) -> str: ...
+    @property
+    def trainer_options(self) -> Mapping[str, Any]: ...
+
+
+def chosen_kind(options: ChoosesTrainer) -> TrainerKind:
     """What trains, by these options. OptionError for a name or option that there is not."""
     return TRAINERS.make(options.trainer, options.trainer_options)
 

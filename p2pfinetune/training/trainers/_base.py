@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 class TrainerKind(ABC):
     """One way to train; its fields are its options."""
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether activations have to be kept for a backward pass."""
+        return True
+
+    @property
+    def moments(self) -> int:
+        """Numbers that are gathered of each number of the adapter."""
+        return 0
+
     @abstractmethod
     def trainer(self, adapted: AdaptedModel, split: TokenSplit, options: TrainingOptions) -> Trainer:
         """One at the seeded start."""
@@ -52,6 +62,11 @@ class StepRule(TrainerKind):
     def kept(self) -> tuple[str, ...]:
         """Those that it keeps with these options, once it has taken a step."""
         return self.known
+
+    @property
+    def moments(self) -> int:
+        """Those of the optimizer."""
+        return len(self.kept)
 
     @abstractmethod
     def optimizer(self, groups: Sequence[Mapping[str, Any]], *, is_fused: bool | None = None) -> Optimizer:

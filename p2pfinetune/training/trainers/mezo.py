@@ -41,6 +41,11 @@ class Mezo(TrainerKind):
         if not 1 <= self.samples <= MOST_SAMPLES:
             raise ValueError(f"samples are 1 to {MOST_SAMPLES}")
 
+    @property
+    def has_gradients(self) -> bool:
+        """None."""
+        return False
+
     def trainer(self, adapted: AdaptedModel, split: TokenSplit, options: TrainingOptions) -> MezoTrainer:
         """One at the seeded start."""
         from p2pfinetune.training.mezo_trainer import MezoTrainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from p2pfinetune.errors import ModelError
@@ -118,3 +119,8 @@ def test_what_a_person_said_of_checkpointing_is_done_and_a_twin_that_may_train_i
     alone = fits.setting_of(on.config, "cpu", "fp32", None)
     assert alone == Setting(context=16, sequences=2)
     assert not alone.has_twin
+    gathered = {
+        by: fits.setting_of(msgspec.structs.replace(on.config, trainer=by), "cpu", "fp32", None)
+        for by in ("adamw", "sgd", "mezo")
+    }
+    assert [(one.moments, one.has_gradients) for one in gathered.values()] == [(2, True), (1, True), (0, False)]
