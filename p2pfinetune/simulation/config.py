@@ -29,9 +29,11 @@ from p2pfinetune.options import (
     ConversationOptions,
     DecayOptions,
     DetailOptions,
+    GateOptions,
     LearnerOptions,
     LevelOptions,
     ModelOptions,
+    NewcomerOptions,
     NotNegative,
     Positive,
     RunOptions,
@@ -134,7 +136,15 @@ class TrainingChoice(StepOptions, DecayOptions, LevelOptions):
 
 
 class SimulationConfig(
-    ConversationOptions, ModelOptions, TrainerOptions, RunOptions, CollaborationOptions, UpdateOptions, StudyOptions
+    ConversationOptions,
+    ModelOptions,
+    TrainerOptions,
+    RunOptions,
+    CollaborationOptions,
+    UpdateOptions,
+    StudyOptions,
+    GateOptions,
+    NewcomerOptions,
 ):
     """Everything that a simulation depends on: the same config gives the same figures on the same machine."""
 
@@ -156,6 +166,13 @@ class SimulationConfig(
         tuple[TrainerOptions, ...],
         Meta(description="What peers train by, with its options, dealt to them in turn; empty: all by `trainer`."),
     ] = ()
+    newcomers: Annotated[
+        bool,
+        Meta(
+            description="After the last round every peer begins anew: its first adapter is assembled of what all "
+            "others ended with, who have never heard of it, and it trains as long again, alone."
+        ),
+    ] = False
     public_reference: Annotated[
         bool,
         Meta(
@@ -178,6 +195,13 @@ class SimulationConfig(
             raise OptionError("two peers have the same name")
         if self.attack.attackers and self.timing.kind != "lock-step":
             raise OptionError("attackers see what all others say before they speak", 'choose timing kind "lock-step"')
+        if self.newcomers and not (self.gate_steps and self.last_merging_round == 0):
+            raise OptionError(
+                "newcomers assemble what sharers trained alone, and find it by gates",
+                "give merge_until = 0 and gate_steps above 0",
+            )
+        if self.newcomers and self.attack.attackers:
+            raise OptionError("there are no attackers among sharers and newcomers", "leave out one of the two")
         if len({len(peer.shares) for peer in self.peers}) > 1:
             raise OptionError("either every peer declares its shares, over the same categories, or none does")
 

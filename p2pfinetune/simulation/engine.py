@@ -68,6 +68,10 @@ class Engine(Protocol):
         """End the round of every visit; a line of metrics each, in the order of the wave."""
         ...
 
+    def assemble(self) -> int:
+        """All begin anew, each with a first adapter of what all others have now; the bytes that this takes."""
+        ...
+
     def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
         """Open the test splits."""
         ...
@@ -117,6 +121,12 @@ class LocalEngine:
         met = self._shard.agreements(wave, heard)
         return [self._shard.merge(visit, heard[visit.peer], met.get(visit.peer, {})) for visit in wave]
 
+    def assemble(self) -> int:
+        """One after the other."""
+        told = self._shard.told()
+        self._shard.assemble(told)
+        return bytes_of(told)
+
     def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
         """One after the other."""
         return {peer: self._shard.test(peer) for peer in peers}
@@ -144,6 +154,11 @@ class LocalEngine:
 def heard_by(visit: Visit, held: Held) -> dict[PeerId, Any]:
     """The updates that a visit hears."""
     return {peer: held[peer, number] for peer, number in visit.hears.items()}
+
+
+def bytes_of(told: Mapping[PeerId, tuple[bytes, bytes]]) -> int:
+    """If each peer fetches what all others tell newcomers."""
+    return (len(told) - 1) * sum(len(update) + len(gates) for update, gates in told.values())
 
 
 def save_held(folder: Path, held: Mapping[Key, SharedUpdate]) -> None:

@@ -31,7 +31,7 @@ from p2pfinetune.errors import CheckpointError, ClusterError, LearningError, Opt
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import Digest, PeerId
 from p2pfinetune.simulation.config import SimulationConfig
-from p2pfinetune.simulation.engine import Held, Key, Size, heard_by, load_held, save_held
+from p2pfinetune.simulation.engine import Held, Key, Size, bytes_of, heard_by, load_held, save_held
 from p2pfinetune.simulation.record import RESULT, RunFolder
 from p2pfinetune.simulation.run import base_for, population_of, simulate
 from p2pfinetune.simulation.shard import Shard, SharedUpdate, Tested
@@ -279,6 +279,14 @@ class RayEngine:
             pending.append(self._of[visit.peer].merge.remote(plain, list(heard), *refs))
         return list(_get(self._ray, pending))
 
+    def assemble(self) -> int:
+        """Shards at the same time, once all have told."""
+        parts = self._all(lambda shard, _: shard.told.remote())
+        told = {peer: said for part in parts for peer, said in part.items()}
+        everything = self._ray.put(told)
+        self._all(lambda shard, _: shard.assemble.remote(everything))
+        return bytes_of(told)
+
     def test(self, peers: Sequence[PeerId]) -> dict[PeerId, Tested]:
         """Shards at the same time."""
         found = _get(self._ray, [self._of[peer].test.remote(peer) for peer in peers])
@@ -349,6 +357,12 @@ class _ShardThere:
 
     def merge(self, visit: Visit, speakers: Sequence[PeerId], *heard: SharedUpdate) -> dict[str, Any]:
         return self._shard.merge(visit, dict(zip(speakers, heard, strict=True)))
+
+    def told(self) -> dict[PeerId, tuple[bytes, bytes]]:
+        return self._shard.told()
+
+    def assemble(self, told: Mapping[PeerId, tuple[bytes, bytes]]) -> None:
+        self._shard.assemble(told)
 
     def test(self, peer: PeerId) -> Tested:
         return self._shard.test(peer)

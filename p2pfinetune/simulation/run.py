@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +80,8 @@ def simulate(
     if config.attack.surround:
         graph = surrounded(graph)
     waves = timetable(population.peers, graph, config.rounds, config.timing, config.churn, config.seed)
+    if config.newcomers:
+        waves = (*waves, *lived_again(waves, config.rounds))
     run = _Simulation(config, population, make_engine(config, population, base), record, waves)
     run.go(on_progress)
     return folder
@@ -148,6 +150,14 @@ def _check(config: SimulationConfig, population: Population) -> None:
         raise OptionError("trust scheme 'oracle' needs the shares of every peer", "declare them under [[peers]]")
 
 
+def lived_again(waves: Sequence[Wave], rounds: int) -> tuple[Wave, ...]:
+    """The same rounds once more behind the others, nobody heard: what newcomers do once they have assembled."""
+    last = max(visit.time for wave in waves for visit in wave)
+    return tuple(
+        tuple(replace(v, round=Round(v.round + rounds), time=v.time + last, hears={}) for v in wave) for wave in waves
+    )
+
+
 class _Simulation:
     """One simulation on its way through the timetable."""
 
@@ -163,6 +173,7 @@ class _Simulation:
         self._waves = tuple(tuple(_as_configured(visit, config) for visit in wave) for wave in waves)
         self._at_work = {peer for peer in population.peers if config.attack.learns or not is_attacker(peer)}
         self._traffic = _Traffic(self._waves)
+        self._first_of_newcomers = 1 + len(waves) // 2 if config.newcomers else 0
         self._held: dict[Key, Any] = {}
         self._bytes = 0
 
@@ -196,6 +207,8 @@ class _Simulation:
 
     def _one_wave(self, number: int, wave: Wave) -> list[dict[str, Any]]:
         """`number` counts waves from 1."""
+        if number == self._first_of_newcomers:
+            self._bytes += self._engine.assemble()
         working = tuple(visit for visit in wave if visit.peer in self._at_work)
         self._engine.train([visit.peer for visit in working])
         heard = [visit for visit in wave if self._traffic.listeners.get((visit.peer, visit.round))]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -101,34 +102,38 @@ class Shard:
     ) -> None:
         """`places`: where each peer stands among all, if this population is a part of them."""
         self._config, self._population = config, population
-        places = places or {peer: place for place, peer in enumerate(population.peers)}
+        self._base = base
+        self._places = places or {peer: place for place, peer in enumerate(population.peers)}
         self._stacks: dict[AdapterSpec, AdapterStack] = {}
         """Live models, one for each rank that peers hold."""
         self._stack_of: dict[PeerId, AdapterStack] = {}
-        self._learners: dict[PeerId, Learner] = {}
-        for peer in peers:
-            start, spec = None, config.spec(places[peer])
-            if spec not in self._stacks:
-                self._stacks[spec] = AdapterStack(attach(base, spec))
-            stack = self._stack_of[peer] = self._stacks[spec]
-            if not config.adapter.shared_start:
-                shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in stack.adapted.start.pairs()}
-                own_seed = derived_seed("start", config.seed, peer) % 2**31
-                start = cut(initial_adapter(shapes, msgspec.structs.replace(spec, init_seed=own_seed)), spec.held_rank)
-            self._learners[peer] = Learner(
-                base,
-                population.texts[peer],
-                config.learner_options(peer, places[peer]),
-                me=peer,
-                group="simulation",
-                reference=population.reference if config.public_reference else None,
-                adapted=stack.adapted,
-                stack=stack,
-                start=start,
-            )
+        self._learners = {peer: self._begun(peer) for peer in peers}
         self._reports: dict[PeerId, TrainReport] = {}
         self._keys: dict[PeerId, KeyFrame] = {}
         """The last key frame of each peer, of a codec that writes differences."""
+
+    def _begun(self, peer: PeerId) -> Learner:
+        """Before its first round."""
+        config, population, place = self._config, self._population, self._places[peer]
+        start, spec = None, config.spec(place)
+        if spec not in self._stacks:
+            self._stacks[spec] = AdapterStack(attach(self._base, spec))
+        stack = self._stack_of[peer] = self._stacks[spec]
+        if not config.adapter.shared_start:
+            shapes = {path: (a.shape[1], b.shape[0]) for path, a, b in stack.adapted.start.pairs()}
+            own_seed = derived_seed("start", config.seed, peer) % 2**31
+            start = cut(initial_adapter(shapes, msgspec.structs.replace(spec, init_seed=own_seed)), spec.held_rank)
+        return Learner(
+            self._base,
+            population.texts[peer],
+            config.learner_options(peer, place),
+            me=peer,
+            group="simulation",
+            reference=population.reference if config.public_reference else None,
+            adapted=stack.adapted,
+            stack=stack,
+            start=start,
+        )
 
     @property
     def peers(self) -> tuple[PeerId, ...]:
@@ -146,6 +151,7 @@ class Shard:
             reports |= zip(here, train_together(here, self._config.steps, stack=stack), strict=True)
         for learner, trainer in zip(learners, own, strict=True):
             self._reports[learner.me] = learner.trained(reports[trainer])
+            learner.pieces.train(learner.own())
 
     def publish(self, peer: PeerId) -> SharedUpdate:
         """What its neighbours fetch."""
@@ -157,6 +163,25 @@ class Shard:
         if self._config.codec in difference_codecs():
             self._keys[peer] = KeyFrame(said.blob, publications=1)
         return SharedUpdate(said.blob)
+
+    def told(self) -> dict[PeerId, tuple[bytes, bytes]]:
+        """What every peer here would give a newcomer: its update, and the gates of it."""
+        return {
+            peer: (learner.encode(self._config.codec, partial(self._hidden, peer)), learner.pieces.encode() or b"")
+            for peer, learner in self._learners.items()
+        }
+
+    def assemble(self, told: Mapping[PeerId, tuple[bytes, bytes]]) -> None:
+        """Every peer begins anew, of what all others told."""
+        for me in self._learners:
+            learner, others = self._begun(me), {peer: said for peer, said in told.items() if peer != me}
+            updates = {peer: learner.admit(update, self._config.codec) for peer, (update, _) in others.items()}
+            gates = {peer: learner.pieces.admit(gates) for peer, (_, gates) in others.items()}
+            learner.assemble(
+                {peer: update for peer, update in updates.items() if not isinstance(update, Refusal)},
+                {peer: found for peer, found in gates.items() if not isinstance(found, Refusal)},
+            )
+            self._learners[me] = learner
 
     def delta(self, peer: PeerId) -> Tensor:
         """How far it has come from the seeded start, as it publishes that, as one vector."""

@@ -450,9 +450,10 @@ def test_a_blob_that_our_own_disk_lost_is_not_held_against_the_peer(bench):
 
 
 def test_every_figure_arrives_whole_in_the_event_the_row_and_what_is_shown(bench):
-    floats = {name: float(n) for n, name in enumerate(RoundFigures.__struct_fields__) if not name.startswith("on_")}
+    others = {"on_trust", "on_guard", "assembly"}
+    floats = {name: float(n) for n, name in enumerate(RoundFigures.__struct_fields__) if name not in others}
     split = SplitFigures(tokens=1, documents=2, windows=3, against_base=MARGIN, against_twin=MARGIN)
-    figures = RoundFigures(**floats, on_trust=split, on_guard=split)
+    figures = RoundFigures(**floats, on_trust=split, on_guard=split, assembly=AssemblyFigures(peers=2, layers=3))
     bench.performer.latest.figures = RoundFigures(loss_train=figures.loss_train)
     bench.worker.answer = merged(bench, figures=structs.replace(figures, loss_train=None))
 
