@@ -7,7 +7,7 @@ others its sharers, who have never heard of it: leave one out. Measured on its t
     random      a piece a layer by lot        single     the whole adapter of the sharer that is best on the trust split
     scores      Per-Pcs: one pass, top 1      of-kind    the mean of the sharers of its own kind: what nobody knows
     scores-3    the same, top 3               alone      trained for the processor time that `scores` and its guard took
-    by-loss     each layer's piece measured   alone-N, scores+N, by-loss+N, uniform+N   N steps from the start, or from there
+    by-loss     each layer's piece measured   alone-N     N steps from the start; scores+N and so on, from there
 
 `of kind` says which part of the chosen pieces is of sharers of the newcomer's own kind of text, beside what lot would
 give. Perplexities are means over newcomers and seeds; `worst tenth` is that of the changes against `alone-N`, in
@@ -202,9 +202,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     means = {key: statistics.fmean(row[key] for row in rows)
              for key in ("of_kind", "of_kind_by_loss", "by_lot", "seconds", "loss_seconds", "steps")}  # fmt: skip
     lines.append(
-        f"\nOf kind: {means['of_kind']:.0%} by scores, {means['of_kind_by_loss']:.0%} by loss, {means['by_lot']:.0%} by "
-        f"lot. Processor seconds: {means['seconds']:.2f} by scores, {means['loss_seconds']:.2f} more by loss; training "
-        f"takes {means['steps']:.0f} steps in the first."
+        f"\nOf kind: {means['of_kind']:.0%} by scores, {means['of_kind_by_loss']:.0%} by loss, {means['by_lot']:.0%} "
+        f"by lot. Processor seconds: {means['seconds']:.2f} by scores, {means['loss_seconds']:.2f} more by loss; "
+        f"training takes {means['steps']:.0f} steps in the first."
     )
     return "\n".join(lines)
 

@@ -94,6 +94,15 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "fedavg-ring": {**_unguarded("uniform"), "topology": _RING},
         "validation-ring": {**_unguarded("validation"), "topology": _RING},
         "mixture-ring": {**_unguarded("mixture"), "topology": _RING},
+        # sharers train alone; then every peer is the newcomer in turn, assembles, and trains as long as they did
+        "per-pcs": {**_unguarded("local"), "merge_until": 0.0, "gate_steps": 5, "newcomers": True},
+        "per-pcs-by-loss": {
+            "trust": "local",
+            "merge_until": 0.0,
+            "gate_steps": 5,
+            "newcomers": True,
+            "assemble_options": {"choose": "loss"},
+        },
         "fedavg-star": {**_unguarded("uniform"), "topology": _STAR},
         "validation-star": {**_unguarded("validation"), "topology": _STAR},
         "mixture-star": {**_unguarded("mixture"), "topology": _STAR},
@@ -126,6 +135,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
 
 NEIGHBOURS: tuple[str, ...] = (
     "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
+    "per-pcs", "per-pcs-by-loss",
     "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
     "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw",
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from msgspec import json, structs
 
 from p2pfinetune.names import Digest, Round
-from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures
+from p2pfinetune.round.figures import AssemblyFigures, LossMargin, RoundFigures, SplitFigures
 from p2pfinetune.scoring.perplexity import MAX_LOSS
 from peerd.config import Config
 from peerd.core import effects
