@@ -26,7 +26,6 @@ from p2pfinetune.model.adapter import AdaptedModel, Adapter, padded
 from p2pfinetune.model.parts import named_as, of_expert
 from p2pfinetune.names import PeerId, Refusal, TrustRow
 from p2pfinetune.options import AdapterSpec
-from p2pfinetune.round import guard
 from p2pfinetune.round.comparison import copies, norm_outliers
 from p2pfinetune.round.update import ALL_SHARED, with_own_kept
 from p2pfinetune.scoring.evaluate import Evaluation
@@ -170,11 +169,6 @@ class Outcome:
     loss: float
     reason: str
     moments_fit: bool
-
-    def is_clearly_better(self, other: Outcome) -> bool:
-        """By more than the standard error of the difference, paired by window."""
-        one, two = self.on_guard, other.on_guard
-        return guard.is_clearly_better(one.per_window, two.per_window, one.per_window_tokens)
 
 
 def as_heard_by(rule: MergeRule, adapted: AdaptedModel, own: Adapter) -> tuple[Adapter, Adapter]:

@@ -25,13 +25,13 @@ from p2pfinetune.model.adapter import AdaptedModel, Adapter, FactorSet
 from p2pfinetune.model.compute import measuring_precision, rows_at_once
 from p2pfinetune.names import PeerId
 from p2pfinetune.round.update import moved
-from p2pfinetune.scoring.evaluate import POSITIONS, Evaluation, Measure, divided
+from p2pfinetune.scoring.evaluate import POSITIONS, Block, Evaluation, Measure, divided
 from p2pfinetune.trust import NOTHING, SchemeState
 
 REFERENCE_LENGTH = 64  # tokens of a context: enough to know what kind of text it is, and several fit a small split
 LAST_CONTEXTS = 200  # the paper's 4 batches of 50 sequences
-CONTEXTS = 64  # with POSITIONS_EACH about as many positions as 200 contexts give, for a third of the work
-POSITIONS_EACH = 8
+CONTEXTS = 16  # with POSITIONS_EACH as many positions as 64 contexts of 8, for a quarter of the work (ADR 0041)
+POSITIONS_EACH = 32
 MAX_REFERENCE_LOGITS = 1 << 25  # entries held of one adapter: 128 MB in fp32
 
 
@@ -55,6 +55,8 @@ class SplitContext:
     shares: Mapping[PeerId, tuple[float, ...]]
     on_measured: Callable[[], None] = lambda: None
     """Called after each adapter that was run."""
+    few: Block | None = None
+    """The part of the measure that is enough for a glance; without it all of it."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     kept: SchemeState = NOTHING
     """What the scheme remembers of earlier rounds."""
@@ -63,6 +65,8 @@ class SplitContext:
     stack: AdapterStack | None = None
     """What several adapters are run on together; made when it is first needed."""
     _evaluations: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
+    _glances: dict[int, tuple[Adapter, Evaluation]] = field(default_factory=dict)
+    _made: dict[tuple[int, str], tuple[Adapter, float]] = field(default_factory=dict)
     _divided: dict[int, list[Measure]] = field(default_factory=dict)
     _slopes: dict[int, tuple[Adapter, Adapter]] = field(default_factory=dict)
 
@@ -92,6 +96,27 @@ class SplitContext:
         self._measure(adapters)
         return [self._evaluations[id(adapter)][1].loss for adapter in adapters]
 
+    def glances(self, adapters: Sequence[Adapter]) -> list[Evaluation]:
+        """Of each on the same few windows; of what was measured as a whole already, a part of that."""
+        if self.few is None or len(self.few.windows_w) == len(self.measure.per_window_tokens):
+            self._measure(adapters)
+            return [self._evaluations[id(adapter)][1] for adapter in adapters]
+        known = {
+            id(a): self._evaluations[id(a)][1].of(self.few.windows_w) for a in adapters if id(a) in self._evaluations
+        }
+        fresh = list({id(a): a for a in adapters if id(a) not in known and id(a) not in self._glances}.values())
+        found = evaluate_together(self.adapted, fresh, self.few.measure, self.device, stack=self._stacked())
+        for adapter, evaluation in zip(fresh, found, strict=True):
+            self._glances[id(adapter)] = (adapter, evaluation)
+            self.on_measured()
+        return [known.get(id(adapter)) or self._glances[id(adapter)][1] for adapter in adapters]
+
+    def once(self, adapter: Adapter, what: str, make: Callable[[], float]) -> float:
+        """What `make` gives of this very object, asked for once in a round."""
+        if (id(adapter), what) not in self._made:
+            self._made[id(adapter), what] = (adapter, make())
+        return self._made[id(adapter), what][1]
+
     def _measure(self, adapters: Sequence[Adapter]) -> None:
         fresh = list({id(a): a for a in adapters if id(a) not in self._evaluations}.values())
         found = evaluate_together(self.adapted, fresh, self.measure, self.device, stack=self._stacked())
@@ -107,9 +132,9 @@ class SplitContext:
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> Tensor:
         """(p, v) on the CPU, fp32."""
         vocabulary = int(self.adapted.model.config.get_text_config().vocab_size)
-        each = 1 if last_only else POSITIONS_EACH
-        most = max(1, MAX_REFERENCE_LOGITS // (vocabulary * each))
-        count = min(LAST_CONTEXTS if last_only else CONTEXTS, most)
+        most = max(1, MAX_REFERENCE_LOGITS // vocabulary)
+        each = 1 if last_only else max(1, min(POSITIONS_EACH, most // CONTEXTS))
+        count = min(LAST_CONTEXTS if last_only else CONTEXTS, max(1, most // each))
         contexts_ct = reference_contexts(self.reference, count, REFERENCE_LENGTH)
         length = contexts_ct.shape[1]
         places = [length - 1] if last_only else sorted({length - 1 - i * length // each for i in range(each)})

@@ -56,7 +56,8 @@ class SplitFigures(msgspec.Struct, frozen=True, kw_only=True):
         LossMargin | None,
         Meta(
             description="My own adapter before this round's merge, on the guard split: what the merge brought. Zero "
-            "where none was taken; a little flattering, since the guard chose by this very text."
+            "where none was taken; a little flattering, since the guard chose by this very text. Of the part of the "
+            "split that was looked at before the guard was sure."
         ),
     ] = None
     against_twin: Annotated[
@@ -78,7 +79,13 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     loss_train: Annotated[float | None, Meta(description="Mean of the round's own training steps.")] = None
     loss_trust: Annotated[float | None, Meta(description="Of the personal model on the trust split.")] = None
     guard_base: float | None = None
-    guard_own: float | None = None
+    guard_own: Annotated[
+        float | None,
+        Meta(
+            description="Where the guard was sure of the merge before it had looked at all of the split: of the "
+            "personal model, and the difference of the two where both were measured."
+        ),
+    ] = None
     guard_personal: float | None = None
     guard_twin: float | None = msgspec.field(default=None, name="guard_local")  # as rows of older versions have it
     readings: Annotated[

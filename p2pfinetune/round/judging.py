@@ -5,19 +5,30 @@ is all there is or clearly better; and if a merge measured worse than the own ad
 backtracking line search: a peer that never moves drifts away from all, and its neighbours' adapters suit it less and
 less. Whatever was tried, an outcome further above the best ever reached than the tolerance is the best adapter itself.
 Only the guard split decides; the trust split was chosen on.
+
+What is decided already is not measured further (`scoring.sequential`, docs/adr/0041): merge and own adapter are run on
+a part of the guard split, then on more of it, and the rest only if that does not tell them apart. What the round ends
+with is measured on all of it, and then an early yes has to stand once more, beside what the round began with: what a
+merge loses on text that it was not looked at on comes out there. A second row has to be clearly better at each look.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.names import PeerId, TrustRow
 from p2pfinetune.round import guard
 from p2pfinetune.round.collaborate import Outcome, bounded, held_back
+from p2pfinetune.round.looks import GuardLooks
 from p2pfinetune.round.second_look import Mix
+from p2pfinetune.scoring import sequential
 from p2pfinetune.scoring.evaluate import Evaluation
+from p2pfinetune.scoring.paired import token_mean
 
 RETURNED = "returned-to-best"
 HELD_BACK = (0.5, 0.25)  # of the way to a refused merge
@@ -37,10 +48,10 @@ class Judge:
     """A merge by a row."""
     resets_moments: bool
     """Whether a merge leaves the moments without meaning."""
-    measure: Callable[[Adapter], Evaluation]
-    """On the guard split."""
-    on_guard: Evaluation
-    """Of the own adapter."""
+    guard: GuardLooks
+    """At the guard split."""
+    began: Callable[[], Evaluation]
+    """On the whole guard split, of the adapter that the round began with."""
     best: Adapter
     """By guard loss, of all that this peer ever was."""
     best_loss: float
@@ -55,28 +66,32 @@ class Judge:
     """The own loss at the last credit; the only thing here that changes."""
     guarded: bool
     """Without it every finite merge is taken, as in the paper, and nobody is bounded."""
+    _verdicts: dict[int, str] = field(default_factory=dict)
+    """By the identity of merges, which `guard` holds on to: credit is given once."""
 
     def judged(self, row: TrustRow, look_again: Look | None) -> tuple[TrustRow, Outcome]:
         """What the round ends with, and the row of the merge that was last tried or taken."""
         seen = row
         row, merged = self._merge(seen)
-        outcome = self._decide(merged)
+        reason = self._word_on(merged)
         useful = look_again(seen) if look_again is not None and merged is not self.own else seen
         if useful is not seen:
-            bounded_row, merged = self._merge(useful)
-            if merged is not self.own:
-                tried = self._decide(merged)
-                if outcome.reason or (not tried.reason and tried.is_clearly_better(outcome)):
-                    row, outcome = bounded_row, tried
-        return self._part_of_the_way(row, outcome) if outcome.reason == guard.WORSE_THAN_OWN else (row, outcome)
+            bounded_row, second = self._merge(useful)
+            if second is not self.own and (reason or self._is_clearly_better(second, merged)):
+                second_reason = self._word_on(second)
+                if reason or not second_reason:
+                    row, merged, reason = bounded_row, second, second_reason
+        if reason == guard.WORSE_THAN_OWN:
+            row, merged, reason = self._part_of_the_way(row)
+        return row, self._outcome(merged, reason)
 
-    def _part_of_the_way(self, row: TrustRow, refused: Outcome) -> tuple[TrustRow, Outcome]:
+    def _part_of_the_way(self, refused: TrustRow) -> tuple[TrustRow, Adapter, str]:
         for part in HELD_BACK:
-            nearer = held_back(row, self.me, part)
-            tried = self._decide(self.mixed(nearer, own=self.own, neighbours=self.neighbours))
-            if not tried.reason:
-                return nearer, tried
-        return row, refused
+            nearer = held_back(refused, self.me, part)
+            merged = self.mixed(nearer, own=self.own, neighbours=self.neighbours)
+            if not self._word_on(merged):
+                return nearer, merged, ""
+        return refused, self.own, guard.WORSE_THAN_OWN
 
     def _merge(self, row: TrustRow) -> tuple[TrustRow, Adapter]:
         """The one way from a row to a merge: bounded first. Both, as they are then."""
@@ -84,19 +99,68 @@ class Judge:
             row = bounded(row, self.me, self.max_share)
         return row, self.mixed(row, own=self.own, neighbours=self.neighbours)
 
-    def _decide(self, merged: Adapter) -> Outcome:
-        own = self.on_guard
-        outcome = Outcome(self.own, own, own.loss, "", moments_fit=True)
-        if merged is not self.own:
-            found = self.measure(merged)
-            judged = guard.verdict(
-                own.per_window, found.per_window, own.per_window_tokens, self.best_loss, self.tolerance,
-                credit=self.credit, owed=self.owed,
-            )  # fmt: skip
-            self.owed = judged.own if judged.on_credit else self.owed
-            outcome = replace(outcome, reason=judged.reason)
-            if judged.accepted or (not self.guarded and judged.reason != guard.NOT_FINITE):
-                outcome = Outcome(merged, found, judged.merged, "", moments_fit=not self.resets_moments)
-        if self.guarded and guard.has_drifted(outcome.loss, self.best_loss, self.tolerance):
-            return Outcome(self.best, own, self.best_loss, RETURNED, moments_fit=False)
-        return outcome
+    def _word_on(self, merged: Adapter) -> str:
+        """Why this merge is refused; empty if it is not, as far as it was looked at."""
+        if merged is self.own:
+            return ""
+        for blocks in self._early:
+            own, theirs, tokens = self.guard.pair(self.own, merged, blocks)
+            if not np.isfinite(theirs).all():
+                return guard.NOT_FINITE
+            told = sequential.told(theirs - own, tokens, self.guard.tokens, len(self._early))
+            if told:
+                return guard.WORSE_THAN_OWN if told > 0 else ""
+        return self._verdict_on(merged)
+
+    @property
+    def _early(self) -> tuple[int, ...]:
+        """GuardLooks at a part; none if what is asked is more than which of the two is better."""
+        return self.guard.planned if self.guarded and not self.credit else ()
+
+    def _verdict_on(self, merged: Adapter) -> str:
+        """By all windows; without a guard, whether they can be measured at all."""
+        if id(merged) not in self._verdicts:
+            self._verdicts[id(merged)] = self._judged_by_all(merged)
+        return self._verdicts[id(merged)]
+
+    def _judged_by_all(self, merged: Adapter) -> str:
+        theirs = self.guard.whole(merged)
+        if not self.guarded:
+            return "" if math.isfinite(theirs.loss) else guard.NOT_FINITE
+        own = self.guard.whole(self.own)
+        found = guard.verdict(
+            own.per_window, theirs.per_window, own.per_window_tokens, self.best_loss, self.tolerance,
+            credit=self.credit, owed=self.owed,
+        )  # fmt: skip
+        self.owed = found.own if found.on_credit else self.owed
+        return found.reason
+
+    def _is_clearly_better(self, one: Adapter, other: Adapter) -> bool:
+        """At every look, and in the end: by more than the standard error of what was seen, paired by window."""
+        looks = (self.guard.pair(one, other, blocks) for blocks in (*self._early, self.guard.blocks))
+        return all(guard.is_clearly_better(first, second, tokens) for first, second, tokens in looks)
+
+    def _outcome(self, merged: Adapter, reason: str) -> Outcome:
+        """What is taken, measured on all windows; an early yes may turn into a no there."""
+        if not reason and merged is not self.own and self.guarded:
+            reason = self._word_in_the_end(merged)
+        taken = self.own if reason else merged
+        found = self.guard.whole(taken)
+        if self.guarded and guard.has_drifted(found.loss, self.best_loss, self.tolerance):
+            return Outcome(self.best, found, self.best_loss, RETURNED, moments_fit=False)
+        return Outcome(taken, found, found.loss, reason, moments_fit=taken is self.own or not self.resets_moments)
+
+    def _word_in_the_end(self, merged: Adapter) -> str:
+        """Beside the own adapter where that was measured as a whole, else beside what the round began with.
+
+        How far training has moved the loss since then is known of the windows on which the own adapter was run; if by
+        that the merge comes out behind it, the own adapter is run on the rest, and the exact rule decides.
+        """
+        theirs = self.guard.whole(merged)
+        if not self.guard.is_whole(self.own):
+            began, (own, seen) = self.began(), self.guard.seen(self.own)
+            trained = own.loss - token_mean(began.per_window[seen], own.per_window_tokens)
+            if theirs.loss - began.loss <= trained:
+                is_above = guard.has_drifted(theirs.loss, self.best_loss, self.tolerance)
+                return guard.ABOVE_BEST if is_above else ""
+        return self._verdict_on(merged)

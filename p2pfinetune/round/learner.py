@@ -40,7 +40,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from p2pfinetune.batched.measuring import evaluate_distinct, evaluate_together
+from p2pfinetune.batched.measuring import evaluate_distinct
 from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
@@ -62,11 +62,13 @@ from p2pfinetune.round import update
 from p2pfinetune.round.collaborate import Outcome, as_heard_by, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
-from p2pfinetune.round.judging import RETURNED, Judge, Look
+from p2pfinetune.round.judging import Judge, Look
+from p2pfinetune.round.looks import GuardLooks
 from p2pfinetune.round.newcomer import Pieces
+from p2pfinetune.round.own_measures import OwnMeasures
 from p2pfinetune.round.pairs import Middle
 from p2pfinetune.round.progress import RoundProgress
-from p2pfinetune.round.result import Collaboration, TrainReport, on_split
+from p2pfinetune.round.result import Collaboration, TrainReport, on_split, own_loss
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
 from p2pfinetune.round.speaker import Speaker
@@ -131,13 +133,12 @@ class Learner:
         self._last_row: Mapping[PeerId, float] = {}
         self._kept = NOTHING  # what the trust scheme remembers
         self._spring = Spring(self._trainer)
-        self.middle = Middle(self._scheme, self._stack, self._trainer, partial(self._measure, "trust"))
+        self.middle = Middle(self._scheme, self._stack, self._trainer, lambda: self._on.measure("trust"))
         self.forgotten = ""
         """Of what was restored, what another scheme remembered and this one cannot know; a sentence for people."""
         self._owed = math.inf
-        self._measures: dict[Split, Measure] = {}
-        self._of_base: dict[Split, Evaluation] = {}
-        self.best_guard = self._base_on("guard").loss
+        self._on = OwnMeasures(corpus, self._stack, options, self.measure)
+        self.best_guard = self._on.base.loss
         check_loss(base.name, self.best_guard)
 
     @property
@@ -232,24 +233,27 @@ class Learner:
         heard = collaborate(self.me, as_heard, neighbours, self._scheme, context, allowed)
         if neighbours:
             self._last_row, self._kept = heard.row.weights, heard.kept
-        on_guard = self._evaluate("guard", own)
-        progress.advance()
+        on_guard = self._on.looks(self.steps)
         # a merge that is taken on credit measures worse: what training alone came to is not lost for it
-        is_best = self.options.guarded and self._note_best(own, on_guard.loss)
+        is_best = self._wants_own_whole and self._note_own(own, on_guard)
         judge = self._judge(own, neighbours, on_guard)
         row, outcome = judge.judged(heard.row, self._second_look(as_heard, neighbours, context))
+        progress.advance()
         self._owed = judge.owed
         outcome = self._spring.drawn(row, outcome, judge, self._scheme.spring(self._kept))
+        is_best = (on_guard.is_whole(own) and self._note_own(own, on_guard)) or is_best
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
-        twin = self._note_twin(on_guard)
-        on_trust = context.evaluation(outcome.personal)
-        judged = outcome.on_guard if outcome.reason != RETURNED else self._evaluate("guard", outcome.personal)
+        twin = self._note_twin(own, on_guard)
+        (on_trust,) = context.glances([outcome.personal])
+        judged = on_guard.whole(outcome.personal)
+        self._on.note_end(outcome.personal, judged)
+        both = on_guard.both(outcome.personal, own)
         figures = RoundFigures(
-            loss_trust=on_trust.loss, guard_base=self._base_on("guard").loss, guard_own=on_guard.loss,
+            loss_trust=on_trust.loss, guard_base=self._on.base.loss, guard_own=own_loss(judged, both),
             guard_personal=outcome.loss, guard_twin=twin.loss if twin is not None else None, readings=self._readings(),
-            on_trust=on_split(on_trust, self._base_on("trust")),
-            on_guard=on_split(judged, self._base_on("guard"), twin, on_guard),
+            on_trust=on_split(on_trust, self._on.base_at_a_glance),
+            on_guard=on_split(judged, self._on.base, twin, both),
         )  # fmt: skip
         progress.finish()
         return Collaboration(
@@ -263,7 +267,7 @@ class Learner:
         self._own = own = self._trainer.adapter
         first = self.pieces.first(
             self.me, own, updates, gates, context=self._context({}, RoundProgress(None, 0)),
-            measure=partial(self._evaluate, "guard"), on_base=self._base_on("guard"),
+            measure=partial(self._on.evaluate, "guard"), on_base=self._on.base,
         )  # fmt: skip
         self._go_on_from(first.outcome)
         self._note_best(first.outcome.personal, first.outcome.loss)
@@ -271,7 +275,7 @@ class Learner:
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:
         """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
-        return self._evaluate(split, self.adapter(which))
+        return self._on.evaluate(split, self.adapter(which))
 
     def measure(self, split: TokenSplit, max_tokens: int = 0) -> Measure:
         """Windows of any text, as the own splits are measured; of a longer one a fixed choice of `max_tokens`."""
@@ -324,14 +328,13 @@ class Learner:
     def reread(self, corpus: Corpus) -> None:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
         self._corpus = corpus
-        self._measures.clear()
-        self._of_base.clear()
+        self._on = OwnMeasures(corpus, self._stack, self.options, self.measure)
         self._served = None
         for trainer in self.trainers.values():
             trainer.reread(corpus.train)
         self.pieces.reread(corpus.train)
-        self.best_guard = self._evaluate("guard", self._best).loss
-        self._twin.remeasure(partial(self._evaluate, "guard"))
+        self.best_guard = self._on.evaluate("guard", self._best).loss
+        self._twin.remeasure(partial(self._on.evaluate, "guard"))
 
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
@@ -369,7 +372,7 @@ class Learner:
         self._twin.pull(self._personal, self.options.twin_pull)
         if fingerprint != self._measured_on:
             self._served = None
-            self._twin.remeasure(partial(self._evaluate, "guard"))
+            self._twin.remeasure(partial(self._on.evaluate, "guard"))
 
     def save_best(self, path: Path) -> None:
         """The adapter with the best guard loss so far."""
@@ -378,7 +381,7 @@ class Learner:
     def restore_best(self, path: Path, loss: float) -> None:
         """The other half of `restore`; `loss` is measured again where text, context or limit have changed since."""
         self._best, fingerprint = load_best(path, self.network, self._formerly())
-        self.best_guard = loss if fingerprint == self._measured_on else self._evaluate("guard", self._best).loss
+        self.best_guard = loss if fingerprint == self._measured_on else self._on.evaluate("guard", self._best).loss
 
     def adapter(self, which: Which) -> Adapter:
         """One of the models' adapters. OptionError for a twin's if there is none."""
@@ -400,7 +403,7 @@ class Learner:
         """Whose adapter `generate` and `export` give; measured anew after other text was read."""
         if self._twin.trainer is None:
             return "personal"
-        return self._serve(self._evaluate("guard", self._personal).loss) if self._served is None else self._served
+        return self._serve(self._on.evaluate("guard", self._personal).loss) if self._served is None else self._served
 
     def _serve(self, personal: float) -> Served:
         twin = self._twin
@@ -421,33 +424,17 @@ class Learner:
         options, text = self.training, self._corpus.train.tokens
         return self.steps * options.batch_size * options.accumulation * options.context / len(text)
 
-    def _measure(self, split: Split) -> Measure:
-        if split not in self._measures:
-            limits: dict[Split, int] = {"trust": self.options.trust_tokens, "guard": self.options.guard_tokens}
-            self._measures[split] = self.measure(self.split(split), limits.get(split, 0))
-        return self._measures[split]
-
-    def _evaluate(self, split: Split, adapter: Adapter) -> Evaluation:
-        measure = self._measure(split)
-        return evaluate_together(self._adapted, [adapter], measure, self._base.device, stack=self._stack)[0]
-
-    def _base_on(self, split: Split) -> Evaluation:
-        """Of the base, once for each text."""
-        if split not in self._of_base:
-            self._of_base[split] = self._evaluate(split, self._adapted.initial)
-        return self._of_base[split]
-
     def _context(self, shares: Mapping[PeerId, tuple[float, ...]], progress: RoundProgress) -> SplitContext:
         return SplitContext(
-            self._adapted, self._base.device, self._measure("trust"), self._reference or self._corpus.trust, shares,
-            progress.advance, self._last_row, self._kept, stack=self._stack,
+            self._adapted, self._base.device, self._on.measure("trust"), self._reference or self._corpus.trust, shares,
+            progress.advance, self._on.glance, self._last_row, self._kept, stack=self._stack,
         )  # fmt: skip
 
-    def _judge(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], on_guard: Evaluation) -> Judge:
+    def _judge(self, own: Adapter, neighbours: Mapping[PeerId, Adapter], on_guard: GuardLooks) -> Judge:
         options = self.options
         return Judge(
             me=self.me, own=own, neighbours=neighbours, mixed=self._mixed, resets_moments=self._rule.resets_moments,
-            measure=partial(self._evaluate, "guard"), on_guard=on_guard, best=self._best, best_loss=self.best_guard,
+            guard=on_guard, began=lambda: self._on.began(self._personal), best=self._best, best_loss=self.best_guard,
             tolerance=options.tolerance, credit=options.credit, max_share=options.max_share, owed=self._owed,
             guarded=options.guarded,
         )  # fmt: skip
@@ -472,9 +459,19 @@ class Learner:
         self._best, self.best_guard = adapter, loss
         return True
 
-    def _note_twin(self, own: Evaluation) -> Evaluation | None:
+    def _note_own(self, own: Adapter, on_guard: GuardLooks) -> bool:
+        loss = on_guard.whole(own).loss
+        return self.options.guarded and self._note_best(own, loss)
+
+    @property
+    def _wants_own_whole(self) -> bool:
+        """Whether the loss of the own adapter is needed, whatever becomes of the merge."""
+        return not self.options.guarded or bool(self.options.credit) or (self._twin.is_wanted and self._twin.is_alone)
+
+    def _note_twin(self, own: Adapter, on_guard: GuardLooks) -> Evaluation | None:
         if not self._twin.is_wanted:
             return None
-        found = own if self._twin.adapter is self._own else self._evaluate("guard", self._twin.adapter)
+        is_own = self._twin.adapter is self._own
+        found = on_guard.whole(own) if is_own else self._on.evaluate("guard", self._twin.adapter)
         self._twin.note(found.loss)
         return found

@@ -57,7 +57,7 @@ class First:
             guard_base=self.on_base.loss,
             guard_own=self.on_guard.loss,
             guard_personal=self.outcome.loss,
-            on_guard=on_split(self.outcome.on_guard, self.on_base, None, self.on_guard),
+            on_guard=on_split(self.outcome.on_guard, self.on_base, None, (self.outcome.on_guard, self.on_guard)),
             assembly=AssemblyFigures(peers=self.assembly.candidates, layers=len(self.assembly.scores)),
         )
         return Collaboration(

@@ -48,20 +48,33 @@ class Collaboration:
 
 
 def on_split(
-    personal: Evaluation, base: Evaluation, twin: Evaluation | None = None, own: Evaluation | None = None
+    personal: Evaluation,
+    base: Evaluation,
+    twin: Evaluation | None = None,
+    beside_own: tuple[Evaluation, Evaluation] | None = None,
 ) -> SplitFigures:
-    """Of measures of the same split, paired by window."""
-
-    def less(other: Evaluation | None) -> LossMargin | None:
-        if other is None or not (np.isfinite(personal.per_window) & np.isfinite(other.per_window)).all():
-            return None
-        return margin(difference(personal, other))
-
+    """Of measures of the same split, paired by window; `beside_own`: personal and own where both were measured."""
     return SplitFigures(
         tokens=personal.tokens,
         documents=personal.documents,
         windows=len(personal.per_window),
-        against_base=less(base),
-        against_twin=less(twin),
-        against_own=less(own),
+        against_base=_less(personal, base),
+        against_twin=None if twin is None else _less(personal, twin),
+        against_own=None if beside_own is None else _less(*beside_own),
     )
+
+
+def own_loss(personal: Evaluation, beside_own: tuple[Evaluation, Evaluation]) -> float:
+    """Of the own adapter, nats a token: where it was measured on a part alone, by its difference to the personal one.
+
+    A difference estimator: the personal adapter's loss is of all windows, and the difference, of which the hardness of
+    a window has fallen out, of those on which both were run.
+    """
+    there, own = beside_own
+    return own.loss if own.tokens == personal.tokens else personal.loss + (own.loss - there.loss)
+
+
+def _less(one: Evaluation, other: Evaluation) -> LossMargin | None:
+    if not (np.isfinite(one.per_window) & np.isfinite(other.per_window)).all():
+        return None
+    return margin(difference(one, other))

@@ -7,13 +7,14 @@ they bring. The guard, on text that this has not seen, then chooses between the 
 
 Half and half, since that is the merge in which a neighbour would matter most; alone it may be bad and still bring
 something, and beside all others its part cannot be told from theirs. A copy of mine mixed with mine is mine: its gain
-is nothing, whatever its likeness. It costs a run over the trust split for each neighbour that the row weighs at all.
+is nothing, whatever its likeness. It costs a run for each neighbour that the row weighs at all; over a thousand tokens
+of the trust split, since a copy's gain is nothing on any text, and of the others the guard has the last word.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -24,6 +25,23 @@ from p2pfinetune.trust import TrustContext, TrustScheme
 LEAST_PART = 0.1  # of the largest gain: a copy's is never zero to the last digit
 LEAST_WEIGHT = 0.01  # of all that are left out: less is no reason to judge the others anew
 ROUNDING = 1e-9
+
+
+class Glances(TrustContext, Protocol):
+    """What a trust scheme is told, and a glance at the trust split."""
+
+    def glances(self, adapters: Sequence[Adapter]) -> Sequence[HasLoss]:
+        """Of each on the same few windows, measured together."""
+        ...
+
+
+class HasLoss(Protocol):
+    """Of an evaluation, all that counts here."""
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats a token."""
+        ...
 
 
 class Mix(Protocol):
@@ -41,7 +59,7 @@ def useful_row(
     neighbours: Mapping[PeerId, Adapter],
     scheme: TrustScheme,
     mixed: Mix,
-    context: TrustContext,
+    context: Glances,
 ) -> TrustRow:
     """A row over those of this one that bring something, by what they bring; the same object if nothing changes."""
     heard = {peer: neighbours[peer] for peer, weight in sorted(row.weights.items()) if weight > 0.0 and peer != me}
@@ -69,11 +87,11 @@ def _differ(one: TrustRow, other: TrustRow) -> bool:
 
 
 def _gains(
-    me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], mixed: Mix, context: TrustContext
+    me: PeerId, own: Adapter, neighbours: Mapping[PeerId, Adapter], mixed: Mix, context: Glances
 ) -> dict[PeerId, float]:
     """By how much half of me and half of a neighbour measures better than I, in nats a token; if it is a number."""
     halves = {
         peer: mixed(TrustRow({me: 0.5, peer: 0.5}), own=own, neighbours={peer: a}) for peer, a in neighbours.items()
     }
-    mine, *losses = context.losses([own, *halves.values()])
+    mine, *losses = (found.loss for found in context.glances([own, *halves.values()]))
     return {peer: mine - loss for peer, loss in zip(halves, losses, strict=True) if math.isfinite(mine - loss)}

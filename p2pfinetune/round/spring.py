@@ -44,7 +44,8 @@ class Spring:
             return outcome
         others = row.changed(partial(_without, me=judge.me))
         self.set(Pull(judge.mixed(others, own=judge.own, neighbours=judge.neighbours), strength * left))
-        return Outcome(judge.own, judge.on_guard, judge.on_guard.loss, "", moments_fit=True)
+        on_guard = judge.guard.whole(judge.own)
+        return Outcome(judge.own, on_guard, on_guard.loss, "", moments_fit=True)
 
 
 def _without(weights: Mapping[PeerId, float], me: PeerId) -> dict[PeerId, float]:

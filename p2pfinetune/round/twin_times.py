@@ -21,7 +21,7 @@ from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.model.adapter import attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.options import LearnerOptions
-from p2pfinetune.scoring.evaluate import measure_of
+from p2pfinetune.scoring.evaluate import glance, measure_of
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainers import chosen_kind
 
@@ -86,7 +86,7 @@ def _times(
     began = clock()
     each = seconds_a_token()
     guard = each * tokens(corpus.guard, options.guard_tokens)
-    trust = each * tokens(corpus.trust, options.trust_tokens)
+    trust = each * glance(tokens(corpus.trust, options.trust_tokens))
     warm = pair()
     pairs: list[tuple[float, float]] = []
     while len(pairs) < PAIRS and clock() - began < BUDGET_SECONDS:

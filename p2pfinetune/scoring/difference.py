@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from p2pfinetune.scoring.paired import token_mean
+from p2pfinetune.scoring.paired import student, token_mean
 
 if TYPE_CHECKING:
     from p2pfinetune.scoring.evaluate import Evaluation
@@ -104,7 +104,7 @@ def mean_difference(differences: Sequence[Difference]) -> Difference:
 def student_975(degrees: int) -> float:
     """Student's t at 97.5 %; infinite below one degree of freedom. Within 0.5 % from four on.
 
-    Exact for one and two, else the expansion about the normal one (Abramowitz and Stegun 26.7.5).
+    Exact for one and two, else by the expansion of `paired.student`.
     """
     if degrees < 1:
         return math.inf
@@ -112,11 +112,7 @@ def student_975(degrees: int) -> float:
         return math.tan(math.pi * 0.475)
     if degrees == 2:
         return 2.0 * 0.475 * math.sqrt(2.0 / (1.0 - 4.0 * 0.475**2))
-    z, n = NORMAL_975, float(degrees)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / n + second / n**2 + third / n**3
+    return student(NORMAL_975, degrees)
 
 
 def worst_tenth(changes: Sequence[float]) -> float:

@@ -41,6 +41,7 @@ POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little
 SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
 PADDING = -1
 READ = 4  # positions that are only read and cost as much of a limit as one that is measured
+BLOCK_WINDOWS, BLOCK_TOKENS = 4, 1024  # of a block at least: fewer say little of the others, and short passes are slow
 CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
 
 
@@ -65,6 +66,12 @@ class Evaluation:
     def documents(self) -> int:
         """How many documents the windows are of."""
         return len(np.unique(self.per_window_document))
+
+    def of(self, windows_w: NDArray[np.int64]) -> Evaluation:
+        """What was measured of some of the windows."""
+        losses, tokens = self.per_window[windows_w], self.per_window_tokens[windows_w]
+        documents = self.per_window_document[windows_w]
+        return Evaluation(token_mean(losses, tokens), int(tokens.sum()), losses, tokens, documents)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,21 +142,54 @@ def divided(measure: Measure, parts: int) -> list[Measure]:
 
     For a standard error over parts: neighbouring windows are alike, so they had better be in one part.
     """
-    rows: dict[int, tuple[Tensor, Tensor]] = {}
-    most = 0
-    for batch in measure.batches:
-        most = max(most, batch.inputs_bt.numel())
-        for row, (number, size) in enumerate(zip(batch.windows_b, batch.lengths_b.tolist(), strict=True)):
-            rows[int(number)] = batch.inputs_bt[row, :size], batch.targets_bt[row, :size]
-    if parts < 2 or len(rows) < 2:
+    windows = len(measure.per_window_tokens)
+    if parts < 2 or windows < 2:
         return [measure]
-    return [_part(measure, rows, group, most) for group in np.array_split(np.arange(len(rows)), min(parts, len(rows)))]
+    return _parts(measure, np.array_split(np.arange(windows), min(parts, windows)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Some windows of a measure, drawn at random, as a measure of their own."""
+
+    measure: Measure
+    windows_w: NDArray[np.int64]
+    """Which windows of the whole they are, in its order."""
+
+
+def in_blocks(measure: Measure) -> tuple[Block, ...]:
+    """All windows in blocks of a fixed random choice, each of BLOCK_WINDOWS and BLOCK_TOKENS at least; one if few.
+
+    Any few of the blocks are a random sample of the windows, so that what they say may stand for all of them. The
+    choice is of the measure alone, so an adapter's loss is the same to the bit whichever block was run first.
+    """
+    windows = len(measure.per_window_tokens)
+    count = min(windows // BLOCK_WINDOWS, measure.tokens // BLOCK_TOKENS)
+    if count < 2:
+        return (Block(measure, np.arange(windows)),)
+    order = np.random.default_rng(CHOICE_SEED).permutation(windows)
+    groups = [np.sort(group) for group in np.array_split(order, count)]
+    return tuple(Block(part, group) for part, group in zip(_parts(measure, groups), groups, strict=True))
 
 
 def joined(measure: Measure, parts: Sequence[Evaluation]) -> Evaluation:
     """Of the whole measure, from those of its `divided` parts in their order."""
     per_window = np.concatenate([part.per_window for part in parts])
     return evaluation_of(measure, per_window * measure.per_window_tokens)
+
+
+def glance(tokens: int) -> int:
+    """About how many tokens the first block of so many has."""
+    return tokens if tokens < 2 * BLOCK_TOKENS else BLOCK_TOKENS
+
+
+def _parts(measure: Measure, groups: Sequence[NDArray[np.int64]]) -> list[Measure]:
+    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    for batch in measure.batches:
+        for row, (number, size) in enumerate(zip(batch.windows_b, batch.lengths_b.tolist(), strict=True)):
+            rows[int(number)] = batch.inputs_bt[row, :size], batch.targets_bt[row, :size]
+    most = max(batch.inputs_bt.numel() for batch in measure.batches)
+    return [_part(measure, rows, group, most) for group in groups]
 
 
 def _part(measure: Measure, rows: dict[int, tuple[Tensor, Tensor]], group: NDArray[np.int64], most: int) -> Measure:

@@ -33,3 +33,12 @@ def standard_error(differences: Losses, tokens: NDArray[np.int64]) -> float:
 def token_mean(per_window: Losses, tokens: NDArray[np.int64]) -> float:
     """Mean over all tokens of losses given per window: the one formula, so that equal losses are equal to the bit."""
     return float(per_window @ tokens) / max(int(tokens.sum()), 1)
+
+
+def student(normal: float, degrees: int) -> float:
+    """The quantile of Student's t where a standard normal one is `normal` (Abramowitz and Stegun 26.7.5)."""
+    z, n = normal, float(degrees)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / n + second / n**2 + third / n**3

@@ -9,7 +9,7 @@ asks neighbours, and believes them as little as it can.
     scheme                   the paper's     asks                                     costs, for n neighbours
     weight_similarity        strategy 1      does it point where mine points?         no forward pass
     validation               strategy 2      what does it lose on my trust split?     n + 1 runs over the split
-    prediction_similarity    strategy 3      does it predict what mine predicts?      n + 1 runs over 64 contexts
+    prediction_similarity    strategy 3      does it predict what mine predicts?      n + 1 runs over 16 contexts
     first_order              -               validation, linearised at my adapter     one backward pass
     layer_similarity         strategy 1      the first question, layer by layer       no forward pass
     smoothed_validation      strategy 2      the second, averaged over rounds         n + 1 runs over the split

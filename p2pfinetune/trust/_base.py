@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -125,6 +125,10 @@ class TrustContext(Protocol):
 
         Several positions of each context, or its last one only, as the paper's prediction similarity has it.
         """
+        ...
+
+    def once(self, adapter: Adapter, what: str, make: Callable[[], float]) -> float:
+        """What `make` gives, made once in a round for this very adapter: who asks again is given the same number."""
         ...
 
     def slopes(self, adapters: Sequence[Adapter]) -> list[Adapter]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from p2pfinetune.names import PeerId
@@ -68,18 +69,25 @@ class PredictionSimilarity(TrustScheme):
         return {peer: -sharpness * d / scale for peer, d in distances.items()}
 
     def _distances(self, me: PeerId, adapters: Mapping[PeerId, Adapter], context: TrustContext) -> dict[PeerId, float]:
+        mine = cache(lambda: self._dense(context.logits(adapters[me], last_only=self.faithful)))
+
+        def distance(theirs: Adapter) -> float:
+            return context.once(
+                theirs, f"{me} {self.faithful} {self.top}", lambda: self._distance(mine(), theirs, context)
+            )
+
+        return {peer: 0.0 if peer == me else distance(theirs) for peer, theirs in adapters.items()}
+
+    def _distance(self, mine: tuple[Tensor, float], theirs: Adapter, context: TrustContext) -> float:
         import torch
 
-        mine_pv, mine_sum = self._dense(context.logits(adapters[me], last_only=self.faithful))
-        distances = {me: 0.0}
-        for peer in (peer for peer in adapters if peer != me):
-            values_pk, tokens_pk = self._sparse(context.logits(adapters[peer], last_only=self.faithful))
-            mine_pk = mine_pv.gather(1, tokens_pk)
-            # sum |mine - theirs| over the vocabulary, visiting only the entries where theirs are not zero
-            excess = torch.abs(mine_pk - values_pk).double() - mine_pk.abs().double()
-            distance = mine_sum + float(excess.sum())
-            distances[peer] = _settled(distance, mine_sum) / len(mine_pv)
-        return {peer: distances[peer] for peer in adapters}
+        mine_pv, mine_sum = mine
+        values_pk, tokens_pk = self._sparse(context.logits(theirs, last_only=self.faithful))
+        mine_pk = mine_pv.gather(1, tokens_pk)
+        # sum |mine - theirs| over the vocabulary, visiting only the entries where theirs are not zero
+        excess = torch.abs(mine_pk - values_pk).double() - mine_pk.abs().double()
+        distance = mine_sum + float(excess.sum())
+        return _settled(distance, mine_sum) / len(mine_pv)
 
     def _sparse(self, logits_pv: Tensor) -> tuple[Tensor, Tensor]:
         """Values and token ids of the `top` largest entries: raw logits (paper), or renormalised probabilities."""

@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -91,6 +91,9 @@ class TinyWorld:
 
     def losses(self, adapters: list[TinyAdapter]) -> list[float]:
         return [self.loss(adapter) for adapter in adapters]
+
+    def once(self, adapter: TinyAdapter, what: str, make: Callable[[], float]) -> float:
+        return make()
 
     def slopes(self, adapters: list[TinyAdapter]) -> list[TinyAdapter]:
         return [self.gradients(adapter)[0][0] for adapter in adapters]

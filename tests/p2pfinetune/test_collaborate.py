@@ -1,7 +1,7 @@
 """One round's mathematics as a composition of any scheme and any rule."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -39,6 +39,9 @@ class World:
 
     def losses(self, adapters: list[Adapter]) -> list[float]:
         return [self.loss(adapter) for adapter in adapters]
+
+    def once(self, adapter: Adapter, what: str, make: Callable[[], float]) -> float:
+        return make()
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError

@@ -9,9 +9,11 @@ import torch
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base
+from p2pfinetune.names import PeerId
 from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.context import CONTEXTS, LAST_CONTEXTS, POSITIONS_EACH, SplitContext, reference_contexts
-from p2pfinetune.scoring.evaluate import evaluate, measure_of
+from p2pfinetune.scoring.evaluate import Block, _parts, evaluate, measure_of
+from p2pfinetune.trust.prediction_similarity import PredictionSimilarity
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,50 @@ def test_a_loss_is_measured_once_for_each_adapter(adapted: AdaptedModel, split: 
     assert losses[0] == pytest.approx(evaluate(adapted.model, context.measure, CPU).loss, abs=1e-6)
 
 
+def test_a_glance_is_of_the_same_few_windows_for_all_and_of_no_adapter_twice(
+    adapted: AdaptedModel, split: TokenSplit
+) -> None:
+    told: list[int] = []
+    context = context_of(adapted, split, told)
+    windows = np.array([1, 3, 4, 9])
+    (part,) = _parts(context.measure, [windows])
+    context.few = Block(part, windows)
+    one, other = some_adapter(adapted, 1), some_adapter(adapted, 2)
+
+    whole = context.evaluation(one)
+    glances = [*context.glances([one, other]), *context.glances([other])]
+
+    assert len(told) == 2
+    assert glances[0].loss == whole.of(windows).loss
+    assert glances[1] is glances[2]
+    assert glances[1].tokens == glances[0].tokens == int(whole.per_window_tokens[windows].sum())
+    assert glances[1].loss == pytest.approx(context.evaluation(other).of(windows).loss, abs=1e-6)
+
+
+def test_what_is_asked_of_an_adapter_once_is_made_once(adapted: AdaptedModel, split: TokenSplit) -> None:
+    context, made = context_of(adapted, split), list[int]()
+
+    def make() -> float:
+        made.append(1)
+        return float(len(made))
+
+    one, other = some_adapter(adapted, 1), some_adapter(adapted, 2)
+
+    assert [context.once(one, "a", make), context.once(one, "a", make), context.once(other, "a", make)] == [1, 1, 2]
+    assert context.once(one, "b", make) == 3
+
+
+def test_a_row_that_is_judged_anew_runs_no_adapter_again(adapted: AdaptedModel, split: TokenSplit) -> None:
+    told: list[int] = []
+    context, me, scheme = context_of(adapted, split, told), PeerId("me"), PredictionSimilarity()
+    adapters = {me: some_adapter(adapted, 1), **{PeerId(f"{n}"): some_adapter(adapted, n) for n in (2, 3, 4)}}
+
+    scheme.row(me, adapters, context)
+    scheme.row(me, adapters, context, frozenset({PeerId("2"), PeerId("3")}))
+
+    assert len(told) == 4
+
+
 def test_reference_contexts_are_spread_over_the_split_and_do_not_overlap() -> None:
     split = TokenSplit.of([np.arange(1000, dtype=np.uint16)])
 
@@ -83,7 +129,7 @@ def test_logits_are_those_of_the_model_at_the_same_positions_for_every_adapter(
         whole = adapted.model(input_ids=contexts).logits
     assert found.shape == (len(contexts) * POSITIONS_EACH, 320)
     torch.testing.assert_close(found.reshape(len(contexts), -1, 320)[:, -1], whole[:, -1])
-    torch.testing.assert_close(found.reshape(len(contexts), -1, 320)[:, 0], whole[:, 7])
+    torch.testing.assert_close(found.reshape(len(contexts), -1, 320)[:, 0], whole[:, 64 // POSITIONS_EACH - 1])
     assert len(contexts) <= LAST_CONTEXTS
     torch.testing.assert_close(last, whole[:, -1])
     assert context.logits(some_adapter(adapted, 2)).shape == found.shape

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,9 @@ class World:
 
     def losses(self, held: Sequence[Adapter]) -> list[float]:
         return [0.5 * one.minus(self.aim).norm() ** 2 for one in held]
+
+    def glances(self, held: Sequence[Adapter]) -> list[Any]:
+        return [SimpleNamespace(loss=loss) for loss in self.losses(held)]
 
     def slopes(self, held: Sequence[Adapter]) -> list[Adapter]:
         return [one.minus(self.aim) for one in held]

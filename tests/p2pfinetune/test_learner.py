@@ -505,7 +505,7 @@ def test_the_bound_on_norms_is_far_above_what_training_gives(make: Callable[...,
 
 def test_each_neighbour_is_run_once_and_the_progress_ends(make: Callable[..., Learner], monkeypatch: Any) -> None:
     from p2pfinetune.round import context
-    from p2pfinetune.round import learner as module
+    from p2pfinetune.round import own_measures as module
 
     runs: list[str] = []
 

@@ -1,7 +1,7 @@
 """The mixture row follows the loss of the merged adapter; its slopes are checked against finite differences."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -47,6 +47,9 @@ class Bowl:
 
     def losses(self, adapters: list[Adapter]) -> list[float]:
         return [self.loss(adapter) for adapter in adapters]
+
+    def once(self, adapter: Adapter, what: str, make: Callable[[], float]) -> float:
+        return make()
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """Who of those that a scheme trusts is of use: copies, shadows and strangers against friends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,6 +27,11 @@ def value_of(held: Adapter) -> float:
     return float(held.tensors["x.lora_A"][0, 0])
 
 
+@dataclass(frozen=True)
+class Measured:
+    loss: float
+
+
 @dataclass
 class World:
     """The loss is the squared distance to the aim."""
@@ -43,8 +48,14 @@ class World:
         return self.losses([held])[0]
 
     def losses(self, adapters: Sequence[Adapter]) -> list[float]:
+        return [found.loss for found in self.glances(adapters)]
+
+    def glances(self, adapters: Sequence[Adapter]) -> list[Measured]:
         self.measured += [value_of(held) for held in adapters]
-        return [(value_of(held) - AIM) ** 2 for held in adapters]
+        return [Measured((value_of(held) - AIM) ** 2) for held in adapters]
+
+    def once(self, adapter: Adapter, what: str, make: Callable[[], float]) -> float:
+        return make()
 
     def logits(self, adapter: Adapter, *, last_only: bool = False) -> torch.Tensor:
         raise NotImplementedError
@@ -69,8 +80,7 @@ def looked_at(values: Mapping[PeerId, float], scheme: TrustScheme | None = None)
     world = World()
     own, neighbours = adapter(1.0), {peer: adapter(value) for peer, value in values.items()}
     row = chosen.row(ME, {**neighbours, ME: own}, world)
-    context: TrustContext = world
-    return row, useful_row(row, ME, own, neighbours, chosen, MIXED, context), world
+    return row, useful_row(row, ME, own, neighbours, chosen, MIXED, world), world
 
 
 def test_a_copy_of_mine_and_one_who_leads_away_weigh_nothing() -> None:
