@@ -4,12 +4,15 @@
 durably, and only then gossips; `Train` and `Collaborate` have their checkpoint and record on disk before they answer.
 
 The core bounds how many of a kind are under way (`limits`), so the shell needs no queue of effects: one job of a round
-(`Train`, `Publish`, `Collaborate`), MAX_FETCHES fetches, MAX_DIALS dials. For what crosses a network the core keeps a
+(`Train`, `Publish`, `Collaborate`), MAX_FETCHES fetches, MAX_DIALS dials, one question about a
+middle each way. For what crosses a network the core keeps a
 deadline of its own as well, so that an answer that never comes is a failure and no leak; for what the worker does, its
 death is the answer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -87,6 +90,46 @@ class Collaborate(Effect, frozen=True, kw_only=True):
 
     round: Round
     candidates: tuple[Candidate, ...]
+    products: Mapping[PeerId, float] = {}
+    """Agreements of gradients since the last merge, of a trust scheme that asks for them."""
+
+
+class Half(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two updates at whose middle gradients are compared."""
+
+    digest: Digest
+    codec: str
+    base: Digest | None = None
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What has to be on disk for it to be decoded."""
+        return (self.digest,) if self.base is None else (self.digest, self.base)
+
+
+class AskMiddle(Effect, frozen=True, kw_only=True):
+    """Ask a peer for its gradient at the middle, and compare mine with it. Answer: MiddleCompared, MiddleFailed."""
+
+    number: int
+    peer: PeerId
+    mine: Half
+    theirs: Half
+
+
+class AnswerMiddle(Effect, frozen=True, kw_only=True):
+    """Work out and send what a peer asked for, by the number of its question. Answer: MiddleAnswered."""
+
+    number: int
+    peer: PeerId
+    mine: Half
+    theirs: Half
+
+
+class RefuseMiddle(Effect, frozen=True, kw_only=True):
+    """Say to who asked why it gets none. No answer."""
+
+    number: int
+    reason: str
 
 
 class Dial(Effect, frozen=True, kw_only=True):
@@ -161,6 +204,9 @@ AnyEffect = (
     | Fetch
     | Admit
     | Collaborate
+    | AskMiddle
+    | AnswerMiddle
+    | RefuseMiddle
     | Dial
     | Remember
     | Forget

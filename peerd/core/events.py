@@ -40,6 +40,8 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     round: Round
     trained: bool
     best_guard: float | None
+    pairing: float | None = None
+    """The chance that a pair compares gradients in a round, 0 one in the number of peers; None: nobody is asked."""
     steps: int = 0
     """Own optimizer steps so far, in all rounds."""
     waited_rounds: int = 0
@@ -193,6 +195,38 @@ class CollaborationFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class MiddleAsked(Event, frozen=True, kw_only=True):
+    """A connected peer wants my gradient at the middle of two updates; `number` is the daemon's, for the answer."""
+
+    peer: PeerId
+    number: int
+    mine: Digest
+    """The asker's own blob."""
+    yours: Digest
+    """The blob of mine that it means."""
+
+
+class MiddleAnswered(Event, frozen=True, kw_only=True):
+    """That question is done with, well or not."""
+
+    number: int
+
+
+class MiddleCompared(Event, frozen=True, kw_only=True):
+    """A peer answered my question, and its gradient was compared with mine."""
+
+    number: int
+    product: float
+    """What the trust scheme makes of the inner product; finite."""
+
+
+class MiddleFailed(Event, frozen=True, kw_only=True):
+    """It did not. `reason`: a word of the other side's, a transport FailureReason, or what is wrong with the answer."""
+
+    number: int
+    reason: str
+
+
 class TextChanged(Event, frozen=True, kw_only=True):
     """The user's documents changed and the worker has read them again."""
 
@@ -239,6 +273,10 @@ AnyEvent = (
     | UpdateRefused
     | Collaborated
     | CollaborationFailed
+    | MiddleAsked
+    | MiddleAnswered
+    | MiddleCompared
+    | MiddleFailed
     | TextChanged
     | BanLifted
     | Ticked

@@ -84,5 +84,12 @@ KEPT_BANS_A_SECOND = 1.0
 
 PARTIAL_VIEW_ROUNDS = 3  # before places that no trust holds are drawn anew: time to be fetched and judged
 
+MIDDLE_GRACE_SECONDS = 180.0  # a question about a middle without any answer is given up; see `peerd.net.middles`
+MIDDLE_PAUSE_SECONDS = 5.0  # before the same peer is asked again that had no answer now
+MAX_MIDDLE_TRIES = 3  # of one peer in a round of mine
+NO_MIDDLE_SECONDS = 3600.0  # before one is asked again that does not take part
+MIDDLE_ANSWERS_BURST = 8.0  # answers at once: each is a backward pass over the trust split
+MIDDLE_ANSWERS_A_SECOND = 1 / 15  # about what sixteen neighbours ask that meet one in sixteen times, in quick rounds
+
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
 MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

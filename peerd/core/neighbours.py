@@ -145,6 +145,16 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Dials in a row that led to no steady connection; the pause doubles with them."""
     dial_not_before: float = 0.0
     """When it is due again: the end of a pause, or an hour after it was found to be of another network."""
+    met: tuple[Digest, Digest] | None = None
+    """The blobs, mine and its, at whose middle we last compared gradients."""
+    met_in: Round = Round(0)
+    """The round of mine in which it was last drawn for that, or not."""
+    met_tries: int = 0
+    """Questions in that round; MAX_MIDDLE_TRIES: no more."""
+    meet_not_before: float = 0.0
+    """The end of the pause after a question without an answer."""
+    answered: tuple[Digest, Digest] | None = None
+    """The blobs, mine and its, of the last middle at which it got my gradient: once each."""
     clock_off: float = 0.0
     """Seconds by which my clock is ahead of its own, if by too much to take its announcements; else 0."""
     refused: Mapping[str, int] = {}

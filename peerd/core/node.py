@@ -3,9 +3,10 @@
 Nothing that a peer, a network or a disk does makes it raise; whatever came too late or was not asked for is ignored.
 
 A step has two halves. First the event changes what it is about (`_happened`, one line for each kind). Then the same
-five rules run, whatever the event was, and each asks "is there something to begin now?":
+six rules run, whatever the event was, and each asks "is there something to begin now?":
 
-    event -> _happened -> fetches.start -> dials.start -> round.advance -> _repeat -> _forget -> (node, effects)
+    event -> _happened -> fetches.start -> dials.start -> round.advance -> middles.start -> _repeat -> _forget
+          -> (node, effects)
 
 So no handler has to know what its news makes possible elsewhere: a fetch that ends frees a place, and the rule for
 fetches finds the next peer by looking at the state, not by being called. The price is that the rules look at every
@@ -26,7 +27,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.core import dials, fetches, intake, round  # noqa: A004  # the module named by its noun
+from peerd.core import dials, fetches, intake, middles, round  # noqa: A004  # the module named by its noun
 from peerd.core.dice import key_of, roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
@@ -40,6 +41,10 @@ from peerd.core.events import (
     DialFailed,
     FetchFailed,
     MessageRefused,
+    MiddleAnswered,
+    MiddleAsked,
+    MiddleCompared,
+    MiddleFailed,
     PeerConnected,
     PeerDisconnected,
     PeerFound,
@@ -119,7 +124,7 @@ def step(node: Node, event: AnyEvent) -> Moved:
     moved, effects = _happened(now, event)
     if moved is now and not effects and not isinstance(event, Ticked):
         return node, []  # gossip brings most things many times: what is no news costs no more than this
-    for rule in (fetches.start, dials.start, round.advance, _repeat, _forget):
+    for rule in (fetches.start, dials.start, round.advance, middles.start, _repeat, _forget):
         if isinstance(moved.phase, Stopping):
             break
         moved, more = rule(moved)
@@ -169,13 +174,21 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return round.collaborated(node, event)
         case CollaborationFailed():
             return round.collaboration_failed(node, event)
+        case MiddleAsked():
+            return middles.asked(node, event)
+        case MiddleAnswered():
+            return middles.answered(node, event)
+        case MiddleCompared():
+            return middles.compared(node, event)
+        case MiddleFailed():
+            return middles.failed(node, event)
         case TextChanged():
             return round.text_changed(node, event)
         case BanLifted():
             return lifted(node, event.peer)
         case Ticked():
             node, effects = fetches.expire(dials.reconciled(node, event))
-            return chosen_anew(dials.expire(node)), effects
+            return chosen_anew(middles.expire(dials.expire(node))), effects
         case StopAsked():
             return replace(node, phase=Stopping(reason=event.reason)), [Stop(reason=event.reason)]
         case _:

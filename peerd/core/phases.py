@@ -23,9 +23,11 @@ A worker that starts says how far its checkpoint is: a round whose training is i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from p2pfinetune.names import Digest, Round
+from p2pfinetune.names import Digest, PeerId, Round
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -67,6 +69,8 @@ class Merging(Phase, frozen=True, kw_only=True):
 
     round: Round
     digests: tuple[Digest, ...]
+    products: Mapping[PeerId, float] = {}
+    """Agreements that go into it; what comes meanwhile is for the next one."""
     rests: bool = False
     """It began in the resting state, so that going back to rest is no news for people."""
 

@@ -55,6 +55,7 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
         network=event.network,
         max_blob_bytes=event.max_blob_bytes,
         difference_codecs=event.difference_codecs,
+        pairing=event.pairing,
         resumed=event.round if node.network is None else node.resumed,
         steps=max(node.steps, event.steps),
         best=event.best_guard if node.network is None else node.best,
@@ -187,15 +188,20 @@ def _merge(node: Node, round_: Round, *, rests: bool = False, warming_up: bool =
     if not chosen and not node.alone_is_said and not any(known.connected for known in neighbours.values()):
         notes.append(Note(level="info", message="training alone: no peer found yet"))
         node = replace(node, alone_is_said=True)
-    phase = Merging(round=round_, digests=tuple(d for one in chosen for d in one.blobs), rests=rests)
+    products = node.products if chosen else {}
+    blobs = tuple(digest for one in chosen for digest in one.blobs)
+    phase = Merging(round=round_, digests=blobs, products=products, rests=rests)
     node = replace(node, phase=phase, neighbours=neighbours)
-    return node, [*notes, Collaborate(round=round_, candidates=chosen)]
+    return node, [*notes, Collaborate(round=round_, candidates=chosen, products=products)]
 
 
 def collaborated(node: Node, event: Collaborated) -> Moved:
     """The round is over and recorded."""
     if not isinstance(node.phase, Merging) or node.phase.round != event.round:
         return node, []
+    used = node.phase.products
+    left = {peer: product - used.get(peer, 0.0) for peer, product in node.products.items() if product != used.get(peer)}
+    node = replace(node, products=left)
     node = replace(node, row=dict(event.row), merge_deaths=0, round_seconds=node.at - node.round_began_at)
     node = replace(node, listened_to=listening(node.listened_to, event.row, node.me, event.round))
     node, refusals = _compared(node, event)

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.dice import roll
-from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, LiftBan, Note
+from peerd.core.effects import AnyEffect, Ban, CountRefusal, Disconnect, Half, LiftBan, Note
 from peerd.core.knocks import Knocks
 from peerd.core.limits import (
     COUNTED_A_SECOND,
@@ -35,6 +35,7 @@ from peerd.core.limits import (
     MAX_KNOWN_PEERS,
     MAX_SEEN,
     MAX_STANDINGS,
+    MIDDLE_ANSWERS_BURST,
     OWN_BURST,
     STRANGER_BURST,
 )
@@ -55,6 +56,21 @@ class Double(msgspec.Struct, frozen=True, kw_only=True):
     """The one that it announced last."""
     addresses: tuple[str, ...]
     """Where it says it listens, so that a person can find it."""
+
+
+class PendingMiddle(msgspec.Struct, frozen=True, kw_only=True):
+    """A question about the middle of two updates, mine or another's, that has no answer yet."""
+
+    number: int
+    peer: PeerId
+    mine: Half
+    theirs: Half
+    gives_up_at: float
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What the worker needs for it."""
+        return (*self.mine.blobs, *self.theirs.blobs)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +130,18 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """My last announcement, of the run before until this one has published. Its blob stays on disk, and its base."""
     own_before: tuple[Digest, ...] = ()
     """The blobs of the one before: somebody may still be fetching them."""
+    pairing: float | None = None
+    """As of `WorkerStarted.pairing`. None: the trust scheme asks nobody, and nobody is answered."""
+    meeting: PendingMiddle | None = None
+    """My question about a middle, if one is under way; see `middles`."""
+    middles: int = 0
+    """Such questions so far: their numbers."""
+    answering: PendingMiddle | None = None
+    """Another's question that my worker has."""
+    answers: Bucket = Bucket(level=MIDDLE_ANSWERS_BURST, filled_at=0.0)
+    """Answers that others may still have."""
+    products: Mapping[PeerId, float] = {}
+    """Agreements since the last merge, of peers that are known; MAX_KNOWN_PEERS at most."""
     speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)
     """Own updates that others would still take from me."""
     withheld: str = ""
@@ -266,11 +294,13 @@ def discard(node: Node, digests: Iterable[Digest]) -> Node:
 
 
 def needed(node: Node) -> set[Digest]:
-    """Blobs that must stay: my own, those on their way in, those usable, and those in a merge that runs."""
+    """Blobs that must stay: my own, those on their way in, those usable, and those in what the worker does."""
     digests = {digest for known in node.neighbours.values() for digest in _held_of(known)}
     digests.update(node.own_before)
     if node.own is not None:
         digests.update(node.own.blobs)
     if isinstance(node.phase, Merging):
         digests.update(node.phase.digests)
+    for pending in (node.meeting, node.answering):
+        digests.update(pending.blobs if pending is not None else ())
     return digests

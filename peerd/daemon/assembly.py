@@ -49,6 +49,7 @@ from peerd.core.events import AnyEvent, PeerFound, WorkerDied
 from peerd.daemon.introductions import Introductions
 from peerd.daemon.ledger import Ledger, PublicShelf, has_published, is_public
 from peerd.daemon.link import SupervisedTransport
+from peerd.daemon.middles import Middles
 from peerd.daemon.perform import Performer
 from peerd.daemon.ports import Ports
 from peerd.daemon.recorder import FlightRecorder, records_at_signal
@@ -151,6 +152,9 @@ class Daemon:
         )
         given = {"--bootstrap": addresses_of(config.bootstrap), "--peer": addresses_of(config.peer)}
         self._introductions = Introductions(given)
+        self._middles = Middles(
+            journal=self._journal, worker=self._worker, network=self._network, clock=self._clock, tell=self._tell
+        )
         self._performer = Performer(
             key=self._key,
             config=config,
@@ -159,6 +163,7 @@ class Daemon:
             network=self._network,
             clock=self._clock,
             unix=ports.unix,
+            middles=self._middles,
             dialled=self._introductions.dialled,
         )
         self._recall()
@@ -387,6 +392,7 @@ class Daemon:
             if self._performer.network_digest is None:
                 known = {"group": self._config.group, "other_sharings": opened.other_sharings, **opened.traits}
                 self._network.traits = msgspec.convert(known, Traits)
+                self._middles.listen(opened.network)
                 self._tasks.lasting(
                     "network",
                     lambda: self._network.run(self._listening.set),

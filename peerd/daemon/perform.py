@@ -33,7 +33,9 @@ from p2pfinetune.round.figures import RoundFigures, told
 from peerd.config import Config
 from peerd.core.effects import (
     Admit,
+    AnswerMiddle,
     AnyEffect,
+    AskMiddle,
     Ban,
     Collaborate,
     CountRefusal,
@@ -44,6 +46,7 @@ from peerd.core.effects import (
     LiftBan,
     Note,
     Publish,
+    RefuseMiddle,
     Remember,
     Repeat,
     Stop,
@@ -68,6 +71,7 @@ from peerd.core.events import (
 from peerd.daemon.journal import Journal
 from peerd.daemon.key_frame import KeyFrameFile, last_key_frame
 from peerd.daemon.link import SupervisedTransport
+from peerd.daemon.middles import Middles
 from peerd.daemon.privacy_in_words import epsilon_text
 from peerd.daemon.resume import own_announcement
 from peerd.errors import StoreError, WorkerError
@@ -126,6 +130,7 @@ class Performer:
         network: SupervisedTransport,
         clock: Callable[[], float],
         unix: Callable[[], float],
+        middles: Middles,
         dialled: Callable[[PeerId, Connected | Failed], None] = lambda _peer, _outcome: None,
     ) -> None:
         """`dialled` hears how each dial went."""
@@ -134,6 +139,7 @@ class Performer:
         self.network_digest: Digest | None = None
         """Set when the worker has opened, before the core can ask for anything that needs it."""
         self.latest = Latest()
+        self._middles = middles
         self._numbering = asyncio.Lock()
         """Announcements take their numbers and are recorded one after the other, so that the newest is kept."""
 
@@ -152,6 +158,8 @@ class Performer:
                 return await self._admit(effect)
             case Collaborate():
                 return await self._collaborate(effect)
+            case AskMiddle() | AnswerMiddle() | RefuseMiddle():
+                return await self._middles.perform(effect)
             case Dial():
                 return await self._dial(effect)
             case Remember():
@@ -197,6 +205,8 @@ class Performer:
                 return PublishFailed(at=at, round=effect.round, reason=reason)
             case Fetch() | Admit():
                 return FetchFailed(at=at, peer=effect.peer, digest=effect.digest, reason="unreachable")
+            case AskMiddle() | AnswerMiddle() | RefuseMiddle():
+                return self._middles.failed(effect)
             case Dial():
                 return DialFailed(at=at, peer=effect.peer, reason="unreachable")
             case Repeat() | Remember() | Forget() | Note() | CountRefusal() | Ban() | LiftBan() | Disconnect() | Stop():
@@ -350,7 +360,9 @@ class Performer:
     async def _collaborate(self, effect: Collaborate) -> Collaborated | CollaborationFailed | None:
         try:
             updates = await self._update_files(effect)
-            answer = await self._worker.call(CollaborateWith(id=0, round=effect.round, updates=updates))
+            answer = await self._worker.call(
+                CollaborateWith(id=0, round=effect.round, updates=updates, products=dict(effect.products))
+            )
         except WorkerError:
             return None
         if not isinstance(answer, Merged):

@@ -140,6 +140,7 @@ def worker_started(opened: Opened, journal: Journal, settings: Settings, at: flo
         trained=kept is not None and kept.trained and opened.restored,
         best_guard=opened.best_guard,
         steps=opened.steps,
+        pairing=opened.pairing,
         waited_rounds=waited_rounds((record.guard_personal for record in journal.records), settings.min_gain),
     )
 

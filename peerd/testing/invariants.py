@@ -14,7 +14,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from peerd.core import dials
-from peerd.core.effects import Admit, AnyEffect, Collaborate, Dial, Fetch, Forget, Publish, Train
+from peerd.core.effects import (
+    Admit,
+    AnswerMiddle,
+    AnyEffect,
+    AskMiddle,
+    Collaborate,
+    Dial,
+    Fetch,
+    Forget,
+    Publish,
+    Train,
+)
 from peerd.core.fetches import running
 from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN, MAX_STANDINGS
 from peerd.core.neighbours import Neighbour
@@ -41,6 +52,7 @@ def _bounds(node: Node) -> Iterator[str]:
         ("dials at once", dials.running(node), MAX_DIALS),
         ("wanted peers", len(node.partial_view), node.settings.max_neighbours),
         ("admitted updates", sum(k.admitted is not None for k in node.neighbours.values()), held_at_most(node)),
+        ("agreements", len(node.products), MAX_KNOWN_PEERS),
         ("trust row", len(node.row), node.settings.max_neighbours + 1),
     ):
         if size > limit:
@@ -97,6 +109,8 @@ def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
         yield "a job for a worker that is not there"
     for effect in effects:
         match effect:
+            case AskMiddle() | AnswerMiddle():
+                yield from _middle_faults(node, effect)
             case Fetch(peer=peer) | Dial(peer=peer) | Admit(peer=peer) if is_banned(node, peer):
                 yield "something is wanted of a banned peer"
             case Collaborate(candidates=candidates) if any(is_banned(node, c.peer) for c in candidates):
@@ -125,6 +139,15 @@ def _blob_faults(node: Node, effect: AnyEffect) -> Iterator[str]:
             yield "a blob that is needed is deleted"
         case _:
             pass
+
+
+def _middle_faults(node: Node, effect: AskMiddle | AnswerMiddle) -> Iterator[str]:
+    if node.pairing is None or isinstance(node.phase, Starting | Stopping):
+        yield "gradients are compared without a scheme or a worker for it"
+    if is_banned(node, effect.peer) or effect.peer == node.me:
+        yield "a gradient is compared with a banned peer, or with myself"
+    if not needed(node).issuperset((*effect.mine.blobs, *effect.theirs.blobs)):
+        yield "a blob of a middle may be deleted"
 
 
 def _merge_faults(node: Node, peers: Counter[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ MAX_ANNOUNCEMENT_BYTES = 4096  # signed envelope included; gossip is for announc
 MAX_NAME = 64  # characters of a display name
 MAX_ADDRESSES = 8  # a device has some interfaces, not hundreds
 MAX_ADDRESS = 256  # bytes of one multiaddr
+MAX_SKETCH = 16 * 1024  # bytes: 4096 numbers
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Hex = Annotated[Digest, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -93,6 +94,20 @@ class BlobReply(msgspec.Struct, frozen=True, kw_only=True, tag="blob-reply", for
 
     status: Annotated[str, msgspec.Meta(pattern=r"\A(ok|absent|busy|bad-offset)\Z")]
     size: Count = 0
+
+
+class MiddleRequest(msgspec.Struct, frozen=True, kw_only=True, tag="middle-request", forbid_unknown_fields=True):
+    """Tell me your gradient at the middle of these two updates, mine and yours."""
+
+    mine: Hex
+    yours: Hex
+
+
+class MiddleReply(msgspec.Struct, frozen=True, kw_only=True, tag="middle-reply", forbid_unknown_fields=True):
+    """A sketch of it, if `status` is `ok`: so many fp32 numbers, little-endian; else nothing."""
+
+    status: Annotated[str, msgspec.Meta(pattern=r"\A(ok|not-chosen|busy|absent|again)\Z")]
+    sketch: Annotated[bytes, msgspec.Meta(max_length=MAX_SKETCH)] = b""
 
 
 class PeerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -38,39 +38,11 @@ from peerd.machine.faults import around
 from peerd.worker.evaluating import evaluated, models_of
 from peerd.worker.fits import must_hold_libraries
 from peerd.worker.messages import (
-    Admitted,
-    AdmitUpdate,
-    AnyAnswer,
-    AnyJob,
-    Close,
-    Closed,
-    CollaborateWith,
-    Encode,
-    Encoded,
-    EvaluateTest,
-    EvaluateText,
-    Export,
-    Exported,
-    Generate,
-    Generated,
-    JobProgress,
-    Merged,
-    NotAdmitted,
-    Open,
-    Opened,
-    Planned,
-    ReadAgain,
-    Reread,
-    Respond,
-    Responded,
-    Spoken,
-    Stepped,
-    TestEvaluated,
-    TextEvaluated,
-    TrainSteps,
-    UpdateFile,
-    Withheld,
-)
+    Admitted, AdmitUpdate, AnyAnswer, AnyJob, Close, Closed, CollaborateWith, CompareMiddle, Encode, Encoded,
+    EvaluateTest, EvaluateText, Export, Exported, Generate, Generated, JobProgress, Merged, MiddleRefused,
+    MiddleWeighed, NotAdmitted, Open, Opened, Planned, ReadAgain, Reread, Respond, Responded, Sketched,
+    SketchMiddle, Spoken, Stepped, TestEvaluated, TextEvaluated, TrainSteps, UpdateFile, Withheld,
+)  # fmt: skip
 from peerd.worker.precision import loaded, measured
 from peerd.worker.texts import dealer_of, read_reference, read_text, text_now, told
 from peerd.worker.twin import twin
@@ -82,7 +54,7 @@ if TYPE_CHECKING:
     from p2pfinetune.round.learner import Learner
     from p2pfinetune.round.update import LoraUpdate, Written
 
-BETWEEN_STEPS: Final = (AdmitUpdate, Export, Generate, EvaluateText)
+BETWEEN_STEPS: Final = (AdmitUpdate, SketchMiddle, CompareMiddle, Export, Generate, EvaluateText)
 """Jobs that are done between two optimizer steps, so that nobody waits for a whole round of training."""
 WHILE_MEASURING: Final = (AdmitUpdate,)
 """Jobs that leave the model alone, while one adapter after the other is measured in it."""
@@ -140,6 +112,8 @@ class Jobs:
             TrainSteps: self._train,
             Encode: self._encode,
             AdmitUpdate: self._admit,
+            SketchMiddle: self._at_a_middle,
+            CompareMiddle: self._at_a_middle,
             CollaborateWith: self._collaborate,
             Generate: self._generate,
             Export: self._export,
@@ -212,6 +186,7 @@ class Jobs:
             adapter_parameters=learner.adapter_parameters,
             best_guard=learner.best_guard if restored else None,
             steps=learner.steps,
+            pairing=learner.middle.pairing.probability if learner.middle.pairing is not None else None,
             precision=chosen.precision,
             precision_why=chosen.why,
             twin="on" if company.trains else "off",
@@ -292,6 +267,11 @@ class Jobs:
         base = Path(file.base).read_bytes() if file.base is not None else None
         return self._held().learner.admit(Path(file.path).read_bytes(), file.codec, base)
 
+    def _at_a_middle(self, job: SketchMiddle | CompareMiddle) -> Sketched | MiddleWeighed | MiddleRefused:
+        from peerd.worker.middles import performed
+
+        return performed(job, self._held().learner.middle, self._read(job.mine), self._read(job.theirs))
+
     def _collaborate(self, job: CollaborateWith) -> Merged:
         held = self._held()
 
@@ -301,7 +281,7 @@ class Jobs:
 
         with around("worker.collaborate"):
             merged = held.learner.collaborate(
-                self._updates(held, job), shares=shares(held.config), on_progress=measured
+                self._updates(held, job), products=job.products, shares=shares(held.config), on_progress=measured
             )
         checkpoint = self._written(job, "checkpoint", held.save)
         best = self._written(job, "best", held.save_best) if merged.new_best else None

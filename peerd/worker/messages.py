@@ -89,11 +89,31 @@ class UpdateFile(msgspec.Struct, frozen=True, kw_only=True):
     base: str | None = None
 
 
+class SketchMiddle(Job, frozen=True, kw_only=True, tag=True):
+    """My gradient at the middle of two updates, on the trust split, as a sketch that another peer asked for."""
+
+    mine: UpdateFile
+    theirs: UpdateFile
+    middle: tuple[Digest, Digest]
+    """Of the two blobs."""
+
+
+class CompareMiddle(Job, frozen=True, kw_only=True, tag=True):
+    """Compare what another peer answered with my own gradient there."""
+
+    mine: UpdateFile
+    theirs: UpdateFile
+    middle: tuple[Digest, Digest]
+    answer: bytes
+
+
 class CollaborateWith(Job, frozen=True, kw_only=True, tag=True):
     """Score, merge, guard, evaluate, write a checkpoint file."""
 
     round: Round
     updates: list[UpdateFile]
+    products: dict[PeerId, float] = {}
+    """Agreements since the last merge, of a trust scheme that asks neighbours."""
 
 
 class Generate(Job, frozen=True, kw_only=True, tag=True):
@@ -155,6 +175,8 @@ AnyJob = (
     | TrainSteps
     | Encode
     | AdmitUpdate
+    | SketchMiddle
+    | CompareMiddle
     | CollaborateWith
     | Generate
     | Export
@@ -231,6 +253,8 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """Of the restored checkpoint; measured again if the text has changed since."""
     steps: int = 0
     """Own optimizer steps so far, in all rounds."""
+    pairing: float | None = None
+    """The chance that a pair compares gradients in a round, 0 one in the number of peers; None: no such scheme."""
     precision: str = "fp32"
     """In which it trains."""
     traits: dict[str, Digest] = {}
@@ -287,6 +311,24 @@ class NotAdmitted(Answer, frozen=True, kw_only=True, tag=True):
 
     reason: str
     detail: str = ""
+
+
+class Sketched(Answer, frozen=True, kw_only=True, tag=True):
+    """Fp32 numbers, little-endian."""
+
+    sketch: bytes
+
+
+class MiddleWeighed(Answer, frozen=True, kw_only=True, tag=True):
+    """What the two gradients say to the trust scheme."""
+
+    product: float
+
+
+class MiddleRefused(Answer, frozen=True, kw_only=True, tag=True):
+    """What was answered is no sketch, or one of the updates no update any more: a counted reason."""
+
+    reason: str
 
 
 class Merged(Answer, frozen=True, kw_only=True, tag=True):
@@ -395,6 +437,9 @@ AnyAnswer = (
     | Withheld
     | Admitted
     | NotAdmitted
+    | Sketched
+    | MiddleWeighed
+    | MiddleRefused
     | Merged
     | Generated
     | Spoken
