@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from p2pfinetune.errors import CheckpointError
 from p2pfinetune.names import PeerId, Refusal, Which
 from p2pfinetune.nano import about_model
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, sections
@@ -38,12 +37,46 @@ from peerd.machine.faults import around
 from peerd.worker.evaluating import evaluated, models_of
 from peerd.worker.fits import must_hold_libraries
 from peerd.worker.messages import (
-    Admitted, AdmitUpdate, AnyAnswer, AnyJob, Close, Closed, CollaborateWith, CompareMiddle, Encode, Encoded,
-    EvaluateTest, EvaluateText, Export, Exported, Generate, Generated, JobProgress, Merged, MiddleRefused,
-    MiddleWeighed, NotAdmitted, Open, Opened, Planned, ReadAgain, Reread, Respond, Responded, Sketched,
-    SketchMiddle, Spoken, Stepped, TestEvaluated, TextEvaluated, TrainSteps, UpdateFile, Withheld,
+    Admitted,
+    AdmitUpdate,
+    AnyAnswer,
+    AnyJob,
+    Close,
+    Closed,
+    CollaborateWith,
+    CompareMiddle,
+    Encode,
+    Encoded,
+    EvaluateTest,
+    EvaluateText,
+    Export,
+    Exported,
+    Generate,
+    Generated,
+    JobProgress,
+    Merged,
+    MiddleRefused,
+    MiddleWeighed,
+    NotAdmitted,
+    Open,
+    Opened,
+    Planned,
+    ReadAgain,
+    Reread,
+    Respond,
+    Responded,
+    Sketched,
+    SketchMiddle,
+    Spoken,
+    Stepped,
+    TestEvaluated,
+    TextEvaluated,
+    TrainSteps,
+    UpdateFile,
+    Withheld,
 )  # fmt: skip
 from peerd.worker.precision import loaded, measured
+from peerd.worker.restoring import restore
 from peerd.worker.texts import dealer_of, read_reference, read_text, text_now, told
 from peerd.worker.twin import twin
 
@@ -414,25 +447,6 @@ def learner_options(config: Config) -> LearnerOptions:
     """What the library needs of the user's choices; whether a twin trains is settled later."""
     spec, training = sections.of(AdapterSpec, config), sections.of(TrainingOptions, config)
     return sections.of(LearnerOptions, config, spec=spec, training=training, twin=False)
-
-
-def restore(learner: Learner, job: Open) -> bool:
-    """Go on from the checkpoint. Raises CheckpointError with the way out; the files stay where they are."""
-    if job.checkpoint is None:
-        return False
-    try:
-        learner.restore(Path(job.checkpoint))
-        if job.best is not None and job.best_guard is not None:
-            learner.restore_best(Path(job.best), job.best_guard)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"the saved training state does not fit: {error}",
-            "give the --model, --group, --rank, --own-rank, --alpha, --sharing, --targets and --trainer it was made "
-            "with, or begin anew in a new --home",
-        ) from error
-    if learner.forgotten:
-        print(learner.forgotten, file=sys.stderr)  # noqa: T201  # the worker's log
-    return True
 
 
 def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:

@@ -19,6 +19,8 @@ from peerd.core.events import (
     CollaborationFailed,
     DialFailed,
     FetchFailed,
+    MiddleAnswered,
+    MiddleFailed,
     PeerConnected,
     Published,
     PublishFailed,
@@ -29,6 +31,7 @@ from peerd.core.events import (
     UpdateRefused,
 )
 from peerd.daemon.journal import Journal
+from peerd.daemon.middles import Middles
 from peerd.daemon.perform import Performer
 from peerd.errors import StoreError, WorkerError
 from peerd.net.transport import Connected, Failed, Fetched
@@ -86,7 +89,13 @@ class Bench:
 
     def begin(self):
         self.journal = Journal(self.store, self.blobs, pauses=Backoff(first=0.0))
+
+        async def told(_):
+            raise AssertionError("nobody asks here")
+
+        middles = Middles(journal=self.journal, worker=self.worker, network=self.network, clock=lambda: 7.0, tell=told)
         self.performer = Performer(
+            middles=middles,
             key=self.key,
             config=Config(name="alice"),
             journal=self.journal,
@@ -590,6 +599,7 @@ def test_what_a_restart_needs_is_never_forgotten(bench):
     assert bench.blobs.size(useless) is None
 
 
+HALF = effects.Half(digest=Digest("e" * 64), codec="bf16")
 ANSWERED = {
     effects.Train: None,
     effects.Collaborate: None,
@@ -597,6 +607,8 @@ ANSWERED = {
     effects.Fetch: FetchFailed,
     effects.Admit: FetchFailed,
     effects.Dial: DialFailed,
+    effects.AskMiddle: MiddleFailed,
+    effects.AnswerMiddle: MiddleAnswered,
 }
 """What the core is told of an effect that raised; where it is nothing, a new worker goes on from the last checkpoint."""
 
@@ -606,7 +618,7 @@ def test_the_core_is_told_of_an_effect_that_raised_and_nobody_is_blamed_for_it(k
     given = {
         "round": Round(3), "steps": 1, "peer": BOB, "digest": ABSENT, "size": 1, "holders": (BOB,), "codec": "bf16",
         "timeout_seconds": 1.0, "candidates": (), "addresses": (), "digests": (), "level": "info", "message": "",
-        "reason": "", "seconds": 1.0, "bans": 1,
+        "reason": "", "seconds": 1.0, "bans": 1, "number": 1, "mine": HALF, "theirs": HALF,
     }  # fmt: skip
     effect = kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
 

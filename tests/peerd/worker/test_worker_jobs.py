@@ -16,7 +16,8 @@ from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittl
 from p2pfinetune.speech import Sampling
 from peerd.config import Config
 from peerd.worker import evaluating, messages
-from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options, restore
+from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options
+from peerd.worker.restoring import restore
 from peerd.worker.supervisor import how_far
 from tests.families.tiny import write_model
 from tests.support.bench import BOB, ME, Bench
