@@ -220,6 +220,11 @@ def _privacy(config: Config) -> None:
             "private publishing needs both --private-clip and --private-noise",
             "for example: --private-clip 0.05 --private-noise 4   (0 for both turns it off)",
         )
+    if SCHEMES.make(config.trust, config.trust_options).pairing is not None:
+        raise UsageError(
+            f"--trust {config.trust} tells neighbours of gradients, which --private-noise does not hide",
+            "choose another --trust, or publish without noise: --private-clip 0 --private-noise 0",
+        )
     if not MIN_NOISE <= noise <= MAX_NOISE:
         raise UsageError(
             f"--private-noise is between {MIN_NOISE:g} and {MAX_NOISE:g}",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from p2pfinetune.training.checkpoint import load_values
 from tests.e2e.conftest import Home, Town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,7 +36,36 @@ class Row:
     """Of the daemons, while they run, after their rounds and the restart of the first."""
 
 
+def weights_of(home: Home) -> dict[str, float]:
+    """What CoBo keeps of its neighbours. The daemon is stopped for it."""
+    assert home.stop() == 0
+    kept = home.checkpoint()
+    assert kept is not None
+    tables = load_values(next(home.paths.blobs.rglob(kept.blob)), "learner")["trust"]["tables"]
+    return {peer: weight for peer, weight in tables["weights"].items() if peer != home.peer_id}
+
+
+def weights_have_moved_and_stay(homes: Sequence[Home]) -> None:
+    first = homes[0]
+    before = weights_of(first)
+    first.start()
+    now = first.ready().round
+    first.until(lambda status: status.round > now)
+    after = weights_of(first)
+    assert before.keys() == after.keys()
+    assert max(abs(after[peer] - 0.5) for peer in after) > 1e-6
+    assert max(abs(before[peer] - 0.5) for peer in before) > 1e-6
+
+
+def one_is_told_that_the_other_compares_nothing(homes: Sequence[Home]) -> None:
+    assert "compares no gradients" in homes[0].paths.log.read_text()
+    assert '"middle-not-chosen"' in homes[1].run("peers", "--json").stdout
+
+
+COBO = {"trust": "cobo", "trust_options": {"pair": 1.0, "gamma": 5.0, "rho": 0.5}}
 ROWS = (
+    Row("cobo", COBO, ({}, {}, {}), weights_have_moved_and_stay),
+    Row("cobo-and-another", {}, (COBO, {"trust": "validation"}), one_is_told_that_the_other_compares_nothing),
     Row("default"),
     Row("fedsa", {"sharing": "a"}),
     Row("ffa", {"sharing": "b"}),

@@ -77,6 +77,7 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
         ({"model": "./nowhere"}, "--model: there is no model"),
         ({"model": "two words"}, "--model"),
         ({"device": "tpu"}, "--device"),
+        ({"trust": "cobo", "private_clip": 0.01, "private_noise": 4.0}, "--trust cobo tells neighbours of gradients"),
         ({"private_clip": 1.0}, "both --private-clip and --private-noise"),
         ({"private_noise": 1.0}, "both --private-clip and --private-noise"),
         ({"private_budget": 8.0}, "both --private-clip and --private-noise"),
