@@ -108,6 +108,9 @@ class World:
         self.unreachable: set[PeerId] = set()
         self.paused_until = 0.0
         self.watch: Callable[[Peer, on.AnyEvent], None] = lambda _peer, _event: None
+        self.pairing: float | None = None
+        self.questions: list[tuple[Peer, int]] = []
+        """About middles: who asked, and the asker's number."""
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -201,6 +204,7 @@ class World:
                 round=saved.round,
                 trained=saved.trained,
                 best_guard=saved.best_guard,
+                pairing=self.pairing,
                 steps=sum(record.steps for record in records) + saved.trained * self.settings.steps_per_round,
                 waited_rounds=waited_rounds((record.guard_personal for record in records), self.settings.min_gain),
             ),
@@ -356,6 +360,15 @@ class World:
                 self.job(peer, 0.05, lambda at: self.admit(effect, at))
             case do.Collaborate():
                 self.job(peer, 1.0, lambda at: self.collaborate(peer, effect, at))
+            case do.AskMiddle():
+                self.ask_middle(peer, effect)
+            case do.AnswerMiddle():
+                asker, asked = self.questions[effect.number]
+                self.job(peer, 1.0, lambda at: on.MiddleAnswered(at=at, number=effect.number))
+                self.answer(asker, 2.0, lambda at: on.MiddleCompared(at=at, number=asked, product=0.1))
+            case do.RefuseMiddle():
+                asker, asked = self.questions[effect.number]
+                self.answer(asker, 0.1, lambda at: on.MiddleFailed(at=at, number=asked, reason=effect.reason))
             case do.Dial():
                 self.dial(peer, effect)
             case do.Remember():
@@ -384,6 +397,13 @@ class World:
                 self.crash(peer)
             case _:
                 assert_never(effect)
+
+    def ask_middle(self, peer: Peer, effect: do.AskMiddle) -> None:
+        """A peer that is not there says nothing, ever: the core gives up by itself."""
+        self.questions.append((peer, effect.number))
+        number, other = len(self.questions) - 1, self.peers[effect.peer]
+        mine, yours = effect.mine.digest, effect.theirs.digest
+        self.answer(other, 0.1, lambda at: on.MiddleAsked(at=at, peer=peer.id, number=number, mine=mine, yours=yours))
 
     def job(self, peer: Peer, seconds: float, event: Callable[[float], on.AnyEvent]) -> None:
         """The worker does one thing after another."""
