@@ -35,7 +35,7 @@ ExportFormat = Literal["peft", "merged", "gguf-lora", "gguf"]
 """As what an adapter is written for other programs; `p2pfinetune.export` says what each is."""
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 
-Sharing = Literal["both", "a", "b", "generalist", "individual", "two-level"]
+Sharing = Literal["both", "a", "b", "alternate", "sketch", "generalist", "individual", "two-level"]
 """Which factors of an adapter peers share; `p2pfinetune.model.adapter` and `.parts` say what each means."""
 SHARINGS: tuple[Sharing, ...] = get_args(Sharing)
 SEVERAL: tuple[Sharing, ...] = ("generalist", "individual", "two-level")

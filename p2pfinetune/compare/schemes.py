@@ -111,6 +111,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "ffa": _adapter(_unguarded("uniform"), sharing="b"),  # arXiv 2403.12313
         "core-svd": {**_unguarded("uniform"), "merge": "core-svd"},  # FLoRIST, arXiv 2506.09199
         "stack": {**_unguarded("uniform"), "merge": "core-svd", "merge_options": {"energy": STACKED}},  # FLoRA, cut
+        "rolora": _adapter(_unguarded("uniform"), sharing="alternate"),  # arXiv 2502.01755
         # three strengths of device
         "own-rank-alone": {**_adapter(_unguarded("local"), own_ranks=OWN_RANKS), "merge_until": 0.0},
         "own-rank": _adapter(_unguarded("uniform"), own_ranks=OWN_RANKS),
@@ -130,17 +131,29 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "mezo": {**TRUSTED, "trainers": (MEZO,)},
         "mezo-and-adamw-alone": {**_unguarded("local"), "merge_until": 0.0, "trainers": HALVES},
         "mezo-and-adamw": {**TRUSTED, "trainers": HALVES},
+        "fslora": _adapter(_unguarded("uniform"), sharing="sketch", own_ranks=OWN_RANKS),  # arXiv 2501.19389
+        # the same factors and rules by the weights of the default trust, and with its guard
+        "fedsa-trusted": _adapter(TRUSTED, sharing="a"),
+        "ffa-trusted": _adapter(TRUSTED, sharing="b"),
+        "rolora-trusted": _adapter(TRUSTED, sharing="alternate"),
+        "core-svd-trusted": {**TRUSTED, "merge": "core-svd"},
+        "stack-trusted": {**TRUSTED, "merge": "core-svd", "merge_options": {"energy": STACKED}},
+        "own-rank-trusted": _adapter(TRUSTED, own_ranks=OWN_RANKS),
+        "flexlora-trusted": {**_adapter(TRUSTED, own_ranks=OWN_RANKS), "merge": "core-svd"},
+        "fslora-trusted": _adapter(TRUSTED, sharing="sketch", own_ranks=OWN_RANKS),
     }
 )
 
 NEIGHBOURS: tuple[str, ...] = (
-    "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "hetlora", "flexlora",
+    "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "rolora", "hetlora", "flexlora", "fslora",
     "per-pcs", "per-pcs-by-loss",
     "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
     "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw",
 )  # fmt: skip
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
 
+SHARED = ("fedsa", "ffa", "rolora", "core-svd", "stack")
+RANKED = ("own-rank", "flexlora", "fslora")
 PAPER = ("local", "fedavg", "theoretical", "weight-similarity", "validation", "prediction-similarity")
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -150,8 +163,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "neighbours": NEIGHBOURS,
         "baselines": ("fedavg-then-local-50", "fedavg-then-local-75", "fedavg-then-local-90", "ditto"),
         "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
-        "sharing": ("fedavg", "fedsa", "ffa", "core-svd", "stack"),
-        "ranks": ("own-rank-alone", "own-rank", "hetlora", "flexlora"),
+        "sharing": ("fedavg", "default", *(name + how for name in SHARED for how in ("", "-trusted"))),
+        "ranks": ("own-rank-alone", "hetlora", *(name + how for name in RANKED for how in ("", "-trusted"))),
         "experts": tuple(name for name in SCHEMES if name.startswith(("comigs", "fedalt", "pf2lora"))),
         "trainers": ("local", "default", "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw"),
         "topologies": tuple(name for name in SCHEMES if name.endswith(("-ring", "-star"))),

@@ -56,7 +56,9 @@ class CoreSvd(MergeRule):
     by_layer: ClassVar[bool] = True
     on_products: ClassVar[bool] = True
     any_rank: ClassVar[bool] = True
-    sharings: ClassVar[tuple[Sharing, ...]] = ("both",)  # it writes both factors anew
+    sharings: ClassVar[tuple[Sharing, ...]] = (
+        "both",
+    )  # it writes both factors anew, and no component is what it was at others
 
     def __post_init__(self) -> None:
         if not 0.0 < self.energy <= 1.0:

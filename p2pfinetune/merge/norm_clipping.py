@@ -30,7 +30,7 @@ class NormClipping(MergeRule):
     not at zero, so shortening it would move it away from everybody's.
     """
 
-    sharings: ClassVar[tuple[Sharing, ...]] = ("both", "b")  # it shortens B
+    sharings: ClassVar[tuple[Sharing, ...]] = ("both", "b", "alternate", "sketch")  # it shortens B
 
     def merge(self, row: TrustRow, adapters: Mapping[PeerId, Adapter], own: Adapter) -> Adapter:
         """Lengths are found from the factors; no product is formed."""

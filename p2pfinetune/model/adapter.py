@@ -14,6 +14,10 @@ ever change:
     both      A, B      A, B     LoRA as in FedIT and arXiv 2404.09753                      inexact in the products BA
     a         A, B      A        FedSA-LoRA (Guo et al. 2025, arXiv 2410.01463)         of A alone; B is a peer's own
     b         B         B        FFA-LoRA (Sun et al. 2024, arXiv 2403.12313)       exact: A is the seeded start for all
+    alternate B, then A the same RoLoRA (Chen et al. 2025, arXiv 2502.01755)          exact while all are in one A or B
+    sketch    some components    FSLoRA (Fang et al. 2025, arXiv 2501.19389)          as `both`, of those that are told
+
+The last two train, and tell, another portion in each round: `model.portion` and `training.portion_trainer`.
 
 The other values of it are about layers with several adapters, of which some stay here: `parts` says how.
 
@@ -165,6 +169,8 @@ class AdaptedModel:
     """Whether layers are computed again in the backward pass instead of kept for it."""
     positions: int = 0
     """Tokens of a training pass; 0: as many as keep the device busy."""
+    only: str = ""
+    """How the names of the factors end that are trained now, if not all are."""
 
     @property
     def schema(self) -> Mapping[str, tuple[int, ...]]:
@@ -178,8 +184,8 @@ class AdaptedModel:
 
     @property
     def trained_schema(self) -> Mapping[str, tuple[int, ...]]:
-        """What ever changes by training, on any level."""
-        return {name: shape for name, shape in self.schema.items() if self.spec.trains(name)}
+        """What changes by training, on any level."""
+        return {n: shape for n, shape in self.schema.items() if self.spec.trains(n) and n.endswith(self.only)}
 
     def of_network_rank(self, adapter: Adapter) -> Adapter:
         """The same adapter for tools and peers that know the network's rank and alpha alone."""
@@ -187,8 +193,8 @@ class AdaptedModel:
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
-        """The live factors that ever change; of several adapters in a layer, the first is the live one."""
-        return {name: parameter for name, parameter in self.parameters.items() if self.spec.trains(name)}
+        """The live factors that training changes; of several adapters in a layer, the first is the live one."""
+        return {name: parameter for name, parameter in self.parameters.items() if name in self.trained_schema}
 
 
 def initial_adapter(shapes: Mapping[str, tuple[int, int]], spec: AdapterSpec) -> Adapter:

@@ -80,8 +80,9 @@ class AdapterOptions(Section):
         Sharing,
         Meta(
             description="What leaves this device: both factors, a (B is kept here, as in FedSA-LoRA), b (A stays at "
-            "the start, as in FFA-LoRA); or one of several adapters in a layer: generalist (CoMiGS), individual "
-            "(FedALT), two-level (PF2LoRA). Part of the network's identity."
+            "the start, as in FFA-LoRA), alternate (B and A by turns, as in RoLoRA), sketch (both, of the components "
+            "that it trains in a round, as in FSLoRA); or one of several adapters in a layer: generalist (CoMiGS), "
+            "individual (FedALT), two-level (PF2LoRA). Part of the network's identity."
         ),
     ] = "both"
 
@@ -106,7 +107,8 @@ class HeldOptions(Section):
         Meta(
             ge=0,
             le=MAX_RANK,
-            description="What this device holds and trains of the rank, if it is a weak one. 0: all of it.",
+            description="What this device holds and trains of the rank, if it is a weak one; with sharing sketch, "
+            "what it trains at a time. 0: all of it.",
         ),
     ] = 0
     specialists: Annotated[
@@ -370,7 +372,12 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions, SeveralOptions):
 
     @property
     def held_rank(self) -> int:
-        """Of the adapter in this device's memory."""
+        """Of the adapter that this device keeps."""
+        return self.rank if self.sharing == "sketch" else self.worked_rank
+
+    @property
+    def worked_rank(self) -> int:
+        """Of what it trains at a time."""
         return self.own_rank or self.rank
 
     @property

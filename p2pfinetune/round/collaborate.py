@@ -184,7 +184,8 @@ def rule_for(name: str, options: Mapping[str, Any], spec: AdapterSpec) -> MergeR
     if spec.sharing not in rule.sharings:
         fit = ", ".join(other for other in RULES.names() if spec.sharing in RULES.find(other).sharings)
         raise OptionError(
-            f"{name} needs both factors of an adapter, and with sharing {spec.sharing} one of them is not shared",
+            f"{name} needs both factors of an adapter as they are at all peers, and sharing {spec.sharing} does not "
+            "tell them so",
             f"choose sharing both, or another merge rule: {fit}",
         )
     return rule

@@ -78,7 +78,7 @@ from p2pfinetune.round.update import Hide, KeyFrame, LoraUpdate, Written
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.gates import Gates
-from p2pfinetune.training.levels import trainer_for
+from p2pfinetune.training.portion_trainer import end_round, portion_of, trainer_for
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
@@ -119,12 +119,12 @@ class Learner:
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.other_sharings = other_sharings(options.spec, self._adapted.targets)
-        self.max_blob_bytes = {n: CODECS.make(n).max_bytes(self._adapted.shared_schema) for n in CODECS.names()}
+        self.max_blob_bytes = update.largest_blobs(self._adapted.shared_schema, options.spec.sharing)
         self._max_norm = options.max_norm or update.default_max_norm(self._adapted.shared_schema)
         context = min(options.training.context, base.max_context or options.training.context)
         self.training = msgspec.structs.replace(options.training, context=context)
         kind = chosen_kind(options)
-        self._trainer = trainer_for(kind, self._adapted, lambda: self._corpus, self.training, self._stack)
+        self._trainer = trainer_for(kind, base, self._adapted, lambda: self._corpus, self.training, self._stack, me)
         self._trainer.set_adapter(start or initial)
         self.pieces = Pieces(self._adapted, corpus.train, self.training, options)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
@@ -154,7 +154,7 @@ class Learner:
     @property
     def adapter_parameters(self) -> int:
         """Trainable numbers."""
-        return sum(math.prod(shape) for shape in self._adapted.trained_schema.values())
+        return sum(math.prod(shape) for shape in self._trainer.adapted.trained_schema.values())
 
     @property
     def has_twin(self) -> bool:
@@ -192,13 +192,7 @@ class Learner:
     def trained(self, reports: Sequence[StepReport]) -> TrainReport:
         """What the steps of the own trainer amount to; its adapter is the own one from now on."""
         self._own = self._trainer.adapter
-        losses = [report.loss for report in reports]
-        return TrainReport(
-            steps=len(reports),
-            tokens=sum(report.tokens for report in reports),
-            loss_train=math.fsum(losses) / max(len(losses), 1),
-            skipped=sum(report.skipped for report in reports),
-        )
+        return TrainReport.of(reports)
 
     def encode(self, codec: str, hide: Hide | None = None) -> bytes:
         """The adapter that the next collaboration calls own, as peers fetch it: all of it, as a key frame."""
@@ -206,12 +200,14 @@ class Learner:
 
     def write(self, codec: str, key: KeyFrame | None, hide: Hide | None = None) -> Written:
         """The same, or how it differs from a key frame of this codec, if the codec can and that is worth it."""
-        delta = update.told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec)
-        return update.written(delta, CODECS.make(codec), self._adapted.shared_schema, key)
+        portion = portion_of(self._trainer)
+        delta = update.told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec, portion)
+        return update.written(delta, CODECS.make(codec), self._adapted.shared_schema, key, portion)
 
     def admit(self, blob: bytes, codec: str, base: bytes | None = None) -> LoraUpdate | Refusal:
         """A peer's blob as an update, after every check. `base`: the key frame to which it is a difference."""
-        return update.inspect(blob, codec, self._adapted.shared_schema, max_norm=self._max_norm, base=base)
+        schema, sharing = self._adapted.shared_schema, self.options.spec.sharing
+        return update.inspect(blob, codec, schema, max_norm=self._max_norm, base=base, sharing=sharing)
 
     def collaborate(
         self,
@@ -450,6 +446,7 @@ class Learner:
         self._personal = outcome.personal
         self._trainer.set_adapter(outcome.personal)
         self._twin.pull(self._personal, self.options.twin_pull)
+        end_round(self.trainers.values())
         if not outcome.moments_fit:
             self._trainer.forget()
 

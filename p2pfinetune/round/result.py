@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from p2pfinetune.names import PeerId, Served, TrustRow
 from p2pfinetune.round.figures import LossMargin, RoundFigures, SplitFigures, margin
 from p2pfinetune.scoring.difference import difference
 from p2pfinetune.scoring.evaluate import Evaluation
+from p2pfinetune.training.trainer import StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,16 @@ class TrainReport:
     """Mean over the steps."""
     skipped: int
     """Steps without effect, since the gradient was not finite."""
+
+    @classmethod
+    def of(cls, reports: Sequence[StepReport]) -> TrainReport:
+        """What single steps amount to."""
+        return cls(
+            steps=len(reports),
+            tokens=sum(report.tokens for report in reports),
+            loss_train=math.fsum(report.loss for report in reports) / max(len(reports), 1),
+            skipped=sum(report.skipped for report in reports),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ counted word. The checks are in the order of what they cost and of what the next
 
     bytes -> codec known? -> size -> container -> names, shapes, dtypes -> finite? -> norm -> LoraUpdate
 
+In some networks devices work by turns (`model.portion`), and an update tells the portion of its round alone; in front
+of the codec's bytes stands which (`told_portion`). What it does not tell is, at me, mine as well.
+
 A network may share one factor of each target alone (`AdapterSpec.sharing`). Then the other one is not in the update at
 all, an update that holds it is refused (`schema`) before a tensor is made of it, and a neighbour's adapter is, at me,
 what it shares beside what I keep for myself.
@@ -26,8 +29,10 @@ from torch.nn.functional import pad
 
 from p2pfinetune.codec import CODECS, Codec, DifferenceCodec, Schema
 from p2pfinetune.model.adapter import Adapter, FactorSet
-from p2pfinetune.names import Refusal
+from p2pfinetune.model.portion import Portion
+from p2pfinetune.names import Refusal, Sharing
 from p2pfinetune.options import AdapterSpec
+from p2pfinetune.round.told_portion import portion_bytes, read_portion, write_portion
 
 REASONS = ("codec", "base", "oversize", "malformed", "schema", "shape", "dtype", "not-finite", "norm")
 
@@ -37,10 +42,15 @@ class LoraUpdate:
     """How far what a peer shares has come from the seeded start: A minus its initial A, and B, or one of the two."""
 
     delta: FactorSet
+    portion: Portion | None = None
+    """What of the adapter it tells; None: all that the network shares."""
 
     def adapter(self, initial: Adapter, mine: Adapter | None = None) -> Adapter:
         """The peer's adapter as I can run it: what it does not share is mine, or else the start's."""
         kept, delta = (mine or initial).tensors, self.delta.tensors
+        if self.portion is not None:
+            told = {name: tensor + delta[name] for name, tensor in self.portion.taken(initial.tensors).items()}
+            return Adapter(self.portion.put(kept, told))
         return Adapter({n: t + _fitting(delta[n], t) if n in delta else kept[n] for n, t in initial.tensors.items()})
 
 
@@ -56,10 +66,15 @@ def moved(adapter: Adapter, initial: Adapter, spec: AdapterSpec = ALL_SHARED) ->
 
 
 def encode_update(
-    own: Adapter, initial: Adapter, codec: Codec, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED
+    own: Adapter,
+    initial: Adapter,
+    codec: Codec,
+    hide: Hide | None = None,
+    spec: AdapterSpec = ALL_SHARED,
+    portion: Portion | None = None,
 ) -> bytes:
     """The bytes of a key frame; the same adapter always gives the same bytes, unless `hide` draws noise."""
-    return codec.encode(told(own, initial, hide, spec).tensors)
+    return written(told(own, initial, hide, spec, portion), codec, initial.schema, None, portion).blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +95,16 @@ class KeyFrame:
     """Since it, itself included."""
 
 
-def written(delta: FactorSet, codec: Codec, schema: Schema, key: KeyFrame | None = None) -> Written:
+def written(
+    delta: FactorSet, codec: Codec, schema: Schema, key: KeyFrame | None = None, portion: Portion | None = None
+) -> Written:
     """The bytes that others fetch; the same delta and key frame always give the same bytes.
 
-    A key frame that cannot be read here (an earlier version's) is like none: the next one is written.
+    A key frame that cannot be read here (an earlier version's) is like none: the next one is written. A portion is
+    never a difference, since the last one was another.
     """
+    if portion is not None:
+        return Written(write_portion(portion, schema) + codec.encode(delta.tensors))
     if key is not None and isinstance(codec, DifferenceCodec) and key.publications < codec.key_every:
         base = _decoded_base(codec, key.blob, schema)
         if not isinstance(base, Refusal) and (blob := codec.encode_difference(delta.tensors, base)) is not None:
@@ -92,13 +112,20 @@ def written(delta: FactorSet, codec: Codec, schema: Schema, key: KeyFrame | None
     return Written(codec.encode(delta.tensors))
 
 
-def told(own: Adapter, initial: Adapter, hide: Hide | None = None, spec: AdapterSpec = ALL_SHARED) -> FactorSet:
-    """What others hear: hidden by `hide`, then zeros for components that the network has and this device has not."""
+def told(
+    own: Adapter,
+    initial: Adapter,
+    hide: Hide | None = None,
+    spec: AdapterSpec = ALL_SHARED,
+    portion: Portion | None = None,
+) -> FactorSet:
+    """What others hear: of the portion, hidden by `hide`, then zeros for components that only others have."""
     delta = moved(own, initial, spec)
+    delta = delta if portion is None else FactorSet(portion.taken(delta.tensors))
     delta = delta if hide is None else hide(delta)
-    return (
-        FactorSet({name: _of_rank(spec.rank, name, t) for name, t in delta.tensors.items()}) if spec.own_rank else delta
-    )
+    if spec.held_rank == spec.rank:
+        return delta
+    return FactorSet({name: _of_rank(spec.rank, name, t) for name, t in delta.tensors.items()})
 
 
 def _of_rank(rank: int, name: str, tensor: Tensor) -> Tensor:
@@ -119,10 +146,26 @@ def with_own_kept(merged: Adapter, own: Adapter, spec: AdapterSpec) -> Adapter:
     return Adapter({name: new[name] if spec.shares(name) else mine for name, mine in own.tensors.items()})
 
 
+def largest_blob(codec: Codec, schema: Schema, sharing: Sharing = "both") -> int:
+    """Bytes of an update that tells all that there is; no valid one is longer."""
+    return portion_bytes(sharing, schema) + codec.max_bytes(schema)
+
+
+def largest_blobs(schema: Schema, sharing: Sharing) -> dict[str, int]:
+    """The same by the name of each codec."""
+    return {name: largest_blob(CODECS.make(name), schema, sharing) for name in CODECS.names()}
+
+
 def inspect(
-    blob: bytes, codec_name: str, schema: Schema, *, max_norm: float, base: bytes | None = None
+    blob: bytes,
+    codec_name: str,
+    schema: Schema,
+    *,
+    max_norm: float,
+    base: bytes | None = None,
+    sharing: Sharing = "both",
 ) -> LoraUpdate | Refusal:
-    """Size, decode, schema, shape, dtype, finite, norm, in that order. `max_norm` bounds the delta's Frobenius norm.
+    """Size, portion, decode, schema, shape, dtype, finite, norm, in that order. `max_norm` bounds the delta's norm.
 
     `base`: the key frame that the blob is a difference to. It passes the same checks first, but for the norm.
     Never raises because of what is in `blob`, `base` or `codec_name`: all come from a stranger.
@@ -130,8 +173,15 @@ def inspect(
     if codec_name not in CODECS.names():
         return Refusal("codec", f"{codec_name[:40]!r} is not known here")
     codec = CODECS.make(codec_name)
-    if len(blob) > codec.max_bytes(schema):
-        return Refusal("oversize", f"{len(blob)} bytes, at most {codec.max_bytes(schema)}")
+    if len(blob) > largest_blob(codec, schema, sharing):
+        return Refusal("oversize", f"{len(blob)} bytes, at most {largest_blob(codec, schema, sharing)}")
+    portion = read_portion(blob, sharing, schema)
+    if isinstance(portion, Refusal):
+        return portion
+    if portion is not None:
+        if base is not None:
+            return Refusal("base", "a portion is never a difference")
+        schema, blob = portion.schema(schema), blob[portion_bytes(sharing, schema) :]
     tensors = codec.decode(blob, schema) if base is None else _of_difference(codec, blob, schema, base)
     if isinstance(tensors, Refusal):
         return tensors
@@ -141,7 +191,7 @@ def inspect(
     norm = delta.norm()
     if not norm <= max_norm:
         return Refusal("norm", f"{norm:.3g}, at most {max_norm:.3g}")
-    return LoraUpdate(delta)
+    return LoraUpdate(delta, portion)
 
 
 def _of_difference(codec: Codec, blob: bytes, schema: Schema, base: bytes) -> dict[str, Tensor] | Refusal:

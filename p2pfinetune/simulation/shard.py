@@ -36,7 +36,8 @@ from p2pfinetune.options import AdapterSpec
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.privacy import privatised
 from p2pfinetune.round.result import TrainReport
-from p2pfinetune.round.update import KeyFrame, LoraUpdate, told
+from p2pfinetune.round.told_portion import largest_portion
+from p2pfinetune.round.update import KeyFrame, LoraUpdate, told, written
 from p2pfinetune.scoring.difference import Difference, difference
 from p2pfinetune.scoring.evaluate import Evaluation, measure_of
 from p2pfinetune.simulation.config import SimulationConfig
@@ -149,6 +150,9 @@ class Shard:
         for stack in self._stacks.values():
             here = [trainer for trainer in (*own, *others) if trainer.adapted is stack.adapted]
             reports |= zip(here, train_together(here, self._config.steps, stack=stack), strict=True)
+        by_turns = [trainer for trainer in (*own, *others) if trainer not in reports]  # on models of these alone
+        if by_turns:
+            reports |= zip(by_turns, train_together(by_turns, self._config.steps), strict=True)
         for learner, trainer in zip(learners, own, strict=True):
             self._reports[learner.me] = learner.trained(reports[trainer])
             learner.pieces.train(learner.own())
@@ -221,7 +225,10 @@ class Shard:
 
     def encode(self, delta_p: Tensor) -> SharedUpdate:
         """An update that somebody made up. No codec writes what is not finite: its last bytes are made by hand."""
-        blob = CODECS.make(self._config.codec).encode(self._update(delta_p.nan_to_num()).tensors)
+        whole, sharing = self._update(delta_p.nan_to_num()), self._config.adapter.sharing
+        portion = largest_portion(sharing, whole.schema)
+        delta = FactorSet(portion.taken(whole.tensors)) if portion else whole
+        blob = written(delta, CODECS.make(self._config.codec), whole.schema, None, portion).blob
         return SharedUpdate(blob if bool(delta_p.isfinite().all()) else blob[: -len(NOT_A_NUMBER)] + NOT_A_NUMBER)
 
     def agreements(self, wave: Wave, heard: Mapping[PeerId, Mapping[PeerId, SharedUpdate]]) -> Agreements:

@@ -119,8 +119,8 @@ def _sharing(config: Config) -> None:
     if config.sharing not in RULES.find(config.merge).sharings:
         fit = ", ".join(name for name in RULES.names() if config.sharing in RULES.find(name).sharings)
         raise UsageError(
-            f"--merge {config.merge} needs both factors of an adapter, and with --sharing {config.sharing} one of them "
-            "is not shared",
+            f"--merge {config.merge} needs both factors of an adapter as they are at all peers, and --sharing "
+            f"{config.sharing} does not tell them so",
             f"choose one of: {fit}",
         )
 

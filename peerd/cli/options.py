@@ -13,6 +13,7 @@ import typer
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.merge import RULES
+from p2pfinetune.names import SHARINGS
 from p2pfinetune.options.sections import described
 from p2pfinetune.registry import Registry
 from p2pfinetune.training.trainers import TRAINERS
@@ -53,7 +54,7 @@ METAVARS = {
     "listen": "MULTIADDR",
     "announce": "MULTIADDR",
     "twin": "auto|on|off",
-    "sharing": "both|a|b|generalist|individual|two-level",
+    "sharing": "|".join(SHARINGS),
     "mixing": "token|layer|sum",
     "loss": "answers|all",
     "me": "NAME",

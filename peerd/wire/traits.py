@@ -38,7 +38,10 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
         return Why(version=self.version, **tags)
 
     def differences(self, told: Why, teller: str) -> tuple[str, ...]:
-        """In what somebody with that id differs; of the adapter, also whether it is the sharing (wrong once in 128)."""
+        """In what somebody with that id differs; of the adapter, also whether it is the sharing.
+
+        Another difference is taken for one of sharing once in 256 for each sharing that there is.
+        """
         of_sharing = {_tag("adapter", other, teller) for other in self.other_sharings}
         found = differences(self.told_by(teller), told)
         return tuple("sharing" if kind == "adapter" and told.adapter in of_sharing else kind for kind in found)

@@ -72,6 +72,9 @@ ROWS = (
     Row("core-svd", {"merge": "core-svd"}),
     Row("first-order", {"trust": "first-order"}),
     Row("three-ranks", {"rank": 8}, ({"own_rank": 2}, {"own_rank": 4}, {})),
+    Row("flexlora", {"rank": 8, "merge": "core-svd"}, ({"own_rank": 2}, {})),
+    Row("fslora", {"rank": 8, "sharing": "sketch"}, ({"own_rank": 2}, {"own_rank": 4}, {})),
+    Row("rolora", {"sharing": "alternate"}),
 )
 
 
