@@ -28,6 +28,7 @@ from p2pfinetune.options import (
     NotNegative,
     OrderOptions,
     Positive,
+    ProfileOptions,
     Seconds,
     SeveralOptions,
     StepOptions,
@@ -163,6 +164,7 @@ class MachineOptions(Section):
 
 class Config(
     OwnOptions,
+    ProfileOptions,
     ConversationOptions,
     ModelOptions,
     MeetingOptions,

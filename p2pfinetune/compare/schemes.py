@@ -117,6 +117,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "own-rank": _adapter(_unguarded("uniform"), own_ranks=OWN_RANKS),
         "hetlora": _adapter(_unguarded("product-norm"), own_ranks=OWN_RANKS),  # arXiv 2401.06432
         "flexlora": {**_adapter(_unguarded("uniform"), own_ranks=OWN_RANKS), "merge": "core-svd"},  # arXiv 2402.11505
+        "one4all": {**_unguarded("uniform"), "named": True},  # arXiv 2402.09269: one adapter, told who speaks
         # several adapters in a layer
         "comigs-1g1s": _experts(_unguarded("uniform"), specialists=1),  # CoMiGS, arXiv 2409.13931
         "comigs-2s": {**_experts(_unguarded("local"), specialists=1), "merge_until": 0.0},  # both stay at home
@@ -145,7 +146,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
 )
 
 NEIGHBOURS: tuple[str, ...] = (
-    "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "rolora", "hetlora", "flexlora", "fslora",
+    "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "rolora", "hetlora", "flexlora", "fslora", "one4all",
     "per-pcs", "per-pcs-by-loss",
     "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
     "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw",

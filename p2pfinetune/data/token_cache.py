@@ -43,6 +43,8 @@ class TokenSplit:
     """Which tokens are learnt and measured, as what follows those before them; None: all, there are no conversations.
 
     A conversation is told by its first token, which is not counted; that of any other document is (`stretches`)."""
+    front: tuple[int, ...] = ()
+    """Ids that stand before every sequence that is made of it and are only read; see `data.profile`."""
 
     @classmethod
     def of(cls, documents: Sequence[TokenArray | TokenDocument]) -> TokenSplit:

@@ -12,7 +12,7 @@ that holds for a whole thread (inference mode, precision) lasts from one pass to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -31,12 +31,24 @@ PASS_TOKENS = 256  # of a prompt that are read in one pass, so that nobody waits
 
 
 def continuation(
-    base: Base, model: Any, prompt: str, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
+    base: Base,
+    model: Any,
+    prompt: str,
+    *,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    top_p: float = 1.0,
+    front: Sequence[int] = (),
 ) -> str:
-    """The text after the prompt, up to end-of-text or `max_tokens`; temperature 0 takes the likeliest token always."""
+    """The text after the prompt, up to end-of-text or `max_tokens`; temperature 0 takes the likeliest token always.
+
+    `front`: ids that stand before the prompt.
+    """
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p)
     ids = prompt_ids(base, prompt)
-    passes = said(base, model, ids[-room(base, max_tokens, len(ids)) :], sampling)
+    left = max(1, room(base, max_tokens, len(ids) + len(front)) - len(front))
+    passes = said(base, model, [*front, *ids[-left:]], sampling)
     return "".join(piece.text for piece in passes if isinstance(piece, Piece))
 
 

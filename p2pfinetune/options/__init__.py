@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.names import Loss, Mixing, Sharing, expert_of
+from p2pfinetune.names import Mixing, Sharing, expert_of
+from p2pfinetune.options.of_text import ConversationOptions as ConversationOptions
+from p2pfinetune.options.of_text import ProfileOptions as ProfileOptions
 from p2pfinetune.options.sections import Section, check
 
 # The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
@@ -140,14 +142,6 @@ class SeveralOptions(Section):
             "for each layer, or just their sum. Sharing two-level always takes the sum."
         ),
     ] = "token"
-
-
-class ConversationOptions(Section):
-    """What is learnt of conversations; other text is always learnt as a whole."""
-
-    loss: Annotated[
-        Loss, Meta(description="What of conversations is learnt and measured: answers, or all that is said.")
-    ] = "answers"
 
 
 class StepOptions(Section):
@@ -433,7 +427,7 @@ class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions, L
         check(self)
 
 
-class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions, GateOptions, NewcomerOptions):
+class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions, GateOptions, NewcomerOptions, ProfileOptions):
     """Everything about learning that a user can choose, as the library takes it."""
 
     spec: AdapterSpec = AdapterSpec()

@@ -36,11 +36,15 @@ MAX_REFERENCE_LOGITS = 1 << 25  # entries held of one adapter: 128 MB in fp32
 
 
 def reference_contexts(split: TokenSplit, count: int, length: int) -> Tensor:
-    """(c, t) token ids, evenly spread over the concatenated split and not overlapping; fewer if it is short."""
+    """(c, t) token ids, evenly spread over the concatenated split and not overlapping; fewer if it is short.
+
+    Each behind the split's front, which is not counted in `length`.
+    """
     length = min(length, len(split.tokens))
     blocks = len(split.tokens) // length
     chosen = np.unique(np.linspace(0, blocks - 1, min(count, blocks)).astype(np.int64))
-    return torch.from_numpy(np.stack([split.tokens[i * length : (i + 1) * length] for i in chosen]).astype(np.int64))
+    found = [[*split.front, *split.tokens[i * length : (i + 1) * length].tolist()] for i in chosen]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 @dataclass(eq=False)
@@ -137,7 +141,8 @@ class SplitContext:
         count = min(LAST_CONTEXTS if last_only else CONTEXTS, max(1, most // each))
         contexts_ct = reference_contexts(self.reference, count, REFERENCE_LENGTH)
         length = contexts_ct.shape[1]
-        places = [length - 1] if last_only else sorted({length - 1 - i * length // each for i in range(each)})
+        text = length - len(self.reference.front)
+        places = [length - 1] if last_only else sorted({length - 1 - i * text // each for i in range(each)})
         stack = self._stacked()
         rows = min(max(1, (self.adapted.positions or POSITIONS) // length), rows_at_once(length, vocabulary))
         with torch.inference_mode(), measuring_precision(self.device, self.adapted.precision):

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -45,6 +46,7 @@ from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
+from p2pfinetune.data.profile import behind_profile, profile_ids
 from p2pfinetune.data.splits import Split
 from p2pfinetune.errors import OptionError
 from p2pfinetune.export.stored import Exportable
@@ -108,21 +110,23 @@ class Learner:
         `start`: begin with other weights than the seeded ones, as the paper's code does.
         """
         self.me, self.options = me, options
-        self._base, self._corpus, self._reference = base, corpus, reference
+        context = min(options.training.context, base.max_context or options.training.context)
+        self.training = msgspec.structs.replace(options.training, context=context)
+        self._front = profile_ids(options.profile, base.tokenizer, context)
+        self._corpus = corpus = behind_profile(corpus, self._front)
+        self._base, self._reference = base, reference
         self._rule = rule_for(options.merge, options.merge_options, options.spec)
         self._mixed = partial(merged_by, me=me, rule=self._rule, spec=options.spec)
         self._scheme = scheme_for(options.trust, options.trust_options, self._rule, options.spec)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
-        self._speaker, self._voice = Speaker(base, options.spec), Voice(self._adapted)
+        self._speaker, self._voice = Speaker(base, options.spec, self._front), Voice(self._adapted)
         initial, self._group = self._adapted.initial, group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
         self.other_sharings = other_sharings(options.spec, self._adapted.targets)
         self.max_blob_bytes = update.largest_blobs(self._adapted.shared_schema, options.spec.sharing)
         self._max_norm = options.max_norm or update.default_max_norm(self._adapted.shared_schema)
-        context = min(options.training.context, base.max_context or options.training.context)
-        self.training = msgspec.structs.replace(options.training, context=context)
         kind = chosen_kind(options)
         self._trainer = trainer_for(kind, base, self._adapted, lambda: self._corpus, self.training, self._stack, me)
         self._trainer.set_adapter(start or initial)
@@ -276,7 +280,7 @@ class Learner:
     def measure(self, split: TokenSplit, max_tokens: int = 0) -> Measure:
         """Windows of any text, as the own splits are measured; of a longer one a fixed choice of `max_tokens`."""
         return measure_of(
-            split, context=self.training.context, max_tokens=max_tokens,
+            replace(split, front=self._front), context=self.training.context, max_tokens=max_tokens,
             vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
         )  # fmt: skip
 
@@ -296,7 +300,7 @@ class Learner:
         """How one of the models goes on after the prompt."""
         return continuation(
             self._base, self._voice.holding(self.adapter(which)), prompt,
-            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p,
+            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p, front=self._front,
         )  # fmt: skip
 
     def respond(
@@ -323,7 +327,7 @@ class Learner:
 
     def reread(self, corpus: Corpus) -> None:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
-        self._corpus = corpus
+        self._corpus = corpus = behind_profile(corpus, self._front)
         self._on = OwnMeasures(corpus, self._stack, self.options, self.measure)
         self._served = None
         for trainer in self.trainers.values():

@@ -106,7 +106,7 @@ def history_of(split: TokenSplit, *, documents: int, context: int, vocabulary: i
     first = max(0, split.documents - documents)
     begin = int(split.starts[first])
     counted = None if split.counted is None else split.counted[begin:]
-    last = TokenSplit(split.tokens[begin:], split.starts[first:] - begin, counted)
+    last = TokenSplit(split.tokens[begin:], split.starts[first:] - begin, counted, split.front)
     batches = measure_of(last, context=context, vocabulary=vocabulary, max_tokens=max_tokens).batches
     longest = max(batch.inputs_bt.shape[1] for batch in batches)
     inputs = [pad(batch.inputs_bt, (0, longest - batch.inputs_bt.shape[1])) for batch in batches]

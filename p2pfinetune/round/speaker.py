@@ -37,8 +37,9 @@ NEXT_LINE = ("\n\nUser:", "\n\nSystem:", "\n\nAssistant:")
 class Speaker:
     """Of one base and spec; the tree is made when something is first said."""
 
-    def __init__(self, base: Base, spec: AdapterSpec) -> None:
-        self._base, self._spec = base, spec
+    def __init__(self, base: Base, spec: AdapterSpec, front: Sequence[int] = ()) -> None:
+        """`front`: ids that stand before every prompt and are never left out; see `data.profile`."""
+        self._base, self._spec, self._front = base, spec, [*front]
         self._model: Any = None
         self._held: Adapter | None = None
 
@@ -61,8 +62,8 @@ class Speaker:
         check(sampling)
         if isinstance(prompt, str):
             whole = prompt_ids(self._base, prompt)
-            ids = whole[-self._room(sampling) :] if cuts else whole
-            left_out = len(whole) - len(ids)
+            kept = whole[-self._room(sampling) :] if cuts else whole
+            ids, left_out = [*self._front, *kept], len(whole) - len(kept)
         else:
             ids, left_out = self._chat(prompt, sampling, cuts=cuts)
             if ChatTemplate(self._base.tokenizer).is_simple:
@@ -95,7 +96,7 @@ class Speaker:
 
     def _room(self, sampling: Sampling) -> int:
         """For the prompt: what the answer leaves, and half of the context always."""
-        return self.context - min(sampling.max_tokens, self.context // 2)
+        return max(1, self.context - min(sampling.max_tokens, self.context // 2) - len(self._front))
 
     def _chat(self, lines: Sequence[ChatLine], sampling: Sampling, *, cuts: bool) -> tuple[list[int], int]:
         """The ids, and how many lines were left out: the oldest, but neither what the system says nor the last turn."""
@@ -104,7 +105,7 @@ class Speaker:
         shorter = _shorter(lines) if cuts else [[*lines]]
         fits = bisect_left(shorter, True, key=lambda kept: len(self._ids(kept)) <= self._room(sampling))
         kept = shorter[min(fits, len(shorter) - 1)]
-        return self._ids(kept), len(lines) - len(kept)
+        return [*self._front, *self._ids(kept)], len(lines) - len(kept)
 
     def _ids(self, lines: Sequence[ChatLine]) -> list[int]:
         return chat_ids(self._base.tokenizer, lines)

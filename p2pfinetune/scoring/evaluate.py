@@ -7,6 +7,8 @@ multiple of the work. Losses are therefore a little too high, alike for all.
 Of a conversation the answers are measured, in the stretches in which they are learnt (`data.stretches`): what a window
 predicts is what counts of it, and it reads the rest. A document without anything that counts has no window.
 
+A front (`data.profile`) stands before every window, is only read, and takes its tokens from the context.
+
 Which windows are measured depends only on the split and the limits, so that losses of two adapters are paired. A limit
 takes whole windows in an order drawn once for all time: the first ones may all be one document's. Nothing here changes
 a weight.
@@ -128,7 +130,8 @@ class Window:
 
 def measure_of(split: TokenSplit, *, context: int, vocabulary: int, max_tokens: int = 0) -> Measure:
     """The windows of a split in batches; with `max_tokens`, a random but fixed choice of windows up to so many."""
-    windows = sorted(_limited(list(_windows(split, context)), max_tokens), key=lambda window: window.start)
+    text = context - len(split.front)
+    windows = sorted(_limited(list(_windows(split, text)), max_tokens), key=lambda window: window.start)
     position = {window: i for i, window in enumerate(windows)}
     by_length = sorted(windows, key=lambda window: (-window.length, window.start))
     batches = tuple(_batch(split, group, position) for group in _grouped(by_length, vocabulary))
@@ -288,5 +291,8 @@ def _batch(split: TokenSplit, windows: list[Window], position: dict[Window, int]
         if window.tokens < window.stop - window.first and split.counted is not None:
             targets_bt[row, : window.length][~split.counted[window.start : window.stop]] = PADDING
     windows_b = np.array([position[window] for window in windows], np.int64)
-    lengths_b = np.array([window.length for window in windows], np.int64)
+    lengths_b = np.array([window.length + len(split.front) for window in windows], np.int64)
+    head_t = np.broadcast_to(np.array([*split.front], np.int64), (len(windows), len(split.front)))
+    inputs_bt = np.concatenate([head_t, inputs_bt], axis=1)
+    targets_bt = np.concatenate([np.full_like(head_t, PADDING), targets_bt], axis=1)
     return Batch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), lengths_b, windows_b)

@@ -180,6 +180,9 @@ class SimulationConfig(
             "own trust split."
         ),
     ] = True
+    named: Annotated[
+        bool, Meta(description="True: every peer's name is its profile, in front of all of its text (`--profile`).")
+    ] = False
     topology: Topology = Topology()
     timing: Timing = Timing()
     churn: Churn = Churn()
@@ -229,7 +232,7 @@ class SimulationConfig(
         trainer = sections.of(TrainerOptions, by)
         return sections.of(
             LearnerOptions, self, spec=self.spec(place), training=training,
-            trainer=trainer.trainer, trainer_options=trainer.trainer_options,
+            trainer=trainer.trainer, trainer_options=trainer.trainer_options, profile=peer if self.named else "",
         )  # fmt: skip
 
     def text_digest(self) -> str:

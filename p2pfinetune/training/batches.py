@@ -11,6 +11,9 @@ is padding that nothing is predicted of. Which stand together is drawn once for 
 many blocks each time and the place of a block follows from its number; the order of blocks is drawn anew. If there is
 other text beside them, its last block of an epoch is filled up too, so that notes shorter than the context are seen.
 
+A front (`data.profile`) stands before every block and takes its tokens from it; nothing is predicted of it, and not
+the block's first token from it, which is nobody's to predict without one either.
+
 Reads the split in place; trains nothing. Seeds are derived by a hash over the use and the numbers, never by adding to a
 seed: peers with neighbouring seeds, or the order and the dropout of one peer, would share random numbers.
 
@@ -60,13 +63,15 @@ class Blocks:
     def __init__(self, split: TokenSplit, context: int, seed: int) -> None:
         if len(split.tokens) < 2:
             raise TooLittleText("there is no text to train on", "give more text")
-        self.context = min(context, len(split.tokens) - 1)
+        front = len(split.front)
+        self.context = min(context, len(split.tokens) - 1 + front)
+        text = self.context - front
         talks = [(i, marks) for i in range(split.documents) if (marks := split.marks(i)) is not None]
         others = np.setdiff1d(np.arange(split.documents), [i for i, _ in talks])
-        pieces = [_moved(piece, int(split.starts[i])) for i, marks in talks for piece in stretches(marks, self.context)]
+        pieces = [_moved(piece, int(split.starts[i])) for i, marks in talks for piece in stretches(marks, text)]
         self._split, self._seed = split, seed
-        self._packs = packed(pieces, self.context + 1, seed)
-        self._running = _Running(split, others, self.context, seed, is_filled_up=bool(talks))
+        self._packs = packed(pieces, text + 1, seed)
+        self._running = _Running(split, others, text, seed, is_filled_up=bool(talks))
         self.per_epoch = self._running.blocks + len(self._packs)
         self._is_mixed = bool(self._packs)
         self._epoch, self._places = -1, np.empty(0, np.int64)
@@ -76,9 +81,10 @@ class Blocks:
     def batch(self, first: int, count: int) -> TrainingBatch:
         """Blocks first to first + count - 1, counted from the start of training."""
         blocks, targets = zip(*[self.block(first + i) for i in range(count)], strict=True)
-        targets_bt = np.stack(targets)
-        inputs_bt = torch.from_numpy(np.stack(blocks)[:, :-1])
-        return TrainingBatch(inputs_bt, torch.from_numpy(targets_bt), int(np.count_nonzero(targets_bt != UNCOUNTED)))
+        front = np.array([*self._split.front], np.int64)
+        inputs_bt, targets_bt = before(front, np.stack(blocks)[:, :-1]), before(front, np.stack(targets), UNCOUNTED)
+        counted = int(np.count_nonzero(targets_bt != UNCOUNTED))
+        return TrainingBatch(torch.from_numpy(inputs_bt), torch.from_numpy(targets_bt), counted)
 
     def block(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """One block and the token behind it, which its last prediction is about; and the targets."""
@@ -95,7 +101,7 @@ class Blocks:
 
     def _together(self, pieces: Sequence[Stretch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Stretches one behind the other, none of which predicts the first token of the next."""
-        ids, targets = _empty(self.context)
+        ids, targets = _empty(self.context - len(self._split.front))
         place, counted = 0, self._split.counted
         for begin, first, stop in pieces:
             here = slice(place, place + stop - begin)
@@ -178,6 +184,12 @@ def packed(pieces: Sequence[Stretch], room: int, seed: int) -> list[list[Stretch
 
 def _moved(piece: Stretch, by: int) -> Stretch:
     return Stretch(piece.begin + by, piece.first + by, piece.stop + by)
+
+
+def before(front: NDArray[np.int64], rows_bt: NDArray[np.int64], fill: int | None = None) -> NDArray[np.int64]:
+    """The front, or as many times `fill`, before each row."""
+    head = front if fill is None else np.full_like(front, fill)
+    return np.concatenate([np.broadcast_to(head, (len(rows_bt), len(head))), rows_bt], axis=1)
 
 
 def _empty(context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

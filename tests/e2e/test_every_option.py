@@ -75,6 +75,7 @@ ROWS = (
     Row("flexlora", {"rank": 8, "merge": "core-svd"}, ({"own_rank": 2}, {})),
     Row("fslora", {"rank": 8, "sharing": "sketch"}, ({"own_rank": 2}, {"own_rank": 4}, {})),
     Row("rolora", {"sharing": "alternate"}),
+    Row("one4all", {"trust": "uniform"}, ({"profile": "Ada"}, {"profile": "Bob"})),
 )
 
 

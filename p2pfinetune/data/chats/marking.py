@@ -15,6 +15,7 @@ wrote as text that controls nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfinetune.data.chats.template import ChatTemplate, ChatTemplateError, Rendered
-from p2pfinetune.data.chats.turns import ChatTurn
+from p2pfinetune.data.chats.turns import SYSTEM, ChatTurn
 from p2pfinetune.data.pieces import Document
 from p2pfinetune.data.tokens import (
     TEXTS_AT_ONCE,
@@ -90,6 +91,21 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, lines: Sequence[SpokenLine]) 
         ) from error
     ids, _ = talks.encoded([rendered])[0]
     return [*talks.first, *ids]
+
+
+def system_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a lone system line, as the model's own template writes it; none if it writes none."""
+    talks = _Talks(tokenizer, "all")
+    if talks.template.is_simple:
+        return []
+    try:
+        rendered = talks.template.render([ChatTurn(SYSTEM, text)], prompts=True)
+    except ChatTemplateError:
+        return []
+    if not any(held.turn == 0 for held in rendered.held):
+        return []
+    alone = replace(rendered, text=rendered.text.removesuffix(talks.template.asks))
+    return [*talks.first, *talks.encoded([alone])[0][0]]
 
 
 class _Talks:
