@@ -21,10 +21,12 @@ from p2pfinetune.options import (
     Amount,
     CollaborationOptions,
     ConversationOptions,
+    GateOptions,
     HeldOptions,
     HorizonOptions,
     LevelOptions,
     ModelOptions,
+    NewcomerOptions,
     NotNegative,
     OrderOptions,
     Positive,
@@ -103,6 +105,21 @@ class RoundOptions(Section):
     max_neighbours: Annotated[int, Meta(ge=1, le=1_024, description="Peers whose updates are fetched and merged.")] = 16
 
 
+class FirstOptions(Section):
+    """What a newcomer does before its first round; docs/how-to/assemble.md."""
+
+    assemble: Annotated[
+        bool,
+        Meta(
+            description="In a new home, put a first model together of pieces of the neighbours' adapters before any "
+            "training."
+        ),
+    ] = False
+    assemble_seconds: Annotated[
+        Seconds, Meta(description="Longest wait for neighbours to assemble from; then training begins as usual.")
+    ] = 60.0
+
+
 class PrivacyOptions(Section):
     """How what is published is hidden; see docs/how-to."""
 
@@ -179,6 +196,9 @@ class Config(
     LevelOptions,
     OrderOptions,
     RoundOptions,
+    FirstOptions,
+    GateOptions,
+    NewcomerOptions,
     PrivacyOptions,
     MachineOptions,
 ):

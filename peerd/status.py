@@ -307,7 +307,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
     round: Round
     state: Annotated[
-        str, Meta(description="starting | training | publishing | collecting | merging | resting | stopping")
+        str,
+        Meta(
+            description="starting | gathering | assembling | training | publishing | collecting | merging | resting | "
+            "stopping"
+        ),
     ]
     sentence: Annotated[str, Meta(description="The state in plain words, with why.")]
     loss: LossNow
@@ -371,6 +375,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(description="What FILE and FOLDER in them stand for, from where they work, or why there is none."),
     ] = []
+    assembly: Annotated[
+        str, Meta(description="What came of `--assemble` in this home, in words; empty where it was not asked for.")
+    ] = ""
     merges: Annotated[
         MergesNow, Meta(description="What my model took from others, and since when it has taken nothing.")
     ] = MergesNow()

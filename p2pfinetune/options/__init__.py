@@ -288,6 +288,18 @@ def assembly_options(given: Mapping[str, Any]) -> AssemblyOptions:
         raise OptionError(f"assembling pieces: {error}", f"its options are: {known}") from error
 
 
+WHOLE = ("both", "b", "generalist")  # sharings of which an update and the seeded start make all of a layer
+
+
+def must_share_pieces(sharing: str) -> None:
+    """OptionError where a neighbour's factors are no piece: half of a product means nothing without the other half."""
+    if sharing not in WHOLE:
+        raise OptionError(
+            f"with sharing {sharing} an update does not hold all of a layer, and half of one is no piece of it",
+            "assemble in a network of --sharing both",
+        )
+
+
 class NewcomerOptions(Section):
     """What the first model of a newcomer is made of."""
 

@@ -7,18 +7,19 @@ start all the same is the learner's business: it is what training alone would be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.names import PeerId, Refusal, Served
-from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, assembly_options
+from p2pfinetune.options import LearnerOptions, TrainingOptions, assembly_options, must_share_pieces
 from p2pfinetune.round import guard
 from p2pfinetune.round.collaborate import Outcome
 from p2pfinetune.round.figures import AssemblyFigures, RoundFigures
 from p2pfinetune.round.pieces import (
+    CODEC,
     Assembly,
     History,
     Sharer,
@@ -34,7 +35,6 @@ from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.training.gates import Gates, GateState, GateTrainer, gate_schema
 from p2pfinetune.trust import TrustContext
 
-WHOLE = ("both", "b", "generalist")  # sharings of which an update and the seeded start make all of a layer
 Measured = Callable[[Adapter], Evaluation]
 
 
@@ -93,8 +93,19 @@ class Pieces:
         if self._gates is not None:
             self._gates.reread(split)
 
+    @property
+    def max_bytes(self) -> int:
+        """Of the largest valid gates in this network."""
+        return CODEC.max_bytes(gate_schema(self._adapted))
+
+    def steps(self, own: Adapter) -> Iterator[float]:
+        """A round's steps of the own gates, one by one; the loss before each, in nats a token."""
+        if self._gates is not None:
+            for _ in range(self._options.gate_steps):
+                yield from self._gates.run(own, 1)
+
     def train(self, own: Adapter) -> int:
-        """A round's steps of the own gates; how many those were."""
+        """All steps of a round; how many those were."""
         return 0 if self._gates is None else len(self._gates.run(own))
 
     def encode(self) -> bytes | None:
@@ -119,12 +130,14 @@ class Pieces:
     ) -> First:
         """Proposed of those who gave both, and judged; `context` is of the trust split, `measure` of the guard split.
 
-        OptionError where pieces mean nothing, ValueError if nobody gave both.
+        OptionError where pieces mean nothing, and if nobody gave both.
         """
-        must_share_pieces(self._adapted.spec)
+        must_share_pieces(self._adapted.spec.sharing)
         initial = self._adapted.initial
         known = {peer: update for peer, update in updates.items() if peer in gates and peer != me}
         sharers = {peer: Sharer(update.adapter(initial, own), gates[peer]) for peer, update in known.items()}
+        if not sharers:
+            raise OptionError("no neighbour gave both an adapter and gates that can be used", "train as usual")
         assembly = assemble(self._adapted, sharers, self._history(), self._how)
         if self._how.choose == "loss":
             assembly = refined(assembly, sharers, initial, context.losses)
@@ -140,15 +153,6 @@ class Pieces:
             context=self._training.context,
             vocabulary=int(self._adapted.model.config.get_text_config().vocab_size),
             max_tokens=self._how.tokens,
-        )
-
-
-def must_share_pieces(spec: AdapterSpec) -> None:
-    """OptionError where a neighbour's factors are no piece: half of a product means nothing without the other half."""
-    if spec.sharing not in WHOLE:
-        raise OptionError(
-            f"with sharing {spec.sharing} an update does not hold all of a layer, and half of one is no piece of it",
-            "assemble in a network of --sharing both",
         )
 
 

@@ -23,7 +23,7 @@ from p2pfinetune.model.from_gguf import must_hold_a_model
 from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
-from p2pfinetune.options import INT64, NANO
+from p2pfinetune.options import INT64, NANO, assembly_options, must_share_pieces
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown
@@ -211,6 +211,20 @@ def _finite(config: Config) -> None:
                 raise UsageError(f"{option} {name}: {str(value)[:40]} is out of range", "give a smaller number")
 
 
+def _pieces(config: Config) -> None:
+    try:
+        assembly_options(config.assemble_options)
+        if config.assemble:
+            must_share_pieces(config.sharing)
+    except OptionError as error:
+        raise UsageError(f"--assemble: {error}", error.hint) from error
+    if config.gate_steps and config.private_clip:
+        raise UsageError(
+            "--gate-steps gives away gates, which --private-noise does not hide",
+            "choose one of the two: --gate-steps 0, or --private-clip 0 --private-noise 0",
+        )
+
+
 def _privacy(config: Config) -> None:
     clip, noise = config.private_clip, config.private_noise
     if not (clip or noise or config.private_budget):
@@ -266,6 +280,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _precision,
     _twin,
     _finite,
+    _pieces,
     _privacy,
     _rates,
 )

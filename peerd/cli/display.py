@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pfinetune.names import PeerId
 from p2pfinetune.scoring.perplexity import perplexity
 from peerd.cli.output import facts, in_home, say, say_bold, table
-from peerd.control import answers, figures, merges
+from peerd.control import answers, assembly, figures, merges
 from peerd.control.peer_names import OTHERS, cell, mine, shown, title, told_apart
 from peerd.control.render import NOTHING, bar, duration, padded, printable, share, short_id, size, some, when, written
 from peerd.control.render import columns as columns_of
@@ -36,6 +36,7 @@ def status(now: Status, home: Path | None = None) -> None:
             ("peers", _peer_line(now, home)),
             ("text", _text_line(now, home)),
             *([("merge", f"{printable(now.merge)}; {in_home('see: peerd rounds', home)}")] if now.merge else []),
+            *([("assembly", printable(now.assembly))] if now.assembly else []),
             ("traffic", f"{size(now.traffic.bytes_in)} in, {size(now.traffic.bytes_out)} out"),
             ("sent", _sent_line(now, home)),
             ("privacy", now.privacy.sentence or NOTHING),
@@ -282,6 +283,7 @@ def _round_row(record: RoundRecord) -> tuple[object, ...]:
     losses = (record.guard_base, record.guard_own, record.guard_personal, record.guard_twin)
     perplexities = [perplexity(loss) for loss in losses]
     merge = "nobody" if len(record.row) < 2 else "taken" if record.accepted else record.reason or "not taken"
+    merge = assembly.in_words(record).partition(", perplexity")[0] or merge
     rest = record.on_guard
     beside = (figures.briefly(rest.against_base) or NOTHING, rest.tokens) if rest is not None else (NOTHING, None)
     alike = (*beside, len(record.row) - 1, record.bytes_in, record.bytes_out, merge)

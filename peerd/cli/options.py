@@ -65,6 +65,7 @@ PAIRS = {
     "trainer_options": ("--trainer-option", "momentum=0.5"),
     "trust_options": ("--trust-option", "top_k=3"),
     "merge_options": ("--merge-option", "trimmed=0.3"),
+    "assemble_options": ("--assemble-option", "choose=loss"),
     "encoding": ("--encoding", "old-mail=koi8-r"),
 }
 """Fields that are given as SWITCH KEY=VALUE, the switch and an example."""

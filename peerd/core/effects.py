@@ -4,7 +4,7 @@
 durably, and only then gossips; `Train` and `Collaborate` have their checkpoint and record on disk before they answer.
 
 The core bounds how many of a kind are under way (`limits`), so the shell needs no queue of effects: one job of a round
-(`Train`, `Publish`, `Collaborate`), MAX_FETCHES fetches, MAX_DIALS dials, one question about a
+(`Train`, `Publish`, `Collaborate`, `Assemble`), MAX_FETCHES fetches, MAX_DIALS dials, one question about a
 middle each way. For what crosses a network the core keeps a
 deadline of its own as well, so that an answer that never comes is a failure and no leak; for what the worker does, its
 death is the answer.
@@ -132,6 +132,15 @@ class RefuseMiddle(Effect, frozen=True, kw_only=True):
     reason: str
 
 
+class Assemble(Effect, frozen=True, kw_only=True):
+    """Ask these for the gates of their adapters and put a first one together of the pieces; record it as round 0.
+
+    Answer: Assembled or AssemblyFailed.
+    """
+
+    candidates: tuple[Candidate, ...]
+
+
 class Dial(Effect, frozen=True, kw_only=True):
     """Connect to a peer at one of these addresses, all in one time limit. Answer: PeerConnected or DialFailed."""
 
@@ -207,6 +216,7 @@ AnyEffect = (
     | AskMiddle
     | AnswerMiddle
     | RefuseMiddle
+    | Assemble
     | Dial
     | Remember
     | Forget

@@ -44,6 +44,8 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     """The chance that a pair compares gradients in a round, 0 one in the number of peers; None: nobody is asked."""
     steps: int = 0
     """Own optimizer steps so far, in all rounds."""
+    is_new: bool = False
+    """Nothing was ever trained or assembled in this home."""
     waited_rounds: int = 0
     """Finished rounds since the guard loss last improved (`core.patience.waited_rounds` of the records)."""
 
@@ -227,6 +229,22 @@ class MiddleFailed(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class Assembled(Event, frozen=True, kw_only=True):
+    """A first adapter was put together and judged; record and checkpoint are durable."""
+
+    row: Mapping[PeerId, float]
+    """Whose pieces it is made of, as parts of its layers."""
+    accepted: bool
+    """Whether training begins from it, or from the seeded start all the same."""
+    figures: RoundFigures
+
+
+class AssemblyFailed(Event, frozen=True, kw_only=True):
+    """There is none: nobody gave gates, or it failed in the worker. `reason` in words."""
+
+    reason: str
+
+
 class TextChanged(Event, frozen=True, kw_only=True):
     """The user's documents changed and the worker has read them again."""
 
@@ -277,6 +295,8 @@ AnyEvent = (
     | MiddleAnswered
     | MiddleCompared
     | MiddleFailed
+    | Assembled
+    | AssemblyFailed
     | TextChanged
     | BanLifted
     | Ticked

@@ -92,4 +92,5 @@ MIDDLE_ANSWERS_BURST = 8.0  # answers at once: each is a backward pass over the 
 MIDDLE_ANSWERS_A_SECOND = 1 / 15  # about what sixteen neighbours ask that meet one in sixteen times, in quick rounds
 
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
+GATHER_SECONDS = 5.0  # a newcomer waits so long after each update that came, for another that is about to
 MAX_MERGE_DEATHS = 2  # workers lost in the merge of one round before it goes on without neighbours

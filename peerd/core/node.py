@@ -3,10 +3,10 @@
 Nothing that a peer, a network or a disk does makes it raise; whatever came too late or was not asked for is ignored.
 
 A step has two halves. First the event changes what it is about (`_happened`, one line for each kind). Then the same
-six rules run, whatever the event was, and each asks "is there something to begin now?":
+seven rules run, whatever the event was, and each asks "is there something to begin now?":
 
-    event -> _happened -> fetches.start -> dials.start -> round.advance -> middles.start -> _repeat -> _forget
-          -> (node, effects)
+    event -> _happened -> fetches.start -> dials.start -> round.advance, newcomer.advance -> middles.start -> _repeat
+          -> _forget -> (node, effects)
 
 So no handler has to know what its news makes possible elsewhere: a fetch that ends frees a place, and the rule for
 fetches finds the next peer by looking at the state, not by being called. The price is that the rules look at every
@@ -27,13 +27,15 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from p2pfinetune.names import Digest, PeerId, Round
-from peerd.core import dials, fetches, intake, middles, round  # noqa: A004  # the module named by its noun
+from peerd.core import dials, fetches, intake, middles, newcomer, round  # noqa: A004  # the module named by its noun
 from peerd.core.dice import key_of, roll
 from peerd.core.effects import AnyEffect, Forget, Repeat, Stop
 from peerd.core.events import (
     AddressesChanged,
     AnnouncementHeard,
     AnyEvent,
+    Assembled,
+    AssemblyFailed,
     BanLifted,
     BlobFetched,
     Collaborated,
@@ -124,7 +126,7 @@ def step(node: Node, event: AnyEvent) -> Moved:
     moved, effects = _happened(now, event)
     if moved is now and not effects and not isinstance(event, Ticked):
         return node, []  # gossip brings most things many times: what is no news costs no more than this
-    for rule in (fetches.start, dials.start, round.advance, middles.start, _repeat, _forget):
+    for rule in (fetches.start, dials.start, round.advance, newcomer.advance, middles.start, _repeat, _forget):
         if isinstance(moved.phase, Stopping):
             break
         moved, more = rule(moved)
@@ -135,7 +137,7 @@ def step(node: Node, event: AnyEvent) -> Moved:
 def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR0912  # one line for each event
     match event:
         case WorkerStarted():
-            return round.worker_started(node, event)
+            return newcomer.worker_started(node, event)
         case WorkerDied():
             return round.worker_died(node, event)
         case Trained():
@@ -182,6 +184,10 @@ def _happened(node: Node, event: AnyEvent) -> Moved:  # noqa: C901, PLR0911, PLR
             return middles.compared(node, event)
         case MiddleFailed():
             return middles.failed(node, event)
+        case Assembled():
+            return newcomer.assembled(node, event)
+        case AssemblyFailed():
+            return newcomer.assembly_failed(node, event)
         case TextChanged():
             return round.text_changed(node, event)
         case BanLifted():

@@ -11,7 +11,17 @@ from typing import assert_never
 from p2pfinetune.names import PeerId
 from peerd.core.dials import direct
 from peerd.core.partial_view import awaited, is_live, partial_view
-from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Stopping, Training
+from peerd.core.phases import (
+    Assembling,
+    Collecting,
+    Gathering,
+    Merging,
+    Publishing,
+    Resting,
+    Starting,
+    Stopping,
+    Training,
+)
 from peerd.core.state import Node, is_banned, throttled
 
 
@@ -19,6 +29,8 @@ def state(node: Node) -> str:
     """The `state` of `peerd.status.Status`."""
     return {
         Starting: "starting",
+        Gathering: "gathering",
+        Assembling: "assembling",
         Training: "training",
         Publishing: "publishing",
         Collecting: "collecting",
@@ -33,12 +45,17 @@ def sentence(node: Node) -> str:
     return _doing(node) + (f"; not publishing: {node.withheld}" if node.withheld else "")
 
 
-def _doing(node: Node) -> str:
+def _doing(node: Node) -> str:  # noqa: PLR0911  # one line for each phase
     match node.phase:
         case Starting(reason=""):
             return "loading the model and your text"
         case Starting(reason=reason):
             return f"starting the worker again: it died ({reason})"
+        case Gathering(held=held, deadline=deadline):
+            left = max(0, round(deadline - node.at))
+            return f"gathering neighbours' adapters to assemble a first model: {held} so far, {left} s left at most"
+        case Assembling():
+            return "assembling a first model of pieces of neighbours' adapters"
         case Training(round=round_):
             return f"training round {round_}{_company(node)}"
         case Publishing(round=round_):
@@ -88,7 +105,7 @@ def next_deadline(node: Node) -> float | None:
     """When the passing of time alone will change something next (monotonic seconds); None if it will not."""
     times = [node.repeat_at] if node.own is not None else []
     match node.phase:
-        case Collecting(deadline=deadline):
+        case Collecting(deadline=deadline) | Gathering(deadline=deadline):
             times.append(deadline)
         case Resting(fresh_since=float() as since):
             times.append(since + node.settings.collect_seconds)

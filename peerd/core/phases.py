@@ -12,11 +12,21 @@
                                 |   v                                       |
                                 +- Merging <--------------------------------+
 
+    Starting --WorkerStarted--> Gathering --somebody's update, or the deadline--> Assembling    (of a newcomer, once)
+                                    |                                                 |
+                                    | nobody's                                        | Assembled, AssemblyFailed
+                                    +------------------> begin <----------------------+
+
     StopAsked leads from every phase to Stopping, for good.
 
 Each phase carries what only it needs, so that a deadline cannot outlive the wait that it bounds, and a `match` over
-`AnyPhase` is checked to be complete. Two phases wait for other peers, Collecting and Resting; each wait has an end in
-time, so no peer can stop a round by keeping silent. The others wait for the own worker, and `WorkerDied` ends those.
+`AnyPhase` is checked to be complete. Three phases wait for other peers, Collecting, Resting and Gathering; each wait
+has an end in time, so no peer can stop a round by keeping silent. The others wait for the own worker, and `WorkerDied`
+ends those.
+
+A newcomer has two phases before its first round, once in the life of a home: it gathers what neighbours have, until
+nobody is to come or for `assemble_seconds`, and puts a first adapter together of it. Nothing of both is on disk before
+the second has ended, so whatever interrupts them, they are begun anew.
 
 A worker that starts says how far its checkpoint is: a round whose training is in it goes on with Publishing.
 """
@@ -38,6 +48,25 @@ class Starting(Phase, frozen=True, kw_only=True):
     """The worker is not there yet, or not any more; `reason` says why it died."""
 
     reason: str = ""
+
+
+class Gathering(Phase, frozen=True, kw_only=True):
+    """A newcomer waits for what neighbours have, never beyond `deadline`; nothing has been trained yet."""
+
+    round: Round
+    """The one that begins afterwards."""
+    deadline: float
+    held: int = 0
+    """Updates that could be used at `since`."""
+    since: float
+    """When their number changed last: who comes soon after the first is waited for."""
+
+
+class Assembling(Phase, frozen=True, kw_only=True):
+    """Gates are asked for, and the worker puts a first adapter together; the blobs of `digests` are in use."""
+
+    round: Round
+    digests: tuple[Digest, ...]
 
 
 class Training(Phase, frozen=True, kw_only=True):
@@ -90,4 +119,4 @@ class Stopping(Phase, frozen=True, kw_only=True):
     reason: str
 
 
-AnyPhase = Starting | Training | Publishing | Collecting | Merging | Resting | Stopping
+AnyPhase = Starting | Gathering | Assembling | Training | Publishing | Collecting | Merging | Resting | Stopping

@@ -44,13 +44,13 @@ from peerd.core.events import (
 from peerd.core.limits import MAX_MERGE_DEATHS, OWN_A_SECOND, OWN_BURST, REPEAT_SECONDS
 from peerd.core.partial_view import awaited, candidates
 from peerd.core.patience import exhausted, judged, why_rest
-from peerd.core.phases import Collecting, Merging, Publishing, Resting, Starting, Training
+from peerd.core.phases import Assembling, Collecting, Merging, Publishing, Resting, Starting, Training
 from peerd.core.state import Moved, Node, discard, put
 
 
-def worker_started(node: Node, event: WorkerStarted) -> Moved:
-    """Go on where the last durable checkpoint stands, in this run or in one before."""
-    node = replace(
+def opened(node: Node, event: WorkerStarted) -> Node:
+    """The node with what a worker says of itself, the first one of a run above all."""
+    return replace(
         node,
         network=event.network,
         max_blob_bytes=event.max_blob_bytes,
@@ -62,20 +62,21 @@ def worker_started(node: Node, event: WorkerStarted) -> Moved:
         waited_rounds=event.waited_rounds if node.network is None else node.waited_rounds,
         round_began_at=event.at if node.network is None else node.round_began_at,
     )
+
+
+def go_on(node: Node, event: WorkerStarted) -> Moved:
+    """Where the last durable checkpoint stands, in this run or in one before."""
     round_ = Round(max(1, event.round))
-    begun = _publish(node, round_) if event.trained else begin(node, round_)
-    node, effects = begun
-    node, inspections = fetches.inspect(node)
-    return node, effects + inspections
+    return _publish(node, round_) if event.trained else begin(node, round_)
 
 
 def worker_died(node: Node, event: WorkerDied) -> Moved:
     """Wait for the next one; nothing that was durable is lost.
 
-    Deaths are counted only while merging, when others' updates may be the cause; for those that are being inspected
-    `fetches.worker_lost` has a pause.
+    Deaths are counted only while merging or assembling, when others' updates may be the cause; for those that are being
+    inspected `fetches.worker_lost` has a pause.
     """
-    deaths = node.merge_deaths + isinstance(node.phase, Merging)
+    deaths = node.merge_deaths + isinstance(node.phase, Merging | Assembling)
     node = fetches.worker_lost(replace(node, phase=Starting(reason=event.reason or "unknown"), merge_deaths=deaths))
     return node, [Note(level="warning", message=f"the worker died ({event.reason}); it is being started again")]
 

@@ -10,10 +10,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from p2pfinetune.options import HorizonOptions
-from peerd.config import RoundOptions
+from peerd.config import FirstOptions, RoundOptions
 
 
-class Settings(RoundOptions, HorizonOptions):
+class Settings(RoundOptions, HorizonOptions, FirstOptions):
     """Choices that steer rounds, fetching and dialling. Zero for `rounds` or `total_steps` means no end."""
 
     min_gain: Annotated[

@@ -41,7 +41,7 @@ from peerd.core.limits import (
 )
 from peerd.core.neighbours import Neighbour, Order, counted
 from peerd.core.offences import Standing, is_throttled, offended, weight, worth_keeping
-from peerd.core.phases import AnyPhase, Merging, Starting, Stopping
+from peerd.core.phases import AnyPhase, Assembling, Merging, Starting, Stopping
 from peerd.core.settings import Settings
 from peerd.pacing import Bucket
 from peerd.wire.messages import Announcement
@@ -169,6 +169,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Announcements of strangers that a flood drowned."""
     alone_is_said: bool = False
     """Whether people were told that nobody is connected; one connection makes it news again."""
+    assembly: str = ""
+    """What came of a newcomer's assembly in this run, as a sentence's end; empty if there was none."""
     merge_deaths: int = 0
     """Workers lost in a row while they merged; any merge that ends, well or not, sets it to 0."""
 
@@ -299,7 +301,7 @@ def needed(node: Node) -> set[Digest]:
     digests.update(node.own_before)
     if node.own is not None:
         digests.update(node.own.blobs)
-    if isinstance(node.phase, Merging):
+    if isinstance(node.phase, Merging | Assembling):
         digests.update(node.phase.digests)
     for pending in (node.meeting, node.answering):
         digests.update(pending.blobs if pending is not None else ())

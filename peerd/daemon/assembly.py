@@ -165,6 +165,7 @@ class Daemon:
             unix=ports.unix,
             middles=self._middles,
             dialled=self._introductions.dialled,
+            scratch=paths.scratch,
         )
         self._recall()
         self._shell = self._begun(store)
@@ -373,6 +374,7 @@ class Daemon:
             raise UsageError("the base model on disk has changed while the daemon ran", "start it again: peerd start")
         if not self._joined:
             await self._join(opened)
+        await self._performer.newcomer.has(opened.gates)
         with faults.around("handover.open"):
             await self._tell(worker_started(opened, self._journal, self._shell.node.settings, self._clock()))
         if not self._told_ready:
@@ -391,6 +393,7 @@ class Daemon:
         with faults.around("start.network"):
             if self._performer.network_digest is None:
                 known = {"group": self._config.group, "other_sharings": opened.other_sharings, **opened.traits}
+                self._performer.newcomer.join(opened.network, opened.gate_bytes)
                 self._network.traits = msgspec.convert(known, Traits)
                 self._middles.listen(opened.network)
                 self._tasks.lasting(

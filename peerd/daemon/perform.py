@@ -28,7 +28,7 @@ from typing import assert_never
 
 import msgspec
 
-from p2pfinetune.names import Digest, PeerId
+from p2pfinetune.names import Digest, PeerId, Round
 from p2pfinetune.round.figures import RoundFigures, told
 from peerd.config import Config
 from peerd.core.effects import (
@@ -36,6 +36,7 @@ from peerd.core.effects import (
     AnswerMiddle,
     AnyEffect,
     AskMiddle,
+    Assemble,
     Ban,
     Collaborate,
     CountRefusal,
@@ -54,6 +55,8 @@ from peerd.core.effects import (
 )
 from peerd.core.events import (
     AnyEvent,
+    Assembled,
+    AssemblyFailed,
     BlobFetched,
     Collaborated,
     CollaborationFailed,
@@ -72,17 +75,19 @@ from peerd.daemon.journal import Journal
 from peerd.daemon.key_frame import KeyFrameFile, last_key_frame
 from peerd.daemon.link import SupervisedTransport
 from peerd.daemon.middles import Middles
-from peerd.daemon.privacy_in_words import epsilon_text
+from peerd.daemon.newcomer import Newcomer, timed
+from peerd.daemon.privacy_in_words import epsilon_text, private_of
+from peerd.daemon.reach import fitting
 from peerd.daemon.resume import own_announcement
 from peerd.errors import StoreError, WorkerError
 from peerd.machine.faults import around
 from peerd.net.transport import Connected, Failed, Fetched
 from peerd.store.port import KeptBan, KnownPeer
 from peerd.store.rounds import StoredRound
-from peerd.store.sent import Publication, Spending
+from peerd.store.sent import Publication
 from peerd.wire.envelope import Envelope, sealed
 from peerd.wire.keys import PeerKey
-from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, Announcement
+from peerd.wire.messages import Announcement
 from peerd.worker.messages import (
     Admitted,
     AdmitUpdate,
@@ -94,7 +99,6 @@ from peerd.worker.messages import (
     JobProgress,
     Merged,
     NotAdmitted,
-    Private,
     Stepped,
     TrainSteps,
     UpdateFile,
@@ -132,18 +136,20 @@ class Performer:
         unix: Callable[[], float],
         middles: Middles,
         dialled: Callable[[PeerId, Connected | Failed], None] = lambda _peer, _outcome: None,
+        scratch: Path = Path(),
     ) -> None:
-        """`dialled` hears how each dial went."""
+        """`dialled` hears how each dial went; `scratch` is the worker's folder for files."""
         self._key, self._config, self._clock, self._unix = key, config, clock, unix
         self._journal, self._worker, self._network, self._dialled = journal, worker, network, dialled
         self.network_digest: Digest | None = None
         """Set when the worker has opened, before the core can ask for anything that needs it."""
         self.latest = Latest()
         self._middles = middles
+        self.newcomer = Newcomer(network, worker, scratch, shares=config.gate_steps > 0)
         self._numbering = asyncio.Lock()
         """Announcements take their numbers and are recorded one after the other, so that the newest is kept."""
 
-    async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0912  # one line each
+    async def perform(self, effect: AnyEffect) -> AnyEvent | None:  # noqa: C901, PLR0911, PLR0912  # one line each
         """Do it; the event that answers it, None if there is no answer."""
         match effect:
             case Train():
@@ -160,6 +166,8 @@ class Performer:
                 return await self._collaborate(effect)
             case AskMiddle() | AnswerMiddle() | RefuseMiddle():
                 return await self._middles.perform(effect)
+            case Assemble():
+                return await self._assemble(effect)
             case Dial():
                 return await self._dial(effect)
             case Remember():
@@ -198,7 +206,7 @@ class Performer:
         """
         at = self._clock()
         match effect:
-            case Train() | Collaborate():
+            case Train() | Collaborate() | Assemble():
                 self._worker.restart(f"{type(effect).__name__} failed: {reason}")
                 return None  # the worker's keeper tells of its death
             case Publish():
@@ -249,6 +257,7 @@ class Performer:
             return PublishWithheld(at=self._clock(), round=effect.round, reason=reason)
         if not isinstance(answer, Encoded):
             return PublishFailed(at=self._clock(), round=effect.round, reason=why(answer))
+        await self.newcomer.has(answer.gates)
         try:
             async with self._numbering:
                 announcement = await self._announcement(effect, answer, key)
@@ -368,11 +377,7 @@ class Performer:
         if not isinstance(answer, Merged):
             return CollaborationFailed(at=self._clock(), round=effect.round, reason=why(answer))
         figures = told(msgspec.structs.replace(answer.figures, loss_train=self.latest.figures.loss_train))
-        record = self._record(effect, answer, figures)
-        best = Path(answer.best) if answer.best is not None else None
-        with around("handover.merge"):
-            await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
-        self._note_recorded(figures)
+        await self._recorded(effect.round, answer, figures)
         said = {"round": effect.round, "accepted": answer.accepted, "reason": answer.reason, "peers": len(updates)}
         guard = figures.guard_personal
         _log.info("round finished", extra={**said, "guard": None if guard is None else round(guard, 4)})
@@ -388,7 +393,25 @@ class Performer:
             copies=tuple(answer.copies),
         )
 
-    async def _update_files(self, effect: Collaborate) -> list[UpdateFile]:
+    async def _assemble(self, effect: Assemble) -> Assembled | AssemblyFailed | None:
+        began, updates = self._clock(), await self._update_files(effect)
+        answer = await self.newcomer.assemble(effect, updates)
+        if answer is None:
+            return None
+        if not isinstance(answer, Merged):
+            return AssemblyFailed(at=self._clock(), reason=answer if isinstance(answer, str) else why(answer))
+        figures = told(timed(answer.figures, self._clock() - began))
+        await self._recorded(Round(0), answer, figures)
+        return Assembled(at=self._clock(), row=answer.row, accepted=answer.accepted, figures=figures)
+
+    async def _recorded(self, round_: Round, answer: Merged, figures: RoundFigures) -> None:
+        record = self._record(round_, answer, figures)
+        best = Path(answer.best) if answer.best is not None else None
+        with around("handover.merge"):
+            await self._journal.round_saved(record, Path(answer.checkpoint), best, answer.best_guard)
+        self._note_recorded(figures)
+
+    async def _update_files(self, effect: Collaborate | Assemble) -> list[UpdateFile]:
         files: list[UpdateFile] = []
         for candidate in effect.candidates:
             try:
@@ -399,11 +422,11 @@ class Performer:
                 files.append(UpdateFile(peer=candidate.peer, path=str(path), codec=candidate.codec, base=base))
         return files
 
-    def _record(self, effect: Collaborate, merged: Merged, figures: RoundFigures) -> StoredRound:
+    def _record(self, round_: Round, merged: Merged, figures: RoundFigures) -> StoredRound:
         bytes_in, bytes_out = self._bytes()
         return StoredRound.of(
             figures,
-            round=effect.round,
+            round=round_,
             finished_unix=self._unix(),
             row=merged.row,
             accepted=merged.accepted,
@@ -439,26 +462,8 @@ class Performer:
         self.latest.figures = msgspec.structs.replace(self.latest.figures, loss_train=of_training)
 
 
-def private_of(config: Config, spending: Spending) -> Private | None:
-    """How the next update is hidden; None if it goes out as it is."""
-    if not config.private_clip:
-        return None
-    return Private(
-        clip=config.private_clip,
-        noise=config.private_noise,
-        delta=config.private_delta,
-        budget=config.private_budget,
-        spent=spending.noised,
-    )
-
-
 def why(answer: AnyAnswer) -> str:
     """Why a job failed, in words."""
     if isinstance(answer, JobFailed):
         return f"{answer.code}: {answer.message}"
     return f"the worker answered with {type(answer).__name__}"
-
-
-def fitting(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that an announcement can carry."""
-    return tuple(address for address in addresses if len(address.encode()) <= MAX_ADDRESS)[:MAX_ADDRESSES]

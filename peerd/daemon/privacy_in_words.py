@@ -7,6 +7,7 @@ import math
 from peerd.config import Config
 from peerd.status import PrivacyNow
 from peerd.store.sent import Spending
+from peerd.worker.messages import Private
 
 STRONG = 1.0  # odds change by less than a factor of three
 MEANINGLESS = 10.0  # odds may change by a factor of 22,000: such a promise excludes nothing
@@ -67,3 +68,16 @@ def epsilon_text(epsilon: float) -> str:
 
 def _updates(count: int) -> str:
     return f"{count:,} update" if count == 1 else f"{count:,} updates"
+
+
+def private_of(config: Config, spending: Spending) -> Private | None:
+    """How the next update is hidden; None if it goes out as it is."""
+    if not config.private_clip:
+        return None
+    return Private(
+        clip=config.private_clip,
+        noise=config.private_noise,
+        delta=config.private_delta,
+        budget=config.private_budget,
+        spent=spending.noised,
+    )

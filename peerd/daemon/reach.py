@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from peerd.config import Config
 from peerd.control.render import printable
 from peerd.wire.addresses import Address, for_others, is_public, parse_address
+from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES
 
 MOST_SHOWN = 3  # addresses in a sentence
 
@@ -101,3 +102,8 @@ _PRIVATE = (
     "These addresses are private: they lead here from the same local network or VPN alone. From elsewhere, peers meet "
     "at a bootstrap node (--bootstrap), or come through a port that your router forwards (--announce)."
 )
+
+
+def fitting(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that an announcement can carry."""
+    return tuple(address for address in addresses if len(address.encode()) <= MAX_ADDRESS)[:MAX_ADDRESSES]

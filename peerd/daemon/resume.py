@@ -141,6 +141,7 @@ def worker_started(opened: Opened, journal: Journal, settings: Settings, at: flo
         best_guard=opened.best_guard,
         steps=opened.steps,
         pairing=opened.pairing,
+        is_new=kept is None,
         waited_rounds=waited_rounds((record.guard_personal for record in journal.records), settings.min_gain),
     )
 

@@ -27,6 +27,8 @@ from p2pfinetune.names import PeerId
 from peerd.core.effects import AnyEffect, Stop
 from peerd.core.events import (
     AnyEvent,
+    Assembled,
+    AssemblyFailed,
     Collaborated,
     CollaborationFailed,
     Published,
@@ -58,6 +60,8 @@ AWAITED: Final = (
     | PublishWithheld
     | Collaborated
     | CollaborationFailed
+    | Assembled
+    | AssemblyFailed
 )
 """What the core goes on with and nobody says twice."""
 

@@ -21,12 +21,14 @@ from p2pfinetune.scoring.perplexity import bounded, has_diverged, perplexity
 from peerd import __version__
 from peerd.config import Config
 from peerd.control import merges
+from peerd.control.assembly import assembly_now
 from peerd.control.figures import contradiction
 from peerd.control.peer_names import clean
 from peerd.control.render import some
 from peerd.control.worth import worth_now
 from peerd.core import clocks, doubles, outlook
 from peerd.core.neighbours import Neighbour
+from peerd.core.newcomer import DONE
 from peerd.core.phases import Resting, Starting, Stopping
 from peerd.core.state import Node
 from peerd.daemon import misfits, reach
@@ -169,6 +171,7 @@ def snapshot(node: Node, parts: Parts) -> Status:
         served=parts.records[-1].served if parts.records else "personal",
         merge=merges.line(parts.records, merged, node.me),
         merges=merged,
+        assembly=assembly_now(parts.records, "" if node.assembly == DONE else node.assembly),
         failures=parts.failures,
         before=parts.before,
         held_out=held_out(parts.records),

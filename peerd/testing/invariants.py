@@ -19,6 +19,7 @@ from peerd.core.effects import (
     AnswerMiddle,
     AnyEffect,
     AskMiddle,
+    Assemble,
     Collaborate,
     Dial,
     Fetch,
@@ -30,7 +31,7 @@ from peerd.core.fetches import running
 from peerd.core.limits import MAX_DIALS, MAX_FETCHES, MAX_GARBAGE, MAX_KNOWN_PEERS, MAX_REASONS, MAX_SEEN, MAX_STANDINGS
 from peerd.core.neighbours import Neighbour
 from peerd.core.partial_view import awaited
-from peerd.core.phases import Collecting, Resting, Starting, Stopping, Training
+from peerd.core.phases import Collecting, Gathering, Resting, Starting, Stopping, Training
 from peerd.core.quota import held_at_most
 from peerd.core.state import Node, is_banned, needed
 from peerd.wire.messages import MAX_ADDRESSES, MAX_NAME
@@ -93,6 +94,8 @@ def _waits(node: Node) -> Iterator[str]:
         case Collecting(deadline=deadline):
             if node.at >= deadline or not awaited(node):
                 yield "collecting goes on without a reason"
+        case Gathering(deadline=deadline) if node.at >= deadline:
+            yield "a newcomer gathers beyond its deadline"
         case Training(round=round_) if round_ != node.round:
             yield "trains another round than its own"
         case Resting(fresh_since=float() as since) if node.at >= since + node.settings.collect_seconds:
@@ -102,7 +105,7 @@ def _waits(node: Node) -> Iterator[str]:
 
 
 def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
-    jobs = [effect for effect in effects if isinstance(effect, Train | Publish | Collaborate)]
+    jobs = [effect for effect in effects if isinstance(effect, Train | Publish | Collaborate | Assemble)]
     if len(jobs) > 1:
         yield "two jobs of a round at once"
     if isinstance(node.phase, Starting | Stopping) and (jobs or any(isinstance(e, Admit) for e in effects)):
@@ -113,13 +116,15 @@ def _effects(node: Node, effects: Sequence[AnyEffect]) -> Iterator[str]:
                 yield from _middle_faults(node, effect)
             case Fetch(peer=peer) | Dial(peer=peer) | Admit(peer=peer) if is_banned(node, peer):
                 yield "something is wanted of a banned peer"
-            case Collaborate(candidates=candidates) if any(is_banned(node, c.peer) for c in candidates):
+            case Collaborate(candidates=candidates) | Assemble(candidates=candidates) if any(
+                is_banned(node, c.peer) for c in candidates
+            ):
                 yield "a banned peer takes part in a merge"
             case Fetch(holders=holders) if not holders or node.me in holders or len(set(holders)) < len(holders):
                 yield "a fetch from nobody, from myself, or twice from one"
             case Dial(peer=peer, addresses=addresses) if not addresses or peer == node.me:
                 yield "a dial to nowhere or to myself"
-            case Collaborate(candidates=candidates):
+            case Collaborate(candidates=candidates) | Assemble(candidates=candidates):
                 yield from _merge_faults(node, Counter(candidate.peer for candidate in candidates))
             case _:
                 pass

@@ -41,6 +41,7 @@ from peerd.worker.messages import (
     AdmitUpdate,
     AnyAnswer,
     AnyJob,
+    AssembleFrom,
     Close,
     Closed,
     CollaborateWith,
@@ -75,6 +76,7 @@ from peerd.worker.messages import (
     UpdateFile,
     Withheld,
 )  # fmt: skip
+from peerd.worker.pieces import answer, assembled
 from peerd.worker.precision import loaded, measured
 from peerd.worker.restoring import restore
 from peerd.worker.texts import dealer_of, read_reference, read_text, text_now, told
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from p2pfinetune.data.reading_memory import ReadingMemory
     from p2pfinetune.model.base import Base
     from p2pfinetune.round.learner import Learner
+    from p2pfinetune.round.result import Collaboration
     from p2pfinetune.round.update import LoraUpdate, Written
 
 BETWEEN_STEPS: Final = (AdmitUpdate, SketchMiddle, CompareMiddle, Export, Generate, EvaluateText)
@@ -148,6 +151,7 @@ class Jobs:
             SketchMiddle: self._at_a_middle,
             CompareMiddle: self._at_a_middle,
             CollaborateWith: self._collaborate,
+            AssembleFrom: self._assemble,
             Generate: self._generate,
             Export: self._export,
             EvaluateTest: self._evaluate_test,
@@ -226,6 +230,8 @@ class Jobs:
             twin_why=company.why,
             known_as=public_name(base),
             licence=licence_in(base.folder),
+            gates=self._gates(job),
+            gate_bytes=learner.pieces.max_bytes,
             notices=[said for said in (about_model(config.model), learner.said, dealer.notice) if said],
         )
 
@@ -252,6 +258,8 @@ class Jobs:
                 id=job.id, activity="training", done=len(losses), total=job.steps, loss=losses[-1], tokens=tokens
             )
             self._progress(done)
+            self._between(BETWEEN_STEPS)
+        for _ in held.learner.pieces.steps(held.learner.own()):
             self._between(BETWEEN_STEPS)
         checkpoint = self._written(job, "checkpoint", held.save)
         return Stepped(
@@ -288,7 +296,13 @@ class Jobs:
             size=len(said.blob),
             is_difference=said.is_difference,
             epsilon=epsilon,
+            gates=self._gates(job),
         )
+
+    def _gates(self, job: AnyJob) -> str:
+        """A file of those of the own adapter; empty if there are none."""
+        blob = self._held().learner.pieces.encode()
+        return "" if blob is None else str(self._written(job, "gates", lambda path: path.write_bytes(blob)))
 
     def _admit(self, job: AdmitUpdate) -> Admitted | NotAdmitted:
         found = self._read(job)
@@ -314,23 +328,23 @@ class Jobs:
 
         with around("worker.collaborate"):
             merged = held.learner.collaborate(
-                self._updates(held, job), products=job.products, shares=shares(held.config), on_progress=measured
-            )
+                self._updates(held, job), products=job.products, on_progress=measured,
+                shares={PeerId(peer): share for peer, share in held.config.shares.items()},
+            )  # fmt: skip
+        return self._merged(job, merged)
+
+    def _merged(self, job: CollaborateWith | AssembleFrom, merged: Collaboration) -> Merged:
+        held = self._held()
         checkpoint = self._written(job, "checkpoint", held.save)
         best = self._written(job, "best", held.save_best) if merged.new_best else None
-        return Merged(
-            id=job.id,
-            checkpoint=str(checkpoint),
-            best=str(best) if best is not None else None,
-            best_guard=merged.best_guard,
-            row=dict(merged.row.weights),
-            accepted=merged.accepted,
-            reason=merged.reason,
-            figures=merged.figures,
-            served=merged.served,
-            refused=dict(merged.refused),
-            copies=list(merged.copies),
-        )
+        return answer(job.id, merged, checkpoint, best)
+
+    def _assemble(self, job: AssembleFrom) -> Merged:
+        held = self._held()
+        self._progress(JobProgress(id=job.id, activity="collaborating", done=0, total=0))
+        with around("worker.collaborate"):
+            merged = assembled(held.learner, self._updates(held, job), job.gates)
+        return self._merged(job, merged)
 
     def _written(self, job: AnyJob, kind: str, write: Callable[[Path], object]) -> Path:
         """A file in scratch. A disk that refuses is waited out: what was learnt stands in memory alone until then."""
@@ -355,7 +369,7 @@ class Jobs:
             else:
                 return path
 
-    def _updates(self, held: Session, job: CollaborateWith) -> dict[PeerId, LoraUpdate]:
+    def _updates(self, held: Session, job: CollaborateWith | AssembleFrom) -> dict[PeerId, LoraUpdate]:
         """The admitted updates, inspected once more: what is on disk is not what was in memory."""
         updates: dict[PeerId, LoraUpdate] = {}
         for file in job.updates:
@@ -447,8 +461,3 @@ def learner_options(config: Config) -> LearnerOptions:
     """What the library needs of the user's choices; whether a twin trains is settled later."""
     spec, training = sections.of(AdapterSpec, config), sections.of(TrainingOptions, config)
     return sections.of(LearnerOptions, config, spec=spec, training=training, twin=False)
-
-
-def shares(config: Config) -> dict[PeerId, tuple[float, ...]]:
-    """Declared category shares, for the oracle scheme in the demo."""
-    return {PeerId(peer): share for peer, share in config.shares.items()}

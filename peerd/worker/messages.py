@@ -116,6 +116,14 @@ class CollaborateWith(Job, frozen=True, kw_only=True, tag=True):
     """Agreements since the last merge, of a trust scheme that asks neighbours."""
 
 
+class AssembleFrom(Job, frozen=True, kw_only=True, tag=True):
+    """Put a first adapter together of pieces, judge it, write a checkpoint file. Answer: Merged."""
+
+    updates: list[UpdateFile]
+    gates: dict[PeerId, str]
+    """Path of what each answered; not inspected yet."""
+
+
 class Generate(Job, frozen=True, kw_only=True, tag=True):
     """Continue a prompt with the base, own and personal model."""
 
@@ -178,6 +186,7 @@ AnyJob = (
     | SketchMiddle
     | CompareMiddle
     | CollaborateWith
+    | AssembleFrom
     | Generate
     | Export
     | EvaluateTest
@@ -273,6 +282,10 @@ class Opened(Answer, frozen=True, kw_only=True, tag=True):
     """What peers know the base model by."""
     licence: str = ""
     """Of the base model, as it is stated; empty if it is not."""
+    gates: str = ""
+    """Path of the own gates, if any are trained and were."""
+    gate_bytes: int = 0
+    """Of the largest valid gates of this network."""
 
 
 class Stepped(Answer, frozen=True, kw_only=True, tag=True):
@@ -294,6 +307,8 @@ class Encoded(Answer, frozen=True, kw_only=True, tag=True):
     """To the key frame that the job named."""
     epsilon: float | None = None
     """Of all noised updates, this one included; None: it has no noise."""
+    gates: str = ""
+    """Path of the gates of it, if any are trained."""
 
 
 class Withheld(Answer, frozen=True, kw_only=True, tag=True):

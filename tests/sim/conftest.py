@@ -75,6 +75,7 @@ class Peer:
         """From the end of the own work to the end of the round."""
         self.trusts: Callable[[PeerId], bool] = lambda _: True
         self.merged: set[PeerId] = set()
+        self.assembled: list[list[PeerId]] = []
         self.notes: list[str] = []
         self.clock_ahead = 0.0  # seconds, of the time that people set
         self.guard: Callable[[int], float] = lambda round_: 3.0 * 0.97**round_
@@ -205,6 +206,7 @@ class World:
                 trained=saved.trained,
                 best_guard=saved.best_guard,
                 pairing=self.pairing,
+                is_new=peer.store.checkpoint() is None,
                 steps=sum(record.steps for record in records) + saved.trained * self.settings.steps_per_round,
                 waited_rounds=waited_rounds((record.guard_personal for record in records), self.settings.min_gain),
             ),
@@ -360,6 +362,8 @@ class World:
                 self.job(peer, 0.05, lambda at: self.admit(effect, at))
             case do.Collaborate():
                 self.job(peer, 1.0, lambda at: self.collaborate(peer, effect, at))
+            case do.Assemble():
+                self.job(peer, 2.0, lambda at: self.assemble(peer, effect, at))
             case do.AskMiddle():
                 self.ask_middle(peer, effect)
             case do.AnswerMiddle():
@@ -535,6 +539,19 @@ class World:
         return on.Collaborated(
             at=at, round=effect.round, row=row, accepted=True, reason="", figures=figures, best_guard=guard
         )
+
+    def assemble(self, peer: Peer, effect: do.Assemble, at: float) -> on.AnyEvent:
+        """Of all whose blobs are here; recorded as round 0."""
+        assert {digest for one in effect.candidates for digest in one.blobs} <= peer.shelf, "a piece that is gone"
+        row = {peer.id: 0.0} | {one.peer: 1.0 / len(effect.candidates) for one in effect.candidates}
+        peer.assembled.append(sorted(one.peer for one in effect.candidates))
+        figures = RoundFigures(guard_own=9.0, guard_personal=8.5)
+        record = StoredRound.of(
+            figures, round=Round(0), finished_unix=at, row=row, accepted=True, reason="", steps=0, bytes_in=0,
+            bytes_out=0,
+        )  # fmt: skip
+        peer.store.save_checkpoint(Checkpoint(round=Round(1), trained=False, blob=NETWORK, best_guard=8.5), record)
+        return on.Assembled(at=at, row=row, accepted=True, figures=figures)
 
     def dial(self, peer: Peer, effect: do.Dial) -> None:
         seconds = self.dice.uniform(0.05, 0.5) + self.crossing(6)

@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 from p2pfinetune.errors import OptionError, TextError, TooLittleText
 from p2pfinetune.names import Digest
-from p2pfinetune.round.figures import ModelFigures, RoundFigures
+from p2pfinetune.round.figures import AssemblyFigures, ModelFigures, RoundFigures
 from p2pfinetune.speech import Begun, Chance, Choice, Ended, Piece
 from peerd.config import Config
 from peerd.errors import UsageError
@@ -28,6 +28,7 @@ from peerd.worker.messages import (
     AdmitUpdate,
     AnyAnswer,
     AnyJob,
+    AssembleFrom,
     CollaborateWith,
     Encode,
     Encoded,
@@ -101,6 +102,8 @@ class FakeLearning:
             fingerprint="f",
             parameters=1,
             adapter_parameters=1,
+            gates=self.gates(),
+            gate_bytes=100,
             best_guard=self.best if job.checkpoint else None,
             steps=self.steps,
         )
@@ -155,7 +158,7 @@ class FakeLearning:
             raise UsageError("no")
         text = "not an update" if self.kind == "liar" else json.dumps(self.value)
         if job.private is None:
-            return Encoded(id=job.id, path=self.write(text), size=len(text))
+            return Encoded(id=job.id, path=self.write(text), size=len(text), gates=self.gates())
         epsilon = 1.0 + sum(count for _, count in job.private.spent)  # one for each update
         if job.private.budget and epsilon > job.private.budget:
             return Withheld(id=job.id, epsilon=epsilon)
@@ -188,6 +191,32 @@ class FakeLearning:
             reason="",
             figures=RoundFigures(loss_trust=guard, guard_base=GOAL, guard_own=own, guard_personal=guard),
         )
+
+    def gates(self) -> str:
+        return self.write("1") if self.job.config.gate_steps and self.steps else ""
+
+    def on_AssembleFrom(self, job: AssembleFrom) -> Merged:
+        """Of what those have that gave gates, the mean."""
+        gates = {peer: Path(path).read_text() for peer, path in job.gates.items()}
+        read = {one.peer: self.read(one.path) for one in job.updates}
+        pieces = {peer: value for peer, value in read.items() if value is not None and gates.get(peer) == "1"}
+        if not pieces:
+            raise OptionError("no neighbour gave both an adapter and gates that can be used", "train as usual")
+        self.value = sum(pieces.values()) / len(pieces)
+        self.best = guard = abs(GOAL - self.value)
+        return Merged(
+            id=job.id,
+            checkpoint=self.checkpoint(),
+            best=self.write(json.dumps({"best": self.value})),
+            best_guard=guard,
+            row={self.job.me: 0.0, **dict.fromkeys(pieces, 1 / len(pieces))},
+            accepted=True,
+            reason="",
+            figures=RoundFigures(
+                guard_base=GOAL, guard_own=GOAL, guard_personal=guard,
+                assembly=AssemblyFigures(peers=len(pieces), layers=4),
+            ),
+        )  # fmt: skip
 
     def on_Generate(self, job: Generate) -> Generated:
         personal = str(self.value)
