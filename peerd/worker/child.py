@@ -40,6 +40,7 @@ from peerd.worker.jobs import Between, Jobs
 from peerd.worker.messages import (
     AnyAnswer,
     AnyJob,
+    AssembleFrom,
     Cancel,
     Close,
     Closed,
@@ -58,7 +59,7 @@ from peerd.worker.rota import Rota, Running
 NICENESS: Final = 10  # whatever else the device is doing goes first
 QUEUED_JOBS: Final = 64  # the parent has no more than this many on the way
 PROGRESS_SECONDS: Final = 0.25  # people read it; every step would only fill the pipe
-LARGE: Final = (Open, TrainSteps, CollaborateWith)  # jobs that free much at their end
+LARGE: Final = (Open, TrainSteps, CollaborateWith, AssembleFrom)  # jobs that free much at their end
 EXIT_PARENT_GONE: Final = 3
 EXIT_OUT_OF_MEMORY: Final = 12  # ENOMEM
 OUT_OF_MEMORY: Final = "out of memory"

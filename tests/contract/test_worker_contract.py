@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfinetune.errors import TextError, TooLittleText
+from p2pfinetune.errors import OptionError, TextError, TooLittleText
 from p2pfinetune.speech import Begun, ChatLine, Sampling
 from peerd.worker import messages
 from peerd.worker.child import MakeJobs
@@ -137,6 +137,30 @@ def test_a_merge_has_a_row_over_all_that_took_part(make: MakeBench) -> None:
     assert in_scratch(one, merged.checkpoint)
     assert merged.best is None or in_scratch(one, merged.best)
     assert merged.best_guard > 0
+
+
+def test_a_newcomer_is_given_gates_beside_an_update_and_assembles_of_both(make: MakeBench) -> None:
+    sharer, newcomer, other = make("a", gate_steps=1), make("b", seed=5), make("c", seed=6)
+    said = [bench.open() for bench in (sharer, newcomer, other)]
+    sharer.train()
+    other.train()
+    given, without = sharer.do(messages.Encode, codec="bf16"), other.do(messages.Encode, codec="bf16")
+    updates = [messages.UpdateFile(peer=BOB, path=given.path, codec="bf16")]
+
+    with pytest.raises(OptionError, match="no neighbour gave"):
+        newcomer.do(messages.AssembleFrom, updates=updates, gates={BOB: str(sharer.text / "0.txt")})
+    merged = newcomer.do(messages.AssembleFrom, updates=updates, gates={BOB: given.gates})
+
+    assert in_scratch(sharer, given.gates)
+    assert 0 < Path(given.gates).stat().st_size <= said[0].gate_bytes
+    assert [one.gates for one in said] == [""] * 3
+    assert without.gates == ""
+    assert isinstance(merged, messages.Merged)
+    assert merged.row[BOB] == pytest.approx(1.0)
+    assert merged.figures.assembly is not None
+    assert merged.figures.assembly.peers == 1
+    assert in_scratch(newcomer, merged.checkpoint)
+    assert newcomer.open(merged.checkpoint).restored
 
 
 def test_a_round_alone_is_a_merge_with_oneself(bench: Bench) -> None:

@@ -82,6 +82,7 @@ def pipe_seeds() -> Iterator[bytes]:
         messages.Encode(id=2, codec="bf16"),
         messages.AdmitUpdate(id=3, path="/x", codec="int8"),
         messages.CollaborateWith(id=4, round=Round(3), updates=[messages.UpdateFile(peer=me, path="/x", codec="fp32")]),
+        messages.AssembleFrom(id=4, updates=[messages.UpdateFile(peer=me, path="/x", codec="fp32")], gates={me: "/g"}),
         messages.Generate(id=5, prompt="é", max_tokens=3, temperature=0.5, seed=-1),
         messages.Close(id=6),
     ]  # fmt: skip

@@ -625,7 +625,7 @@ def test_the_core_is_told_of_an_effect_that_raised_and_nobody_is_blamed_for_it(k
     event = bench.performer.failed(effect, "ZeroDivisionError")
 
     assert type(event) is (ANSWERED.get(kind) or type(None))
-    assert bool(bench.worker.restarted) == (kind in {effects.Train, effects.Collaborate})
+    assert bool(bench.worker.restarted) == (kind in {effects.Train, effects.Collaborate, effects.Assemble})
     if isinstance(event, FetchFailed):
         assert (event.peer, event.digest, event.wrong) == (BOB, ABSENT, ())
 
