@@ -48,7 +48,7 @@ from p2pfinetune.simulation.run import base_of
 from p2pfinetune.training.together import train_together
 
 STEPS_AFTER = (5, 20, 100)
-GONE_ON_FROM = ("scores", "by-loss", "uniform")
+GONE_ON_FROM = ("scores", "by-loss", "single", "uniform")
 DRAWS = 3  # of pieces by lot
 
 

@@ -288,7 +288,7 @@ def assembly_options(given: Mapping[str, Any]) -> AssemblyOptions:
         raise OptionError(f"assembling pieces: {error}", f"its options are: {known}") from error
 
 
-WHOLE = ("both", "b", "generalist")  # sharings of which an update and the seeded start make all of a layer
+WHOLE = ("both", "b")  # sharings of which an update and the seeded start make all of a layer
 
 
 def must_share_pieces(sharing: str) -> None:

@@ -214,10 +214,10 @@ def _finite(config: Config) -> None:
 def _pieces(config: Config) -> None:
     try:
         assembly_options(config.assemble_options)
-        if config.assemble:
+        if config.assemble or config.gate_steps:
             must_share_pieces(config.sharing)
     except OptionError as error:
-        raise UsageError(f"--assemble: {error}", error.hint) from error
+        raise UsageError(f"--assemble and --gate-steps: {error}", error.hint) from error
     if config.gate_steps and config.private_clip:
         raise UsageError(
             "--gate-steps gives away gates, which --private-noise does not hide",

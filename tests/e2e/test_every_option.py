@@ -62,10 +62,24 @@ def one_is_told_that_the_other_compares_nothing(homes: Sequence[Home]) -> None:
     assert '"middle-not-chosen"' in homes[1].run("peers", "--json").stdout
 
 
+def the_newcomer_assembled_once(homes: Sequence[Home]) -> None:
+    newcomer = homes[-1]
+    first, *others = newcomer.rounds()
+    assert (first.round, [record.round for record in others]) == (0, [*range(1, len(others) + 1)])
+    assert {peer for peer, weight in first.row.items() if weight} <= {home.ready().peer_id for home in homes[:-1]}
+    assert newcomer.ready().assembly.startswith("assembled from ")
+    assert "assembled from" in newcomer.run("rounds").stdout
+    assert newcomer.stop() == 0
+    newcomer.start()
+    newcomer.until(lambda status: status.round > others[-1].round + 1)
+    assert sum(record.round == 0 for record in newcomer.rounds()) == 1
+
+
 COBO = {"trust": "cobo", "trust_options": {"pair": 1.0, "gamma": 5.0, "rho": 0.5}}
 ROWS = (
     Row("cobo", COBO, ({}, {}, {}), weights_have_moved_and_stay),
     Row("cobo-and-another", {}, (COBO, {"trust": "validation"}), one_is_told_that_the_other_compares_nothing),
+    Row("per-pcs", {}, ({"gate_steps": 2}, {"gate_steps": 2}, {"assemble": True}), the_newcomer_assembled_once),
     Row("default"),
     Row("fedsa", {"sharing": "a"}),
     Row("ffa", {"sharing": "b"}),

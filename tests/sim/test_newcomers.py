@@ -12,7 +12,7 @@ def test_newcomers_among_one_another_train_and_one_who_comes_later_assembles_onc
     network = world(0, 4, settings, loss=0.2, delay_seconds=(0.01, 2.0), fetch_loss=0.1).start()
     first = list(network.peers.values())
     network.run(200.0)
-    late = network.add("late")
+    late = network.add("peer-late")
     network.later(4.0, lambda: network.kill_worker(late))
     network.later(8.0, lambda: network.crash(late))
     network.later(12.0, lambda: network.boot(late))
