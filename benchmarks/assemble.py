@@ -37,7 +37,7 @@ from p2pfinetune.merge.factor_mean import FactorMean
 from p2pfinetune.model.adapter import Adapter, attach
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import DEFAULT_ADAPTER, PeerId, TrustRow
-from p2pfinetune.options import AssemblyOptions
+from p2pfinetune.options.pieces import AssemblyOptions
 from p2pfinetune.paper.populations import populate
 from p2pfinetune.round.collaborate import layer_of
 from p2pfinetune.round.learner import Learner

@@ -21,12 +21,10 @@ from p2pfinetune.options import (
     Amount,
     CollaborationOptions,
     ConversationOptions,
-    GateOptions,
     HeldOptions,
     HorizonOptions,
     LevelOptions,
     ModelOptions,
-    NewcomerOptions,
     NotNegative,
     OrderOptions,
     Positive,
@@ -37,6 +35,7 @@ from p2pfinetune.options import (
     TrainerOptions,
     UpdateOptions,
 )
+from p2pfinetune.options.pieces import GateOptions, NewcomerOptions
 from p2pfinetune.options.sections import Section
 
 

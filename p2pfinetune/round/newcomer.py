@@ -14,7 +14,8 @@ from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.names import PeerId, Refusal, Served
-from p2pfinetune.options import LearnerOptions, TrainingOptions, assembly_options, must_share_pieces
+from p2pfinetune.options import LearnerOptions, TrainingOptions
+from p2pfinetune.options.pieces import assembly_options, must_share_pieces
 from p2pfinetune.round import guard
 from p2pfinetune.round.collaborate import Outcome
 from p2pfinetune.round.figures import AssemblyFigures, RoundFigures

@@ -46,7 +46,7 @@ from p2pfinetune.merge.factor_mean import FactorMean
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, write
 from p2pfinetune.model.compute import measuring_precision
 from p2pfinetune.names import PeerId, Refusal, TrustRow
-from p2pfinetune.options import AssemblyOptions
+from p2pfinetune.options.pieces import AssemblyOptions
 from p2pfinetune.round.collaborate import layer_of
 from p2pfinetune.scoring.evaluate import PADDING, measure_of
 from p2pfinetune.training.gates import Gates, Schema

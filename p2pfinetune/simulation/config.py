@@ -29,11 +29,9 @@ from p2pfinetune.options import (
     ConversationOptions,
     DecayOptions,
     DetailOptions,
-    GateOptions,
     LearnerOptions,
     LevelOptions,
     ModelOptions,
-    NewcomerOptions,
     NotNegative,
     Positive,
     RunOptions,
@@ -44,7 +42,8 @@ from p2pfinetune.options import (
     TrainingOptions,
     UpdateOptions,
     sections,
-)  # fmt: skip
+)
+from p2pfinetune.options.pieces import GateOptions, NewcomerOptions
 from p2pfinetune.simulation.hostile.attacks import Attack
 from p2pfinetune.simulation.timetable import Churn, Timing
 from p2pfinetune.simulation.topology import Topology

@@ -35,7 +35,8 @@ from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.errors import CheckpointError
 from p2pfinetune.model.adapter import PEFT_NAME, AdaptedModel, Adapter, write
 from p2pfinetune.model.compute import next_token_logits, rows_at_once, training_precision
-from p2pfinetune.options import GateOptions, TrainingOptions
+from p2pfinetune.options import TrainingOptions
+from p2pfinetune.options.pieces import GateOptions
 from p2pfinetune.training.batches import UNCOUNTED, Blocks, derived_seed
 
 CLIP = 0.3  # norm of a step's gradient over all gates; the public code's

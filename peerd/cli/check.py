@@ -23,7 +23,8 @@ from p2pfinetune.model.from_gguf import must_hold_a_model
 from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
-from p2pfinetune.options import INT64, NANO, assembly_options, must_share_pieces
+from p2pfinetune.options import INT64, NANO
+from p2pfinetune.options.pieces import assembly_options, must_share_pieces
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown

@@ -7,7 +7,7 @@ import math
 from peerd.config import Config
 from peerd.status import PrivacyNow
 from peerd.store.sent import Spending
-from peerd.worker.messages import Private
+from peerd.worker.hidden import Private
 
 STRONG = 1.0  # odds change by less than a factor of three
 MEANINGLESS = 10.0  # odds may change by a factor of 22,000: such a promise excludes nothing

@@ -340,11 +340,10 @@ class Jobs:
         return answer(job.id, merged, checkpoint, best)
 
     def _assemble(self, job: AssembleFrom) -> Merged:
-        held = self._held()
-        self._progress(JobProgress(id=job.id, activity="collaborating", done=0, total=0))
+        held, begun = self._held(), JobProgress(id=job.id, activity="collaborating", done=0, total=0)
+        self._progress(begun)
         with around("worker.collaborate"):
-            merged = assembled(held.learner, self._updates(held, job), job.gates)
-        return self._merged(job, merged)
+            return self._merged(job, assembled(held.learner, self._updates(held, job), job.gates))
 
     def _written(self, job: AnyJob, kind: str, write: Callable[[Path], object]) -> Path:
         """A file in scratch. A disk that refuses is waited out: what was learnt stands in memory alone until then."""

@@ -15,6 +15,7 @@ from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 from peerd.config import Config
 from peerd.status import MemoryNow, TextNow
+from peerd.worker.hidden import Private
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -46,18 +47,6 @@ class TrainSteps(Job, frozen=True, kw_only=True, tag=True):
 
     round: Round
     steps: int
-
-
-class Private(msgspec.Struct, frozen=True, kw_only=True):
-    """How an update is hidden before it is encoded, and what was spent before."""
-
-    clip: float
-    noise: float
-    delta: float
-    budget: float
-    """0: no limit."""
-    spent: tuple[tuple[float, int], ...]
-    """(noise, publications) pairs."""
 
 
 class Encode(Job, frozen=True, kw_only=True, tag=True):

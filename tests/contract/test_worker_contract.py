@@ -16,6 +16,7 @@ from p2pfinetune.errors import OptionError, TextError, TooLittleText
 from p2pfinetune.speech import Begun, ChatLine, Sampling
 from peerd.worker import messages
 from peerd.worker.child import MakeJobs
+from peerd.worker.hidden import Private
 from peerd.worker.jobs import BETWEEN_STEPS, Jobs
 from tests.support.bench import BOB, ME, Bench
 from tests.support.learning import FakeLearning
@@ -251,9 +252,9 @@ def test_updates_with_noise_are_counted_and_withheld_beyond_the_budget(make: Mak
     bench = make()
     bench.open()
     bench.train()
-    private = messages.Private(clip=0.05, noise=4.0, delta=1e-5, budget=0.0, spent=())
+    private = Private(clip=0.05, noise=4.0, delta=1e-5, budget=0.0, spent=())
     first = bench.do(messages.Encode, codec="bf16", private=private)
-    tight = messages.Private(clip=0.05, noise=4.0, delta=1e-5, budget=first.epsilon / 2, spent=())
+    tight = Private(clip=0.05, noise=4.0, delta=1e-5, budget=first.epsilon / 2, spent=())
 
     assert first.epsilon > 0
     assert isinstance(bench.do(messages.Encode, codec="bf16", private=tight), messages.Withheld)

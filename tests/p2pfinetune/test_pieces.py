@@ -19,7 +19,8 @@ from p2pfinetune.errors import CheckpointError, OptionError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, write
 from p2pfinetune.model.base import Base
 from p2pfinetune.names import PeerId, Refusal
-from p2pfinetune.options import AdapterSpec, AssemblyOptions, GateOptions, LearnerOptions, assembly_options
+from p2pfinetune.options import AdapterSpec, LearnerOptions
+from p2pfinetune.options.pieces import AssemblyOptions, GateOptions, assembly_options
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.pieces import (
     LARGEST_GATE,

@@ -41,13 +41,13 @@ from peerd.store.rounds import figures_of, shown
 from peerd.testing.store import MemoryBlobs, MemoryStore
 from peerd.wire.envelope import open_announcement
 from peerd.wire.keys import PeerKey
+from peerd.worker.hidden import Private
 from peerd.worker.messages import (
     Admitted,
     Encoded,
     JobFailed,
     Merged,
     NotAdmitted,
-    Private,
     Stepped,
     Withheld,
 )

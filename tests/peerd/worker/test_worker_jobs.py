@@ -16,6 +16,7 @@ from p2pfinetune.errors import CheckpointError, OptionError, TextError, TooLittl
 from p2pfinetune.speech import Sampling
 from peerd.config import Config
 from peerd.worker import evaluating, messages
+from peerd.worker.hidden import Private
 from peerd.worker.jobs import BETWEEN_STEPS, WHILE_EVALUATING, WHILE_MEASURING, Jobs, learner_options
 from peerd.worker.restoring import restore
 from peerd.worker.supervisor import how_far
@@ -303,7 +304,7 @@ def test_the_twin_is_measured_where_there_is_one(tmp_path, tiny_model):
 
 def private(**changes):
     fields = {"clip": 0.01, "noise": 2.0, "delta": 1e-5, "budget": 0.0, "spent": ()}
-    return messages.Private(**{**fields, **changes})
+    return Private(**{**fields, **changes})
 
 
 def test_a_private_update_is_hidden_by_fresh_noise_counted_and_as_long_as_any_other(bench):
