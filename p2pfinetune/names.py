@@ -25,9 +25,15 @@ Digest = NewType("Digest", str)
 Which = Literal["base", "own", "personal", "local", "local_best", "best", "served"]
 """One of a peer's models; `learner` says what each is."""
 
-Served = Literal["personal", "best", "local"]
+ServedAdapter = Literal["personal", "best", "local"]
 """Whose adapter a person is given: the personal one, the best that merging ever reached, the twin's best."""
-SERVED: tuple[Served, ...] = get_args(Served)
+SERVED_ADAPTERS: tuple[ServedAdapter, ...] = get_args(ServedAdapter)
+
+Served = Literal[ServedAdapter, "mixture"]
+"""What a person is given: an adapter, or a mixture of the predictions of several (`p2pfinetune.round.blend`)."""
+
+Serve = Literal["adapter", "mixture"]
+"""Whether a mixture of predictions may be served."""
 
 Loss = Literal["answers", "all"]
 """What of conversations is learnt and measured."""

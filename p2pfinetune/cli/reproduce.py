@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from p2pfinetune.compare.summary import Summary
     from p2pfinetune.simulation.config import SimulationConfig
 
-GROUPS = "paper, main, faithful, neighbours, baselines, variants, sharing, ranks, experts, trainers, topologies, all"
+GROUPS = (
+    "paper, main, faithful, neighbours, served, baselines, variants, sharing, ranks, experts, trainers, topologies, all"
+)
 
 
 class SettingName(StrEnum):

@@ -1,6 +1,7 @@
 """Reading what simulations left behind: run folders, and the sweep folders they stand in. It computes nothing.
 
 In Ditto (a config with `twin_pull`) what a peer goes on to use is the twin: there it stands as the personal adapter.
+With `serve = "mixture"` it is what is served, which is no checkpoint: that stands for the one with the best guard loss.
 A sweep is OUT/<setting>-<mix>/<model>/seed-<k>/<scheme>/; each innermost folder is the run folder of one simulation.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from p2pfinetune.errors import RunError
-from p2pfinetune.names import PeerId, Round
+from p2pfinetune.names import PeerId, Round, Serve
 from p2pfinetune.scoring.perplexity import MAX_LOSS
 
 SEED = re.compile(r"seed-(\d+)")
@@ -82,7 +83,8 @@ class PeerResult(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     loss: SplitLosses
     documents: dict[str, tuple[tuple[float, int], ...]] = {}
-    """Of `best` and `local_best`: nats and tokens of each document of the test split; of older runs nothing."""
+    """Of `best` and `local_best`, and `served` if it may be a mixture: nats and tokens of each document of the test
+    split; of older runs nothing."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,7 @@ class _Chosen(msgspec.Struct, frozen=True):
     """What of `config.toml` changes how figures are read."""
 
     twin_pull: float = 0.0
+    serve: Serve = "adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ def read_run(folder: Path) -> Run:
         raise RunError(f"a file of {folder} does not have the form of a simulation's: {error}") from error
     if chosen.twin_pull > 0:
         return Run(population, tuple(map(_line_of_twin, lines)), done and _result_of_twin(done))
+    if chosen.serve == "mixture":
+        return Run(population, lines, done and _result_as_served(done))
     return Run(population, lines, done)
 
 
@@ -172,6 +177,17 @@ def _result_of_twin(result: RunResult) -> RunResult:
         )
 
     return msgspec.structs.replace(result, peers={peer: turned(found) for peer, found in result.peers.items()})
+
+
+def _result_as_served(result: RunResult) -> RunResult:
+    def given(found: PeerResult) -> PeerResult:
+        documents = dict(found.documents)
+        if "served" in documents:
+            documents["best"] = documents.pop("served")
+        loss = msgspec.structs.replace(found.loss, best=found.loss.served)
+        return msgspec.structs.replace(found, loss=loss, documents=documents)
+
+    return msgspec.structs.replace(result, peers={peer: given(found) for peer, found in result.peers.items()})
 
 
 def read_sweep(folder: Path) -> Sweep:

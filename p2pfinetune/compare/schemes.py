@@ -75,6 +75,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "cobo": _unguarded("cobo"),  # arXiv 2409.05539, weights on the simplex as in its language experiment
         "cobo-box": _unguarded("cobo", domain="box"),  # and each from 0 to 1, as in its others
         "default": TRUSTED,  # whatever the daemon does unless told otherwise
+        "default-mixture": {**TRUSTED, "serve": "mixture"},  # the same training, and what is served may be a mixture
         "validation-guarded": {"trust": "validation", "guarded": True},
         "fedavg-guarded": {"trust": "uniform", "guarded": True},
         "local-faithful": {**_faithful("local"), "merge_until": 0.0},
@@ -162,6 +163,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "main": (*PAPER, "first-order", "mixture", "default"),
         "faithful": tuple(name for name in SCHEMES if name.endswith("-faithful")),
         "neighbours": NEIGHBOURS,
+        "served": ("local", "default", "default-mixture"),
         "baselines": ("fedavg-then-local-50", "fedavg-then-local-75", "fedavg-then-local-90", "ditto"),
         "variants": tuple(name for name in SCHEMES if name.endswith(("-top-k", "-threshold"))),
         "sharing": ("fedavg", "default", *(name + how for name in SHARED for how in ("", "-trusted"))),

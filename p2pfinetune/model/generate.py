@@ -12,9 +12,11 @@ that holds for a whole thread (inference mode, precision) lasts from one pass to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -58,7 +60,19 @@ def said(base: Base, model: Any, ids: list[int], sampling: Sampling) -> Iterator
     `ids`, one at least, must fit into the model's context. Raises OptionError for options out of range.
     """
     check(sampling)
-    return _said(base, model, ids, sampling)
+    return said_by(base, Passes(base, model, ids), ids, sampling)
+
+
+class Going(Protocol):
+    """What says what may come next."""
+
+    def add(self, token: int) -> None:
+        """What came."""
+        ...
+
+    def run(self) -> Tensor | None:
+        """One pass; logits (v,) on the CPU for what follows, None if another pass is needed first."""
+        ...
 
 
 def check(sampling: Sampling) -> None:
@@ -85,8 +99,9 @@ def end_tokens(base: Base) -> set[int]:
     return {*end_of_text(base.tokenizer), *(int(token) for token in more if token is not None)}
 
 
-def _said(base: Base, model: Any, ids: list[int], sampling: Sampling) -> Iterator[Piece | Ended | None]:
-    passes, text = _Passes(base, model, ids), Unfolding(base.tokenizer, ids, sampling.stop)
+def said_by(base: Base, passes: Going, ids: list[int], sampling: Sampling) -> Iterator[Piece | Ended | None]:
+    """As `said`, by passes of one model or of several."""
+    text = Unfolding(base.tokenizer, ids, sampling.stop)
     dice, ends = torch.Generator().manual_seed(sampling.seed), end_tokens(base)
     most = min(sampling.max_tokens, base.max_context - len(ids)) if base.max_context else sampling.max_tokens
     reason: Literal["stop", "length"] = "length"
@@ -112,7 +127,48 @@ def _said(base: Base, model: Any, ids: list[int], sampling: Sampling) -> Iterato
     yield Ended(reason=reason, prompt_tokens=len(ids), completion_tokens=made)
 
 
-class _Passes:
+@dataclass(frozen=True, slots=True)
+class MixedMember:
+    """One of several models that go on with one text together."""
+
+    weight: float
+    """Of its probabilities, above zero; those of all members sum to one."""
+    prepare: Callable[[], object]
+    """Called before each of its passes: members may share one module tree."""
+    passes: Going
+
+
+class Mixed:
+    """A mixture of predictions: the weighted mean of the members' probabilities, one pass of one member at a time."""
+
+    def __init__(self, members: Sequence[MixedMember]) -> None:
+        self._members = members
+        self._found: list[Tensor] = []
+
+    def add(self, token: int) -> None:
+        """It came for all of them."""
+        for member in self._members:
+            member.passes.add(token)
+
+    def run(self) -> Tensor | None:
+        """A pass of whoever has not said yet what may come; logits (v,) once all have: logarithms of the mean.
+
+        Of a single member its own logits, to the bit.
+        """
+        member = self._members[len(self._found)]
+        member.prepare()
+        logits_v = member.passes.run()
+        if len(self._members) == 1:
+            return logits_v
+        if logits_v is not None:
+            self._found.append(logits_v.log_softmax(dim=0) + math.log(member.weight))
+        if len(self._found) < len(self._members):
+            return None
+        found, self._found = torch.stack(self._found).logsumexp(dim=0), []
+        return found
+
+
+class Passes:
     """Of one continuation: what the model has read, and what it has not."""
 
     def __init__(self, base: Base, model: Any, ids: list[int]) -> None:
@@ -123,6 +179,7 @@ class _Passes:
         self._forgets = False  # a model that returns nothing to go on from reads the whole text in each pass
 
     def add(self, token: int) -> None:
+        """It is read in the next pass."""
         self._ids.append(token)
 
     def run(self) -> Tensor | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from p2pfinetune.errors import OptionError
-from p2pfinetune.names import Mixing, Sharing, expert_of
+from p2pfinetune.names import Mixing, Serve, Sharing, expert_of
 from p2pfinetune.options.of_text import ConversationOptions as ConversationOptions
 from p2pfinetune.options.of_text import ProfileOptions as ProfileOptions
 from p2pfinetune.options.pieces import GateOptions, NewcomerOptions
@@ -239,6 +239,13 @@ class CollaborationOptions(Section):
         ),
     ] = 0.4
     """The honest lose next to nothing by it, and 5 % of their gain at 0.3 once: docs/adr/0018. No guard, no bound."""
+    serve: Annotated[
+        Serve,
+        Meta(
+            description="What is served: one adapter, or, if it measures better, a mixture of the predictions of the "
+            "personal one and up to two others that add most: as many passes for every word, and no export of it."
+        ),
+    ] = "adapter"
     trust_tokens: Annotated[
         NotNegative, Meta(description="Most tokens of the trust split that an adapter is scored on; 0: all.")
     ] = 4096

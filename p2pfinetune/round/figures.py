@@ -88,6 +88,10 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     guard_personal: float | None = None
     guard_twin: float | None = msgspec.field(default=None, name="guard_local")  # as rows of older versions have it
+    guard_mixture: Annotated[
+        float | None,
+        Meta(description="Of the mixture of predictions, if there is one, by weights learnt on the trust split alone."),
+    ] = None
     readings: Annotated[
         float | None,
         Meta(description="How often own training has read the own training text by then; null in older rounds."),

@@ -41,8 +41,6 @@ from types import MappingProxyType
 
 import msgspec
 
-from p2pfinetune.batched.measuring import evaluate_distinct
-from p2pfinetune.batched.speaking import Voice
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
@@ -53,7 +51,6 @@ from p2pfinetune.export.stored import Exportable
 from p2pfinetune.export.writing import Progress, untold, write_export
 from p2pfinetune.model.adapter import AdaptedModel, Adapter, attach, first_network_digest, network_digest
 from p2pfinetune.model.base import Base
-from p2pfinetune.model.generate import continuation
 from p2pfinetune.model.memory import MemoryPlan
 from p2pfinetune.model.soundness import check_loss
 from p2pfinetune.model.targets import said_of
@@ -61,6 +58,7 @@ from p2pfinetune.model.traits import network_traits, other_sharings
 from p2pfinetune.names import DEFAULT_ADAPTER, TWIN_ADAPTER, Digest, ExportFormat, PeerId, Refusal, Served, Which
 from p2pfinetune.options import LearnerOptions
 from p2pfinetune.round import update
+from p2pfinetune.round.blend import Blend
 from p2pfinetune.round.collaborate import Outcome, as_heard_by, collaborate, merged_by, rule_for, scheme_for
 from p2pfinetune.round.context import SplitContext
 from p2pfinetune.round.figures import RoundFigures
@@ -73,9 +71,10 @@ from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split, own_loss
 from p2pfinetune.round.saved import HeldAdapter, LearnerState, load_best, load_state, save_best, save_state
 from p2pfinetune.round.second_look import useful_row
+from p2pfinetune.round.serving import Serving
 from p2pfinetune.round.speaker import Speaker
 from p2pfinetune.round.spring import Spring
-from p2pfinetune.round.twin import Twin, chosen
+from p2pfinetune.round.twin import Twin
 from p2pfinetune.round.update import Hide, KeyFrame, LoraUpdate, Written
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
@@ -120,7 +119,7 @@ class Learner:
         self._scheme = scheme_for(options.trust, options.trust_options, self._rule, options.spec)
         self._adapted = adapted or attach(base, options.spec)
         self._stack = stack or AdapterStack(self._adapted)
-        self._speaker, self._voice = Speaker(base, options.spec, self._front), Voice(self._adapted)
+        self._speaker = Speaker(base, options.spec, self._front)
         initial, self._group = self._adapted.initial, group
         self.network = network_digest(base, options.spec, self._adapted.targets, self._adapted.start, group)
         self.traits = network_traits(base, options.spec, self._adapted.targets)
@@ -133,7 +132,7 @@ class Learner:
         self.pieces = Pieces(self._adapted, corpus.train, self.training, options)
         self._twin = Twin(self._trainer, is_wanted=options.twin)
         self._own = self._personal = self._best = start or initial
-        self._served: Served | None = "personal"
+        self._serving = Serving(self._stack, options)
         self._last_row: Mapping[PeerId, float] = {}
         self._kept = NOTHING  # what the trust scheme remembers
         self._spring = Spring(self._trainer)
@@ -245,6 +244,7 @@ class Learner:
         self._go_on_from(outcome)
         is_best = self._note_best(outcome.personal, outcome.loss) or is_best
         twin = self._note_twin(own, on_guard)
+        self._serving.learn(self.me, outcome.personal, own, neighbours, row, self._on.measure)
         (on_trust,) = context.glances([outcome.personal])
         judged = on_guard.whole(outcome.personal)
         self._on.note_end(outcome.personal, judged)
@@ -252,7 +252,7 @@ class Learner:
         figures = RoundFigures(
             loss_trust=on_trust.loss, guard_base=self._on.base.loss, guard_own=own_loss(judged, both),
             guard_personal=outcome.loss, guard_twin=twin.loss if twin is not None else None, readings=self._readings(),
-            on_trust=on_split(on_trust, self._on.base_at_a_glance),
+            on_trust=on_split(on_trust, self._on.base_at_a_glance), guard_mixture=self._serving.guard_mixture,
             on_guard=on_split(judged, self._on.base, twin, both),
         )  # fmt: skip
         progress.finish()
@@ -275,6 +275,8 @@ class Learner:
 
     def evaluate(self, split: Split, which: Which) -> Evaluation:
         """Losses of one of the models on one split; test and train whole, trust and guard within their limits."""
+        if (mixture := self._mixture(which)) is not None:
+            return self._serving.evaluation(mixture, self._on.measure(split))
         return self._on.evaluate(split, self.adapter(which))
 
     def measure(self, split: TokenSplit, max_tokens: int = 0) -> Measure:
@@ -286,9 +288,7 @@ class Learner:
 
     def evaluate_on(self, measure: Measure, models: Sequence[Which]) -> dict[Which, Evaluation]:
         """Losses of these models. Equal adapters are measured once. OptionError for a twin's if there is none."""
-        adapters = {which: self.adapter(which) for which in models}
-        found = evaluate_distinct(self._adapted, list(adapters.values()), measure, self._base.device, self._stack)
-        return dict(zip(adapters, found, strict=True))
+        return self._serving.evaluations({w: self._mixture(w) or self.adapter(w) for w in models}, measure)
 
     def split(self, name: Split) -> TokenSplit:
         """One of the own text's."""
@@ -298,18 +298,16 @@ class Learner:
         self, prompt: str, which: Which, *, max_tokens: int, temperature: float, seed: int, top_p: float = 1.0
     ) -> str:
         """How one of the models goes on after the prompt."""
-        return continuation(
-            self._base, self._voice.holding(self.adapter(which)), prompt,
-            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p, front=self._front,
-        )  # fmt: skip
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=top_p)
+        return self._speaker.text(self._mixture(which) or self.adapter(which), prompt, sampling)
 
     def respond(
         self, which: Which, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
     ) -> Iterator[Said | None]:
         """What one of the models says, as it is now, one pass a value; see `Speaker`. Leaves training alone."""
-        if which == "served" and self._served is None:
+        if which == "served" and self._serving.which is None:
             which = "personal"  # to measure which it is would take the live model
-        return self._speaker.respond(self.adapter(which), prompt, sampling, cuts=cuts)
+        return self._speaker.respond(self._mixture(which) or self.adapter(which), prompt, sampling, cuts=cuts)
 
     def export(
         self,
@@ -329,7 +327,7 @@ class Learner:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""
         self._corpus = corpus = behind_profile(corpus, self._front)
         self._on = OwnMeasures(corpus, self._stack, self.options, self.measure)
-        self._served = None
+        self._serving.forget(self._twin)
         for trainer in self.trainers.values():
             trainer.reread(corpus.train)
         self.pieces.reread(corpus.train)
@@ -338,20 +336,19 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Everything but the best adapter, which `save_best` writes, in one file."""
+        live = self._adapted
         memory = LearnerState(
             adapters={name: HeldAdapter(self.options.spec, held.state()) for name, held in self.trainers.items()},
             own=self._own, personal=self._personal, last_row=self._last_row, kept=self._kept,
-            kept_by=self.options.trust, owed=self._owed, precision=self._adapted.precision, served=self._served,
-            plan=self._plan,
+            kept_by=self.options.trust, owed=self._owed, precision=live.precision,
+            plan=MemoryPlan(
+                positions=live.positions, checkpointing=live.checkpointing, quantize=self._base.quantize
+            ),
+            served=self._serving.adapter, blend=self._serving.blend, is_mixed=self._serving.is_mixed,
             has_twin=self._twin.is_wanted, is_alone=self._twin.is_alone, twin_best=self._twin.best,
             best_local=self._twin.best_loss, gates=self.pieces.state, pull=self._spring.pull,
         )  # fmt: skip
         save_state(path, self.network, self._measured_on, memory)
-
-    @property
-    def _plan(self) -> MemoryPlan:
-        live, base = self._adapted, self._base
-        return MemoryPlan(positions=live.positions, checkpointing=live.checkpointing, quantize=base.quantize)
 
     def restore(self, path: Path) -> None:
         """Go on to the bit where `save` was called. CheckpointError if the file is of another network or twin."""
@@ -365,13 +362,14 @@ class Learner:
         if TWIN_ADAPTER in memory.adapters:
             self._twin.resume(self._corpus.train, memory.adapters[TWIN_ADAPTER].state)
             self._twin.best, self._twin.best_loss = memory.twin_best, memory.best_local
-        self._own, self._personal, self._served = memory.own, memory.personal, memory.served
+        self._own, self._personal = memory.own, memory.personal
+        self._serving.restore(self._twin, memory.served, memory.blend, is_mixed=memory.is_mixed)
         self._last_row, self._owed = memory.last_row, memory.owed
         self._kept, self.forgotten = memory.kept_for(self.options.trust)
         self._spring.set(memory.pull if self._scheme.spring(self._kept) else None)
         self._twin.pull(self._personal, self.options.twin_pull)
         if fingerprint != self._measured_on:
-            self._served = None
+            self._serving.forget(self._twin)
             self._twin.remeasure(partial(self._on.evaluate, "guard"))
 
     def save_best(self, path: Path) -> None:
@@ -394,21 +392,25 @@ class Learner:
             "local": lambda: self._twin.adapter,
             "local_best": lambda: self._best if self._twin.trainer is None else self._twin.best,
             "best": lambda: self._best,
-            "served": lambda: self.adapter("local_best" if self.served == "local" else self.served),
+            "served": lambda: self.adapter("local_best" if self.exported == "local" else self.exported),
         }
         return known[which]()
 
     @property
     def served(self) -> Served:
-        """Whose adapter `generate` and `export` give; measured anew after other text was read."""
-        if self._twin.trainer is None:
-            return "personal"
-        return self._serve(self._on.evaluate("guard", self._personal).loss) if self._served is None else self._served
+        """What `generate` gives; measured anew after other text was read."""
+        return self._serving.which or self._serve(self._on.evaluate("guard", self._personal).loss)
+
+    @property
+    def exported(self) -> Which:
+        """Whose adapter stands for what is served: of a mixture, the one that would be served without it."""
+        return (self.served and self._serving.adapter) or "personal"
+
+    def _mixture(self, which: Which) -> Blend | None:
+        return self._serving.mixture if which == "served" and self.served == "mixture" else None
 
     def _serve(self, personal: float) -> Served:
-        twin = self._twin
-        self._served = "personal" if twin.trainer is None else chosen(personal, self.best_guard, twin.best_loss)
-        return self._served
+        return self._serving.choose(personal, self.best_guard, self._twin)
 
     @property
     def _measured_on(self) -> str:

@@ -10,6 +10,7 @@ is run when it is read. Names of tensors within a group are those of the adapter
       twin, twin.exp_avg ...  the same of the twin, once it has parted
       own, personal           adapters after the last training and the last round; equal tensors are written once
       twin_best               the twin's best by guard loss, once it has parted
+      blend.0, blend.1, ...   members of the mixture of predictions, if there is one
       gates, gates.exp_avg... where gates are trained: vectors (in,) by `<module path>.gate`, and their moments
       values: network         digest of the network; another one's file is refused
               fingerprint     of text, context and guard limit: whether losses below can be compared with today's
@@ -20,7 +21,8 @@ is run when it is read. Names of tensors within a group are those of the adapter
               precision       fp32 or bf16, in which all of it was trained last
               plan            {positions, checkpointing, quantize}: how it fitted; absent: with nothing done about it
               gates           {steps, moment_steps}
-              has_twin, is_alone, best_local, served    of the twin and of what a person is given
+              has_twin, is_alone, best_local, served    of the twin and of the adapter that a person is given
+              blend           {weights: by member, in order; loss, gain: see `blend`; is_served}, of the mixture
 
     kind "best"
       best                    the adapter with the best guard loss so far; values: network, fingerprint
@@ -49,8 +51,9 @@ from p2pfinetune.errors import UNREADABLE, CheckpointError, OptionError
 from p2pfinetune.model.adapter import Adapter
 from p2pfinetune.model.memory import MILDEST, MemoryPlan
 from p2pfinetune.model.precision import PRECISIONS, Precision
-from p2pfinetune.names import DEFAULT_ADAPTER, SERVED, TWIN_ADAPTER, Digest, PeerId, Served
+from p2pfinetune.names import DEFAULT_ADAPTER, SERVED_ADAPTERS, TWIN_ADAPTER, Digest, PeerId, ServedAdapter
 from p2pfinetune.options import DEFAULT_TRAINER, AdapterSpec, HeldOptions, SeveralOptions, sections
+from p2pfinetune.round.blend import Blend
 from p2pfinetune.round.twin_choice import TOO_LATE, WAY_OUT, Begun
 from p2pfinetune.training.checkpoint import load_groups, load_values, save_groups
 from p2pfinetune.training.gates import MOMENTS, Gates, GateState
@@ -98,8 +101,12 @@ class LearnerState:
     """The twin's best by guard loss; of no meaning before the two have parted."""
     best_local: float
     """Its guard loss, nats a token, on the text of the fingerprint; infinite before the two have parted."""
-    served: Served | None = None
-    """None: not measured since other text was read."""
+    served: ServedAdapter | None = None
+    """Which adapter; None: not measured since other text was read."""
+    blend: Blend | None = None
+    """The mixture of predictions, if one was learnt."""
+    is_mixed: bool = False
+    """Whether it is what is served."""
     last_row: Mapping[PeerId, float] = field(default_factory=dict)
     """My trust row of the last round that heard anybody, summing to one; a scheme may go on from it. Empty before."""
     kept: SchemeState = NOTHING
@@ -133,6 +140,11 @@ def save_state(path: Path, network: Digest, fingerprint: str, memory: LearnerSta
         values["plan"] = asdict(memory.plan)
     if memory.served is not None:
         values["served"] = memory.served
+    if (blend := memory.blend) is not None:
+        values["blend"] = {
+            "weights": dict(blend.weights), "loss": blend.loss, "gain": blend.gain, "is_served": memory.is_mixed,
+        }  # fmt: skip
+        groups |= {f"blend.{i}": member.tensors for i, member in enumerate(blend.adapters)}
     if memory.kept.tables:
         values["trust"] = {"scheme": memory.kept_by, "tables": {k: dict(t) for k, t in memory.kept.tables.items()}}
     if memory.pull is not None:
@@ -181,7 +193,8 @@ def load_state(
             own=own, personal=Adapter(groups["personal"]), has_twin=_has_twin(values), is_alone=is_alone,
             twin_best=Adapter(groups["twin_best"]) if has_parted else own,
             best_local=float(values["best_local"]) if has_parted else math.inf,
-            served=next((word for word in SERVED if word == values.get("served")), None),
+            served=next((word for word in SERVED_ADAPTERS if word == values.get("served")), None),
+            blend=_blend(values, groups), is_mixed=bool(values.get("blend", {}).get("is_served")),
             last_row={PeerId(str(peer)): float(weight) for peer, weight in values.get("last_row", {}).items()},
             kept=_kept(values.get("trust", {})), kept_by=str(values.get("trust", {}).get("scheme", "")),
             owed=float(values.get("owed", math.inf)),
@@ -238,6 +251,14 @@ def load_best(path: Path, network: Digest, formerly: Digest | None = None) -> tu
 def _has_twin(values: Mapping[str, Any]) -> bool:
     """Earlier versions wrote a twin or none, and no word of it."""
     return values["has_twin"] is True if "has_twin" in values else "twin" in values
+
+
+def _blend(values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> Blend | None:
+    if (told := values.get("blend")) is None:
+        return None
+    weights = {str(name): float(weight) for name, weight in told["weights"].items()}
+    members = {name: Adapter(groups[f"blend.{i}"]) for i, name in enumerate(weights)}
+    return Blend(members, weights, float(told["loss"]), float(told["gain"]))
 
 
 def _kept(saved: Mapping[str, Any]) -> SchemeState:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -22,9 +22,11 @@ from p2pfinetune.data.chats.template import ChatTemplate
 from p2pfinetune.errors import OptionError, PromptTooLong
 from p2pfinetune.model.adapter import Adapter, attach
 from p2pfinetune.model.base import Base
-from p2pfinetune.model.generate import check, prompt_ids, said
+from p2pfinetune.model.generate import Going, Mixed, MixedMember, Passes, check, prompt_ids, said_by
+from p2pfinetune.names import DEFAULT_ADAPTER
 from p2pfinetune.options import AdapterSpec
-from p2pfinetune.speech import Begun, ChatLine, Said, Sampling
+from p2pfinetune.round.blend import Blend
+from p2pfinetune.speech import Begun, ChatLine, Piece, Said, Sampling
 
 MAX_TOKENS = 4096  # of a prompt and its answer
 KEPT_SHARE, LEAST_KEPT = 1 / 8, 1 << 28
@@ -52,9 +54,11 @@ class Speaker:
         return min(self._base.max_context or MAX_TOKENS, MAX_TOKENS, int(most))
 
     def respond(
-        self, adapter: Adapter, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
+        self, adapter: Adapter | Blend, prompt: str | Sequence[ChatLine], sampling: Sampling, *, cuts: bool = True
     ) -> Iterator[Said | None]:
         """One pass of the model for each value: what can be said after it, None if nothing can.
+
+        A mixture takes a pass of each of its members for every word.
 
         `cuts`: leave out the beginning of a prompt, and the oldest lines of a chat, that are too long, instead of
         refusing. Raises OptionError for what cannot be gone on with, before the first value.
@@ -74,16 +78,26 @@ class Speaker:
         most = min(sampling.max_tokens, self.context - len(ids))
         return self._spoken(adapter, ids, left_out, msgspec.structs.replace(sampling, max_tokens=most))
 
-    def _spoken(self, adapter: Adapter, ids: list[int], left_out: int, sampling: Sampling) -> Iterator[Said | None]:
+    def text(self, adapter: Adapter | Blend, prompt: str, sampling: Sampling) -> str:
+        """All that is said after a prompt."""
+        return "".join(one.text for one in self.respond(adapter, prompt, sampling) if isinstance(one, Piece))
+
+    def _spoken(
+        self, adapter: Adapter | Blend, ids: list[int], left_out: int, sampling: Sampling
+    ) -> Iterator[Said | None]:
         yield Begun(prompt_tokens=len(ids), left_out=left_out)
-        passes = said(self._base, self._with(adapter), ids, sampling)
-        while True:
-            self._with(adapter)
-            try:
-                spoken = next(passes)
-            except StopIteration:
-                return
-            yield spoken
+        yield from said_by(self._base, self._passes(adapter, ids), ids, sampling)
+
+    def _passes(self, adapter: Adapter | Blend, ids: list[int]) -> Going:
+        """With the adapter copied in before each: another answer may have had its own there meanwhile."""
+        weights = {DEFAULT_ADAPTER: 1.0} if isinstance(adapter, Adapter) else adapter.weights
+        members = {DEFAULT_ADAPTER: adapter} if isinstance(adapter, Adapter) else adapter.members
+        return Mixed(
+            [
+                MixedMember(weights[name], partial(self._with, member), Passes(self._base, self._with(member), ids))
+                for name, member in members.items()
+            ]
+        )
 
     @cached_property
     def _tree(self) -> Voice:

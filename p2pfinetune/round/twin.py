@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from p2pfinetune.data.corpus import TokenSplit
 from p2pfinetune.model.adapter import Adapter
-from p2pfinetune.names import Served
+from p2pfinetune.names import ServedAdapter
 from p2pfinetune.scoring.evaluate import Evaluation
 from p2pfinetune.training.trainer import Trainer, TrainerState
 
@@ -64,7 +64,7 @@ class Twin:
             self.best_loss = measure(self.best).loss
 
 
-def chosen(personal: float, best: float, twin_best: float) -> Served:
+def chosen(personal: float, best: float, twin_best: float) -> ServedAdapter:
     """By losses on the guard split. What is chosen is never behind the twin, neither as it is nor as it was at best."""
     if personal <= twin_best:
         return "personal"

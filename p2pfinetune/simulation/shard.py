@@ -284,14 +284,16 @@ class Shard:
         found: dict[Which, Evaluation] = {}
         known: dict[int, Evaluation] = {}  # the best is often the last
         for which in asked:
-            adapter = learner.adapter(which)
-            known[id(adapter)] = found[which] = known.get(id(adapter)) or learner.evaluate("test", which)
+            is_mixed = which == "served" and learner.served == "mixture"  # no adapter of its own
+            key = 0 if is_mixed else id(learner.adapter(which))
+            known[key] = found[which] = known.get(key) or learner.evaluate("test", which)
         losses: dict[str, float | None] = {
             which: found[which].loss if which in found else None for which in (*REPORTED, *OF_THE_TWIN)
         }
         alone = min((found[which] for which in OF_THE_TWIN if which in found), key=lambda f: f.loss, default=None)
         against = None if alone is None else difference(found["served"], alone)
-        documents = {str(which): by_document(found[which]) for which in PAIRED if which in found}
+        paired = (*PAIRED, "served") if self._config.serve == "mixture" else PAIRED
+        documents = {str(which): by_document(found[which]) for which in paired if which in found}
         return Tested(found["personal"].tokens, losses, against, documents, self._probed(learner))
 
     def _probed(self, learner: Learner) -> dict[str, float]:

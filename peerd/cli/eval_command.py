@@ -21,7 +21,10 @@ from peerd.errors import UsageError
 from peerd.machine.paths import absolute
 
 HELDOUT = "heldout"
-SERVED = {"personal": "the personal model", "best": "the personal model at its best", "local": "the twin at its best"}
+SERVED = {
+    "personal": "the personal model", "best": "the personal model at its best", "local": "the twin at its best",
+    "mixture": "a mixture of the predictions of the personal model and those it trusts",
+}  # fmt: skip
 USUAL = EvalQuestion()
 
 

@@ -22,7 +22,7 @@ from p2pfinetune.options.sections import typed
 from peerd.cli.common_options import AsJson, Home
 from peerd.cli.output import complain, finish, say, say_bold
 from peerd.cli.waiting import shown_progress
-from peerd.control import answers
+from peerd.control import answers, words
 from peerd.control.client import Client
 from peerd.control.questions import ExportQuestion, checked, target
 from peerd.control.render import written
@@ -62,8 +62,10 @@ def export(
     fields = {"folder": str(where), "which": which, "format": form, "modelfile": modelfile}
     asked = checked(ExportQuestion, fields)
     with Client(home) as client:
-        client.status()  # where no daemon runs, that is the thing to say first
+        status = client.status()  # where no daemon runs, that is the thing to say first
         _check_target(where, force)
+        if asked.which == "served" and status.served == "mixture":
+            complain(words.served(status))
         if not as_json:
             complain("exporting; the worker finishes what it is doing first")
         with contextlib.nullcontext() if as_json else _growing(where):

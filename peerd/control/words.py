@@ -47,6 +47,8 @@ def served(status: Status) -> str:
         "personal": "",
         "best": "It ended behind the twin that trains alone: generate and export give what it was at its best.",
         "local": "The twin that trains alone is ahead: generate and export give the twin, as it was at its best.",
+        "mixture": "generate gives a mixture of the predictions of the personal model and of those it trusts most; no"
+        " export can hold that, and export gives the adapter that is best by itself.",
     }[status.served]
 
 

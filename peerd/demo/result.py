@@ -21,7 +21,10 @@ from p2pfinetune.scoring.perplexity import as_change
 from peerd.demo.plan import TEST_TOKENS
 
 MANY = 10.0  # times: more is told in words
-SERVED = {"personal": "the personal one", "best": "the best so far", "local": "the one that trained alone"}
+SERVED = {
+    "personal": "the personal one", "best": "the best so far", "local": "the one that trained alone",
+    "mixture": "a mixture of predictions",
+}  # fmt: skip
 
 
 class DemoPerplexity(msgspec.Struct, frozen=True, kw_only=True):

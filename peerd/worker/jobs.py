@@ -411,7 +411,7 @@ class Jobs:
             raise UsageError(
                 f"{folder} cannot be written: {error.strerror or error}", "choose another folder"
             ) from error
-        which = learner.served if job.which == "served" else job.which
+        which = learner.exported if job.which == "served" else job.which
         size = sum(file.stat().st_size for file in files)
         return Exported(id=job.id, files=[str(file) for file in files], which=which, bytes=size)
 

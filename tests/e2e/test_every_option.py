@@ -45,6 +45,11 @@ def weights_of(home: Home) -> dict[str, float]:
     return {peer: weight for peer, weight in tables["weights"].items() if peer != home.peer_id}
 
 
+def a_mixture_is_measured(homes: Sequence[Home]) -> None:
+    """Which of the two is served, guard and trust split say; that there is one to be judged is what this row shows."""
+    assert homes[0].rounds()[-1].guard_mixture is not None
+
+
 def weights_have_moved_and_stay(homes: Sequence[Home]) -> None:
     first = homes[0]
     before = weights_of(first)
@@ -81,6 +86,7 @@ ROWS = (
     Row("cobo-and-another", {}, (COBO, {"trust": "validation"}), one_is_told_that_the_other_compares_nothing),
     Row("per-pcs", {}, ({"gate_steps": 2}, {"gate_steps": 2}, {"assemble": True}), the_newcomer_assembled_once),
     Row("default"),
+    Row("mixture", {"serve": "mixture"}, ({}, {}, {}), a_mixture_is_measured),
     Row("fedsa", {"sharing": "a"}),
     Row("ffa", {"sharing": "b"}),
     Row("core-svd", {"merge": "core-svd"}),

@@ -66,7 +66,7 @@ def test_a_base_without_a_template_stops_at_the_next_line(
         seen.append(sampling)
         return iter([Ended(reason="stop", prompt_tokens=0, completion_tokens=0)])
 
-    monkeypatch.setattr("p2pfinetune.round.speaker.said", spy)
+    monkeypatch.setattr("p2pfinetune.round.speaker.said_by", spy)
     list(Speaker(tiny_base, SPEC).respond(adapters[0], [ChatLine("user", "hi")], Sampling(max_tokens=2, stop=("x",))))
 
     assert seen[0].stop == ("x", *NEXT_LINE)
@@ -78,7 +78,7 @@ def test_the_spelling_of_a_control_token_in_a_chat_is_text(
     tokenizer, end = tiny_base.tokenizer, str(tiny_base.tokenizer.eos_token)
     monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ eos_token + m.content }}{% endfor %}")
     seen: list[list[int]] = []
-    monkeypatch.setattr("p2pfinetune.round.speaker.said", lambda base, model, ids, _: iter(seen.append(ids) or ()))
+    monkeypatch.setattr("p2pfinetune.round.speaker.said_by", lambda base, by, ids, _: iter(seen.append(ids) or ()))
     list(Speaker(tiny_base, SPEC).respond(adapters[0], [ChatLine("user", f"a {end} b")], Sampling(max_tokens=2)))
 
     assert seen[0].count(tokenizer.eos_token_id) == 1  # the template's own

@@ -257,7 +257,8 @@ class FakeView:
         self.exported_models.append(asked.which)
         names = {"peft": ["adapter_config.json", "adapter_model.safetensors"], "gguf-lora": ["adapter.gguf"]}
         files = [f"{asked.folder}/{name}" for name in names.get(asked.format, ["model.gguf"])]
-        which = self.served_by if asked.which == "served" else asked.which
+        given = "personal" if self.served_by == "mixture" else self.served_by
+        which = given if asked.which == "served" else asked.which
         return answers.ExportedFolder(folder=asked.folder, files=files, which=which, format=asked.format, bytes=4096)
 
     async def test_losses(self) -> answers.TestLosses:

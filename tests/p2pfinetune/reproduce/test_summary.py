@@ -170,6 +170,22 @@ def test_without_anything_trained_alone_there_is_no_comparison(write_run: Write,
     assert found.worst_tenth_change is None
 
 
+def test_if_mixtures_are_served_they_are_what_counts(write_run: Write, sweep_folder: Path) -> None:
+    folder = write_run(sweep_folder / "seed-0" / "default-mixture", [3.4] * 4)
+    result = json.loads((folder / "result.json").read_text())
+    for found in result["peers"].values():
+        found["loss"]["served"] = 3.1
+        found["documents"] = {"best": [[3.4, 50]], "served": [[3.1, 50]]}
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "config.toml").write_text('serve = "mixture"\n')
+
+    run = read_run(folder)
+
+    assert of(summarise(read_sweep(sweep_folder)), "default-mixture").nats_mean == pytest.approx(3.1)
+    assert run.result is not None
+    assert {found.documents["best"] for found in run.result.peers.values()} == {((3.1, 50),)}
+
+
 def test_in_ditto_the_twin_is_what_counts_and_it_is_nobodys_local(write_run: Write, sweep_folder: Path) -> None:
     folder = write_run(sweep_folder / "seed-0" / "ditto", [3.4] * 4, twin=[3.0] * 4)
     (folder / "config.toml").write_text("rounds = 8\ntwin_pull = 0.1\n")

@@ -134,6 +134,7 @@ def test_only_who_is_banned_can_be_let_in_again(daemon: Any, say: Any) -> None:
     [
         ("local", "twin that trains alone", "The twin that trains alone is ahead"),
         ("best", "as it was at its best", "It ended behind the twin"),
+        ("mixture", "The personal adapter", "a mixture of the predictions of the personal model"),
     ],
 )
 def test_what_is_served_in_place_of_the_personal_model_is_named_wherever_it_is_used(
@@ -141,14 +142,15 @@ def test_what_is_served_in_place_of_the_personal_model_is_named_wherever_it_is_u
 ) -> None:
     view.served_by, view.served_text = served_by, "the better one"
     _, _, generated = say("generate", "Hi", "--home", daemon.paths.home)
-    _, exported, _ = say("export", tmp_path / "adapter", "--home", daemon.paths.home)
+    _, exported, told = say("export", tmp_path / "adapter", "--home", daemon.paths.home)
     _, status, _ = say("status", "--home", daemon.paths.home)
     _, document, _ = say("export", tmp_path / "other", "--home", daemon.paths.home, "--json")
 
     assert said in generated
     assert f"{named}" in exported.splitlines()[0]
     assert said in status
-    assert json.loads(document)["data"]["which"] == served_by
+    assert (said in told) == (served_by == "mixture"), "an export is not what generate gives"
+    assert json.loads(document)["data"]["which"] == ("personal" if served_by == "mixture" else served_by)
 
 
 def test_while_the_personal_model_is_served_it_is_called_that(daemon: Any, say: Any, tmp_path: Path) -> None:
