@@ -62,6 +62,20 @@ def test_as_many_as_are_ever_merged_are_enough(newcomer):
     assert isinstance(book.node.phase, Assembling)
 
 
+def test_what_it_is_made_of_stays_on_disk_though_newer_ones_come(newcomer):
+    book = newcomer(max_neighbours=1)
+    book.connect(ONE)
+    book.receive(ONE)
+    first = book.node.phase.digests
+
+    book.receive(ONE, 2)
+
+    assert set(first) <= needed(book.node)
+    assert not book.wanted(do.Forget)
+    book.tell(on.AssemblyFailed, reason="no")
+    assert {digest for effect in book.wanted(do.Forget) for digest in effect.digests} == set(first)
+
+
 def test_if_nobody_answers_it_says_so_and_trains(newcomer):
     book = newcomer()
     book.connect(ONE)
