@@ -26,6 +26,7 @@ from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions
 from p2pfinetune.round.learner import Learner
 from p2pfinetune.round.update import LoraUpdate, encode_update, inspect, told
 from p2pfinetune.simulation.config import AdapterChoice, PeerText, SimulationConfig
+from p2pfinetune.trust import SCHEMES
 from tests.p2pfinetune.test_learner import corpus
 
 SHAPES = {"m.q": (6, 10), "m.v": (5, 7)}
@@ -158,6 +159,19 @@ def test_a_rule_of_any_rank_hears_all_components_of_a_stronger_neighbour_and_cut
 
 def factors(*learners: Learner) -> list[Any]:
     return [learner.own().tensors for learner in learners]
+
+
+def test_product_norm_weighs_by_the_length_of_the_dense_products_whatever_the_ranks() -> None:
+    peers = {PeerId(str(rank)): padded(whole_numbers(rank, rank), START) for rank in (1, 2, 4)}
+    dense = {
+        peer: torch.cat([(b @ a).double().flatten() for _, a, b in adapter.pairs()]).norm()
+        for peer, adapter in peers.items()
+    }
+
+    row = SCHEMES.make("product-norm", {}).row(PeerId("1"), peers, None)  # type: ignore[arg-type]
+
+    for peer, weight in row.weights.items():
+        assert weight == pytest.approx(float(dense[peer] / sum(dense.values())))
 
 
 def test_a_rank_above_the_network_s_is_an_error() -> None:

@@ -134,6 +134,16 @@ def test_a_set_of_components_that_cannot_be_is_refused(told: bytes, reason: str)
     assert isinstance(read_portion(WHOLE, "sketch", SCHEMA), Portion)
 
 
+@given(st.one_of(st.binary(max_size=6), st.builds(bytes, st.lists(st.integers(0, 15), min_size=4, max_size=4))))
+def test_whatever_bytes_are_read_as_a_portion_are_the_only_ones_that_say_it(told: bytes) -> None:
+    for sharing in ("sketch", "alternate"):
+        found = read_portion(told, sharing, SCHEMA)  # type: ignore[arg-type]
+        if not isinstance(found, Refusal):
+            size = portion_bytes(sharing, SCHEMA)  # type: ignore[arg-type]
+            assert write_portion(found, SCHEMA) == told[:size]
+        assert isinstance(inspect(told, "fp32", SCHEMA, max_norm=9.0, sharing=sharing), Refusal)  # type: ignore[arg-type]
+
+
 def test_fewer_or_other_tensors_than_the_portion_says_are_refused() -> None:
     two = encode_update(
         moved(1), START, EXACT, None, spec("sketch", 2), Portion(components={"m.q": (0, 1), "m.v": (0, 1)})
