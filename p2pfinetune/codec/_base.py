@@ -17,6 +17,8 @@ from p2pfinetune.names import Refusal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from p2pfinetune.mezo.steps import StepList
+
 Schema = Mapping[str, tuple[int, ...]]
 """Tensor name to shape: what an update of this network must hold, no more and no less. The same at all its peers."""
 
@@ -59,6 +61,11 @@ class DifferenceCodec(Codec):
 
     key_every: int = 16
     """Publications from one key frame to the next: who comes late, or has lost a base, waits no longer than that."""
+
+    def encode_steps(self, steps: StepList, schema: Schema) -> bytes | None:
+        """How the sender came from its key frame here, if that is only steps; None: tell it by tensors."""
+        del steps, schema
+        return None
 
     @abstractmethod
     def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> bytes | None:

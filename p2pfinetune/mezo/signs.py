@@ -14,13 +14,14 @@ the mean of (slope x z) is the gradient, and signs have that property exactly. O
 the smallest fourth moment, hence the least noisy estimate (Spall 1992 takes them), and every entry is moved equally
 far. A normal number takes a logarithm and a cosine, whose last bits differ from one mathematical library to the next.
 
-Factors are numbered by their sorted paths, A before B, so whoever knows the factors of one kind alone numbers them
-alike. Entries of A go row by row, those of B column by column: a device that holds fewer components of each target then
-has the first entries of every factor, with the same signs.
+The number of a factor is the first word of the SHA-256 of its name, so that who knows a part of the factors alone, as
+receivers do of those that are shared, numbers them alike. Entries of A go row by row, those of B column by column: a
+device that holds fewer components of each target then has the first entries of every factor, with the same signs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -49,12 +50,11 @@ class Signs:
     @cached_property
     def _counters(self) -> tuple[Words, Words]:
         """The block and the factor of every counter."""
-        places = {path: place for place, path in enumerate(sorted({_path(name) for name in self._schema}))}
         blocks, factors = [], []
         for name, size in zip(self._schema, self.sizes, strict=True):
             needed = -(-size // BLOCK)
             blocks.append(np.arange(needed, dtype=np.uint64))
-            factors.append(np.full(needed, 2 * places[_path(name)] + name.endswith(".lora_B"), np.uint64))
+            factors.append(np.full(needed, number_of(name), np.uint64))
         return np.concatenate(blocks), np.concatenate(factors)
 
     def bits(self, seed: int, step: int, sample: int) -> Bits:
@@ -86,5 +86,6 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
     return a, b, c, d
 
 
-def _path(name: str) -> str:
-    return name.removesuffix(".lora_A").removesuffix(".lora_B")
+def number_of(name: str) -> int:
+    """Of a factor: 32 bits of its name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")

@@ -381,6 +381,8 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions, SeveralOptions):
 class TrainingOptions(StepOptions, DecayOptions, HorizonOptions, OrderOptions, LevelOptions):
     """How to train, as the library takes it."""
 
+    who: Annotated[str, Meta(description="Trains: what peers of one seed must not share depends on it.")] = ""
+
     def __post_init__(self) -> None:
         check(self)
 

@@ -42,7 +42,6 @@ from types import MappingProxyType
 import msgspec
 
 from p2pfinetune.batched.stack import AdapterStack
-from p2pfinetune.codec import CODECS
 from p2pfinetune.data.corpus import Corpus, TokenSplit
 from p2pfinetune.data.profile import behind_profile, profile_ids
 from p2pfinetune.data.splits import Split
@@ -66,6 +65,7 @@ from p2pfinetune.round.judging import Judge, Look
 from p2pfinetune.round.looks import GuardLooks
 from p2pfinetune.round.newcomer import Pieces
 from p2pfinetune.round.own_measures import OwnMeasures
+from p2pfinetune.round.own_updates import OwnUpdates
 from p2pfinetune.round.pairs import Middle
 from p2pfinetune.round.progress import RoundProgress
 from p2pfinetune.round.result import Collaboration, TrainReport, on_split, own_loss
@@ -79,7 +79,7 @@ from p2pfinetune.round.update import Hide, KeyFrame, LoraUpdate, Written
 from p2pfinetune.scoring.evaluate import Evaluation, Measure, measure_of
 from p2pfinetune.speech import ChatLine, Said, Sampling
 from p2pfinetune.training.gates import Gates
-from p2pfinetune.training.portion_trainer import end_round, portion_of, trainer_for
+from p2pfinetune.training.portion_trainer import end_round, trainer_for
 from p2pfinetune.training.together import train_together
 from p2pfinetune.training.trainer import StepReport, Trainer
 from p2pfinetune.training.trainers import chosen_kind
@@ -110,7 +110,7 @@ class Learner:
         """
         self.me, self.options = me, options
         context = min(options.training.context, base.max_context or options.training.context)
-        self.training = msgspec.structs.replace(options.training, context=context)
+        self.training = msgspec.structs.replace(options.training, context=context, who=me)
         self._front = profile_ids(options.profile, base.tokenizer, context)
         self._corpus = corpus = behind_profile(corpus, self._front)
         self._base, self._reference = base, reference
@@ -140,6 +140,7 @@ class Learner:
         self.forgotten = ""
         """Of what was restored, what another scheme remembered and this one cannot know; a sentence for people."""
         self._owed = math.inf
+        self._updates = OwnUpdates(self._adapted)
         self._on = OwnMeasures(corpus, self._stack, options, self.measure)
         self.best_guard = self._on.base.loss
         check_loss(base.name, self.best_guard)
@@ -199,13 +200,11 @@ class Learner:
 
     def encode(self, codec: str, hide: Hide | None = None) -> bytes:
         """The adapter that the next collaboration calls own, as peers fetch it: all of it, as a key frame."""
-        return self.write(codec, None, hide).blob
+        return self._updates.key_frame(self._trainer, codec, hide)
 
     def write(self, codec: str, key: KeyFrame | None, hide: Hide | None = None) -> Written:
         """The same, or how it differs from a key frame of this codec, if the codec can and that is worth it."""
-        portion = portion_of(self._trainer)
-        delta = update.told(self._trainer.adapter, self._adapted.initial, hide, self.options.spec, portion)
-        return update.written(delta, CODECS.make(codec), self._adapted.shared_schema, key, portion)
+        return self._updates.write(self._trainer, codec, key, hide)
 
     def admit(self, blob: bytes, codec: str, base: bytes | None = None) -> LoraUpdate | Refusal:
         """A peer's blob as an update, after every check. `base`: the key frame to which it is a difference."""

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from p2pfinetune.codec import CODECS, Codec, DifferenceCodec, Schema
+from p2pfinetune.mezo.steps import StepList
 from p2pfinetune.model.adapter import Adapter, FactorSet
 from p2pfinetune.model.portion import Portion
 from p2pfinetune.names import Refusal, Sharing
@@ -96,16 +97,23 @@ class KeyFrame:
 
 
 def written(
-    delta: FactorSet, codec: Codec, schema: Schema, key: KeyFrame | None = None, portion: Portion | None = None
+    delta: FactorSet,
+    codec: Codec,
+    schema: Schema,
+    key: KeyFrame | None = None,
+    portion: Portion | None = None,
+    steps: StepList | None = None,
 ) -> Written:
     """The bytes that others fetch; the same delta and key frame always give the same bytes.
 
     A key frame that cannot be read here (an earlier version's) is like none: the next one is written. A portion is
-    never a difference, since the last one was another.
+    never a difference, since the last one was another. `steps`: what led from the key frame here, if nothing else did.
     """
     if portion is not None:
         return Written(write_portion(portion, schema) + codec.encode(delta.tensors))
     if key is not None and isinstance(codec, DifferenceCodec) and key.publications < codec.key_every:
+        if steps is not None and (told_steps := codec.encode_steps(steps, schema)) is not None:
+            return Written(told_steps, is_difference=True)
         base = _decoded_base(codec, key.blob, schema)
         if not isinstance(base, Refusal) and (blob := codec.encode_difference(delta.tensors, base)) is not None:
             return Written(blob, is_difference=True)

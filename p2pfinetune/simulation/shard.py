@@ -160,7 +160,8 @@ class Shard:
     def publish(self, peer: PeerId) -> SharedUpdate:
         """What its neighbours fetch."""
         key = self._keys.get(peer)
-        said = self._learners[peer].write(self._config.codec, key, lambda delta: self._hidden(peer, delta))
+        hide = partial(self._hidden, peer) if self._config.privacy.clip else None
+        said = self._learners[peer].write(self._config.codec, key, hide)
         if key is not None and said.is_difference:
             self._keys[peer] = KeyFrame(key.blob, key.publications + 1)
             return SharedUpdate(said.blob, key.blob, key.publications)

@@ -18,20 +18,19 @@ never. Weight decay is part of that and towards the seeded start, at the highest
 Clipping bounds the slope, which is the gradient's length in the mean of squares. A pull (Ditto's) is a term of the loss
 that is known by heart, so its slope along z is added exactly. A slope that is not finite skips the step.
 
-Seeds of the signs depend on the text beside the seed, since many daemons leave the seed as it is: peers that probed in
-the same directions would share their errors, and a mean of them would be no better than one.
+Seeds of the signs depend on who trains beside the seed, since many daemons leave the seed as it is: peers that probed
+in the same directions would share their errors, and a mean of them would be no better than one. They do not depend on
+the text: they are told to others, and whoever has a guess of the text could try it.
 
 Shapes: t trained numbers of an adapter of p; s sequences of a step, t tokens of one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +51,6 @@ from p2pfinetune.training.trainer import Pull, StepReport, TrainerState
 if TYPE_CHECKING:
     from p2pfinetune.training.trainers.mezo import Mezo
 
-LOOKED_AT = 4096  # tokens of the text that the signs' seed depends on: enough to tell texts apart
 MOST_NOTED = 1 << 14  # amounts that are noted of steps since a mark; a longer list is sent by nobody
 
 
@@ -72,6 +70,7 @@ class MezoTrainer:
         self._trained = dict(adapted.trained_schema)
         self._schema = {**self._trained, **adapted.schema}
         self._signs = Signs(self._trained)
+        self._seed = derived_seed("mezo", options.seed, options.who)
         self._start_t = row_of(self._trained, adapted.initial.tensors).numpy()
         self._decay = _decay(options, kind)
         self._adapter = adapted.initial
@@ -123,11 +122,8 @@ class MezoTrainer:
         """Nothing: no moment is kept."""
 
     def reread(self, split: TokenSplit) -> None:
-        """Go on with other text, and along other directions."""
+        """Go on with other text."""
         self._blocks = Blocks(split, self._options.context, self._options.seed)
-        told = hashlib.sha256(np.asarray(split.tokens[:LOOKED_AT], "<u4").tobytes()).hexdigest()
-        self._seed = derived_seed("mezo", self._options.seed, told, len(split.tokens))
-        self._mark = None
 
     def mark(self) -> None:
         """Note the steps from here on, for `steps_since`."""

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +16,8 @@ import torch
 
 from p2pfinetune.codec import CODECS
 from p2pfinetune.codec._container import LENGTH_BYTES
+from p2pfinetune.codec.replay import HEAD, Replay
+from p2pfinetune.mezo.steps import StepList
 from p2pfinetune.names import Refusal
 from p2pfinetune.round.update import REASONS, LoraUpdate, inspect
 from tests.fuzz import mutate
@@ -228,9 +231,55 @@ def odd_headers(header: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield "1" * 400
 
 
-TARGETS = tuple(
-    Target(
-        name=f"update-{name}", run=inspecting(name), seeds=seeding(name), max_bytes=4096, mutate=mutator(), words=WORDS
-    )
-    for name in CODECS.names()
-)
+KEY = {name: torch.full(shape, 0.01) for name, shape in SCHEMA.items()}
+STEPS = StepList(seed=3, first=1, samples=1, rank=1, decay=9, amounts=(5, -7, 1 << 20))
+
+
+def replaying(data: bytes) -> None:
+    """A list of steps since a key frame: what is taken is a list that can be written, and leads where that leads."""
+    codec = Replay()
+    found = inspect(data, "replay", SCHEMA, max_norm=MAX_NORM, base=codec.encode(KEY))
+    if isinstance(found, Refusal):
+        assert found.reason in REASONS
+        assert len(found.detail) < 400
+        return
+    steps = codec._read(data, SCHEMA)
+    assert isinstance(steps, StepList)
+    assert codec.encode_steps(steps, SCHEMA) == data
+    assert found.delta.norm() <= MAX_NORM
+
+
+def step_lists() -> Iterator[bytes]:
+    """Honest ones, and such as nobody writes."""
+    codec = Replay()
+    good = codec.encode_steps(STEPS, SCHEMA)
+    assert good is not None
+    yield good
+    for odd in ({"samples": 3}, {"decay": 0}, {"seed": (1 << 64) - 1}, {"first": (1 << 32) - 3}, {"amounts": (0,)}):
+        told = codec.encode_steps(replace(STEPS, **odd), SCHEMA)
+        assert told is not None
+        yield told
+    yield from (b"", good[:-1], good + b"\0", good[: HEAD.size], good[: HEAD.size] + bytes(4 * 1200))
+    yield HEAD.pack(1, 0, 0, 0, 1, 0) + bytes(4)
+    yield HEAD.pack(2, 0, 0, 1, 1, 0) + bytes(4)
+    yield HEAD.pack(1, 0, 0, 1, 2, 0) + bytes(4)
+    yield HEAD.pack(1, 0, 0xFFFFFFFF, 1, 1, 0) + bytes(8)
+    yield HEAD.pack(1, 0, 0, 1, 1, 0xFFFFFFFF) + b"\xff\xff\xff\x7f"
+
+
+def changed_steps(data: bytes, dice: Random) -> bytes:
+    """A field of the head, or an amount, is another number."""
+    place = dice.choice((0, 1, 9, 13, 14, 16, *range(HEAD.size, max(HEAD.size + 1, len(data)), 4)))
+    return data[:place] + dice.randbytes(4) + data[place + 4 :]
+
+
+TARGETS = (
+    *(
+        Target(
+            name=f"update-{name}", run=inspecting(name), seeds=seeding(name), max_bytes=4096, mutate=mutator(),
+            words=WORDS,
+        )
+        for name in CODECS.names()
+    ),
+    Target(name="update-steps", run=replaying, seeds=step_lists, max_bytes=4096, mutate=changed_steps),
+)  # fmt: skip

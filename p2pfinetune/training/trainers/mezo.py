@@ -31,7 +31,7 @@ class Mezo(TrainerKind):
     Weight decay is towards the seeded start, at the highest learning rate.
     """
 
-    scale: float = 2.5
+    scale: float = 1.0
     eps: float = 1e-2
     samples: int = 1
 
