@@ -10,6 +10,8 @@ Which of them: an adapter is small and exact, and wants its base beside it; a me
 is rounded to the numbers that the base is stored in. GGUF is written for the families in `gguf_families` and nothing
 else: llama.cpp would load a model whose heads are laid out otherwise, and talk nonsense (ADR 0037).
 
+Layers with several adapters are one adapter again, or, with a router, a folder of several (`experts`).
+
 Everything is made in a folder beside its place and moved there whole, so that a power cut, a full disk or Ctrl-C leaves
 what was there before. Nobody ever holds a second model in memory: tensors are read from the base's files, changed and
 written one by one.

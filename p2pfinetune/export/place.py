@@ -57,13 +57,15 @@ def _must_have_room(parent: Path, needed: int) -> None:
 
 
 def _settle(fresh: Path, folder: Path) -> None:
-    files = sorted(fresh.iterdir())
+    files = sorted(file for file in fresh.rglob("*") if file.is_file())
     for file in files:
         file.chmod(PRIVATE_FILE)
         sync_file(file)
     if folder.is_dir():
         for file in files:
-            file.replace(folder / file.name)
+            target = folder / file.relative_to(fresh)
+            target.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            file.replace(target)
         sync_folder(folder)
     else:
         fresh.rename(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pfinetune.errors import ExportError
+from p2pfinetune.export.experts import must_be_sayable, one_expert, plain, write_mixture
 from p2pfinetune.export.gguf_lora import write_lora
 from p2pfinetune.export.gguf_model import write_model
 from p2pfinetune.export.merged import Progress as Progress  # noqa: PLC0414  # part of what `write_export` takes
@@ -27,19 +28,23 @@ def write_export(
     form: ExportFormat = "peft",
     *,
     modelfile: bool = False,
+    expert: int | None = None,
     progress: Progress = untold,
 ) -> list[Path]:
     """Write the folder and return its files. ExportError or ModelError says what cannot be; OSError is the disk's.
 
-    `modelfile` adds one for Ollama.
+    `modelfile` adds one for Ollama. Of several adapters in a layer all are written (`experts`), or that `expert` alone.
     """
+    trained = trained if expert is None else one_expert(trained, expert)
     if form == "peft":
         if modelfile:
             raise ExportError(
                 "Ollama reads no PEFT folder of every family",
                 "a Modelfile goes with --format gguf, gguf-lora or merged",
             )
-        return _peft(trained, folder)
+        single = plain(trained)
+        return _peft(single, folder) if single is not None else _mixture(trained, folder)
+    trained = must_be_sayable(plain(trained), form)
     adapter_bytes = 4 * sum(tensor.numel() for tensor in trained.adapter.tensors.values())
     with whole(folder, adapter_bytes if form == "gguf-lora" else size_bytes(trained)) as fresh:
         _write(trained, fresh, form, progress)
@@ -56,6 +61,14 @@ def _write(trained: Exportable, fresh: Path, form: ExportFormat, progress: Progr
         write_model(trained, fresh, progress)
     else:
         write_lora(trained, fresh)
+
+
+def _mixture(trained: Exportable, folder: Path) -> list[Path]:
+    size = 4 * sum(tensor.numel() for tensor in trained.adapter.tensors.values())
+    with whole(folder, size) as fresh:
+        write_mixture(trained, fresh, tokenizer_files(trained.base.tokenizer))
+        written = sorted(file.relative_to(fresh) for file in fresh.rglob("*") if file.is_file())
+    return [folder / name for name in written]
 
 
 def _peft(trained: Exportable, folder: Path) -> list[Path]:

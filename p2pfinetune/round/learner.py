@@ -315,12 +315,12 @@ class Learner:
         form: ExportFormat = "peft",
         *,
         modelfile: bool = False,
+        expert: int | None = None,
         progress: Progress = untold,
     ) -> list[Path]:
         """One of the models in a form that other programs load; a PEFT folder is its adapter and the tokenizer."""
-        adapted = self._adapted
-        trained = Exportable(self._base, adapted.of_network_rank(self.adapter(which)), adapted.spec)
-        return write_export(trained, folder, form, modelfile=modelfile, progress=progress)
+        trained = Exportable(self._base, self._adapted.of_network_rank(self.adapter(which)), self._adapted.spec)
+        return write_export(trained, folder, form, modelfile=modelfile, expert=expert, progress=progress)
 
     def reread(self, corpus: Corpus) -> None:
         """Go on with other text. The best adapter stays the best, with its loss on the new guard split."""

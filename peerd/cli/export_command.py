@@ -41,6 +41,7 @@ LOAD = {
     "gguf-lora": "Run it with: llama-cli -m BASE.gguf --lora {file}",
     "gguf": "Run it with: llama-cli -m {file}",
 }
+MIXED = "Load it with: load(base_model, {folder!r}), which is in load_mixture.py beside it"
 OLLAMA = "or: ollama create mine -f {file}"
 
 
@@ -53,13 +54,14 @@ def export(
         str, typer.Option("--which", metavar="served|personal|own|base|...", **typed(ExportQuestion, "which"))
     ] = "served",
     modelfile: Annotated[bool, typer.Option("--modelfile", **typed(ExportQuestion, "modelfile"))] = False,
+    expert: Annotated[int | None, typer.Option("--expert", metavar="NUMBER", **typed(ExportQuestion, "expert"))] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Write what is served, the personal adapter unless a twin is ahead, as a folder that other programs load."""
     where = target(folder)
-    fields = {"folder": str(where), "which": which, "format": form, "modelfile": modelfile}
+    fields = {"folder": str(where), "which": which, "format": form, "modelfile": modelfile, "expert": expert}
     asked = checked(ExportQuestion, fields)
     with Client(home) as client:
         status = client.status()  # where no daemon runs, that is the thing to say first
@@ -69,7 +71,7 @@ def export(
         if not as_json:
             complain("exporting; the worker finishes what it is doing first")
         with contextlib.nullcontext() if as_json else _growing(where):
-            data = client.export(where, asked.which, asked.format, modelfile=asked.modelfile)
+            data = client.export(where, asked.which, asked.format, modelfile=asked.modelfile, expert=asked.expert)
     finish("export", data, as_json, lambda: _exported(data))
 
 
@@ -124,6 +126,7 @@ def _exported(data: answers.ExportedFolder) -> None:
     if data.bytes:
         say(f"{written(data.bytes, 'bytes')} in all")
     single = next((shlex.quote(file) for file in data.files if file.endswith(".gguf")), "")
-    say(LOAD[data.format].format(folder=data.folder, file=single))
+    is_mixed = any(file.endswith("/mixture.json") for file in data.files)
+    say((MIXED if is_mixed else LOAD[data.format]).format(folder=data.folder, file=single))
     if recipe := next((file for file in data.files if file.endswith("/Modelfile")), ""):
         say(OLLAMA.format(file=shlex.quote(recipe)))

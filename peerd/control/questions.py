@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfinetune.names import EXPORT_FORMATS, ExportFormat, Which
+from p2pfinetune.options import MAX_SPECIALISTS
 from p2pfinetune.speech import MAX_CHOICES, ChatLine
 from peerd.errors import UsageError
 from peerd.machine.paths import absolute
@@ -140,6 +141,15 @@ class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = "peft"
     modelfile: Annotated[bool, Meta(description="Add a Modelfile for Ollama; not with peft.")] = False
+    expert: Annotated[
+        int | None,
+        Meta(
+            ge=0,
+            le=MAX_SPECIALISTS + 4,
+            description="Of several adapters in a layer, that one alone, as a plain adapter; 0 is the one that is "
+            "shared.",
+        ),
+    ] = None
 
 
 class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,9 +217,10 @@ def export(
     format: ExportFormat = "peft",  # noqa: A002  # as the option is called
     *,
     modelfile: bool = False,
+    expert: int | None = None,
 ) -> ExportQuestion:
     """One of the models, into a folder. Raises UsageError for what is no folder's name."""
-    return ExportQuestion(folder=str(target(folder)), which=which, format=format, modelfile=modelfile)
+    return ExportQuestion(folder=str(target(folder)), which=which, format=format, modelfile=modelfile, expert=expert)
 
 
 def evaluate(

@@ -405,7 +405,12 @@ class Jobs:
         try:
             learner = self._held().learner
             files = learner.export(
-                folder, job.which, job.format, modelfile=job.modelfile, progress=functools.partial(self._told, job.id)
+                folder,
+                job.which,
+                job.format,
+                modelfile=job.modelfile,
+                expert=job.expert,
+                progress=functools.partial(self._told, job.id),
             )
         except OSError as error:
             raise UsageError(

@@ -145,6 +145,7 @@ class Export(Job, frozen=True, kw_only=True, tag=True):
     which: Which = "served"
     format: ExportFormat = "peft"
     modelfile: bool = False
+    expert: int | None = None
 
 
 class EvaluateTest(Job, frozen=True, kw_only=True, tag=True):

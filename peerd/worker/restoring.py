@@ -24,8 +24,8 @@ def restore(learner: Learner, job: Open) -> bool:
     except CheckpointError as error:
         raise CheckpointError(
             f"the saved training state does not fit: {error}",
-            "give the --model, --group, --rank, --own-rank, --alpha, --sharing, --targets and --trainer it was made "
-            "with, or begin anew in a new --home",
+            "give the --model, --group, --rank, --own-rank, --alpha, --sharing, --specialists, --targets and --trainer "
+            "it was made with, or begin anew in a new --home",
         ) from error
     if learner.forgotten:
         print(learner.forgotten, file=sys.stderr)  # noqa: T201  # the worker's log
