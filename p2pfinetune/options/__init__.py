@@ -15,7 +15,7 @@ from p2pfinetune.errors import OptionError
 from p2pfinetune.names import Mixing, Serve, Sharing, expert_of
 from p2pfinetune.options.of_text import ConversationOptions as ConversationOptions
 from p2pfinetune.options.of_text import ProfileOptions as ProfileOptions
-from p2pfinetune.options.pieces import GateOptions, NewcomerOptions
+from p2pfinetune.options.pieces import GateOptions, NewcomerOptions, must_share_pieces
 from p2pfinetune.options.sections import Section, check
 
 # The upper bounds are far beyond use. They keep a slip of the finger from being a number that no file, message or
@@ -371,6 +371,12 @@ class AdapterSpec(AdapterOptions, DetailOptions, HeldOptions, SeveralOptions):
             return name.endswith(".lora_B")
         return self.sharing != "individual" or expert_of(name) != 1
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether some of it is trained at a second level."""
+        several = self.experts > 1
+        return several and (self.sharing == "two-level" or (self.sharing == "generalist" and self.mixes != "sum"))
+
     def is_second(self, name: str) -> bool:
         """Whether it is trained at the second level, in turn with all others; see `training.levels`."""
         if self.sharing == "two-level":
@@ -398,5 +404,7 @@ class LearnerOptions(TrainerOptions, CollaborationOptions, StudyOptions, GateOpt
 
     def __post_init__(self) -> None:
         check(self)
+        if self.gate_steps and self.spec.experts > 1:
+            must_share_pieces(self.spec.sharing)
         if self.twin_pull and not self.twin:
             raise OptionError("twin_pull is zero or positive, and needs a twin")

@@ -26,13 +26,12 @@ import msgspec
 
 from p2pfinetune.batched.stack import AdapterStack
 from p2pfinetune.data.corpus import Corpus, TokenSplit
-from p2pfinetune.errors import OptionError
 from p2pfinetune.model.adapter import AdaptedModel, Adapter
 from p2pfinetune.options import TrainingOptions
 from p2pfinetune.training.batches import derived_seed
 from p2pfinetune.training.gradient_trainer import GradientTrainer
 from p2pfinetune.training.trainer import StepReport, Trainer, TrainerState
-from p2pfinetune.training.trainers import StepRule, TrainerKind
+from p2pfinetune.training.trainers import StepRule, TrainerKind, must_train_levels
 
 SECOND = "second."
 """Before the names of what the second level gathered, in a state."""
@@ -54,11 +53,8 @@ def trainer_for(
         if stack is not None:
             found.share(stack)
         return found
-    if not isinstance(kind, StepRule):
-        raise OptionError(
-            f"with sharing {spec.sharing} two parts of the adapter are trained in turn, by gradients",
-            "choose --trainer adamw or sgd, or another --sharing",
-        )
+    must_train_levels(kind, spec)
+    assert isinstance(kind, StepRule)
     first = {name: shape for name, shape in adapted.trained_schema.items() if name not in second}
     upper = GradientTrainer(adapted, text.train, options, kind, stack, first)
     routes = spec.sharing == "generalist"

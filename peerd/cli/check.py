@@ -23,12 +23,12 @@ from p2pfinetune.model.from_gguf import must_hold_a_model
 from p2pfinetune.model.gguf_header import SUFFIX, is_gguf
 from p2pfinetune.model.precision import CHOICES
 from p2pfinetune.names import Refusal
-from p2pfinetune.options import INT64, NANO
+from p2pfinetune.options import INT64, NANO, AdapterSpec, sections
 from p2pfinetune.options.pieces import assembly_options, must_share_pieces
 from p2pfinetune.registry import Registry
 from p2pfinetune.round.twin_choice import CHOICES as TWINS
 from p2pfinetune.system.path_names import is_plain, shown
-from p2pfinetune.training.trainers import TRAINERS
+from p2pfinetune.training.trainers import TRAINERS, must_train_levels
 from p2pfinetune.trust import SCHEMES, must_go_together
 from peerd.config import Config
 from peerd.control.peer_names import fault
@@ -124,6 +124,17 @@ def _sharing(config: Config) -> None:
             f"{config.sharing} does not tell them so",
             f"choose one of: {fit}",
         )
+
+
+def _several(config: Config) -> None:
+    """What goes with several adapters in a layer, and what does not."""
+    if config.own_rank > config.rank:
+        return  # which has words of its own
+    try:
+        spec = sections.of(AdapterSpec, config)
+        must_train_levels(TRAINERS.make(config.trainer, config.trainer_options), spec)
+    except OptionError as error:
+        raise UsageError(f"--sharing {config.sharing}: {error}", error.hint) from error
 
 
 def _own_rank(config: Config) -> None:
@@ -274,6 +285,7 @@ _CHECKS: tuple[Callable[[Config], None], ...] = (
     _plugins,
     _sharing,
     _own_rank,
+    _several,
     _addresses,
     _announce,
     _group_key,

@@ -21,6 +21,7 @@ from p2pfinetune.model.fitting import (
 from p2pfinetune.model.memory import LIBRARIES, MIB, Setting
 from p2pfinetune.model.precision import Precision
 from p2pfinetune.model.shape import Shape, shape_of
+from p2pfinetune.options import AdapterSpec, sections
 from p2pfinetune.training.trainers import chosen_kind
 from peerd.config import Config
 from peerd.errors import UsageError
@@ -79,15 +80,16 @@ def ways(shape: Shape | None, setting: Setting, asked: AskedOfMemory, found: Fit
 def setting_of(config: Config, device: str, precision: Precision, shape: Shape | None) -> Setting:
     """What is trained, as far as memory is concerned; a twin that may train is counted."""
     kind = chosen_kind(config)
+    spec = sections.of(AdapterSpec, config)
     longest = shape.context if shape is not None and shape.context else config.context
     return Setting(
         device=device,
         precision=precision,
         context=min(config.context, longest),
         sequences=config.batch_size * config.accumulation,
-        rank=config.own_rank or config.rank,
         moments=kind.moments,
         has_gradients=kind.has_gradients,
+        rank=sum(spec.rank_of(expert) for expert in range(spec.experts)),  # as if each layer had all
         neighbours=config.max_neighbours,
         has_twin=config.twin != "off",
     )

@@ -290,6 +290,8 @@ def test_specialists_of_another_sharing_and_a_generalist_without_mlp_layers_are_
         AdapterSpec(specialists=1)
     with pytest.raises(OptionError, match="the targets hold none"):
         attach(tiny_base, structs.replace(GENERALIST, targets=("q_proj",)))
+    with pytest.raises(OptionError, match="an update does not hold all of a layer"):
+        LearnerOptions(spec=GENERALIST, gate_steps=1)
 
 
 def test_a_simulation_deals_numbers_of_specialists_in_turn() -> None:

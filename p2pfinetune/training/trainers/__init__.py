@@ -7,6 +7,8 @@ about.
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from p2pfinetune.errors import OptionError
+from p2pfinetune.options import AdapterSpec
 from p2pfinetune.registry import Registry
 from p2pfinetune.training.trainers._base import StepRule, TrainerKind
 
@@ -27,4 +29,13 @@ def chosen_kind(options: ChoosesTrainer) -> TrainerKind:
     return TRAINERS.make(options.trainer, options.trainer_options)
 
 
-__all__ = ["TRAINERS", "StepRule", "TrainerKind", "chosen_kind"]
+def must_train_levels(kind: TrainerKind, spec: AdapterSpec) -> None:
+    """OptionError if two parts of such an adapter are trained in turn, and this kind makes no gradients."""
+    if spec.has_levels and not isinstance(kind, StepRule):
+        raise OptionError(
+            f"with sharing {spec.sharing} two parts of the adapter are trained in turn, by gradients",
+            "choose --trainer adamw or sgd, or another --sharing",
+        )
+
+
+__all__ = ["TRAINERS", "StepRule", "TrainerKind", "chosen_kind", "must_train_levels"]

@@ -38,6 +38,9 @@ def test_good_options_pass_and_paths_become_absolute(text: str, monkeypatch: pyt
     [
         ({"data": ()}, "--data"),
         ({"sharing": "a", "merge": "core-svd"}, "needs both factors"),
+        ({"sharing": "generalist", "merge": "core-svd"}, "needs both factors"),
+        ({"specialists": 1}, "--sharing both: specialists go with sharing generalist"),
+        ({"sharing": "two-level", "trainer": "mezo"}, "trained in turn, by gradients"),
         ({"own_rank": 9}, "above the network.s rank"),
         ({"lr": float("inf")}, "--lr has to be"),
         ({"collect_seconds": float("inf")}, "--collect-seconds has to be"),
