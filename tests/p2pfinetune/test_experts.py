@@ -258,13 +258,13 @@ def test_what_is_said_comes_of_the_whole_mixture(spec: AdapterSpec, make: Callab
     stream = learner.respond("own", "the", Sampling(max_tokens=8, temperature=0.0, seed=0))
     ids = torch.tensor([[5, 9, 3, 7]])
     stack = AdapterStack(attach(learner._base, spec), speaks=True)
-    whole = learner._voice.holding(learner.own())(input_ids=ids).logits
+    whole = learner._speaker._with(learner.own())(input_ids=ids).logits
     base = stack.model(input_ids=ids).logits
     first = Adapter({n: t if expert_of(n) == 0 else torch.zeros_like(t) for n, t in learner.own().tensors.items()})
 
     assert "".join(piece.text for piece in stream if isinstance(piece, Piece)) == said
     assert not torch.allclose(whole, base)
-    assert not torch.allclose(learner._voice.holding(first)(input_ids=ids).logits, whole)
+    assert not torch.allclose(learner._speaker._with(first)(input_ids=ids).logits, whole)
 
 
 def test_networks_that_share_otherwise_do_not_mix_and_the_number_of_specialists_is_nobodys_business(
