@@ -27,7 +27,8 @@ from peerd.config import Config
 from peerd.errors import UsageError
 from peerd.status import MemoryNow
 from peerd.worker import ram_limit
-from peerd.worker.messages import Open, Planned
+from peerd.worker.messages import Open
+from peerd.worker.planned import Planned
 
 if TYPE_CHECKING:
     import torch

@@ -32,9 +32,10 @@ from p2pfinetune.nano import about_model
 from p2pfinetune.options import AdapterSpec, LearnerOptions, TrainingOptions, sections
 from p2pfinetune.speech import Ended
 from peerd.config import Config
-from peerd.errors import UsageError, WorkerError
+from peerd.errors import WorkerError
 from peerd.machine.faults import around
 from peerd.worker.evaluating import evaluated, models_of
+from peerd.worker.exporting import exported
 from peerd.worker.fits import must_hold_libraries
 from peerd.worker.messages import (
     Admitted,
@@ -61,7 +62,6 @@ from peerd.worker.messages import (
     NotAdmitted,
     Open,
     Opened,
-    Planned,
     ReadAgain,
     Reread,
     Respond,
@@ -77,6 +77,7 @@ from peerd.worker.messages import (
     Withheld,
 )  # fmt: skip
 from peerd.worker.pieces import answer, assembled
+from peerd.worker.planned import Planned
 from peerd.worker.precision import loaded, measured
 from peerd.worker.restoring import restore
 from peerd.worker.texts import dealer_of, read_reference, read_text, text_now, told
@@ -401,24 +402,7 @@ class Jobs:
                 yield None if said is None else Spoken(id=job.id, said=said)
 
     def _export(self, job: Export) -> Exported:
-        folder = Path(job.folder)
-        try:
-            learner = self._held().learner
-            files = learner.export(
-                folder,
-                job.which,
-                job.format,
-                modelfile=job.modelfile,
-                expert=job.expert,
-                progress=functools.partial(self._told, job.id),
-            )
-        except OSError as error:
-            raise UsageError(
-                f"{folder} cannot be written: {error.strerror or error}", "choose another folder"
-            ) from error
-        which = learner.exported if job.which == "served" else job.which
-        size = sum(file.stat().st_size for file in files)
-        return Exported(id=job.id, files=[str(file) for file in files], which=which, bytes=size)
+        return exported(job, self._held().learner, functools.partial(self._told, job.id))
 
     def _told(self, job: int, done: int, total: int) -> None:
         """A large model takes a while: who watches for a sign of life sees one."""

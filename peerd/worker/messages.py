@@ -14,8 +14,9 @@ from p2pfinetune.names import Digest, ExportFormat, PeerId, Round, Served, Which
 from p2pfinetune.round.figures import ModelFigures, RoundFigures
 from p2pfinetune.speech import Begun, ChatLine, Ended, Piece, Sampling
 from peerd.config import Config
-from peerd.status import MemoryNow, TextNow
+from peerd.status import TextNow
 from peerd.worker.hidden import Private
+from peerd.worker.planned import Planned
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -201,17 +202,6 @@ class JobFailed(Answer, frozen=True, kw_only=True, tag=True):
     code: str
     message: str
     hint: str = ""
-
-
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """How the worker runs the model so that it fits, known before it is loaded."""
-
-    plan: MemoryPlan
-    memory: MemoryNow
-    is_last: bool
-    """Whether there is no lighter plan."""
-    ways: list[str] = []
-    """Options of `peerd start` with which it would take less."""
 
 
 class JobProgress(Answer, frozen=True, kw_only=True, tag=True):

@@ -18,7 +18,8 @@ from p2pfinetune.model.memory import MILDEST
 from p2pfinetune.model.precision import Choice, PrecisionChoice, quicker, settled
 from peerd.worker import ram_limit
 from peerd.worker.fits import planned
-from peerd.worker.messages import Open, Planned
+from peerd.worker.messages import Open
+from peerd.worker.planned import Planned
 
 if TYPE_CHECKING:
     from p2pfinetune.data.corpus import Corpus

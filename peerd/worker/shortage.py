@@ -20,7 +20,7 @@ import msgspec
 
 from p2pfinetune.model.memory import MemoryPlan
 from peerd.status import MemoryNow
-from peerd.worker.messages import Planned
+from peerd.worker.planned import Planned
 
 TWICE: Final = 2
 OF_A_PLAN: Final = frozenset({"starting", "training", "collaborating"})

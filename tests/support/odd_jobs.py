@@ -22,7 +22,6 @@ from peerd.worker.messages import (
     JobProgress,
     Open,
     Opened,
-    Planned,
     ReadAgain,
     Reread,
     Respond,
@@ -31,6 +30,7 @@ from peerd.worker.messages import (
     Stepped,
     TrainSteps,
 )
+from peerd.worker.planned import Planned
 
 
 class FakeJobs:

@@ -14,7 +14,8 @@ from peerd.errors import UsageError, WorkerError
 from peerd.pacing import Backoff
 from peerd.status import MemoryNow
 from peerd.worker import ram_limit
-from peerd.worker.messages import Generate, Open, Planned, Stepped, TrainSteps
+from peerd.worker.messages import Generate, Open, Stepped, TrainSteps
+from peerd.worker.planned import Planned
 from peerd.worker.process import child_command, child_environment, describe
 from peerd.worker.shortage import Shortage
 from peerd.worker.supervisor import Worker
