@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import msgspec
 
@@ -94,7 +94,7 @@ def typed(kind: type[msgspec.Struct], name: str) -> dict[str, Any]:
 
     A bound that the value itself may not reach is left to msgspec, since a command line has no words for it.
     """
-    metas = [meta for meta in getattr(_hints(kind)[name], "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    metas = _metas(_hints(kind)[name])
     bounds = {bound: value for meta in metas for bound, value in (("min", meta.ge), ("max", meta.le))}
     return {"help": described(kind)[name]} | {bound: value for bound, value in bounds.items() if value is not None}
 
@@ -105,5 +105,10 @@ def _hints(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _description(hint: Any) -> str:
-    said = [meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
-    return next((text for text in reversed(said) if text), "")
+    return next((meta.description for meta in reversed(_metas(hint)) if meta.description), "")
+
+
+def _metas(hint: Any) -> list[msgspec.Meta]:
+    """Of a field, or of what it is if it is not None: a bound stands on the number, and not on number or None."""
+    here = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    return here or [meta for part in get_args(hint) for meta in getattr(part, "__metadata__", ())]

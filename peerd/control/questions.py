@@ -141,15 +141,18 @@ class ExportQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = "peft"
     modelfile: Annotated[bool, Meta(description="Add a Modelfile for Ollama; not with peft.")] = False
-    expert: Annotated[
-        int | None,
-        Meta(
-            ge=0,
-            le=MAX_SPECIALISTS + 4,
-            description="Of several adapters in a layer, that one alone, as a plain adapter; 0 is the one that is "
-            "shared.",
-        ),
-    ] = None
+    expert: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=MAX_SPECIALISTS + 4,
+                description="Of several adapters in a layer, that one alone, as a plain adapter; 0 is the one that is "
+                "shared.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class UnbanQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

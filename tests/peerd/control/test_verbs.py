@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from peerd import AsyncClient, Client
@@ -101,3 +102,11 @@ def test_a_method_tells_what_it_takes_and_does(kind: type[Any]) -> None:
 def test_a_question_says_what_a_field_has_to_be() -> None:
     with pytest.raises(questions.UsageError, match=r"^last is a number from 1 to 10000$"):
         questions.from_query(questions.LastRounds, {"last": "0", "other": "x"})
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.path)
+def test_what_a_verb_is_asked_with_is_a_type_that_can_be_read(verb: Verb[Any, Any]) -> None:
+    """A bound on a type that has none is found only when the first question comes."""
+    if verb.question is not None:
+        msgspec.json.Decoder(verb.question)
+        msgspec.json.schema(verb.question)
