@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -96,22 +96,23 @@ class Clock:
 
 
 def texts(base: Base, peers: int, seed: int) -> list[Corpus]:
-    """Disjoint text for each, of the kinds in turn."""
+    """For each, of the kinds in turn. Mine is nobody else's; neighbours have text in common once there is no more."""
     pieces = {kind: [p for one in documents_of(kind) for p in pieces_of(one.text)] for kind in KINDS}
     dice = np.random.default_rng(seed)
-    drawn = {kind: iter([found[i] for i in dice.permutation(len(found))]) for kind, found in pieces.items()}
+    left = {kind: deque(found[i] for i in dice.permutation(len(found))) for kind, found in pieces.items()}
 
-    def split(kind: str, tokens: int) -> TokenSplit:
+    def split(kind: str, tokens: int, *, mine: bool) -> TokenSplit:
         documents: list[Any] = []
         while tokens > 0:
-            documents.append(np.array(base.tokenizer(next(drawn[kind]))["input_ids"], np.uint16))
+            documents.append(np.array(base.tokenizer(left[kind][0])["input_ids"], np.uint16))
+            left[kind].popleft() if mine else left[kind].rotate(-1)
             tokens -= len(documents[-1])
         return TokenSplit.of(documents)
 
     def corpus(number: int) -> Corpus:
         kind, report = KINDS[number % len(KINDS)], None
         sizes = (TRAIN, TRUST, GUARD, TEST) if number == 0 else (TRAIN, 300, 300, 300)
-        return Corpus(*(split(kind, size) for size in sizes), report=report, fingerprint="")  # type: ignore[arg-type]
+        return Corpus(*(split(kind, size, mine=number == 0) for size in sizes), report=report, fingerprint="")  # type: ignore[arg-type]
 
     return [corpus(number) for number in range(peers)]
 
