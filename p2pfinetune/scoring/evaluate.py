@@ -43,7 +43,7 @@ POSITIONS = 2048  # of one forward pass: enough to keep a processor busy, little
 SIMILAR = 0.75  # of the longest window of a batch: padding is work, and a further batch costs little
 PADDING = -1
 READ = 4  # positions that are only read and cost as much of a limit as one that is measured
-BLOCK_WINDOWS, BLOCK_TOKENS = 4, 1024  # of a block at least: fewer say little of the others, and short passes are slow
+BLOCK_WINDOWS, BLOCK_TOKENS = 4, 1024  # at least, about: fewer say little of the others, and short passes are slow
 CHOICE_SEED = 20240815  # any constant: with a limit, which windows stand for a split
 
 
@@ -161,13 +161,13 @@ class Block:
 
 
 def in_blocks(measure: Measure) -> tuple[Block, ...]:
-    """All windows in blocks of a fixed random choice, each of BLOCK_WINDOWS and BLOCK_TOKENS at least; one if few.
+    """All windows in blocks of a fixed random choice, of BLOCK_WINDOWS at least and about BLOCK_TOKENS; one if few.
 
     Any few of the blocks are a random sample of the windows, so that what they say may stand for all of them. The
     choice is of the measure alone, so an adapter's loss is the same to the bit whichever block was run first.
     """
     windows = len(measure.per_window_tokens)
-    count = min(windows // BLOCK_WINDOWS, measure.tokens // BLOCK_TOKENS)
+    count = min(windows // BLOCK_WINDOWS, round(measure.tokens / BLOCK_TOKENS))
     if count < 2:
         return (Block(measure, np.arange(windows)),)
     order = np.random.default_rng(CHOICE_SEED).permutation(windows)
@@ -183,7 +183,7 @@ def joined(measure: Measure, parts: Sequence[Evaluation]) -> Evaluation:
 
 def glance(tokens: int) -> int:
     """About how many tokens the first block of so many has."""
-    return tokens if tokens < 2 * BLOCK_TOKENS else BLOCK_TOKENS
+    return tokens // max(1, round(tokens / BLOCK_TOKENS))
 
 
 def _parts(measure: Measure, groups: Sequence[NDArray[np.int64]]) -> list[Measure]:

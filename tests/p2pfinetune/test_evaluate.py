@@ -13,7 +13,7 @@ from p2pfinetune.model.adapter import attach, write
 from p2pfinetune.model.base import Base
 from p2pfinetune.model.compute import CHUNK, rows_at_once, seeded, token_losses, without_dropout
 from p2pfinetune.options import AdapterSpec
-from p2pfinetune.scoring.evaluate import PADDING, POSITIONS, divided, evaluate, measure_of
+from p2pfinetune.scoring.evaluate import PADDING, POSITIONS, divided, evaluate, glance, in_blocks, measure_of
 
 CPU = torch.device("cpu")
 CONTEXT = 16
@@ -100,6 +100,17 @@ def test_parts_of_a_measure_hold_its_windows_in_order(tiny_base: Base, parts: in
     together = np.concatenate([evaluate(tiny_base.model, part, CPU).per_window for part in found])
     np.testing.assert_allclose(together, evaluate(tiny_base.model, whole, CPU).per_window, rtol=1e-5)
     assert all(part.tokens > 0 for part in found)
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(900, 1), (1500, 1), (1600, 2), (4090, 4), (8190, 8)])
+def test_blocks_of_a_measure_have_about_a_thousand_tokens_and_each_window_once(tokens: int, count: int) -> None:
+    whole = measure(text(tokens + 1))
+
+    blocks = in_blocks(whole)
+
+    assert len(blocks) == count
+    assert sorted(np.concatenate([block.windows_w for block in blocks])) == list(range(len(whole.per_window_tokens)))
+    assert all(abs(block.measure.tokens - glance(tokens)) <= CONTEXT for block in blocks)
 
 
 def test_a_limit_below_one_window_still_measures_one() -> None:
