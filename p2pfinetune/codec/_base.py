@@ -46,6 +46,10 @@ class Codec(ABC):
     def error_bound(self, tensor: Tensor) -> Tensor:
         """Largest absolute error of each entry after encode and decode; same shape as `tensor`."""
 
+    def error_bounds(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same of tensors that are written together: some codecs have one step for all of them."""
+        return {name: self.error_bound(tensor) for name, tensor in tensors.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifferenceCodec(Codec):
