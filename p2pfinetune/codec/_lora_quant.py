@@ -100,7 +100,9 @@ class LoraQuant(Codec):
             return Refusal("not-finite", "a scale")
         if packed[bits:].any():
             return Refusal("malformed", "something stands behind the last code")
-        return self._turned_back(found, schema, _Reader(turns), _Reader(values_of(scale_bits)), _Reader(packed))
+        return self._turned_back(
+            found, schema, _FromFront(turns), _FromFront(values_of(scale_bits)), _FromFront(packed)
+        )
 
     def max_bytes(self, schema: Schema) -> int:
         """Every blob of a schema has the same length."""
@@ -155,7 +157,7 @@ class LoraQuant(Codec):
         return turn_bytes, sum(-(-n // GROUP) for n, _ in counts), sum(n * width for n, width in counts)
 
     def _turned_back(
-        self, found: list[Module], schema: Schema, turns: _Reader, scales: _Reader, bits: _Reader
+        self, found: list[Module], schema: Schema, turns: _FromFront, scales: _FromFront, bits: _FromFront
     ) -> dict[str, Tensor]:
         values: dict[str, Matrix] = {}
         for module in found:
@@ -174,7 +176,7 @@ class LoraQuant(Codec):
         return coded.tensors_of(flat, schema)
 
 
-class _Reader:
+class _FromFront:
     """An array that is taken from the front."""
 
     def __init__(self, whole: NDArray[Any]) -> None:

@@ -279,7 +279,7 @@ TARGETS = (
             name=f"update-{name}", run=inspecting(name), seeds=seeding(name), max_bytes=4096, mutate=mutator(),
             words=WORDS,
         )
-        for name in CODECS.names()
+        for name in ("bf16", "fp32", "int8", "replay")
     ),
     Target(name="update-steps", run=replaying, seeds=step_lists, max_bytes=4096, mutate=changed_steps),
 )  # fmt: skip
