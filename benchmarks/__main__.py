@@ -16,6 +16,7 @@ python -m benchmarks.attacks --data DIR               what attackers do to hones
 python -m benchmarks.never_worse --out RUNS           who ends worse than alone, in the demo and six settings
 python -m benchmarks.mixed_bases                      what peers with bases in fp32, bf16, 8 and 4 bits gain
 python -m benchmarks.sharing --out RUNS               what keeping A or B to oneself, and weak devices, cost and save
+python -m benchmarks.codecs --data DIR --out RUNS     what fewer bytes an update cost in perplexity
 python -m benchmarks.assemble --data DIR --out RUNS   what a newcomer's first adapter of others' pieces is worth
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m benchmarks.memory --shapes SHAPE ...        peak memory of each stage of a round, models of random weights
