@@ -183,6 +183,7 @@ TASKS_OF_THEIR_OWN = {
     "peerd/discovery/bootstrap.py": 1,  # within `discovery bootstrap`
     "peerd/control/serve.py": 1,  # within `control interface`
     "peerd/daemon/text_watch.py": 1,  # within `text watch`
+    "peerd/daemon/gates.py": 1,  # within the effect that gathers them
     "peerd/control/event_stream.py": 4,  # within a request
     "peerd/control/spoken_stream.py": 4,  # within a request
     "peerd/serving/upstream.py": 1,  # within a request of `peerd serve`, a process of its own

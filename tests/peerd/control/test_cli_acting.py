@@ -257,6 +257,7 @@ OPTIONS_WITH_NUMBERS = [
     ("eval", "--on", "heldout", "--max-tokens"),
     ("generate", "x", "--temperature"),
     ("data", "--show"),
+    ("export", "folder", "--expert"),
     ("rounds", "--last"),
     ("sent", "--last"),
     ("dashboard", "--port"),

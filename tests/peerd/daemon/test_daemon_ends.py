@@ -109,6 +109,9 @@ def test_a_network_that_cannot_start_is_told_and_no_worker_is_left(world):
     paths, config = prepared(world)
 
     class Taken:
+        def answer(self, *_):
+            pass
+
         async def start(self):
             raise TransportError("the port is taken", "choose another: --listen")
 

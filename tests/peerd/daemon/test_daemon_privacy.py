@@ -154,7 +154,7 @@ def test_a_checkpoint_is_never_served_even_to_who_knows_its_digest(world):
                 size = FileBlobs(a.paths.blobs).size(digest)
                 outcome = await stranger.fetch(digest, size, [a.me], 5.0)
                 found[digest] = outcome.reason if isinstance(outcome, Failed) else "served"
-            return found, a.journal, {a.shell.node.own.blob, a.shell.node.own_before}
+            return found, a.journal, {a.shell.node.own.blob, *a.shell.node.own_before}
 
     found, journal, announced = asyncio.run(scenario())
 

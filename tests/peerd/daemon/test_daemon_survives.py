@@ -183,6 +183,9 @@ def test_a_network_that_fails_unforeseen_at_its_first_start_ends_the_daemon_with
     (world.folder / "text").mkdir()
 
     class Odd:
+        def answer(self, *_):
+            pass
+
         async def start(self):
             raise SurpriseError("no idea")
 

@@ -48,7 +48,8 @@ def test_were_it_taken_for_a_digest_it_would_be_the_name_of_no_blob(world, monke
         if not isinstance(opened, Refusal) or opened.reason != "bad-message":
             return opened
         fields = msgpack.unpackb(msgpack.unpackb(data)[1])
-        return Announcement(**{name: fields[name] for name in Announcement.__struct_fields__ if name != "addresses"})
+        known = {*Announcement.__struct_fields__} - {"addresses"}
+        return Announcement(**{name: value for name, value in fields.items() if name in known})
 
     monkeypatch.setattr(envelope, "open_announcement", loosely)
 

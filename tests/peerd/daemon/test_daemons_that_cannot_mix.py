@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from peerd.net.transport import Found
+from peerd.wire.messages import VERSION
 
 
 def said_by(daemon):
@@ -54,7 +55,7 @@ def test_the_owners_of_two_versions_are_told_to_compare_them(world):
         async with world.daemon("a") as one, world.daemon("b", group="painters") as other:
             await other.rounds(1)
             transport = world.wires.nodes[other.me]
-            transport.traits = replace(transport.traits, version=3)
+            transport.traits = replace(transport.traits, version=VERSION + 1)
             await meet(one, other)
             for found in (one, other):
                 assert ["peerd --version" in said for said in said_by(found)] == [False, True]
