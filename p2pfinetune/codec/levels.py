@@ -9,7 +9,7 @@ it comes as one or the other, and errors never add up. From round to round an ad
 differences take a half to a quarter of the bits; when they are dear, the next key frame comes.
 
 Rounding is to the nearest, without the dead zone of image codecs: to round down shrinks every update a little and
-thereby undoes training, which costs several times what the bits are worth.
+thereby undoes training, which costs several times what the bits are worth (docs/adr/0046).
 """
 
 from __future__ import annotations
