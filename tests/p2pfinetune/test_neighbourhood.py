@@ -62,11 +62,25 @@ def test_small_updates_are_no_outliers() -> None:
     assert norm_outliers(delta(0), {A: delta(1, 0.0), B: delta(2, 1e-3)}) == {}
 
 
-@pytest.mark.parametrize("factor", [1.0, 0.1, 7.3])
 @pytest.mark.parametrize("codec", CODECS.names())
+def test_a_copy_of_the_bytes_is_found(codec: str) -> None:
+    written = CODECS.make(codec)
+    deltas = [written.decode(written.encode(delta(seed).tensors), delta(1).schema) for seed in (1, 1, 2)]
+
+    assert copies({p: Adapter(d) for p, d in zip((A, B, C), deltas, strict=True) if not isinstance(d, Refusal)}) == (
+        (A, B),
+    )
+
+
+FOUND_ANEW = (
+    "lora-quant",
+    "lora-quant-2",
+)  # components and all: a second writing turns by 0.07, more than honest peers
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.1, 7.3])
+@pytest.mark.parametrize("codec", [name for name in CODECS.names() if name not in FOUND_ANEW])
 def test_a_copy_is_found_however_it_is_scaled_and_written_anew(factor: float, codec: str) -> None:
-    if codec == "int8" and factor != 1.0:
-        pytest.skip("int8 of a scaled copy of what was no int8 is turned by up to 2e-5: as far as honest peers may be")
     written = CODECS.make(codec)
     schema = delta(1).schema
     original = written.decode(written.encode(delta(1).tensors), schema)
