@@ -72,8 +72,13 @@ class DifferenceCodec(Codec):
         return None
 
     @abstractmethod
-    def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> bytes | None:
-        """The tensors as a difference to a decoded key frame; None: a key frame is the better choice."""
+    def encode_difference(
+        self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor], turn: int = 1
+    ) -> bytes | None:
+        """The tensors as a difference to a decoded key frame; None: a key frame is the better choice.
+
+        `turn`: publications since the key frame, itself included. A codec may err another way in each.
+        """
 
     @abstractmethod
     def decode_difference(self, blob: bytes, schema: Schema, base: Mapping[str, Tensor]) -> dict[str, Tensor] | Refusal:

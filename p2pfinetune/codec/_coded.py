@@ -71,11 +71,11 @@ def tensors_of(values: Values, schema: Schema) -> dict[str, Tensor]:
     return {name: found[name] for name in schema}
 
 
-def bounds(tensors: Mapping[str, Tensor], step: float) -> dict[str, Tensor]:
-    """Largest error of each entry after `write` and `read`: half a step of its group, and what fp32 cannot say."""
+def bounds(tensors: Mapping[str, Tensor], values: Values, step: float) -> dict[str, Tensor]:
+    """Largest error of each entry after `write` and `read` of `values`: half a step of its group, and of fp32."""
     import torch
 
-    half = np.repeat(np.ldexp(step, _shifts(vector(tensors), step)), GROUP) * (0.5 + 2.0**-20) + LEAST_STEP
+    half = np.repeat(np.ldexp(step, _shifts(values, step)), GROUP) * (0.5 + 2.0**-20) + LEAST_STEP
     found: dict[str, Tensor] = {}
     place = 0
     for name in sorted(tensors):
@@ -147,6 +147,11 @@ def read(form: str, schema: Schema, blob: bytes) -> Values | Refusal:
         return Refusal("malformed", "the numbers do not end where they should")
     values: Values = np.ldexp(found[0] * float(step), np.maximum(by_entry - (entropy.TABLES - 1), 0))
     return values
+
+
+def step_of(blob: bytes) -> float:
+    """Of a blob that `read` has read."""
+    return float(HEAD.unpack_from(blob)[1])
 
 
 def max_bytes(schema: Schema) -> int:

@@ -69,7 +69,7 @@ class Replay(DifferenceCodec):
         """Of a key frame."""
         return _key_frames().error_bound(tensor)
 
-    def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
+    def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor], turn: int = 1) -> None:
         """Never: tensors do not tell by what steps they came about."""
 
     def encode_steps(self, steps: StepList, schema: Schema) -> bytes | None:

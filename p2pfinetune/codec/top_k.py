@@ -60,8 +60,11 @@ class TopK(DifferenceCodec):
         values = container.read(KEY, schema, blob)
         return values if isinstance(values, Refusal) else container.tensors_of(values, schema)
 
-    def encode_difference(self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> bytes | None:
+    def encode_difference(
+        self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor], turn: int = 1
+    ) -> bytes | None:
         """None: a key frame is shorter, or too much would be left out."""
+        del turn
         values = container.vector(tensors)
         change = values - container.vector(base)
         chosen = largest(change, self.share)
@@ -87,7 +90,8 @@ class TopK(DifferenceCodec):
 
     def error_bounds(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of a key frame: half a step of the entry's group."""
-        return container.bounds(tensors, _key_step(container.vector(tensors)))
+        values = container.vector(tensors)
+        return container.bounds(tensors, values, _key_step(values))
 
 
 def largest(values: container.Values, share: float) -> container.Values:

@@ -115,8 +115,10 @@ def written(
         if steps is not None and (told_steps := codec.encode_steps(steps, schema)) is not None:
             return Written(told_steps, is_difference=True)
         base = _decoded_base(codec, key.blob, schema)
-        if not isinstance(base, Refusal) and (blob := codec.encode_difference(delta.tensors, base)) is not None:
-            return Written(blob, is_difference=True)
+        if not isinstance(base, Refusal):
+            blob = codec.encode_difference(delta.tensors, base, key.publications)
+            if blob is not None:
+                return Written(blob, is_difference=True)
     return Written(codec.encode(delta.tensors))
 
 
