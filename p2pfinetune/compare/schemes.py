@@ -126,6 +126,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "comigs-trusted": _experts(TRUSTED, specialists=1),
         "fedalt": _adapter(_unguarded("uniform"), sharing="individual"),  # repo jmbian/FedALT
         "fedalt-trusted": _adapter(TRUSTED, sharing="individual"),
+        "pf2lora-alone": {**_adapter(_unguarded("local"), sharing="two-level"), "merge_until": 0.0},  # twice the steps
         "pf2lora": _adapter(_unguarded("uniform"), sharing="two-level"),  # arXiv 2503.03920
         "pf2lora-trusted": _adapter(TRUSTED, sharing="two-level"),
         # training without gradients: MeZO, arXiv 2305.17333, and PocketLLM, arXiv 2407.01031
@@ -149,7 +150,8 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
 NEIGHBOURS: tuple[str, ...] = (
     "cobo", "cobo-box", "fedsa", "ffa", "core-svd", "stack", "rolora", "hetlora", "flexlora", "fslora", "one4all",
     "per-pcs", "per-pcs-by-loss",
-    "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted", "pf2lora", "pf2lora-trusted",
+    "comigs-1g1s", "comigs-2s", "comigs-2g", "comigs-trusted", "fedalt", "fedalt-trusted",
+    "pf2lora-alone", "pf2lora", "pf2lora-trusted",
     "mezo-alone", "mezo", "mezo-and-adamw-alone", "mezo-and-adamw",
 )  # fmt: skip
 """Methods of other papers: each row is added by a line here and one in `SCHEMES`."""
