@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
+from torch import Tensor
 
-from p2pfinetune.training.checkpoint import load_values
+from p2pfinetune.names import expert_of
+from p2pfinetune.training.checkpoint import load_groups, load_values
 from tests.e2e.conftest import Home, Town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -80,6 +83,55 @@ def the_newcomer_assembled_once(homes: Sequence[Home]) -> None:
     assert sum(record.round == 0 for record in newcomer.rounds()) == 1
 
 
+def alone_of(home: Home, number: int) -> dict[str, Tensor]:
+    """One of a layer's adapters, as exported by its number."""
+    into = home.folder.with_name(f"{home.folder.name}-expert-{number}")
+    home.run("export", str(into), "--which", "own", "--expert", str(number))
+    return load_file(into / "adapter_model.safetensors")
+
+
+def names_in(home: Home, blob: str) -> set[str]:
+    return set(load_file(next(home.paths.blobs.rglob(blob))))
+
+
+def what_is_its_own_stays(*numbers: int) -> Callable[[Sequence[Home]], None]:
+    """Several adapters in a layer, so many at each peer: all that was told is plain adapters of one shape.
+
+    Each of them has learnt (or, of others' adapters, heard) something, which is what `export --expert` writes, and a
+    checkpoint keeps.
+    """
+
+    def check(homes: Sequence[Home]) -> None:
+        told = set[tuple[str, ...]]()
+        for home, experts in zip(homes, numbers, strict=True):
+            assert home.run("generate", "rain", "--max-tokens", "4").returncode == 0
+            assert "there is no expert" in home.run("export", str(home.folder / "x"), "--expert", str(experts)).stderr
+            alone = [alone_of(home, number) for number in range(experts)]
+            for number, adapter in enumerate(alone):
+                assert any(bool(t.any()) for name, t in adapter.items() if "lora_B" in name), number
+            told |= {tuple(sorted(names_in(home, update["blob"]))) for update in sent(home)}
+            kept = group_of(home, "own")
+            assert {expert_of(name) for name in kept} - {None} == set(range(experts))
+        (names,) = told
+        assert {expert_of(name) for name in names} == {0}
+
+    return check
+
+
+def sent(home: Home) -> list[dict[str, Any]]:
+    """Own updates that are on the shelf still."""
+    found: list[dict[str, Any]] = home.json("sent")["data"]["updates"]
+    return [update for update in found if any(home.paths.blobs.rglob(update["blob"]))]
+
+
+def group_of(home: Home, group: str) -> dict[str, Tensor]:
+    """Of its checkpoint. The daemon is stopped for it."""
+    assert home.stop() == 0
+    kept = home.checkpoint()
+    assert kept is not None
+    return load_groups(next(home.paths.blobs.rglob(kept.blob)), "learner")[1][group]
+
+
 COBO = {"trust": "cobo", "trust_options": {"pair": 1.0, "gamma": 5.0, "rho": 0.5}}
 ROWS = (
     Row("cobo", COBO, ({}, {}, {}), weights_have_moved_and_stay),
@@ -95,6 +147,9 @@ ROWS = (
     Row("flexlora", {"rank": 8, "merge": "core-svd"}, ({"own_rank": 2}, {})),
     Row("fslora", {"rank": 8, "sharing": "sketch"}, ({"own_rank": 2}, {"own_rank": 4}, {})),
     Row("rolora", {"sharing": "alternate"}),
+    Row("comigs", {"sharing": "generalist"}, ({"specialists": 1}, {"specialists": 2}), what_is_its_own_stays(2, 3)),
+    Row("fedalt", {"sharing": "individual"}, check=what_is_its_own_stays(2, 2)),
+    Row("pf2lora", {"sharing": "two-level"}, check=what_is_its_own_stays(2, 2)),
     Row("one4all", {"trust": "uniform"}, ({"profile": "Ada"}, {"profile": "Bob"})),
 )
 
