@@ -14,8 +14,8 @@ is added with a random sign to one of m numbers. For sketches s, t of g, h by th
 
 which is at most 2.3 % of |g| |h| at m = 4096, and less for what is far from parallel. The draws are a function of the
 entry's number and of the two updates' digests (a counter-based generator: the finaliser of splitmix64, Steele, Lea,
-Flood 2014), equal on every processor. No peer chooses them, so the same middle always gives the same sketch, and asking
-again tells nothing more.
+Flood 2014), equal on every processor. So the same middle always gives the same sketch, and asking again tells nothing
+more; with another update they are others, which is why a peer gets one a minute at most (`peerd.core.middles`).
 
 Shapes: p entries of what is shared, m numbers of a sketch.
 """

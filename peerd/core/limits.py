@@ -90,6 +90,12 @@ MAX_MIDDLE_TRIES = 3  # of one peer in a round of mine
 NO_MIDDLE_SECONDS = 3600.0  # before one is asked again that does not take part
 MIDDLE_ANSWERS_BURST = 8.0  # answers at once: each is a backward pass over the trust split
 MIDDLE_ANSWERS_A_SECOND = 1 / 15  # about what sixteen neighbours ask that meet one in sixteen times, in quick rounds
+MIDDLE_ANSWERS_BURST_OF_ONE = 2.0  # of them for one peer at once
+MIDDLE_ANSWERS_A_SECOND_OF_ONE = 1 / 60  # so that whoever asks all the time leaves three quarters for the others
+MIDDLE_REST = 4.0  # times an answer took: no next one so long, so that others have a fifth of the worker at most
+MAX_MIDDLE_REST_SECONDS = 600.0
+MIDDLE_WAIT = 10.0  # times a peer let me wait in vain: it is asked no more so long, and others are
+MAX_MIDDLES_TOLD = 4  # pairs of blobs in mind for each peer: its last and mine, and those before
 
 REMEMBER_SECONDS = 600.0  # between two writings of the same good peer
 GATHER_SECONDS = 5.0  # a newcomer waits so long after each update that came, for another that is about to

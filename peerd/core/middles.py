@@ -11,9 +11,12 @@ lots. Who is drawn is asked one question: its gradient at the middle of two blob
 Nothing waits for any of it. There is one question of mine at a time, and one of others, between two steps of training;
 a merge takes what has come, and what comes later goes into the next one. Collecting ends when it would have.
 
-Bounds: one answer for each pair of blobs (asking again tells nobody more), a few a minute to all askers together, to
-connected peers alone. A peer that has not chosen such a scheme says so and is left alone for an hour. Whether an answer
-is true nobody can see; what it is worth at most is the scheme's affair (`trust.cobo`), as is the guard's what follows.
+Bounds on what others make me do: one answer for each pair of blobs (asking again tells nobody more), a few a minute to
+all askers together and fewer to each, a fifth of the worker's time (after each answer a rest of four times what it
+took: on a slow machine one may take a minute), to connected peers alone. Bounds on what others make me wait for: who
+was asked longest ago is asked next, so that nobody keeps me from the others; who let me wait in vain is left alone for
+ten times as long. A peer that has not chosen such a scheme says so and is left alone for an hour. Whether an answer is
+true nobody can see; what it is worth at most is the scheme's affair (`trust.cobo`), as is the guard's what follows.
 """
 
 from __future__ import annotations
@@ -25,11 +28,16 @@ from peerd.core.dice import roll
 from peerd.core.effects import AnswerMiddle, AnyEffect, AskMiddle, Candidate, Half, Note, RefuseMiddle
 from peerd.core.events import MiddleAnswered, MiddleAsked, MiddleCompared, MiddleFailed
 from peerd.core.limits import (
+    MAX_MIDDLE_REST_SECONDS,
     MAX_MIDDLE_TRIES,
+    MAX_MIDDLES_TOLD,
     MIDDLE_ANSWERS_A_SECOND,
+    MIDDLE_ANSWERS_A_SECOND_OF_ONE,
     MIDDLE_ANSWERS_BURST,
-    MIDDLE_GRACE_SECONDS,
+    MIDDLE_ANSWERS_BURST_OF_ONE,
     MIDDLE_PAUSE_SECONDS,
+    MIDDLE_REST,
+    MIDDLE_WAIT,
     NO_MIDDLE_SECONDS,
 )
 from peerd.core.neighbours import Neighbour
@@ -41,7 +49,7 @@ AFTER_A_WHILE = frozenset({ABSENT, BUSY, "timeout"})
 """Why there was no answer, where there may be one soon: of what has not arrived there yet, above all."""
 OF_ANOTHER_KIND = frozenset({NOT_CHOSEN, "refused"})
 """Or not at all: it has another scheme, or is of an older version."""
-LIES = frozenset({"malformed", "not-finite"})
+LIES = frozenset({"malformed", "not-finite", "oversize"})
 """What no honest peer answers."""
 
 
@@ -52,7 +60,7 @@ def start(node: Node) -> Moved:
     chosen = candidates(node)
     chance = node.pairing or 1.0 / (1 + len(chosen))
     mine = Half(digest=node.own.blob, codec=node.own.codec, base=node.own.base)
-    for candidate in chosen:
+    for candidate in sorted(chosen, key=lambda candidate: node.neighbours[candidate.peer].met_in):
         known = node.neighbours[candidate.peer]
         if not _may_be_asked(node, known) or known.met == (mine.digest, candidate.digest):
             continue
@@ -72,9 +80,7 @@ def _ask(node: Node, known: Neighbour, mine: Half, candidate: Candidate) -> Move
     theirs = Half(digest=candidate.digest, codec=candidate.codec, base=candidate.base)
     tries = known.met_tries + 1 if known.met_in == node.round else 1
     number = node.middles + 1
-    pending = PendingMiddle(
-        number=number, peer=known.peer, mine=mine, theirs=theirs, gives_up_at=node.at + MIDDLE_GRACE_SECONDS
-    )
+    pending = PendingMiddle(number=number, peer=known.peer, mine=mine, theirs=theirs, asked_at=node.at)
     node = put(node, replace(known, met_in=node.round, met_tries=tries))
     node = replace(node, meeting=pending, middles=number)
     return node, [AskMiddle(number=number, peer=known.peer, mine=mine, theirs=theirs)]
@@ -117,25 +123,34 @@ def failed(node: Node, event: MiddleFailed) -> Moved:
         return node, [Note(level="info", message=said, peer=known.peer)]
     again = event.reason in AFTER_A_WHILE
     tries = known.met_tries if again else MAX_MIDDLE_TRIES
-    return put(node, replace(known, met_tries=tries, meet_not_before=node.at + MIDDLE_PAUSE_SECONDS)), []
+    waited = 0.0 if event.reason == "worker" else node.at - pending.asked_at
+    pause = max(MIDDLE_PAUSE_SECONDS, MIDDLE_WAIT * waited)
+    return put(node, replace(known, met_tries=tries, meet_not_before=node.at + pause)), []
 
 
 def asked(node: Node, event: MiddleAsked) -> Moved:
     """Somebody else's question: answered, or refused with a word that is counted."""
     known = node.neighbours.get(event.peer)
-    rest = node.answers.take(node.at, MIDDLE_ANSWERS_BURST, MIDDLE_ANSWERS_A_SECOND)
+    taken = _taken(node, known) if known is not None else None
     halves = _halves(node, known, event) if known is not None else None
-    reason = _why_not(node, known, event) or (BUSY if rest is None else "") or (ABSENT if halves is None else "")
-    if reason or known is None or rest is None or halves is None:
+    reason = _why_not(node, known, event) or (BUSY if taken is None else "") or (ABSENT if halves is None else "")
+    if reason or taken is None or halves is None:
         node, effects = refuse(node, event.peer, f"middle-{reason}")
         return node, [RefuseMiddle(number=event.number, reason=reason), *effects]
-    mine, theirs = halves
-    pending = PendingMiddle(
-        number=event.number, peer=event.peer, mine=mine, theirs=theirs, gives_up_at=node.at + MIDDLE_GRACE_SECONDS
-    )
-    node = put(node, replace(known, answered=(mine.digest, theirs.digest)))
+    (node, known), (mine, theirs) = taken, halves
+    pending = PendingMiddle(number=event.number, peer=event.peer, mine=mine, theirs=theirs, asked_at=node.at)
+    told = ((mine.digest, theirs.digest), *known.told)[:MAX_MIDDLES_TOLD]
     answer: AnyEffect = AnswerMiddle(number=event.number, peer=event.peer, mine=mine, theirs=theirs)
-    return replace(node, answering=pending, answers=rest), [answer]
+    return replace(put(node, replace(known, told=told)), answering=pending), [answer]
+
+
+def _taken(node: Node, known: Neighbour) -> tuple[Node, Neighbour] | None:
+    """With one answer less that all, and that peer, may have; None if one of them has none."""
+    of_all = node.answers.take(node.at, MIDDLE_ANSWERS_BURST, MIDDLE_ANSWERS_A_SECOND)
+    of_one = known.answers.take(node.at, MIDDLE_ANSWERS_BURST_OF_ONE, MIDDLE_ANSWERS_A_SECOND_OF_ONE)
+    if of_all is None or of_one is None:
+        return None
+    return replace(node, answers=of_all), replace(known, answers=of_one)
 
 
 def _why_not(node: Node, known: Neighbour | None, event: MiddleAsked) -> str:
@@ -145,7 +160,9 @@ def _why_not(node: Node, known: Neighbour | None, event: MiddleAsked) -> str:
         return BUSY
     if node.answering is not None or not has_worker(node):
         return BUSY
-    return AGAIN if known.answered == (event.yours, event.mine) else ""
+    if (event.yours, event.mine) in known.told:
+        return AGAIN
+    return BUSY if node.at < node.answers_not_before else ""
 
 
 def _halves(node: Node, known: Neighbour, event: MiddleAsked) -> tuple[Half, Half] | None:
@@ -163,9 +180,16 @@ def _halves(node: Node, known: Neighbour, event: MiddleAsked) -> tuple[Half, Hal
 
 
 def answered(node: Node, event: MiddleAnswered) -> Moved:
-    """There is room for the next question of others."""
+    """There is room for the next question of others, after a rest."""
     pending = node.answering
-    return (replace(node, answering=None), []) if pending is not None and pending.number == event.number else (node, [])
+    if pending is None or pending.number != event.number:
+        return node, []
+    return _rested(node, pending), []
+
+
+def _rested(node: Node, pending: PendingMiddle) -> Node:
+    rest = min(MAX_MIDDLE_REST_SECONDS, MIDDLE_REST * (node.at - pending.asked_at))
+    return replace(node, answering=None, answers_not_before=node.at + rest)
 
 
 def expire(node: Node) -> Node:
@@ -173,5 +197,5 @@ def expire(node: Node) -> Node:
     if node.meeting is not None and node.at >= node.meeting.gives_up_at:
         node = replace(node, meeting=None)
     if node.answering is not None and node.at >= node.answering.gives_up_at:
-        node = replace(node, answering=None)
+        node = _rested(node, node.answering)  # the worker may have it still
     return node

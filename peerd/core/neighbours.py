@@ -23,7 +23,15 @@ import msgspec
 
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core.knocks import target_of
-from peerd.core.limits import ANNOUNCEMENT_BURST, MAX_FETCH_TRIES, MAX_MISSED, MAX_REASON, MAX_REASONS, MAX_STRIKES
+from peerd.core.limits import (
+    ANNOUNCEMENT_BURST,
+    MAX_FETCH_TRIES,
+    MAX_MISSED,
+    MAX_REASON,
+    MAX_REASONS,
+    MAX_STRIKES,
+    MIDDLE_ANSWERS_BURST_OF_ONE,
+)
 from peerd.pacing import Bucket
 from peerd.wire.messages import MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Announcement
 
@@ -153,8 +161,10 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Questions in that round; MAX_MIDDLE_TRIES: no more."""
     meet_not_before: float = 0.0
     """The end of the pause after a question without an answer."""
-    answered: tuple[Digest, Digest] | None = None
-    """The blobs, mine and its, of the last middle at which it got my gradient: once each."""
+    told: tuple[tuple[Digest, Digest], ...] = ()
+    """The blobs, mine and its, of the last middles at which it got my gradient: once each; MAX_MIDDLES_TOLD at most."""
+    answers: Bucket = Bucket(level=MIDDLE_ANSWERS_BURST_OF_ONE, filled_at=0.0)
+    """Answers that it may still have of those that all may have."""
     clock_off: float = 0.0
     """Seconds by which my clock is ahead of its own, if by too much to take its announcements; else 0."""
     refused: Mapping[str, int] = {}

@@ -40,9 +40,9 @@ WEIGHTS: Mapping[str, float] = {
     "norm-outlier": 0.2,  # a veteran among newcomers, for some rounds
     "unknown-codec": 0.1,  # a newer version, which says it again every half minute
     "no-base": 0.0,  # it may have gone offline, or keep its key frames for too short a time
-    "middle-not-chosen": 0.0,  # who asks cannot know what I chose
+    "middle-not-chosen": 0.01,  # who asks cannot know what I chose, and asks once an hour; more is a flood
     "middle-busy": 0.01,
-    "middle-absent": 0.0,  # its update or mine is on its way
+    "middle-absent": 0.01,  # its update or mine is on its way; it asks one peer every five seconds at most
     "middle-again": 0.2,  # after a restart, an honest one may ask twice
     "inspection-failed": 0.0,  # our worker's trouble
 }

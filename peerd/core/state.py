@@ -36,6 +36,7 @@ from peerd.core.limits import (
     MAX_SEEN,
     MAX_STANDINGS,
     MIDDLE_ANSWERS_BURST,
+    MIDDLE_GRACE_SECONDS,
     OWN_BURST,
     STRANGER_BURST,
 )
@@ -65,7 +66,12 @@ class PendingMiddle(msgspec.Struct, frozen=True, kw_only=True):
     peer: PeerId
     mine: Half
     theirs: Half
-    gives_up_at: float
+    asked_at: float
+
+    @property
+    def gives_up_at(self) -> float:
+        """When it is over without any answer."""
+        return self.asked_at + MIDDLE_GRACE_SECONDS
 
     @property
     def blobs(self) -> tuple[Digest, ...]:
@@ -140,6 +146,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Another's question that my worker has."""
     answers: Bucket = Bucket(level=MIDDLE_ANSWERS_BURST, filled_at=0.0)
     """Answers that others may still have."""
+    answers_not_before: float = 0.0
+    """The end of the rest after the last one."""
     products: Mapping[PeerId, float] = {}
     """Agreements since the last merge, of peers that are known; MAX_KNOWN_PEERS at most."""
     speech: Bucket = Bucket(level=OWN_BURST, filled_at=0.0)

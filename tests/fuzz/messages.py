@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from libp2p.peer.id import ID
 from p2pfinetune.names import Refusal
 from peerd.net.libp2p.dialling import dialled
 from peerd.net.limits import announced_here
+from peerd.net.middles import MAX_REQUEST, question, read_question, read_reply, reply
 from peerd.wire.addresses import Address, dialable, parse_address
 from peerd.wire.envelope import DOMAIN, Envelope, open_announcement, seal
 from peerd.wire.framing import HEADER_BYTES, MAX_ITEMS, body_length, frame, pack, unpack, unpack_plain
@@ -19,24 +21,41 @@ from peerd.wire.keys import PeerKey, peer_id_of, public_key_of, verify
 from peerd.wire.messages import (
     MAX_ADDRESSES,
     MAX_ANNOUNCEMENT_BYTES,
+    MAX_SKETCH,
     VERSION,
     Announcement,
     BlobReply,
     BlobRequest,
+    MiddleReply,
+    MiddleRequest,
     PeerRecord,
     Register,
     Sample,
     Why,
 )
+from peerd.worker.middles import read
 from tests.fuzz import mutate
 from tests.fuzz.target import Target
 
 KEY, OTHER_KEY = PeerKey(b"\1" * 32), PeerKey(b"\2" * 32)
 SIGNED = KEY.sign(DOMAIN) + DOMAIN
 NETWORK, BLOB = "a" * 64, "b" * 64
-KINDS = (Announcement, BlobRequest, BlobReply, Register, Sample, Why)
+KINDS = (Announcement, BlobRequest, BlobReply, MiddleRequest, MiddleReply, Register, Sample, Why)
 NAMES = sorted({name for kind in (*KINDS, PeerRecord) for name in kind.__struct_fields__} | {"type"})
-WORDS = [name.encode() for name in (*NAMES, "announcement", "blob-request", "blob-reply", "register", "sample", "ok")]
+WORDS = [
+    name.encode()
+    for name in (
+        *NAMES,
+        "announcement",
+        "blob-request",
+        "blob-reply",
+        "middle-request",
+        "middle-reply",
+        "register",
+        "sample",
+        "ok",
+    )
+]
 ADDRESS_WORDS = [b"/ip4/", b"/ip6/", b"/dns/", b"/dns4/", b"/dns6/", b"/tcp/", b"/p2p/", b"127.0.0.1", b"::", b"0.0.0.0",
                  b"::ffff:1.2.3.4", b"%eth0", b"fe80::1", b"-", b".", b"65535", b"65536", b"0", b"xn--", b"/"]  # fmt: skip
 MAX_MESSAGE = 4096
@@ -65,6 +84,9 @@ def messages() -> list[Any]:
         BlobReply(status="absent"),
         BlobReply(status="busy"),
         BlobReply(status="bad-offset", size=9),
+        MiddleRequest(mine=BLOB, yours=NETWORK),
+        MiddleReply(status="ok", sketch=bytes(300)),
+        MiddleReply(status="again"),
         Register(network=NETWORK, addresses=("/ip4/192.168.1.20/tcp/4001",)),
         Register(network=NETWORK, addresses=(), want=64, why=Why(version=2, group="0a", model="ff", adapter="00")),
         Sample(status="ok", peers=(record, record), expires_seconds=600),
@@ -146,6 +168,26 @@ def check_addresses(message: Sample | Register | Announcement) -> None:
             check_dialable(address)
         if found:
             ID.from_string(peer)
+
+
+def run_middles(data: bytes) -> None:
+    """A question is two digests; an answer a word, or numbers that are as many as they must be and finite."""
+    asked, said = read_question(data), read_reply(data)
+    if not isinstance(asked, Refusal):
+        assert len(data) <= MAX_REQUEST
+        assert read_question(question(asked.mine, asked.yours)) == asked
+    if isinstance(said, Refusal):
+        return
+    assert len(said.sketch) <= MAX_SKETCH
+    assert read_reply(reply(said.status, said.sketch)) == said
+    assert isinstance(read(said.sketch), Refusal)  # too few
+    numbers = read(
+        (said.sketch * (MAX_SKETCH // max(1, len(said.sketch)) + 1))[:MAX_SKETCH]
+    )  # said over and over, so that inputs stay small
+    if isinstance(numbers, Refusal):
+        assert numbers.reason == ("not-finite" if said.sketch else "malformed")
+    else:
+        assert math.isfinite(float(numbers.astype("f8") @ numbers.astype("f8")))
 
 
 def run_frames(data: bytes) -> None:
@@ -259,6 +301,15 @@ def message_seeds() -> Iterator[bytes]:
     yield b"\x81\xa4type" + b"\x91" * 1000
 
 
+def middle_seeds() -> Iterator[bytes]:
+    """Questions, words, and numbers that are some and that are none."""
+    yield question(BLOB, NETWORK)
+    yield question(BLOB, NETWORK + "0")
+    for number in (b"", b"x", bytes(4), b"\xff\xff\x7f\x7f", b"\1\0\0\0", b"\0\0\xc0\x7f", b"\0\0\x80\xff"):
+        yield reply("ok", 8 * number)  # the largest, the least, none at all, infinite
+    yield from (reply(word) for word in ("not-chosen", "busy", "absent", "again", "ok "))
+
+
 def address_seeds() -> Iterator[bytes]:
     """All kinds."""
     peer = KEY.peer_id
@@ -295,6 +346,10 @@ TARGETS = (
     ),
     Target(
         name="messages", run=run_messages, seeds=message_seeds, max_bytes=MAX_MESSAGE + 8, words=WORDS,
+        mutate=mutate.msgpack_trees(NAMES, WORDS),
+    ),
+    Target(
+        name="middles", run=run_middles, seeds=middle_seeds, max_bytes=6000, words=WORDS,
         mutate=mutate.msgpack_trees(NAMES, WORDS),
     ),
     Target(name="frames", run=run_frames, seeds=frame_seeds, max_bytes=256, mutate=mutate.plain()),

@@ -16,6 +16,8 @@ from peerd.wire.messages import (
     Announcement,
     BlobReply,
     BlobRequest,
+    MiddleReply,
+    MiddleRequest,
     PeerRecord,
     Register,
     Sample,
@@ -45,6 +47,12 @@ messages = st.one_of(
     announcements,
     st.builds(BlobRequest, blob=digests, offset=counts),
     st.builds(BlobReply, status=st.sampled_from(["ok", "absent", "busy", "bad-offset"]), size=counts),
+    st.builds(MiddleRequest, mine=digests, yours=digests),
+    st.builds(
+        MiddleReply,
+        status=st.sampled_from(["ok", "not-chosen", "busy", "absent", "again"]),
+        sketch=st.binary(max_size=64),
+    ),
     st.builds(Register, network=digests, addresses=addresses, want=st.integers(0, 64)),
     st.builds(
         Sample,

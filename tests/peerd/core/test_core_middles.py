@@ -7,7 +7,18 @@ import pytest
 from p2pfinetune.names import Digest, PeerId, Round
 from peerd.core import effects as do
 from peerd.core import events as on
-from peerd.core.limits import MAX_MIDDLE_TRIES, MIDDLE_ANSWERS_BURST, MIDDLE_GRACE_SECONDS, NO_MIDDLE_SECONDS
+from peerd.core.limits import (
+    MAX_MIDDLE_REST_SECONDS,
+    MAX_MIDDLE_TRIES,
+    MIDDLE_ANSWERS_BURST,
+    MIDDLE_ANSWERS_BURST_OF_ONE,
+    MIDDLE_GRACE_SECONDS,
+    MIDDLE_PAUSE_SECONDS,
+    MIDDLE_REST,
+    NO_MIDDLE_SECONDS,
+    THROTTLE_AT,
+)
+from peerd.core.offences import Standing, offended
 from peerd.core.phases import Collecting, Merging
 
 ONE, TWO = PeerId("peer-one"), PeerId("peer-two")
@@ -79,7 +90,7 @@ def test_a_scheme_that_asks_nobody_asks_nobody_and_says_so_to_who_asks(playbook)
 
     assert reason(book) == ["not-chosen"]
     assert book.node.refused == {"middle-not-chosen": 1}
-    assert book.node.standings == {}
+    assert book.node.standings[ONE].offences < 0.1  # who asks cannot know it
 
 
 def test_pairs_meet_as_often_as_the_chance_says(playbook):
@@ -124,8 +135,8 @@ def test_who_does_not_take_part_is_left_alone_for_an_hour_and_people_are_told(me
 
 
 def test_who_is_busy_is_asked_again_some_times_and_a_lie_is_held_against_its_peer(met):
-    met.tell(on.MiddleFailed, number=met.node.meeting.number, reason="malformed")
-    assert met.node.refused == {"middle-malformed": 1}
+    met.tell(on.MiddleFailed, number=met.node.meeting.number, reason="oversize")
+    assert met.node.refused == {"middle-oversize": 1}
     tries = 0
     for _ in range(10):
         if met.node.meeting is not None:
@@ -176,14 +187,87 @@ def test_who_is_not_connected_gets_nothing_and_a_crowd_of_middles_is_bounded(met
     ask(met, 1)
     assert reason(met) == ["busy"]
 
-    answered = 0
-    for number in range(2, 40):
-        met.receive(TWO, number)
-        ask(met, number, TWO)
-        answered += len(met.wanted(do.AnswerMiddle))
-        met.tell(on.MiddleAnswered, number=number)
+    answered = dict.fromkeys((PeerId(f"peer-{place}") for place in range(8)), 0)
+    for peer in answered:
+        met.connect(peer)
+        for number in range(2, 6):
+            met.receive(peer, number)
+            ask(met, number, peer)
+            answered[peer] += len(met.wanted(do.AnswerMiddle))
+            met.tell(on.MiddleAnswered, number=number)
 
-    assert answered == MIDDLE_ANSWERS_BURST
+    assert sum(answered.values()) == MIDDLE_ANSWERS_BURST
+    assert max(answered.values()) == MIDDLE_ANSWERS_BURST_OF_ONE  # so one alone takes no other's
+
+
+def test_no_middle_is_told_twice_by_asking_for_another_in_between(met):
+    older = met.node.own.blob
+    ask(met, 1)
+    met.tell(on.MiddleAnswered, number=1)
+    met.collaborated()
+    met.to_collecting()
+    assert met.node.own_before[0] == older
+    met.tick(MIDDLE_GRACE_SECONDS)
+    ask(met, 2)
+    met.tell(on.MiddleAnswered, number=2)
+    met.tick(MIDDLE_GRACE_SECONDS)
+
+    for number in range(3, 7):
+        ask(met, number, yours=older if number % 2 else met.node.own.blob)
+        assert reason(met) == ["again"]
+
+
+def test_who_has_a_slow_worker_gives_others_a_fifth_of_it_at_most(met):
+    ask(met, 1)
+    met.tick(50.0)
+    met.tell(on.MiddleAnswered, number=1)
+
+    met.tick(MIDDLE_REST * 50.0 - 1.0)
+    ask(met, 2, TWO)
+    assert reason(met) == ["busy"]
+    met.tick(2.0)
+    ask(met, 3, TWO)
+    assert len(met.wanted(do.AnswerMiddle)) == 1
+
+    met.tick(MIDDLE_GRACE_SECONDS + 1.0)  # the worker has it still
+    assert met.node.answering is None
+    assert met.node.answers_not_before == met.at + MAX_MIDDLE_REST_SECONDS
+
+
+def test_whoever_lets_me_wait_keeps_me_from_nobody_else(met):
+    slow = met.node.meeting.peer
+    met.tick(100.0)
+    met.tell(on.MiddleFailed, number=met.node.meeting.number, reason="busy")
+    other = met.node.meeting
+    assert other.peer != slow
+    met.tell(on.MiddleCompared, number=other.number, product=0.5)
+
+    met.tick(999.0)
+    assert met.node.meeting is None
+    met.tick(2.0)
+    assert met.node.meeting.peer == slow
+
+
+def test_who_was_asked_longest_ago_is_asked_next(met):
+    first = met.node.meeting.peer
+    met.collaborated()
+    for peer in (ONE, TWO):
+        met.receive(peer, 2)
+    met.to_collecting()
+    met.tell(on.MiddleCompared, number=met.node.meeting.number, product=0.5)
+
+    assert met.node.meeting.peer != first
+
+
+@pytest.mark.parametrize("word", ["absent", "not-chosen", "busy"])
+def test_a_flood_of_questions_is_banned_and_who_asks_as_peerd_does_never_throttled(word):
+    flood = patient = Standing()
+    for number in range(1200):
+        flood = offended(flood, 0.01 * number, f"middle-{word}")
+        patient = offended(patient, MIDDLE_PAUSE_SECONDS * number, f"middle-{word}")
+
+    assert flood.bans == 1
+    assert patient.offences < THROTTLE_AT / 2
 
 
 def test_blobs_of_a_middle_stay_until_it_is_over(met):

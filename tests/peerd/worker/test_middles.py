@@ -54,7 +54,13 @@ def test_what_one_worker_sketches_another_weighs() -> None:
     ids=["nothing", "too much", "no numbers", "infinite"],
 )
 def test_what_is_no_sketch_of_finite_numbers_is_refused_with_a_word(answer: bytes, reason: str) -> None:
-    assert compared(answer) == MiddleRefused(id=1, reason=reason)
+    def worked_out(pairs: Any) -> Any:
+        raise AssertionError("a step was made for what is no answer")
+
+    job = CompareMiddle(id=1, mine=FILE, theirs=FILE, middle=MIDDLE, answer=answer)
+    lazy = SimpleNamespace(pairing="some", slopes=worked_out, agreement=product)
+
+    assert performed(job, lazy, UPDATE, UPDATE) == MiddleRefused(id=1, reason=reason)  # type: ignore[arg-type]
 
 
 def test_an_update_that_the_disk_has_spoilt_is_nobodys_lie() -> None:
