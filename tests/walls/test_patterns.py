@@ -181,6 +181,9 @@ def test_every_kind_of_message_that_names_a_digest_or_a_status_has_a_pattern_the
         ("Announcement", "blob"),
         ("BlobRequest", "blob"),
         ("BlobReply", "status"),
+        ("MiddleRequest", "mine"),
+        ("MiddleRequest", "yours"),
+        ("MiddleReply", "status"),
         ("Register", "network"),
         ("Sample", "status"),
     }
