@@ -4,7 +4,8 @@ memory    each model and trainer in a process of its own: once the model is load
           of the highest resident size is set back; a step of 8 x 256 tokens is taken, and the mark read again. What a
           forward pass alone takes is measured likewise. Without `--data` this is all.
 learning  one peer's text of the setting "languages" (the part of the paper's that simulations take), seeds 100 and up,
-          at a constant rate. Loss on the guard split after so many steps, and after so many seconds of one core.
+          at a constant rate. Loss on the guard split after so many steps, and after so many seconds of one core. AdamW
+          has the daemon's rate; MeZO has that times each of `--scales`, since its best one differs by model.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def _resident(*, peak: bool = False) -> int:
     return int(status["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
 
 
-def learning(model: str, data: Path, seed: int, steps: int, seconds: float) -> dict[str, list[float]]:
+def learning(
+    model: str, data: Path, seed: int, steps: int, seconds: float, scales: Sequence[float]
+) -> dict[str, list[float]]:
     """By trainer: guard loss of the base, after so many steps, after so many seconds, and steps in these."""
     import msgspec
     import torch
@@ -108,9 +111,10 @@ def learning(model: str, data: Path, seed: int, steps: int, seconds: float) -> d
         return evaluate_together(adapted, [adapter], guard, base.device, stack=stack)[0].loss
 
     found: dict[str, list[float]] = {}
-    for name in ("adamw", "mezo"):
+    kinds = {"adamw": KINDS.make("adamw"), **{_named(one): KINDS.make("mezo", {"scale": one}) for one in scales}}
+    for name, kind in kinds.items():
         options = msgspec.structs.replace(TrainingOptions(), context=LEARNING_CONTEXT, seed=seed)
-        trainer = KINDS.make(name).trainer(adapted, text.train, options)
+        trainer = kind.trainer(adapted, text.train, options)
         trainer.share(stack)
         at_steps, at_seconds, spent = None, None, 0.0
         while at_steps is None or at_seconds is None:
@@ -125,6 +129,10 @@ def learning(model: str, data: Path, seed: int, steps: int, seconds: float) -> d
     return found
 
 
+def _named(scale: float) -> str:
+    return f"mezo, scale {scale:g}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Two tables in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mezo", description=(__doc__ or "").split("\n")[0])
@@ -133,9 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("reports/random-models"), help="for random models")
     parser.add_argument("--data", type=Path, help="raw text of the settings; without it nothing is learnt")
     parser.add_argument("--models", nargs="+", default=["nano"], help="that learn")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one core")
+    parser.add_argument("--scales", nargs="+", type=float, default=[1.0, 3.0], help="MeZO's rates, in AdamW's")
     given = parser.parse_args(arguments)
     if given.child:
         child(*json.loads(given.child))
@@ -159,8 +168,10 @@ def _say_learnt(given: argparse.Namespace) -> None:
     print(f"\n| model | trainer | base | after {given.steps} steps | after {given.seconds:g} s | steps in these |")
     print("|---|---|---:|---:|---:|---:|")
     for model in given.models:
-        runs = [learning(model, given.data, 100 + i, given.steps, given.seconds) for i in range(given.seeds)]
-        for name in ("adamw", "mezo"):
+        runs = [
+            learning(model, given.data, 100 + i, given.steps, given.seconds, given.scales) for i in range(given.seeds)
+        ]
+        for name in runs[0]:
             columns = [[run[name][place] for run in runs] for place in range(4)]
             cells = [f"{statistics.fmean(one):.2f} ({min(one):.2f} to {max(one):.2f})" for one in columns[:3]]
             print(
