@@ -17,6 +17,7 @@ from torch import Tensor
 
 from p2pfinetune.names import expert_of
 from p2pfinetune.training.checkpoint import load_groups, load_values
+from peerd.testing.replay import decoded, replayed
 from tests.e2e.conftest import Home, Town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -132,6 +133,24 @@ def group_of(home: Home, group: str) -> dict[str, Tensor]:
     return load_groups(next(home.paths.blobs.rglob(kept.blob)), "learner")[1][group]
 
 
+def steps_were_told_and_taken(homes: Sequence[Home]) -> None:
+    """The mezo peer's rounds without a merge go out as steps, and who trains by gradients takes these in."""
+    mezo, adamw = homes
+    peer, sent = mezo.ready().peer_id, mezo.json("sent")["data"]["updates"]
+    first, *later = sorted(sent, key=lambda update: update["round"])
+    told = {update["blob"] for update in later if update["size"] < first["size"] / 4}
+    assert len(told) >= 2
+    with adamw.client() as client:
+        record = decoded(client.debug("record").record)
+    admitted = {known.admitted for turn in replayed(record, check=False) if (known := turn.node.neighbours.get(peer))}
+    steps = {update for update in admitted if update is not None and update.base is not None}
+    assert {update.codec for update in steps} == {"replay"}
+    assert told & {update.digest for update in steps}
+    assert {update.base for update in steps} <= {update["blob"] for update in sent}
+    refused = {reason for known in adamw.ready().neighbours for reason in known.refused}
+    assert not refused & {"unknown-codec", "base", "malformed", "oversize", "shape", "norm"}
+
+
 COBO = {"trust": "cobo", "trust_options": {"pair": 1.0, "gamma": 5.0, "rho": 0.5}}
 ROWS = (
     Row("cobo", COBO, ({}, {}, {}), weights_have_moved_and_stay),
@@ -150,6 +169,7 @@ ROWS = (
     Row("comigs", {"sharing": "generalist"}, ({"specialists": 1}, {"specialists": 2}), what_is_its_own_stays(2, 3)),
     Row("fedalt", {"sharing": "individual"}, check=what_is_its_own_stays(2, 2)),
     Row("pf2lora", {"sharing": "two-level"}, check=what_is_its_own_stays(2, 2)),
+    Row("mezo", {}, ({"trainer": "mezo", "codec": "replay", "warmup_rounds": 4}, {}), steps_were_told_and_taken),
     Row("one4all", {"trust": "uniform"}, ({"profile": "Ada"}, {"profile": "Bob"})),
 )
 
