@@ -20,7 +20,7 @@ python -m benchmarks.codecs --data DIR --out RUNS     what fewer bytes an update
 python -m benchmarks.assemble --data DIR --out RUNS   what a newcomer's first adapter of others' pieces is worth
 python -m benchmarks.privacy --data DIR               what private publishing costs, and what updates betray
 python -m benchmarks.memory --shapes SHAPE ...        peak memory of each stage of a round, models of random weights
-python -m benchmarks.mezo --data DIR                  training without gradients against AdamW: memory, and what is learnt
+python -m benchmarks.mezo --data DIR                  training without gradients against AdamW: memory and loss
 python -m benchmarks.serving                          how long an answer waits beside training, and what share it takes
 python -m benchmarks.secrets --data DIR               what is taken for a secret in text that has none
 python -m scripts.nano.report --data DIR          bits per byte of the embedded model
