@@ -6,8 +6,8 @@ place, so that all of it can be checked before a byte of data is looked at, and 
 
 Which codec a peer publishes in is its own choice and told in its announcement; every peer reads all that it has.
 Entries of a delta are small and most of the same size, so 16 bits lose nothing that a round would notice and 8 bits
-little. Error feedback is not needed: an update is always the whole way from the start, so an error is not carried from
-round to round.
+little. No residual is kept: an update is always the whole way from the start, so an error is not carried from
+round to round. One that is the same in every round still adds up at those who merge it, see `levels`.
 
 What holds of every codec: encoding is a function of the tensors alone, so equal adapters are equal bytes and have one
 digest; `decode` never raises because of what is in the bytes, but gives a counted `Refusal`; the largest error of every

@@ -1,7 +1,7 @@
 """int4: half a byte an entry, by 15 symmetric steps of one scale for every 32 entries.
 
-As int8, with fewer steps; so few bear no outlier beside them. With a scale for 64 entries a merge was worse by 0.15 %
-of perplexity, with one for 32 by 0.13 % and at the worst peer by 0.3 % instead of 0.5 %, for 0.25 bits more.
+As int8, with fewer steps; so few bear no outlier beside them, hence a scale for 32 entries, not for 64. What a merge
+loses by it is in docs/adr/0046.
 The scale is a bf16, rounded up, so that the largest entry is within the steps.
 
 Nothing that both sides know is in the bytes, of which there are always as many for a schema:

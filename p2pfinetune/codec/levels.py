@@ -5,14 +5,14 @@ it become zeros, which an entropy coder writes in a fraction of a bit, and no gr
 is a share of the root mean square of what is told, so the error is always the same part of the update.
 
 A difference to a key frame is rounded by the same step as the whole would be: an update is as near to the truth whether
-it comes as one or the other. From round to round an adapter moves a part of its way, so that differences take a half to
-a quarter of the bits; when they are dear, the next key frame comes.
+it comes as one or the other. From round to round an adapter moves a part of its way, so that differences take from a
+third to a little over a half of the bits; when they are dear, the next key frame comes.
 
 The grid that entries are rounded to is shifted for each entry by a part of a step, and by another part in each round
 (subtractive dither). On a grid that stays where it is, an entry that moves by less than half a step is told as not
-having moved, round after round, and all that merge it are pulled back to the key frame each time: such errors add up to
-three times what one costs. On grids that are dealt evenly over the rounds what is told swings around the truth, and the
-mean of some rounds is nearer to it than any one; that is what feedback of errors does, with nothing to be kept.
+having moved, round after round; all that merge it are pulled back to the key frame each time, and such errors add up.
+On grids that are dealt evenly over the rounds, what is told swings around the truth, and the mean of some rounds is
+nearer to it than any one. That is what feedback of errors does, with nothing to be kept.
 
 Rounding is to the nearest, without the dead zone of image codecs: to round down shrinks every update a little and
 thereby undoes training, which costs several times what the bits are worth (docs/adr/0046).
@@ -41,7 +41,7 @@ GOLDEN: Final = 0x9E3779B9  # of 2^32: multiples of the golden ratio are spread 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels(DifferenceCodec):
-    """About 2.6 bits an entry for a key frame and 0.5 to 1.5 for a difference, at one step for all entries.
+    """About 2.6 bits an entry for a key frame and 1.0 to 1.6 for a difference, at one step for all entries.
 
     Error: at most half a step, of `step` root mean squares of the update; doubled for 64 entries among which one is
     beyond 127 steps, until it is not. A difference adds the rounding of one sum in fp32.

@@ -18,6 +18,9 @@ from torch import Tensor
 from p2pfinetune.names import expert_of
 from p2pfinetune.training.checkpoint import load_groups, load_values
 from peerd.testing.replay import decoded, replayed
+from peerd.daemon.resume import own_announcement
+from peerd.store.sqlite import SqliteStore
+from peerd.wire.envelope import opened
 from tests.e2e.conftest import Home, Town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -151,6 +154,22 @@ def steps_were_told_and_taken(homes: Sequence[Home]) -> None:
     assert not refused & {"unknown-codec", "base", "malformed", "oversize", "shape", "norm"}
 
 
+def differences_are_told_and_heard(homes: Sequence[Home]) -> None:
+    """To a key frame of one's own, which a restart does not lose; nobody refuses one."""
+    assert [home.stop() for home in homes] == [0] * len(homes)
+    for home in homes:
+        store = SqliteStore(home.paths.database, epoch=1)
+        try:
+            told, refused, kept = store.publications(), store.refusals(), store.announcement()
+        finally:
+            store.close()
+        assert min(one.size for one in told) < 0.8 * max(one.size for one in told)
+        said = own_announcement(opened(kept)) if kept is not None else None
+        assert said is not None
+        assert said.key_frame[0] in {one.blob for one in told}
+        assert not {"base", "schema", "malformed", "codec"} & {reason for by in refused.values() for reason in by}
+
+
 COBO = {"trust": "cobo", "trust_options": {"pair": 1.0, "gamma": 5.0, "rho": 0.5}}
 ROWS = (
     Row("cobo", COBO, ({}, {}, {}), weights_have_moved_and_stay),
@@ -158,6 +177,8 @@ ROWS = (
     Row("per-pcs", {}, ({"gate_steps": 2}, {"gate_steps": 2}, {"assemble": True}), the_newcomer_assembled_once),
     Row("default"),
     Row("mixture", {"serve": "mixture"}, ({}, {}, {}), a_mixture_is_measured),
+    Row("levels", {"codec": "levels", "lr": 2e-4}, check=differences_are_told_and_heard),
+    Row("top-k", {"codec": "top-k", "lr": 2e-4}, check=differences_are_told_and_heard),
     Row("fedsa", {"sharing": "a"}),
     Row("ffa", {"sharing": "b"}),
     Row("core-svd", {"merge": "core-svd"}),
