@@ -17,9 +17,9 @@ from torch import Tensor
 
 from p2pfinetune.names import expert_of
 from p2pfinetune.training.checkpoint import load_groups, load_values
-from peerd.testing.replay import decoded, replayed
 from peerd.daemon.resume import own_announcement
 from peerd.store.sqlite import SqliteStore
+from peerd.testing.replay import decoded, replayed
 from peerd.wire.envelope import opened
 from tests.e2e.conftest import Home, Town
 
