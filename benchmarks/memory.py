@@ -29,7 +29,7 @@ from benchmarks.random_models import SHAPES, random_model
 from p2pfinetune.model.fitting import KNOWN
 from p2pfinetune.model.memory import GIB, MemoryPlan, Quantize, Setting, needed
 from p2pfinetune.model.shape import Shape
-from p2pfinetune.system import interpreter
+from p2pfinetune.system import interpreter, peak_memory
 from peerd.worker import ram_limit
 
 MIB = 2**20
@@ -121,13 +121,14 @@ class Stages:
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
         self._say(f"begin {name}")
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        peak_memory.forget()
         began = time.perf_counter()
         found = work()
         seconds = time.perf_counter() - began
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        reached = peak_memory.reached()
+        assert reached is not None, "this system does not say how much memory a process has held"
         ram_limit.give_back()  # as a worker does after a job
-        self._say(f"stage {name} {int(status['VmHWM'].split()[0]) / 1024:.1f} {seconds:.2f}")
+        self._say(f"stage {name} {reached / MIB:.1f} {seconds:.2f}")
         return found
 
     def note(self, planned: Any) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.random_models import SHAPES, random_model
-from p2pfinetune.system import interpreter
+from p2pfinetune.system import interpreter, peak_memory
 
 MIB = 2**20
 BATCH, CONTEXT = 8, 256  # of a measured step: the daemon's
@@ -64,22 +64,23 @@ def child(model: str, trainer: str) -> None:
     made.share(stack)
     with torch.no_grad():
         stack.returned(torch.zeros((1, 8), dtype=torch.int64))
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before, began = _resident(), time.process_time()
+    peak_memory.forget()
+    before, began = _reached(), time.process_time()
     if trainer == "forward":
         with torch.no_grad():
             ids = torch.from_numpy(tokens[: BATCH * CONTEXT].astype(np.int64)).view(BATCH, CONTEXT)
             stack.output.losses(stack.returned(ids).flatten(0, 1), ids.flatten())
     else:
         made.run(1)
-    found = {"mib": (_resident(peak=True) - before) / MIB, "loaded": before / MIB, "cpu": time.process_time() - began}
+    found = {"mib": (_reached() - before) / MIB, "loaded": before / MIB, "cpu": time.process_time() - began}
     json.dump(found, sys.stdout)
 
 
-def _resident(*, peak: bool = False) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    status = dict(line.split(":", 1) for line in lines)
-    return int(status["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
+def _reached() -> int:
+    """Bytes, the most since the mark was set back; right after that, what is resident."""
+    reached = peak_memory.reached()
+    assert reached is not None, "this system does not say how much memory a process has held"
+    return reached
 
 
 def learning(

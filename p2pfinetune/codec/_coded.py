@@ -62,13 +62,15 @@ def tensors_of(values: Values, schema: Schema) -> dict[str, Tensor]:
     import torch
 
     kept = np.clip(values, -LARGEST_STEP, LARGEST_STEP).astype(np.float32)
-    found: dict[str, Tensor] = {}
-    place = 0
-    for name in sorted(schema):
-        size = math.prod(schema[name])
-        found[name] = torch.from_numpy(kept[place : place + size].copy()).reshape(tuple(schema[name]))
-        place += size
-    return {name: found[name] for name in schema}
+    return {name: torch.from_numpy(part) for name, part in split(kept, schema).items()}
+
+
+def split(values: NDArray[Any], schema: Schema) -> dict[str, NDArray[Any]]:
+    """A copy of the entries of each tensor, in its shape."""
+    names = sorted(schema)
+    ends = np.cumsum([math.prod(schema[name]) for name in names], dtype=np.int64)
+    parts = dict(zip(names, np.split(values, ends), strict=False))  # behind the last end is what fills a group
+    return {name: parts[name].reshape(tuple(schema[name])).copy() for name in schema}
 
 
 def bounds(tensors: Mapping[str, Tensor], values: Values, step: float) -> dict[str, Tensor]:
@@ -76,14 +78,8 @@ def bounds(tensors: Mapping[str, Tensor], values: Values, step: float) -> dict[s
     import torch
 
     half = np.repeat(np.ldexp(step, _shifts(values, step)), GROUP) * (0.5 + 2.0**-20) + LEAST_STEP
-    found: dict[str, Tensor] = {}
-    place = 0
-    for name in sorted(tensors):
-        tensor = tensors[name].double()
-        own = torch.from_numpy(half[place : place + tensor.numel()].copy()).reshape(tensor.shape)
-        found[name] = own + tensor.abs() * 2.0**-23
-        place += tensor.numel()
-    return found
+    parts = split(half, shapes(tensors))
+    return {name: torch.from_numpy(parts[name]) + t.double().abs() * 2.0**-23 for name, t in tensors.items()}
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> Schema:

@@ -168,8 +168,7 @@ class LoraQuant(Codec):
                 for width, components in ((HIGH_BITS, self._high(rank)), (1, rank - self._high(rank))):
                     count = length * components
                     codes = bits.take(count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])
-                    scale = np.repeat(scales.take(-(-count // GROUP)), GROUP)[:count]
-                    parts.append((2.0 * codes + 1.0 - 2**width) / (2**width - 1) * scale)
+                    parts.append(said(scales.take(-(-count // GROUP)), codes, width))
                 turned = np.concatenate(parts).reshape(rank, length).T
                 values[name] = _as_shaped(name, _times(turned, told.T), tuple(schema[name])).reshape(-1)
         flat = np.concatenate([values[name] for name in sorted(schema)]) if schema else np.zeros(0)
@@ -223,10 +222,18 @@ def _as_shaped(name: str, matrix: Matrix, shape: tuple[int, ...]) -> Matrix:
 
 def quantised(values: Matrix, width: int) -> tuple[Matrix, NDArray[np.uint8]]:
     """(groups,) scales that a bf16 holds, and (entries,) codes."""
-    scale = np.repeat(_scales(values, width), GROUP)[: len(values)]
+    scales = _scales(values, width)
+    scale = np.repeat(scales, GROUP)[: len(values)]
     safe = np.where(scale > 0.0, scale, 1.0)
     codes = np.floor((values / safe * (2**width - 1) + 2**width) / 2.0)
-    return _scales(values, width), np.clip(codes, 0, 2**width - 1).astype(np.uint8)
+    return scales, np.clip(codes, 0, 2**width - 1).astype(np.uint8)
+
+
+def said(scales: Matrix, codes: NDArray[Any], width: int) -> Matrix:
+    """(entries,): what the codes of groups with these scales stand for."""
+    scale = np.repeat(scales, GROUP)[: len(codes)]
+    values: Matrix = (2.0 * codes + 1.0 - 2**width) / (2**width - 1) * scale
+    return values
 
 
 def _scales(values: Matrix, width: int) -> Matrix:
@@ -243,9 +250,7 @@ def _scales(values: Matrix, width: int) -> Matrix:
 
 def _losses(values: Matrix, width: int) -> Matrix:
     """Largest error of each entry: what its code leaves."""
-    scales, codes = quantised(values, width)
-    scale = np.repeat(scales, GROUP)[: len(values)]
-    lost: Matrix = np.abs(values - (2.0 * codes + 1.0 - 2**width) / (2**width - 1) * scale)
+    lost: Matrix = np.abs(values - said(*quantised(values, width), width))
     return lost
 
 

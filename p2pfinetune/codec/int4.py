@@ -82,12 +82,7 @@ class Int4(Codec):
 
         largest = np.abs(_in_blocks(coded.vector(tensors))).max(axis=1, initial=0.0)
         half = np.repeat(largest / (2 * LEVELS) * (1.0 + 2.0**-6) + TINY, BLOCK)
-        ends = np.cumsum([tensors[name].numel() for name in sorted(tensors)])
-        parts = np.split(half, ends)
-        return {
-            name: torch.from_numpy(part.copy()).reshape(tensors[name].shape)
-            for name, part in zip(sorted(tensors), parts, strict=False)
-        }
+        return {name: torch.from_numpy(part) for name, part in coded.split(half, coded.shapes(tensors)).items()}
 
 
 def _scales(blocks: NDArray[np.float64]) -> NDArray[np.float64]:

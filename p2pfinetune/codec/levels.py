@@ -22,30 +22,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from p2pfinetune.codec import _coded as container
-from p2pfinetune.codec._base import DifferenceCodec, Schema
+from p2pfinetune.codec._base import Schema
+from p2pfinetune.codec._levelled import LevelledCodec
 from p2pfinetune.names import Refusal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEY, DIFFERENCE = "levels 2", "levels 2, difference"
 DEAR = 0.6  # of the bytes of a key frame: a longer difference makes room for one, after which they are short again
 TURN_BYTES: Final = 1  # behind the container's bytes: which grid
 GOLDEN: Final = 0x9E3779B9  # of 2^32: multiples of the golden ratio are spread most evenly, however many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Levels(DifferenceCodec):
+class Levels(LevelledCodec):
     """About 2.6 bits an entry for a key frame and 1.0 to 1.6 for a difference, at one step for all entries.
 
     Error: at most half a step, of `step` root mean squares of the update; doubled for 64 entries among which one is
     beyond 127 steps, until it is not. A difference adds the rounding of one sum in fp32.
     """
+
+    KEY: ClassVar = "levels 2"
+    DIFFERENCE: ClassVar = "levels 2, difference"
 
     step: float = 0.75
     """In root mean squares of the update."""
@@ -55,39 +58,18 @@ class Levels(DifferenceCodec):
         if not 1e-3 <= self.step <= 8.0:
             raise ValueError("a step is 0.001 to 8 root mean squares")
 
-    def encode(self, tensors: Mapping[str, Tensor]) -> bytes:
-        """A key frame."""
-        values = container.vector(tensors)
-        blob = self._write(KEY, tensors, values, self._step(values), 0)
-        assert blob is not None, "an entry is no more root mean squares than there are entries"
-        return blob
-
-    def decode(self, blob: bytes, schema: Schema) -> dict[str, Tensor] | Refusal:
-        """Numbers times step, on the grid."""
-        values = self._read(KEY, blob, schema)
-        return values if isinstance(values, Refusal) else container.tensors_of(values, schema)
-
     def encode_difference(
         self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor], turn: int = 1
     ) -> bytes | None:
         """None: dear."""
         values = container.vector(tensors)
         change = values - container.vector(base)
-        blob = self._write(DIFFERENCE, tensors, change, self._step(values), turn)
+        blob = self._write(self.DIFFERENCE, tensors, change, self._step(values), turn)
         return blob if blob is not None and len(blob) <= DEAR * len(self.encode(tensors)) else None
-
-    def decode_difference(self, blob: bytes, schema: Schema, base: Mapping[str, Tensor]) -> dict[str, Tensor] | Refusal:
-        """The base, and numbers times step, on the grid."""
-        values = self._read(DIFFERENCE, blob, schema)
-        return values if isinstance(values, Refusal) else container.tensors_of(values + container.vector(base), schema)
 
     def max_bytes(self, schema: Schema) -> int:
         """Head, tables, at most 8.5 bits an entry, and the turn."""
         return container.max_bytes(schema) + TURN_BYTES
-
-    def error_bound(self, tensor: Tensor) -> Tensor:
-        """Of a tensor that is the whole update."""
-        return self.error_bounds({"": tensor})[""]
 
     def error_bounds(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Half a step of the entry's group, and what fp32 cannot say of it."""
@@ -99,7 +81,7 @@ class Levels(DifferenceCodec):
         return container.as_step(self.step * container.root_mean_square(values))
 
     def _write(
-        self, form: str, tensors: Mapping[str, Tensor], values: container.Values, step: float, turn: int
+        self, form: str, tensors: Mapping[str, Tensor], values: container.Values, step: float, turn: int = 0
     ) -> bytes | None:
         turn %= 256
         shifted = values + step * offsets(len(values), turn)

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from p2pfinetune.codec import _coded as container
-from p2pfinetune.codec._base import DifferenceCodec, Schema
-from p2pfinetune.names import Refusal
+from p2pfinetune.codec._levelled import LevelledCodec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEY, DIFFERENCE = "top-k 1", "top-k 1, difference"
 KEY_STEP = 0.5  # root mean squares: a key frame lasts for some rounds
 STEPS = 1.5  # of the root mean square of what was chosen: about two bits a value, as in SparseLoCo
 
@@ -32,13 +30,16 @@ LEFT_OUT = 0.3  # root mean squares of the update, at most: what is left out pul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopK(DifferenceCodec):
+class TopK(LevelledCodec):
     """The tenth of the entries that has changed most since the key frame, in some bits each; or a key frame.
 
     Error: of a key frame, half a step, a quarter of the root mean square of the update. Of a difference: an entry that
     was not chosen stays as it was in the key frame, and the root mean square of all that is left out is at most 0.3 of
     that of the update, or a key frame comes.
     """
+
+    KEY: ClassVar = "top-k 1"
+    DIFFERENCE: ClassVar = "top-k 1, difference"
 
     share: float = 0.1
     """Of the entries."""
@@ -47,18 +48,6 @@ class TopK(DifferenceCodec):
         """ValueError for what is no share."""
         if not 0.0 < self.share <= 1.0:
             raise ValueError("a share is more than 0 and at most 1")
-
-    def encode(self, tensors: Mapping[str, Tensor]) -> bytes:
-        """A key frame."""
-        values = container.vector(tensors)
-        blob = container.write(KEY, container.shapes(tensors), values, _key_step(values))
-        assert blob is not None, "an entry is no more root mean squares than there are entries"
-        return blob
-
-    def decode(self, blob: bytes, schema: Schema) -> dict[str, Tensor] | Refusal:
-        """Numbers times step."""
-        values = container.read(KEY, schema, blob)
-        return values if isinstance(values, Refusal) else container.tensors_of(values, schema)
 
     def encode_difference(
         self, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor], turn: int = 1
@@ -72,26 +61,11 @@ class TopK(DifferenceCodec):
         if left_out > LEFT_OUT * container.root_mean_square(values):
             return None
         mean = container.root_mean_square(chosen[chosen != 0.0])
-        blob = container.write(DIFFERENCE, container.shapes(tensors), chosen, container.as_step(mean / STEPS))
+        blob = self._write(self.DIFFERENCE, tensors, chosen, container.as_step(mean / STEPS))
         return blob if blob is not None and len(blob) < len(self.encode(tensors)) else None
 
-    def decode_difference(self, blob: bytes, schema: Schema, base: Mapping[str, Tensor]) -> dict[str, Tensor] | Refusal:
-        """The base, and numbers times step."""
-        values = container.read(DIFFERENCE, schema, blob)
-        return values if isinstance(values, Refusal) else container.tensors_of(values + container.vector(base), schema)
-
-    def max_bytes(self, schema: Schema) -> int:
-        """Head, tables, and at most 8.5 bits an entry."""
-        return container.max_bytes(schema)
-
-    def error_bound(self, tensor: Tensor) -> Tensor:
-        """Of a key frame that is this tensor alone."""
-        return self.error_bounds({"": tensor})[""]
-
-    def error_bounds(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of a key frame: half a step of the entry's group."""
-        values = container.vector(tensors)
-        return container.bounds(tensors, values, _key_step(values))
+    def _step(self, values: container.Values) -> float:
+        return container.as_step(KEY_STEP * container.root_mean_square(values))
 
 
 def largest(values: container.Values, share: float) -> container.Values:
@@ -100,7 +74,3 @@ def largest(values: container.Values, share: float) -> container.Values:
     order = np.argsort(-np.abs(values), kind="stable")[: max(1, round(share * len(values)))]
     kept[order] = values[order]
     return kept
-
-
-def _key_step(values: container.Values) -> float:
-    return container.as_step(KEY_STEP * container.root_mean_square(values))

@@ -52,6 +52,8 @@ def _experts(change: Change, /, specialists: int = 0, generalists: int = 1) -> d
     }
 
 
+ALONE: Change = {**_unguarded("local"), "merge_until": 0.0}
+"""Nobody is heard."""
 TRUSTED: Change = {"guarded": True, "public_reference": False}
 """The daemon's own trust and guard."""
 OWN_RANKS = (2, 4, 8)  # dealt to the peers in turn: three strengths of device in one network
@@ -64,7 +66,7 @@ _RING, _STAR = Topology(kind="ring"), Topology(kind="full-star")
 
 SCHEMES: Mapping[str, Change] = MappingProxyType(
     {
-        "local": {**_unguarded("local"), "merge_until": 0.0},
+        "local": ALONE,
         "fedavg": _unguarded("uniform"),
         "theoretical": _unguarded("oracle"),
         "weight-similarity": _unguarded("weight-similarity"),
@@ -96,7 +98,7 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "validation-ring": {**_unguarded("validation"), "topology": _RING},
         "mixture-ring": {**_unguarded("mixture"), "topology": _RING},
         # sharers train alone; then every peer is the newcomer in turn, assembles, and trains as long as they did
-        "per-pcs": {**_unguarded("local"), "merge_until": 0.0, "gate_steps": 5, "newcomers": True},
+        "per-pcs": {**ALONE, "gate_steps": 5, "newcomers": True},
         "per-pcs-by-loss": {
             "trust": "local",
             "merge_until": 0.0,
@@ -114,25 +116,25 @@ SCHEMES: Mapping[str, Change] = MappingProxyType(
         "stack": {**_unguarded("uniform"), "merge": "core-svd", "merge_options": {"energy": STACKED}},  # FLoRA, cut
         "rolora": _adapter(_unguarded("uniform"), sharing="alternate"),  # arXiv 2502.01755
         # three strengths of device
-        "own-rank-alone": {**_adapter(_unguarded("local"), own_ranks=OWN_RANKS), "merge_until": 0.0},
+        "own-rank-alone": _adapter(ALONE, own_ranks=OWN_RANKS),
         "own-rank": _adapter(_unguarded("uniform"), own_ranks=OWN_RANKS),
         "hetlora": _adapter(_unguarded("product-norm"), own_ranks=OWN_RANKS),  # arXiv 2401.06432
         "flexlora": {**_adapter(_unguarded("uniform"), own_ranks=OWN_RANKS), "merge": "core-svd"},  # arXiv 2402.11505
         "one4all": {**_unguarded("uniform"), "named": True},  # arXiv 2402.09269: one adapter, told who speaks
         # several adapters in a layer
         "comigs-1g1s": _experts(_unguarded("uniform"), specialists=1),  # CoMiGS, arXiv 2409.13931
-        "comigs-2s": {**_experts(_unguarded("local"), specialists=1), "merge_until": 0.0},  # both stay at home
+        "comigs-2s": _experts(ALONE, specialists=1),  # both stay at home
         "comigs-2g": _experts(_unguarded("uniform"), generalists=2),  # both are shared
         "comigs-trusted": _experts(TRUSTED, specialists=1),
         "fedalt": _adapter(_unguarded("uniform"), sharing="individual"),  # repo jmbian/FedALT
         "fedalt-trusted": _adapter(TRUSTED, sharing="individual"),
-        "pf2lora-alone": {**_adapter(_unguarded("local"), sharing="two-level"), "merge_until": 0.0},  # twice the steps
+        "pf2lora-alone": _adapter(ALONE, sharing="two-level"),  # twice the steps
         "pf2lora": _adapter(_unguarded("uniform"), sharing="two-level"),  # arXiv 2503.03920
         "pf2lora-trusted": _adapter(TRUSTED, sharing="two-level"),
         # training without gradients: MeZO, arXiv 2305.17333, and PocketLLM, arXiv 2407.01031
-        "mezo-alone": {**_unguarded("local"), "merge_until": 0.0, "trainers": (MEZO,)},
+        "mezo-alone": {**ALONE, "trainers": (MEZO,)},
         "mezo": {**TRUSTED, "trainers": (MEZO,)},
-        "mezo-and-adamw-alone": {**_unguarded("local"), "merge_until": 0.0, "trainers": HALVES},
+        "mezo-and-adamw-alone": {**ALONE, "trainers": HALVES},
         "mezo-and-adamw": {**TRUSTED, "trainers": HALVES},
         "fslora": _adapter(_unguarded("uniform"), sharing="sketch", own_ranks=OWN_RANKS),  # arXiv 2501.19389
         # the same factors and rules by the weights of the default trust, and with its guard
